@@ -1,0 +1,52 @@
+"""Known answers of the household economy (arXiv 2510.12272): solutions, diagnostics, best response."""
+
+from .best_response import BestResponse, best_response
+from .collocation import CollocationSolution, solve_collocation
+from .deviation import HouseholdPolicy
+from .diagnostics import (
+    Moment,
+    PolicyFunction,
+    Simulation,
+    ValueFunction,
+    consumption_equivalent,
+    euler_errors,
+    impulse_response,
+    labour_errors,
+    moments,
+    simulate,
+    welfare,
+)
+from .economy import ConvergenceError, Economy, Policy, Solution, SteadyState, closed_form, steady_state
+from .loglinear import BlanchardKahnError, LogLinear, solve_loglinear
+from .time_iteration import TimeIterationSolution, solve_time_iteration
+
+__all__ = [
+    "BestResponse",
+    "BlanchardKahnError",
+    "CollocationSolution",
+    "ConvergenceError",
+    "Economy",
+    "HouseholdPolicy",
+    "LogLinear",
+    "Moment",
+    "Policy",
+    "PolicyFunction",
+    "Simulation",
+    "Solution",
+    "SteadyState",
+    "TimeIterationSolution",
+    "ValueFunction",
+    "best_response",
+    "closed_form",
+    "consumption_equivalent",
+    "euler_errors",
+    "impulse_response",
+    "labour_errors",
+    "moments",
+    "simulate",
+    "solve_collocation",
+    "solve_loglinear",
+    "solve_time_iteration",
+    "steady_state",
+    "welfare",
+]

@@ -1,0 +1,132 @@
+"""The exact best response of one household to others that all play one frozen policy.
+
+The problem is `deviation`'s, solved by Howard's policy iteration: the value of given actions is one linear
+system, then the actions are improved at every node. The first actions are the frozen policy's own, so that the
+gain from deviating, the optimum minus the frozen policy's value, comes out of one approximation. It is what the
+certificate of a trained policy reports: zero at every state that is reached, if the policy is an equilibrium.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .box import maximise
+from .deviation import Deviation, HouseholdPolicy, actions_of
+from .economy import ConvergenceError, Economy, FloatArray
+
+BOUNDS = (0.01, 0.99)  # of both actions: the market's bounds
+CHECKED_STATES = 1000  # off the nodes, for the reported errors
+
+
+@final
+@dataclass(frozen=True)
+class BestResponse:
+    """The deviator's optimum and the value of not deviating; states are arrays of broadcastable shapes.
+
+    k_own, k_others: the deviator's and each other household's capital, the latter ignored when the deviator
+    is the whole economy; z: log productivity. Trusted in the domain of capital; outside, the value goes on as
+    a straight line in log capital, below the true (convex) one, so that leaving never pays by mistake.
+    """
+
+    iterations: int  # of Howard's policy iteration
+    bellman_error: float  # of the optimum off the nodes, utils: its value is off by at most this / (1 - beta)
+    frozen_error: float  # the same of the frozen policy's value
+    leaving: float  # share of the nodes from which the optimum or the frozen policy leaves the domain
+    deviation: Deviation
+    optimum: FloatArray  # [P] coefficients of its value
+    frozen: FloatArray  # [P] of the frozen policy's value
+
+    def value(self, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike) -> FloatArray:
+        """Discounted utility of the best response."""
+        return self._evaluate(self.optimum, k_own, k_others, z)
+
+    def frozen_value(self, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike) -> FloatArray:
+        """Discounted utility of playing the frozen policy instead."""
+        return self._evaluate(self.frozen, k_own, k_others, z)
+
+    def gain(self, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike) -> FloatArray:
+        """Discounted utility gained by deviating from the frozen policy, in utils."""
+        return self._evaluate(self.optimum - self.frozen, k_own, k_others, z)
+
+    def gain_percent(self, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike) -> FloatArray:
+        """The same as a permanent rise of consumption, in %."""
+        return 100.0 * np.expm1((1.0 - self.deviation.economy.beta) * self.gain(k_own, k_others, z))
+
+    def policy(self, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """The best response's (chat, l)."""
+        at = self.deviation.states(k_own, k_others, z)
+        chat, labour, _ = maximise(self.deviation.returns(at, self.optimum), len(at.z), BOUNDS)
+        shape = np.broadcast_shapes(np.shape(k_own), np.shape(k_others), np.shape(z))
+        return chat.reshape(shape), labour.reshape(shape)
+
+    def _evaluate(
+        self, coefficients: FloatArray, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike
+    ) -> FloatArray:
+        at = self.deviation.states(k_own, k_others, z)
+        shape = np.broadcast_shapes(np.shape(k_own), np.shape(k_others), np.shape(z))
+        return self.deviation.value(at, coefficients).reshape(shape)
+
+
+def best_response(
+    economy: Economy,
+    others: HouseholdPolicy,
+    n: int,
+    price_taking: bool,
+    *,
+    own: HouseholdPolicy | None = None,
+    capital_range: tuple[float, float] = (0.2, 4.0),
+    relative_range: tuple[float, float] = (0.4, 2.5),
+    capital_order: int = 13,
+    tfp_order: int = 5,
+    quadrature: int = 7,
+    tolerance: float = 1e-9,
+    max_iterations: int = 100,
+) -> BestResponse:
+    """Solve the deviator's problem, and value the frozen policy for it.
+
+    others: the policy of each of the n - 1 others. own: the frozen policy that the deviator would give up,
+    by default the same. price_taking: the deviator ignores its weight in the aggregates, as one of infinitely
+    many would; otherwise it knows that it is 1/n of them. One strategic household is the planner.
+    capital_range: the domain of capital in multiples of its steady state; z spans 4 standard deviations.
+    tolerance: largest change of the value at the nodes in the last iteration, in utils.
+    Raises ValueError for n < 1, an empty range, or actions outside (0, 1); ConvergenceError.
+    """
+    if n < 1:
+        raise ValueError(f"n = {n!r}: expected at least 1 household")
+    weight = 0.0 if price_taking else 1.0 / n
+    game = Deviation.build(economy, others, weight, capital_range, relative_range, (capital_order, tfp_order), quadrature)
+    frozen = others if own is None else own
+    nodes = game.nodes()
+    actions = actions_of(frozen, nodes.k_own, nodes.k_mean, nodes.z)
+    frozen_value, frozen_leaving = game.evaluate(nodes, *actions), game.leaving(nodes, *actions)
+    value, change = frozen_value, np.inf
+    for iteration in range(1, max_iterations + 1):
+        chat, labour, _ = maximise(game.returns(nodes, value), len(nodes.z), BOUNDS, start=actions)
+        actions = chat, labour
+        previous, value = value, game.evaluate(nodes, *actions)
+        change = float(np.max(np.abs(game.value(nodes, value - previous))))
+        if change < tolerance:
+            errors = _off_node_errors(game, frozen, value, frozen_value)
+            leaving = max(frozen_leaving, game.leaving(nodes, *actions))
+            return BestResponse(iteration, *errors, leaving, game, value, frozen_value)
+    raise ConvergenceError(
+        f"policy iteration still moved the value by {change:.1e} after {max_iterations} steps"
+    )
+
+
+def _off_node_errors(
+    game: Deviation, frozen: HouseholdPolicy, value: FloatArray, frozen_value: FloatArray
+) -> tuple[float, float]:
+    """Largest Bellman errors of the optimum and of the frozen policy's value, at random states."""
+    rng = np.random.default_rng(0)
+    domain = (game.relative, game.crowd, game.tfp)
+    log_relative, log_k_others, z = (rng.uniform(x.low, x.high, CHECKED_STATES) for x in domain)
+    at = game.states(np.exp(log_relative + log_k_others), np.exp(log_k_others), z)
+    *_, best = maximise(game.returns(at, value), CHECKED_STATES, BOUNDS)
+    kept = game.returns(at, frozen_value)(*actions_of(frozen, at.k_own, at.k_mean, at.z))
+    optimum_error = float(np.max(np.abs(best - game.value(at, value))))
+    return optimum_error, float(np.max(np.abs(kept - game.value(at, frozen_value))))

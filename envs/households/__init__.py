@@ -1,0 +1,13 @@
+"""Heterogeneous households and one firm: the real-business-cycle economy of MARL-BC (Gabriele, Glielmo, Taboga 2025)."""
+
+from rl_markets.envs.households.parameters import HouseholdsParameters
+from rl_markets.envs.registry import MarketSpec
+
+SPEC = MarketSpec(
+    name="households",
+    summary="heterogeneous households consume, save and work; one firm pays them (real business cycle)",
+    parameters=HouseholdsParameters,
+    market="rl_markets.envs.households.market:Households",
+    groups={"households": "households"},
+    discount="beta",
+)

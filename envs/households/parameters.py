@@ -1,0 +1,62 @@
+"""The parameters of the household economy: one typed line each, with unit and bounds. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class HouseholdsParameters(BaseModel):
+    """The heterogeneous real-business-cycle economy of MARL-BC (arXiv 2510.12272, Eqs. 1-5)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    households: int = Field(20, ge=1, le=1_000_000, description="number of households n in each world")
+    episode_length: int = Field(500, ge=1, le=1_000_000, description="periods after which an episode is truncated")
+    alpha: float = Field(0.36, gt=0, lt=1, description="output elasticity of capital")
+    beta: float = Field(0.95, gt=0, lt=1, description="discount factor of utility; the learner discounts by the same")
+    delta: float = Field(0.025, gt=0, le=1, description="depreciation rate of capital, per period")
+    b: float = Field(5.0, gt=0, description="weight of leisure in utility log c + b log(1 - l)")
+    rho: float = Field(0.9, ge=0, lt=1, description="persistence of log productivity A")
+    sigma: float = Field(0.01, ge=0, le=1, description="standard deviation of the innovation of log A")
+    capital_productivity: list[Annotated[float, Field(ge=0)]] = Field(
+        [1.0], min_length=1, description="kappa of each type; the types repeat in order over the households"
+    )
+    labour_productivity: list[Positive] = Field(
+        [1.0], min_length=1, description="lambda of each type; the types repeat in order over the households"
+    )
+    conduct: Literal["price-taking", "strategic"] = Field(
+        "price-taking",
+        description="price-taking stops gradients through prices and aggregates and takes prices as given in the best "
+        "response; strategic counts the household's own effect on them",
+    )
+    features: Literal["log", "raw"] = Field(
+        "log", description="log observes logarithms; raw observes levels as in the paper (saturates the actor)"
+    )
+    initial_capital: tuple[Positive, Positive] = Field(
+        (0.1, 10.0), description="interval of the log-uniform draw of an episode's capital level"
+    )
+    initial_dispersion: float = Field(
+        0.0, ge=0, le=3, description="standard deviation of log capital across households when an episode starts"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> HouseholdsParameters:
+        low, high = self.initial_capital
+        if low > high:
+            raise ValueError(f"initial_capital: expected low <= high, found [{low}, {high}]")
+        for name in ("capital_productivity", "labour_productivity"):
+            types = len(getattr(self, name))
+            if self.households % types:
+                raise ValueError(f"{name}: {types} types do not divide {self.households} households evenly")
+        if not any(self.capital_productivity):
+            raise ValueError("capital_productivity: expected at least one positive value, found only zeros")
+        return self
+
+    @property
+    def homogeneous(self) -> bool:
+        """Whether all households are alike in advance."""
+        return len(set(self.capital_productivity)) == 1 and len(set(self.labour_productivity)) == 1

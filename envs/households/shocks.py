@@ -1,0 +1,66 @@
+"""What moves an economy from outside: aggregate productivity and each household's labour endowment."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from rl_markets.envs.market import State
+
+
+class Shocks(ABC):
+    """A process of shocks. Its state is part of the market's state."""
+
+    @abstractmethod
+    def initial(self, worlds: int, generator: torch.Generator) -> State:
+        """Draws the shock state of fresh episodes."""
+
+    @abstractmethod
+    def draw(self, worlds: int, generator: torch.Generator) -> State:
+        """Draws one period's innovations."""
+
+    @abstractmethod
+    def advance(self, state: State, noise: State) -> State:
+        """Next period's shock state. Pure."""
+
+    @abstractmethod
+    def productivity(self, state: State) -> Tensor:
+        """Total factor productivity A, `[worlds, 1]`."""
+
+    @abstractmethod
+    def endowment(self, state: State) -> Tensor:
+        """Efficient hours per hour worked, broadcastable to `[worlds, households]`."""
+
+
+class AutoregressiveProductivity(Shocks):
+    """log A' = rho log A + sigma eps, eps ~ N(0, 1); every household's hour counts fully."""
+
+    def __init__(self, rho: float, sigma: float, *, device: torch.device, dtype: torch.dtype) -> None:
+        self.rho, self.sigma, self.device, self.dtype = rho, sigma, device, dtype
+        self._one = torch.ones((), device=device, dtype=dtype)
+
+    def initial(self, worlds: int, generator: torch.Generator) -> State:
+        """Draws log A from its stationary distribution."""
+        stationary = self.sigma / (1 - self.rho**2) ** 0.5
+        return {"log_productivity": stationary * self._normal(worlds, generator)}
+
+    def draw(self, worlds: int, generator: torch.Generator) -> State:
+        """Standard normal innovations `[worlds, 1]`."""
+        return {"innovation": self._normal(worlds, generator)}
+
+    def advance(self, state: State, noise: State) -> State:
+        """The autoregression."""
+        return {"log_productivity": self.rho * state["log_productivity"] + self.sigma * noise["innovation"]}
+
+    def productivity(self, state: State) -> Tensor:
+        """A = exp(log A)."""
+        return torch.exp(state["log_productivity"])
+
+    def endowment(self, state: State) -> Tensor:
+        """One for everybody."""
+        return self._one
+
+    def _normal(self, worlds: int, generator: torch.Generator) -> Tensor:
+        return torch.randn((worlds, 1), generator=generator, device=self.device, dtype=self.dtype)

@@ -1,0 +1,274 @@
+"""The contract of a market: a batch of worlds, each with groups of agents, as tensors on one device.
+
+A market's author writes pure functions (`initial_state`, `observe`, `draw_noise`, `transition`); clocks, automatic
+restarts, true final observations, seeding and checkpoints are done here, once. Every tensor leads with
+`[worlds, agents, ...]`; nothing on the training path loops over agents.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+"""A market's state: name -> tensor `[worlds, ...]`. Everything that the future depends on, and nothing else."""
+
+Policy = Callable[[Tensor], Tensor]
+"""A deterministic policy: observations `[..., observation]` -> actions `[..., action]` in the action space."""
+
+
+class MarketError(RuntimeError):
+    """A market broke its contract; the message says where and what was expected."""
+
+
+@dataclass(frozen=True)
+class AgentGroup:
+    """Agents of one kind. Groups, not agents, own policies.
+
+    Attributes:
+        count: agents in each world.
+        observation_space: of one agent.
+        action_space: of one agent.
+    """
+
+    count: int
+    observation_space: gym.spaces.Box
+    action_space: gym.spaces.Space[Any]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The worlds whose episode ended in this step, and what their agents last saw.
+
+    Attributes:
+        worlds: `[ended]` indices, ascending.
+        terminated: `[ended]` bool; False where only the clock ran out, so that the value must be bootstrapped.
+        observations: group -> `[ended, agents, ...]`, the true final observations (before the restart).
+    """
+
+    worlds: Tensor
+    terminated: Tensor
+    observations: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step returns.
+
+    Attributes:
+        observations: group -> `[worlds, agents, ...]`; already those of the new episode where a world restarted.
+        rewards: group -> `[worlds, agents]`.
+        ended: the worlds that ended, or None.
+        acted: group -> bool `[worlds, agents]`, which agents' actions counted; None where all did.
+    """
+
+    observations: dict[str, Tensor]
+    rewards: dict[str, Tensor]
+    ended: Ended | None = None
+    acted: dict[str, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What the dynamics return: the next state, the rewards, and optionally who ended and who acted."""
+
+    state: State
+    rewards: dict[str, Tensor]
+    terminated: Tensor | None = None
+    acted: dict[str, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One line of a certificate.
+
+    Attributes:
+        name: flat metric name, such as `policy_error/labour`.
+        label: what a reader sees.
+        value: the trained policy's figure; NaN where it could not be computed.
+        low, high: the interval over evaluation seeds, or None for a deterministic figure.
+        unit: such as `%`.
+        answer: the known answer's own figure, if there is one.
+        controls: name of a control -> its figure.
+        limit: the certificate passes this line when `value <= limit`; None where the line only informs.
+        note: how the figure was computed, in a sentence.
+    """
+
+    name: str
+    label: str
+    value: float
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    answer: float | None = None
+    controls: dict[str, float] = field(default_factory=dict)
+    limit: float | None = None
+    note: str = ""
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the figure is within its limit; None where there is no limit."""
+        return None if self.limit is None else bool(self.value <= self.limit)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve of a figure: `style` is `ours`, `answer` or `control`."""
+
+    label: str
+    x: list[float]
+    y: list[float]
+    style: str
+    low: list[float] | None = None
+    high: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture of the report, as data: curves on one pair of axes."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: list[Line]
+    log_x: bool = False
+    log_y: bool = False
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What an answer key says of a profile of policies."""
+
+    metrics: list[Metric]
+    figures: list[Figure] = field(default_factory=list)
+
+
+class AnswerKey(ABC):
+    """A market's known answer, and how far a profile of policies is from it."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def distance(self, policies: Mapping[str, Policy]) -> float:
+        """The distance shown while training: one number in per cent, 0 at the answer. Cheap (milliseconds)."""
+
+    @abstractmethod
+    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
+        """The certificate's figures, each beside its controls; `untrained` is the control that must fail."""
+
+
+class Market(ABC):
+    """A batch of worlds. Subclasses give `groups` and four pure functions; this class steps them.
+
+    Args:
+        worlds: number of parallel worlds.
+        episode_length: steps after which an episode is truncated; None for markets that end by themselves.
+        device: where every tensor lives.
+        stagger: start the worlds' clocks at random times, so that rollouts are not phase-locked.
+    """
+
+    differentiable: ClassVar[bool] = False
+    """True where `transition` and `observe` carry gradients from rewards to actions."""
+
+    groups: Mapping[str, AgentGroup]
+
+    def __init__(self, *, worlds: int, episode_length: int | None, device: str = "cpu", stagger: bool = True) -> None:
+        if worlds < 1:
+            raise ValueError(f"worlds = {worlds}: expected at least 1")
+        self.worlds, self.episode_length, self.device, self.stagger = worlds, episode_length, torch.device(device), stagger
+        self.generator = torch.Generator(self.device)
+        self.state: State = {}
+        self.clock = torch.zeros(worlds, dtype=torch.int64)  # on the CPU: reading it must not wait for a device
+
+    # -- what a market's author writes ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def initial_state(self, worlds: int, generator: torch.Generator) -> State:
+        """Draws the state of `worlds` fresh episodes."""
+
+    @abstractmethod
+    def observe(self, state: State) -> dict[str, Tensor]:
+        """Group -> observations `[worlds, agents, ...]` of `state`. Pure."""
+
+    @abstractmethod
+    def draw_noise(self, generator: torch.Generator) -> State:
+        """Draws the shocks of one step, for all worlds."""
+
+    @abstractmethod
+    def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
+        """The dynamics, a pure function: `actions` is group -> `[worlds, agents, ...]`."""
+
+    def answer_key(self) -> AnswerKey | None:
+        """The known answer of this parameterisation, or None where none is known."""
+        return None
+
+    # -- what the service calls ----------------------------------------------------------------------------------
+
+    def reset(self, seed: int) -> dict[str, Tensor]:
+        """Restarts every world; the same seed gives the same bytes over all that follows.
+
+        Returns:
+            group -> observations `[worlds, agents, ...]`.
+        """
+        self.generator.manual_seed(seed)
+        self.state = self.initial_state(self.worlds, self.generator)
+        self.clock = torch.zeros(self.worlds, dtype=torch.int64)
+        if self.stagger and self.episode_length is not None:
+            clocks = torch.Generator().manual_seed(seed)
+            self.clock = torch.randint(self.episode_length, (self.worlds,), generator=clocks)
+        return self.observe(self.state)
+
+    def step(self, actions: Mapping[str, Tensor]) -> Step:
+        """Advances every world by one step; worlds that end restart at once.
+
+        Args:
+            actions: group -> `[worlds, agents, ...]`, in the group's action space.
+        """
+        moved = self.transition(self.state, actions, self.draw_noise(self.generator))
+        self.clock = self.clock + 1
+        observations, state, ended = self.observe(moved.state), moved.state, None
+        over = self._over(moved.terminated)
+        if over is not None:
+            worlds = over.to(self.device)
+            terminated = moved.terminated[worlds] if moved.terminated is not None else torch.zeros_like(worlds, dtype=torch.bool)
+            ended = Ended(worlds, terminated, {g: o[worlds] for g, o in observations.items()})
+            state = self._restart(state, worlds)
+            self.clock[over] = 0
+            observations = self.observe(state)
+        self.state = state
+        return Step(observations, moved.rewards, ended, moved.acted)
+
+    def _over(self, terminated: Tensor | None) -> Tensor | None:
+        """Indices of the worlds that ended, or None; waits for the device only where the market can terminate."""
+        over = torch.zeros(self.worlds, dtype=torch.bool) if terminated is None else terminated.cpu()
+        if self.episode_length is not None:
+            over = over | (self.clock >= self.episode_length)
+        return over.nonzero().squeeze(-1) if bool(over.any()) else None
+
+    def _restart(self, state: State, worlds: Tensor) -> State:
+        fresh = self.initial_state(len(worlds), self.generator)
+        return {name: value.index_copy(0, worlds, fresh[name]) for name, value in state.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `load_state_dict` needs to go on with the same bytes."""
+        return {
+            "state": {name: value.detach().cpu().numpy().copy() for name, value in self.state.items()},
+            "clock": self.clock.numpy().copy(),
+            "generator": self.generator.get_state().numpy().copy(),
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Goes on where `state_dict` was taken; returns the observations of that state."""
+        self.state = {name: torch.as_tensor(value.copy(), device=self.device) for name, value in saved["state"].items()}
+        self.clock = torch.as_tensor(saved["clock"].copy())
+        self.generator.set_state(torch.as_tensor(saved["generator"].copy()))
+        return self.observe(self.state)
+
+    def close(self) -> None:
+        """Releases what the market holds; most hold nothing."""

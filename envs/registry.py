@@ -1,0 +1,97 @@
+"""Finding markets and learners by name, without importing torch or ray.
+
+A built-in market is a sub-package of `rl_markets.envs`, a built-in learner one of `rl_markets.policies`; each holds a
+light `SPEC`. Third-party packages offer theirs through the entry-point groups `rl_markets.markets` and
+`rl_markets.learners`; nothing here needs to change for either.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from rl_markets.envs.market import Market
+
+MARKETS = "rl_markets.markets"
+LEARNERS = "rl_markets.learners"
+_BUILT_IN = {MARKETS: "rl_markets.envs", LEARNERS: "rl_markets.policies"}
+
+
+def import_object(path: str) -> Any:
+    """The object at `package.module:Name`."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@dataclass(frozen=True)
+class MarketSpec:
+    """What the service must know of a market before it is built.
+
+    Attributes:
+        name: the name in experiment files.
+        summary: one sentence for `rl-markets markets`.
+        parameters: the pydantic model of `market.parameters` in the experiment file.
+        market: import path `module:Class` of the `Market`; imported only when it is built.
+        groups: group -> the parameter that counts its agents, in order.
+        discount: the parameter that holds the agents' discount factor, or None where the learner chooses.
+    """
+
+    name: str
+    summary: str
+    parameters: type[BaseModel]
+    market: str
+    groups: dict[str, str]
+    discount: str | None = None
+
+    def build(self, parameters: BaseModel, *, worlds: int, device: str = "cpu") -> Market:
+        """Builds `worlds` parallel worlds of this market on `device`."""
+        market: Market = import_object(self.market)(parameters, worlds=worlds, device=device)
+        return market
+
+
+def _built_in(group: str) -> dict[str, str]:
+    package = importlib.import_module(_BUILT_IN[group])
+    return {m.name: f"{package.__name__}.{m.name}:SPEC" for m in pkgutil.iter_modules(package.__path__) if m.ispkg}
+
+
+def names(group: str) -> list[str]:
+    """The names of every market (or learner) that can be found, built-in ones first."""
+    built_in = [n for n, path in _built_in(group).items() if _load(path) is not None]
+    return sorted(built_in) + sorted({e.name for e in entry_points(group=group)} - set(built_in))
+
+
+def _load(path: str) -> Any:
+    try:
+        return import_object(path)
+    except AttributeError:  # a sub-package without SPEC, such as `answers`
+        return None
+
+
+def find(group: str, name: str) -> Any:
+    """The spec called `name`.
+
+    Raises:
+        LookupError: one line that names the near misses and what there is.
+    """
+    if name.isidentifier() and (built_in := _built_in(group).get(name)) and (spec := _load(built_in)) is not None:
+        return spec
+    for entry in entry_points(group=group):
+        if entry.name == name:
+            return entry.load()
+    kind = "market" if group == MARKETS else "learner"
+    raise LookupError(f"unknown {kind} {name!r}{did_you_mean(name, names(group))}")
+
+
+def did_you_mean(word: str, candidates: list[str]) -> str:
+    """` (did you mean 'x'?)`, or the list of what is possible where nothing is near."""
+    near = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
+    if near:
+        return f" (did you mean {near[0]!r}?)"
+    return f" (expected one of: {', '.join(sorted(candidates))})" if candidates else ""

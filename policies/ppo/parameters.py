@@ -1,0 +1,35 @@
+"""PPO's hyper-parameters: one typed line each, with unit and bounds. Imports neither torch nor ray."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class PPOParameters(BaseModel):
+    """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's step size at the start")
+    final_learning_rate: float = Field(0.0, ge=0, le=1, description="step size at the end; linear in between")
+    gamma: float | None = Field(None, ge=0, lt=1, description="discount factor; null takes the market's own")
+    gae_lambda: float = Field(0.95, ge=0, le=1, description="trace decay of generalised advantage estimation")
+    clip: float = Field(0.2, gt=0, lt=1, description="the probability ratio is clipped to 1 +- clip")
+    epochs: int = Field(4, ge=1, le=100, description="passes over each rollout, equal for every policy")
+    minibatches: int = Field(8, ge=1, le=10_000, description="equal slices of each pass, one gradient step each")
+    entropy_weight: float = Field(0.0, ge=0, le=10, description="weight of the entropy bonus")
+    value_weight: float = Field(0.5, gt=0, le=100, description="weight of the (normalised) value loss")
+    gradient_clip: float = Field(0.5, gt=0, description="largest norm of each policy's gradient")
+    log_std: float = Field(-0.5, ge=-10, le=3, description="initial log standard deviation of raw continuous actions")
+    final_log_std: float | None = Field(
+        None, ge=-10, le=3, description="log standard deviation at the end, linear in between; null trains it instead"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PPOParameters:
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate: expected at most learning_rate = {self.learning_rate:g}, "
+                f"found {self.final_learning_rate:g}"
+            )
+        return self

@@ -1,0 +1,178 @@
+"""What a runner hands to a learner: whole fragments of experience, one tensor a column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+OBSERVATIONS, REWARDS, ACTED = "observations", "rewards", "acted"
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Where episodes end inside a fragment, sparsely.
+
+    Attributes:
+        step: `[m]` time index of the episode's last step.
+        trajectory: `[m]` trajectory index.
+        terminated: `[m]` bool; False where the value of `observations` must be bootstrapped.
+        observations: `[m, ...]` the true final observations.
+    """
+
+    step: Tensor
+    trajectory: Tensor
+    terminated: Tensor
+    observations: Tensor
+
+    def within(self, low: int, high: int) -> Cuts:
+        """The cuts of trajectories `low <= i < high`, renumbered from zero."""
+        keep = (self.trajectory >= low) & (self.trajectory < high)
+        return Cuts(self.step[keep], self.trajectory[keep] - low, self.terminated[keep], self.observations[keep])
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """One policy's experience: `T` steps of `N = worlds * agents` trajectories.
+
+    Attributes:
+        columns: name -> `[T, N, ...]`; `observations` has one row more, `[T + 1, N, ...]`.
+        cuts: the ends of episodes.
+    """
+
+    columns: dict[str, Tensor]
+    cuts: Cuts
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return int(self.columns[REWARDS].shape[0])
+
+    @property
+    def trajectories(self) -> int:
+        """N."""
+        return int(self.columns[REWARDS].shape[1])
+
+    def within(self, low: int, high: int) -> Fragment:
+        """The trajectories `low <= i < high`."""
+        return Fragment({n: c[:, low:high] for n, c in self.columns.items()}, self.cuts.within(low, high))
+
+
+class Rollout:
+    """Fragments of all policies. `len` and slices count trajectories in thousandths of the whole.
+
+    RLlib's `LearnerGroup` shards whatever has a length and can be sliced, so that a rollout stands in for a list of
+    episodes. Slicing by *shares* (and not by rows) keeps groups of different sizes together: each learner gets the
+    same share of every policy's trajectories.
+    """
+
+    SHARES = 5040
+    """Divisible by every number of learners up to ten."""
+
+    def __init__(self, fragments: dict[str, Fragment], worlds: int, span: tuple[int, int] = (0, SHARES)) -> None:
+        self.fragments, self.worlds, self.span = fragments, worlds, span
+
+    def __len__(self) -> int:
+        return self.span[1] - self.span[0]
+
+    def __getitem__(self, index: slice) -> Rollout:
+        low, high, _ = index.indices(len(self))
+        whole = len(self)
+        cut = {p: f.within(f.trajectories * low // whole, f.trajectories * high // whole) for p, f in self.fragments.items()}
+        return Rollout(cut, self.worlds, (self.span[0] + low, self.span[0] + high))
+
+    def slice(self, index: slice, **_: Any) -> Rollout:
+        """The same as `rollout[index]`; RLlib's name for it."""
+        return self[index]
+
+    def env_steps(self) -> int:
+        """World steps, in proportion to the share held."""
+        steps = max(fragment.steps for fragment in self.fragments.values())
+        return steps * self.worlds * len(self) // self.SHARES
+
+    def agent_steps(self) -> int:
+        """Steps summed over agents."""
+        return sum(fragment.steps * fragment.trajectories for fragment in self.fragments.values())
+
+    def __getstate__(self) -> dict[str, Any]:
+        def plain(fragment: Fragment) -> dict[str, Any]:
+            columns = {n: c.cpu().numpy() for n, c in fragment.columns.items()}
+            return {"columns": columns, "cuts": {n: getattr(fragment.cuts, n).cpu().numpy() for n in Cuts.__annotations__}}
+
+        return {"fragments": {p: plain(f) for p, f in self.fragments.items()}, "worlds": self.worlds, "span": self.span}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        def tensors(saved: dict[str, Any]) -> dict[str, Tensor]:
+            return {n: torch.from_numpy(c.copy()) for n, c in saved.items()}  # the object store's arrays are read-only
+
+        fragments = {p: Fragment(tensors(f["columns"]), Cuts(**tensors(f["cuts"]))) for p, f in state["fragments"].items()}
+        self.__init__(fragments, state["worlds"], state["span"])  # type: ignore[misc]
+
+    def to(self, device: torch.device) -> Rollout:
+        """The same rollout on `device`; nothing is copied if it is there already."""
+
+        def move(fragment: Fragment) -> Fragment:
+            cuts = replace(fragment.cuts, **{n: getattr(fragment.cuts, n).to(device) for n in Cuts.__annotations__})
+            return Fragment({n: c.to(device) for n, c in fragment.columns.items()}, cuts)
+
+        return Rollout({p: move(f) for p, f in self.fragments.items()}, self.worlds, self.span)
+
+
+def concatenate(fragments: list[Fragment]) -> Fragment:
+    """Fragments of the same length from several runners, side by side."""
+    if len(fragments) == 1:
+        return fragments[0]
+    offsets, total = [], 0
+    for fragment in fragments:
+        offsets.append(total)
+        total += fragment.trajectories
+    columns = {n: torch.cat([f.columns[n] for f in fragments], 1) for n in fragments[0].columns}
+    cuts = Cuts(
+        torch.cat([f.cuts.step for f in fragments]),
+        torch.cat([f.cuts.trajectory + o for f, o in zip(fragments, offsets, strict=True)]),
+        torch.cat([f.cuts.terminated for f in fragments]),
+        torch.cat([f.cuts.observations for f in fragments]),
+    )
+    return Fragment(columns, cuts)
+
+
+def successor_values(values: Tensor, cuts: Cuts, final_values: Tensor) -> tuple[Tensor, Tensor]:
+    """V(s_{t+1}) with the true successor, and where an episode goes on.
+
+    Args:
+        values: `[T + 1, N]` values of the observations.
+        cuts: ends of episodes.
+        final_values: `[m]` values of `cuts.observations`.
+
+    Returns:
+        successor: `[T, N]`, 0 where the episode terminated.
+        goes_on: `[T, N]`, 0 after an episode's last step and 1 elsewhere.
+    """
+    successor, goes_on = values[1:].clone(), torch.ones_like(values[1:])
+    successor[cuts.step, cuts.trajectory] = torch.where(cuts.terminated, torch.zeros_like(final_values), final_values)
+    goes_on[cuts.step, cuts.trajectory] = 0.0
+    return successor, goes_on
+
+
+def generalized_advantages(
+    rewards: Tensor, values: Tensor, successor: Tensor, goes_on: Tensor, gamma: float, lambda_: float
+) -> Tensor:
+    """Generalised advantage estimation (Schulman et al. 2016, Eq. 16), `[T, N]`.
+
+    A_t = delta_t + gamma lambda A_{t+1},  delta_t = r_t + gamma V(s_{t+1}) - V(s_t).
+
+    Args:
+        rewards: `[T, N]`.
+        values: `[T + 1, N]` (the last row is not used).
+        successor, goes_on: of `successor_values`.
+        gamma: discount factor.
+        lambda_: trace decay.
+    """
+    delta = rewards + gamma * successor - values[:-1]
+    advantages, following = torch.empty_like(rewards), torch.zeros_like(rewards[0])
+    for t in range(len(rewards) - 1, -1, -1):
+        following = torch.addcmul(delta[t], goes_on[t], following, value=gamma * lambda_)
+        advantages[t] = following
+    return advantages

@@ -1,0 +1,196 @@
+"""The experiment file: typed, bounded, strict. The only place where a setting is defined.
+
+Each field is one typed line with its unit, bounds and a sentence; that line is the validator, `rl-markets check`'s
+explanation and the reference in `docs/experiments.md`. Nothing here imports torch or ray.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rl_markets import experiment_rules
+from rl_markets.envs.registry import LEARNERS, MARKETS, MarketSpec, find
+from rl_markets.experiment_errors import ExperimentError, first_line, validate
+from rl_markets.experiment_file import parse_override, read_yaml, set_path
+from rl_markets.policies.registry import LearnerSpec
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values are not converted, numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class MarketSection(Section):
+    """Which market, and how many worlds of it."""
+
+    name: str = Field(description="a market's name; `rl-markets markets` lists them")
+    worlds: int = Field(64, ge=1, le=1_000_000, description="worlds stepped in parallel by each runner")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="the market's own parameters")
+
+
+class PolicySection(Section):
+    """One policy: who follows it, and its networks."""
+
+    groups: list[str] = Field(min_length=1, description="the agent groups that share this policy")
+    hidden: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
+        [64, 64], max_length=8, description="widths of the hidden layers"
+    )
+    activation: Literal["tanh", "relu", "silu"] = Field("tanh", description="activation of the hidden layers")
+
+
+class AlgorithmSection(Section):
+    """Which learner, and its hyper-parameters."""
+
+    name: str = Field(description="a learner's name; `rl-markets markets` lists them")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="the learner's own parameters")
+
+
+class TrainingSection(Section):
+    """How long, where, and how often to look."""
+
+    agent_steps: int = Field(ge=1, le=10**13, description="length of training, in steps summed over agents and worlds")
+    rollout_length: int = Field(32, ge=1, le=100_000, description="steps each world takes in each iteration")
+    runners: int = Field(0, ge=0, le=10_000, description="runner actors, one CPU each; 0 samples in the main process")
+    learners: int = Field(0, ge=0, le=1_000, description="learner actors; 0 learns in the main process")
+    gpus_per_learner: float = Field(0, ge=0, le=1, description="GPUs of each learner; 0 learns on the CPU")
+    evaluate_every: int = Field(10, ge=1, description="iterations between looks at the distance from the known answer")
+    checkpoint_every: int = Field(50, ge=1, description="iterations between checkpoints")
+    keep_checkpoints: int = Field(3, ge=2, le=1000, description="checkpoints kept; at least one to fall back on")
+
+
+class CertificateSection(Section):
+    """How thoroughly the trained policies are examined."""
+
+    seeds: int = Field(10, ge=2, le=1000, description="evaluation seeds; intervals are over these")
+    deviation_agent_steps: int = Field(
+        500_000, ge=0, le=10**13, description="training of the deviating agent, in its own steps; 0 skips it"
+    )
+
+
+class Experiment(Section):
+    """One experiment: a market, policies, a learner, and how long."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80, description="names the folder under runs/")
+    summary: str = Field("", max_length=300, description="one sentence for the report")
+    seed: int = Field(0, ge=0, lt=2**31, description="source of all randomness; the same seed gives the same bytes")
+    market: MarketSection
+    policies: dict[str, PolicySection] = Field(min_length=1, description="policy name -> its section")
+    algorithm: AlgorithmSection
+    training: TrainingSection
+    certificate: CertificateSection = CertificateSection()
+
+    # -- what the names stand for ----------------------------------------------------------------------------------
+
+    @property
+    def market_spec(self) -> MarketSpec:
+        """The market's spec."""
+        spec: MarketSpec = find(MARKETS, self.market.name)
+        return spec
+
+    @property
+    def learner_spec(self) -> LearnerSpec:
+        """The learner's spec."""
+        spec: LearnerSpec = find(LEARNERS, self.algorithm.name)
+        return spec
+
+    @property
+    def market_parameters(self) -> BaseModel:
+        """The market's parameters, validated by its own model."""
+        return validate(self.market_spec.parameters, self.market.parameters)
+
+    @property
+    def learner_parameters(self) -> dict[str, Any]:
+        """The learner's parameters, complete; gamma is the market's own unless given."""
+        parameters = validate(self.learner_spec.parameters, self.algorithm.parameters).model_dump()
+        if parameters.get("gamma", 0) is None:
+            parameters["gamma"] = self.discount
+        return parameters
+
+    @property
+    def discount(self) -> float | None:
+        """The discount factor of the market's agents, where it has one."""
+        name = self.market_spec.discount
+        return None if name is None else float(getattr(self.market_parameters, name))
+
+    # -- sizes -----------------------------------------------------------------------------------------------------
+
+    @property
+    def agents(self) -> int:
+        """Agents in each world, over all groups."""
+        parameters = self.market_parameters
+        return sum(int(getattr(parameters, count)) for count in self.market_spec.groups.values())
+
+    @property
+    def env_steps_per_iteration(self) -> int:
+        """World steps in each iteration, over all runners."""
+        return self.market.worlds * self.training.rollout_length * max(1, self.training.runners)
+
+    @property
+    def iterations(self) -> int:
+        """Iterations until `training.agent_steps` are reached."""
+        return -(-self.training.agent_steps // (self.env_steps_per_iteration * self.agents))
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the experiment's content."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    # -- rules across fields ---------------------------------------------------------------------------------------
+
+    @model_validator(mode="after")
+    def _rules(self) -> Experiment:
+        experiment_rules.check_names(self)
+        experiment_rules.check_groups(self)
+        experiment_rules.check_sizes(self)
+        return self
+
+
+def load(path: str | Path, overrides: list[str] | None = None, *, smoke: bool = False) -> Experiment:
+    """Reads an experiment file.
+
+    Args:
+        path: the YAML file.
+        overrides: `a.b=c`, applied in order.
+        smoke: shrink it to seconds.
+
+    Raises:
+        ExperimentError: one line: file, field, what was found, what is expected.
+    """
+    data = read_yaml(Path(path))
+    for override in overrides or []:
+        keys, value = parse_override(override)
+        set_path(data, keys, value, override)
+    if smoke:
+        shrink(data)
+    return parse(data, str(path))
+
+
+def parse(data: dict[str, Any], source: str) -> Experiment:
+    """An experiment from plain data; `source` names it in errors."""
+    try:
+        return validate(Experiment, data)
+    except ValidationError as error:
+        raise ExperimentError(f"{source}: {first_line(Experiment, data, error)}") from None
+
+
+def shrink(data: dict[str, Any]) -> None:
+    """Cuts an experiment down to seconds, in place: few worlds, three iterations, a short examination."""
+
+    def limit(section: str, key: str, most: int, default: int) -> None:
+        part = data.setdefault(section, {})
+        if isinstance(part, dict) and isinstance(part.get(key, default), int):
+            part[key] = min(part.get(key, default), most)
+
+    limit("market", "worlds", 8, 64)
+    limit("training", "rollout_length", 8, 32)
+    limit("training", "agent_steps", 3 * 8 * 8, 3 * 8 * 8)
+    limit("training", "runners", 0, 0)
+    limit("training", "learners", 0, 0)
+    limit("training", "evaluate_every", 1, 10)
+    limit("training", "checkpoint_every", 2, 50)
+    limit("certificate", "seeds", 2, 10)
+    limit("certificate", "deviation_agent_steps", 512, 500_000)

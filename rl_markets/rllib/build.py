@@ -1,0 +1,116 @@
+"""From an experiment to an RLlib algorithm."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from functools import partial
+from typing import Any
+
+from rl_markets.envs.market import Market
+from rl_markets.experiment import Experiment, parse
+from rl_markets.policies.networks import describe_space
+
+
+def quiet_ray() -> None:
+    """Sets Ray's environment before its first import: no telemetry, no deprecation spam, no open ports."""
+    for name, value in {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DISABLE_IMPORT_WARNING": "1",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore::DeprecationWarning"),
+    }.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    for logger in ("ray", "ray.rllib", "ray.tune", "ray._common.deprecation", "ray._private.authentication"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+
+
+def start_ray(experiment: Experiment) -> bool:
+    """Starts Ray unless it runs already; returns whether this call started it. `RAY_ADDRESS` names a cluster."""
+    import ray
+
+    if ray.is_initialized():
+        return False
+    training, address = experiment.training, os.environ.get("RAY_ADDRESS")
+    own = {} if address else {"num_cpus": training.runners + training.learners + 1, "object_store_memory": 2**28}
+    ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR", **own)
+    return True
+
+
+def build_market(content: dict[str, Any], device: str, worlds: int | None = None) -> Market:
+    """The experiment's market; `content` is plain data, so that runners on other machines can call this."""
+    experiment = parse(content, "experiment")
+    return experiment.market_spec.build(
+        experiment.market_parameters, worlds=worlds or experiment.market.worlds, device=device
+    )
+
+
+def policy_specs(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """Policy -> the spec of its `networks.Actor`.
+
+    Raises:
+        ValueError: where groups with different spaces share a policy, or a space is not supported.
+    """
+    market = build_market(experiment.model_dump(mode="json"), "cpu", worlds=1)
+    parameters, specs = experiment.learner_parameters, {}
+    for policy, section in experiment.policies.items():
+        first, *others = (market.groups[g] for g in section.groups)
+        for other in others:
+            if (other.observation_space, other.action_space) != (first.observation_space, first.action_space):
+                raise ValueError(f"policies.{policy}.groups: {section.groups} have different spaces and cannot share it")
+        specs[policy] = {
+            "observation": int(first.observation_space.shape[0]),
+            "action": describe_space(first.action_space),
+            "hidden": list(section.hidden),
+            "activation": section.activation,
+            "log_std": parameters.get("log_std", 0.0),
+            "trained_std": parameters.get("final_log_std", 0.0) is None,
+        }
+    return specs
+
+
+def algorithm_config(experiment: Experiment) -> Any:
+    """The experiment as an RLlib `AlgorithmConfig`."""
+    from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+    from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+    from rl_markets.rllib.env_runner import BatchedEnvRunner
+
+    algorithm, learner, module = experiment.learner_spec.load()
+    training, parameters, content = experiment.training, experiment.learner_parameters, experiment.model_dump(mode="json")
+    policies = {policy: tuple(section.groups) for policy, section in experiment.policies.items()}
+    specs = {
+        policy: RLModuleSpec(module_class=module, model_config={"actor": spec, "seed": experiment.seed + 31 * i})
+        for i, (policy, spec) in enumerate(policy_specs(experiment).items())
+    }
+    steps = experiment.env_steps_per_iteration
+    total = experiment.iterations * steps
+    config = algorithm.get_default_config()
+    config.environment(Market, env_config={"build": partial(build_market, content), "policies": policies})
+    config.env_runners(
+        num_env_runners=training.runners, env_runner_cls=BatchedEnvRunner, create_local_env_runner=True,
+        num_envs_per_env_runner=experiment.market.worlds, rollout_fragment_length=training.rollout_length,
+    )  # fmt: skip
+    config.multi_agent(policies=set(policies), policy_mapping_fn=partial(_no_mapping, next(iter(policies))))
+    config.training(
+        lr=[[0, parameters["learning_rate"]], [total, parameters["final_learning_rate"]]],
+        gamma=parameters["gamma"], train_batch_size_per_learner=steps // max(1, training.learners),
+        learner_class=learner, learner_config_dict={**parameters, "total_env_steps": total},
+        grad_clip=parameters["gradient_clip"], grad_clip_by="global_norm", minibatch_size=1, num_epochs=1,
+    )  # fmt: skip
+    config.learners(num_learners=training.learners, num_gpus_per_learner=training.gpus_per_learner)
+    config.rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
+    config.fault_tolerance(restart_failed_env_runners=False, ignore_env_runner_failures=False)
+    config.reporting(min_time_s_per_iteration=None, min_train_timesteps_per_iteration=0, min_sample_timesteps_per_iteration=0)
+    config.debugging(seed=experiment.seed, log_level="ERROR")
+    config.torch_skip_nan_gradients = True  # the learner itself fails on figures that are not finite; RLlib checks twice a step
+    return config
+
+
+def _no_mapping(policy: str, *_: Any, **__: Any) -> str:
+    """RLlib wants a mapping of agents to policies; the runner maps whole groups and never calls this."""
+    return policy

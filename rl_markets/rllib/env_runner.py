@@ -1,0 +1,280 @@
+"""The runner: steps a batch of worlds with one forward pass per policy and step."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+import torch
+from ray.rllib.core import COMPONENT_RL_MODULE
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.framework import get_device
+from ray.rllib.utils.metrics import (
+    NUM_AGENT_STEPS_SAMPLED,
+    NUM_AGENT_STEPS_SAMPLED_LIFETIME,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    WEIGHTS_SEQ_NO,
+)
+from torch import Tensor
+
+from rl_markets.envs.market import Market, MarketError, Step
+from rl_markets.policies.module import ACTIONS, MarketModule
+from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, Cuts, Fragment, Rollout
+
+EPISODE_RETURN = "episode_return"
+MARKET_SECONDS, POLICY_SECONDS, SAMPLE_SECONDS = "market_seconds", "policy_seconds", "sample_seconds"
+
+
+class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
+    """Samples rollouts from one `Market`.
+
+    `config.env_config` holds `build` (a picklable callable `(seed) -> Market`) and `policies` (policy -> its groups).
+    """
+
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        torch.set_num_threads(1)  # worlds are the parallelism; oversubscribed cores are slower than one thread each
+        self._spaces = kwargs.get("spaces") or {}
+        self._device = get_device(self.config, self.config.num_gpus_per_env_runner if self.worker_index else 0)
+        self.policies: dict[str, tuple[str, ...]] = self.config.env_config["policies"]
+        self.env: Market | None = None
+        self.module: Any = None
+        self._weights_seq_no = 0
+        self._observations: dict[str, Tensor] | None = None
+        self.generator = torch.Generator(self._device).manual_seed(104_729 + (self._seed or 0))
+        if self._samples():
+            self.make_env()
+        self.make_module()
+
+    def _samples(self) -> bool:
+        remote = bool(self.worker_index)
+        return remote or self.config.num_env_runners == 0 or self.config.create_env_on_local_worker
+
+    # -- construction --------------------------------------------------------------------------------------------
+
+    def make_env(self) -> None:
+        """Builds the market; the first sample resets it."""
+        self.env = self.config.env_config["build"](str(self._device))
+        self._observations = None
+
+    def get_spaces(self) -> dict[str, Any]:
+        """Policy -> (observation space, action space), as RLlib asks for them."""
+        if self.env is None:
+            return self._spaces  # type: ignore[no-any-return]
+        groups = self.env.groups
+        spaces = {p: (groups[g[0]].observation_space, groups[g[0]].action_space) for p, g in self.policies.items()}
+        observation, action = {p: s[0] for p, s in spaces.items()}, {p: s[1] for p, s in spaces.items()}
+        return {INPUT_ENV_SPACES: (observation, action), INPUT_ENV_SINGLE_SPACES: (observation, action), **spaces}
+
+    def make_module(self) -> None:
+        """Builds the policies' acting parts."""
+        self.module = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True).build()
+        self.module.foreach_module(lambda _, module: module.to(self._device))
+
+    def assert_healthy(self) -> None:
+        """RLlib's check that construction went through."""
+        assert self.module is not None
+        assert self.env is not None or not self._samples()
+
+    def stop(self) -> None:
+        """Closes the market."""
+        if self.env is not None:
+            self.env.close()
+
+    # -- sampling ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sample(self, *, explore: bool | None = None, **_: Any) -> list[Rollout]:
+        """Steps all worlds through one fragment.
+
+        Raises:
+            MarketError: where an observation or a reward is not finite; says which group, world, agent and step.
+        """
+        started = time.perf_counter()
+        assert self.env is not None
+        if self._observations is None:
+            self._observations = self.env.reset(self._seed or 0)
+            self._returns = {g: torch.zeros(self.env.worlds, a.count, device=self._device) for g, a in self.env.groups.items()}
+        steps = self.config.get_rollout_fragment_length(self.worker_index or 0)
+        recorder = _Recorder(self.env, steps)
+        finished, market_seconds = [], 0.0
+        for t in range(steps):
+            actions = self._act(recorder, t, self.config.explore if explore is None else explore)
+            before = time.perf_counter()
+            step = self.env.step(actions)
+            market_seconds += time.perf_counter() - before
+            recorder.outcome(t, step)
+            finished += self._count_returns(step)
+            self._observations = step.observations
+        recorder.observe(steps, self._observations)
+        recorder.check_finite()
+        rollout = Rollout({p: recorder.fragment(groups) for p, groups in self.policies.items()}, self.env.worlds)
+        self._log(rollout, finished, market_seconds, time.perf_counter() - started)
+        return [rollout]
+
+    def _act(self, recorder: _Recorder, t: int, explore: bool) -> dict[str, Tensor]:
+        """One forward pass per policy, over all of its groups, worlds and agents."""
+        assert self.env is not None
+        assert self._observations is not None
+        recorder.observe(t, self._observations)
+        actions: dict[str, Tensor] = {}
+        for policy, groups in self.policies.items():
+            module: MarketModule = self.module[policy]
+            rows = [self._observations[g].flatten(0, 1) for g in groups]
+            observations = rows[0] if len(rows) == 1 else torch.cat(rows)
+            columns = module.explore(observations, self.generator) if explore else {ACTIONS: module.exploit(observations)}
+            offset = 0
+            for group in groups:
+                count = self.env.groups[group].count
+                end = offset + self.env.worlds * count
+                mine = {n: c[offset:end].view(self.env.worlds, count, *c.shape[1:]) for n, c in columns.items()}
+                recorder.action(t, group, mine)
+                actions[group], offset = mine[ACTIONS], end
+        return actions
+
+    def _count_returns(self, step: Step) -> list[Tensor]:
+        """Undiscounted returns `[ended, agents]` of episodes that ended in this step."""
+        for group, reward in step.rewards.items():
+            self._returns[group] += reward
+        if step.ended is None:
+            return []
+        done = [total[step.ended.worlds].mean(-1) for total in self._returns.values()]
+        for total in self._returns.values():
+            total[step.ended.worlds] = 0.0
+        return [torch.stack(done).mean(0)]
+
+    def _log(self, rollout: Rollout, finished: list[Tensor], market_seconds: float, seconds: float) -> None:
+        """A dozen figures a fragment; RLlib logs four per agent and step."""
+        env_steps, log = rollout.env_steps(), self.metrics.log_value
+        log(NUM_ENV_STEPS_SAMPLED, env_steps, reduce="sum")
+        log(NUM_ENV_STEPS_SAMPLED_LIFETIME, env_steps, reduce="lifetime_sum")
+        for policy, fragment in rollout.fragments.items():
+            agent_steps = fragment.steps * fragment.trajectories
+            log((NUM_AGENT_STEPS_SAMPLED, policy), agent_steps, reduce="sum")
+            log((NUM_AGENT_STEPS_SAMPLED_LIFETIME, policy), agent_steps, reduce="lifetime_sum")
+        log(MARKET_SECONDS, market_seconds, reduce="sum")
+        log(SAMPLE_SECONDS, seconds, reduce="sum")
+        log(WEIGHTS_SEQ_NO, self._weights_seq_no, window=1)
+        if finished:
+            log(EPISODE_RETURN, float(torch.cat(finished).mean()), window=10)
+        self.num_env_steps_sampled_lifetime += env_steps
+
+    def get_metrics(self) -> Any:
+        """RLlib's name for the figures since the last call."""
+        return self.metrics.reduce()
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """Weights, and everything needed to go on with the same bytes: market, generator, running returns."""
+        state: dict[str, Any] = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime}
+        if self._check_component(COMPONENT_RL_MODULE, components, not_components):
+            inner = self._get_subcomponents(COMPONENT_RL_MODULE, components)
+            outer = self._get_subcomponents(COMPONENT_RL_MODULE, not_components)
+            state[COMPONENT_RL_MODULE] = self.module.get_state(components=inner, not_components=outer, **kwargs)
+            state[WEIGHTS_SEQ_NO] = self._weights_seq_no
+        if components is None and self.env is not None and self._observations is not None:
+            state["market"] = self.env.state_dict()
+            state["generator"] = self.generator.get_state().cpu().numpy().copy()
+            state["returns"] = {g: total.cpu().numpy().copy() for g, total in self._returns.items()}
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """The reverse of `get_state`; older weights than one's own are ignored, as RLlib's runners do."""
+        if COMPONENT_RL_MODULE in state:
+            number = state.get(WEIGHTS_SEQ_NO, 0)
+            if number == 0 or self._weights_seq_no < number:
+                weights = state[COMPONENT_RL_MODULE]
+                self.module.set_state(ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights)
+            self._weights_seq_no = number or self._weights_seq_no
+        if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
+            self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
+        if "market" in state and self.env is not None:
+            self._observations = self.env.load_state_dict(state["market"])
+            self.generator.set_state(torch.as_tensor(state["generator"].copy()))
+            self._returns = {g: torch.as_tensor(v.copy(), device=self._device) for g, v in state["returns"].items()}
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple[()], dict[str, Any]]:
+        """How RLlib builds an equal runner."""
+        return (), {"config": self.config}
+
+    def get_checkpointable_components(self) -> list[tuple[str, Any]]:
+        """The module saves itself."""
+        return [(COMPONENT_RL_MODULE, self.module)]
+
+
+class _Recorder:
+    """Preallocated buffers `[T, worlds, agents, ...]` of one fragment, written in place."""
+
+    def __init__(self, market: Market, steps: int) -> None:
+        self.market, self.steps = market, steps
+        self.buffers: dict[str, dict[str, Tensor]] = {}
+        for name, group in market.groups.items():
+            lead = (market.worlds, group.count)
+            self.buffers[name] = {
+                OBSERVATIONS: torch.empty((steps + 1, *lead, *group.observation_space.shape), device=market.device),
+                REWARDS: torch.empty((steps, *lead), device=market.device),
+            }
+        self.ends: list[tuple[int, Step]] = []
+
+    def observe(self, t: int, observations: dict[str, Tensor]) -> None:
+        for group, value in observations.items():
+            self.buffers[group][OBSERVATIONS][t] = value
+
+    def action(self, t: int, group: str, columns: dict[str, Tensor]) -> None:
+        buffers = self.buffers[group]
+        for name, value in columns.items():
+            if name not in buffers:
+                buffers[name] = torch.empty((self.steps, *value.shape), device=value.device, dtype=value.dtype)
+            buffers[name][t] = value
+
+    def outcome(self, t: int, step: Step) -> None:
+        for group, reward in step.rewards.items():
+            self.buffers[group][REWARDS][t] = reward
+        for group, acted in (step.acted or {}).items():
+            buffers = self.buffers[group]
+            if ACTED not in buffers:
+                buffers[ACTED] = torch.ones((self.steps, *acted.shape), device=acted.device, dtype=torch.bool)
+            buffers[ACTED][t] = acted
+        if step.ended is not None:
+            self.ends.append((t, step))
+
+    def check_finite(self) -> None:
+        """One reduction a column and fragment; only where it fails is the culprit looked for."""
+        for group, buffers in self.buffers.items():
+            for name in (REWARDS, OBSERVATIONS):
+                finite = torch.isfinite(buffers[name])
+                if not bool(finite.all()):
+                    t, world, agent, *rest = (int(i) for i in (~finite).nonzero()[0])
+                    value = float(buffers[name][(t, world, agent, *rest)])
+                    entry = f", entry {rest[0]}" if rest else ""
+                    raise MarketError(
+                        f"market {type(self.market).__name__}: {name} of group {group!r} is {value} in world {world}, "
+                        f"agent {agent}{entry}, step {t} of the fragment: expected a finite number"
+                    )
+
+    def fragment(self, groups: tuple[str, ...]) -> Fragment:
+        """The groups' buffers as trajectories `[T, worlds * agents, ...]`, side by side."""
+        flat = [{n: b.flatten(1, 2) for n, b in self.buffers[g].items() if n != ACTIONS} for g in groups]
+        columns = flat[0] if len(flat) == 1 else {n: torch.cat([f[n] for f in flat], 1) for n in flat[0]}
+        return Fragment(columns, self._cuts(groups, columns[OBSERVATIONS]))
+
+    def _cuts(self, groups: tuple[str, ...], observations: Tensor) -> Cuts:
+        device, parts, offset = self.market.device, [], 0
+        for group in groups:
+            agents = torch.arange(self.market.groups[group].count, device=device)
+            for t, step in self.ends:
+                assert step.ended is not None
+                trajectory = (step.ended.worlds[:, None] * len(agents) + agents + offset).flatten()
+                terminated = step.ended.terminated.repeat_interleave(len(agents))
+                parts.append((torch.full_like(trajectory, t), trajectory, terminated, step.ended.observations[group].flatten(0, 1)))
+            offset += self.market.worlds * len(agents)
+        if not parts:
+            none = torch.empty(0, dtype=torch.int64, device=device)
+            return Cuts(none, none, none.bool(), observations.new_empty((0, *observations.shape[2:])))
+        step_, trajectory, terminated, last = (torch.cat(column) for column in zip(*parts, strict=True))
+        return Cuts(step_, trajectory, terminated, last)

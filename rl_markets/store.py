@@ -1,0 +1,154 @@
+"""Atomic, verified folders: checkpoints and exported policies.
+
+A folder is written under a temporary name, every file is flushed to the disk and listed with size and sha256 in
+`manifest.json`, and only then is it renamed. Whoever reads it verifies first. So a crash leaves either the whole
+folder or none, and a flipped bit or a missing file is refused by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MANIFEST = "manifest.json"
+_TEMPORARY = ".writing-"
+
+
+class CorruptError(RuntimeError):
+    """A stored folder is not what was written; the message names the file."""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+
+
+@contextmanager
+def written(folder: Path) -> Iterator[Path]:
+    """Gives a temporary folder to fill; on leaving, it becomes `folder`, whole. On an exception nothing is left.
+
+    Raises:
+        FileExistsError: if `folder` exists.
+        OSError: full disk, no permission; nothing is left then either.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.parent / f"{_TEMPORARY}{folder.name}-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        entries = {}
+        for path in _files(temporary):
+            entries[path.relative_to(temporary).as_posix()] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            _fsync(path)
+        write_text(temporary / MANIFEST, json.dumps({"files": entries}, indent=1))
+        for directory in {path.parent for path in _files(temporary)} | {temporary}:
+            _fsync(directory)
+        os.rename(temporary, folder)
+        _fsync(folder.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def verify(folder: Path) -> None:
+    """Compares a folder with its manifest.
+
+    Raises:
+        CorruptError: names the first file that is missing, too short or long, changed, or not listed.
+    """
+    try:
+        entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except FileNotFoundError:
+        raise CorruptError(f"{folder / MANIFEST}: missing") from None
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+        raise CorruptError(f"{folder / MANIFEST}: not a manifest") from None
+    for name, entry in entries.items():
+        path = folder / name
+        if not path.is_file():
+            raise CorruptError(f"{path}: missing")
+        if path.stat().st_size != entry["bytes"]:
+            raise CorruptError(f"{path}: {path.stat().st_size} bytes, expected {entry['bytes']}")
+        if _sha256(path) != entry["sha256"]:
+            raise CorruptError(f"{path}: its content changed since it was written (sha256 differs)")
+    for path in _files(folder):
+        if path.relative_to(folder).as_posix() not in entries:
+            raise CorruptError(f"{path}: not in the manifest")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file atomically: all of it or nothing, on the disk when this returns."""
+    temporary = path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _fsync(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class CheckpointStore:
+    """The checkpoints of one run, `checkpoints/<iteration>/`, newest last."""
+
+    def __init__(self, root: Path, keep: int = 3) -> None:
+        self.root, self.keep = root, keep
+
+    def iterations(self) -> list[int]:
+        """The iterations of which there is a checkpoint (verified or not), ascending."""
+        if not self.root.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.root.iterdir() if p.is_dir() and p.name.isdigit())
+
+    def path(self, iteration: int) -> Path:
+        """Where the checkpoint of `iteration` lies."""
+        return self.root / f"{iteration:08d}"
+
+    def save(self, iteration: int, write: Callable[[Path], None]) -> Path:
+        """Lets `write` fill a new checkpoint, and then removes the oldest beyond `keep`."""
+        with written(self.path(iteration)) as temporary:
+            write(temporary)
+        for old in self.iterations()[: -self.keep]:
+            shutil.rmtree(self.path(old))
+        return self.path(iteration)
+
+    def newest(self, complain: Callable[[str], None]) -> Path | None:
+        """The newest checkpoint that verifies, or None; `complain` gets one line for each that does not."""
+        for iteration in reversed(self.iterations()):
+            try:
+                verify(self.path(iteration))
+            except (CorruptError, OSError) as error:
+                complain(f"checkpoint {self.path(iteration).name} refused: {error}")
+                continue
+            return self.path(iteration)
+        return None
+
+    def discard_after(self, iteration: int) -> None:
+        """Removes checkpoints beyond `iteration` (those that were refused) and half-written ones."""
+        for later in self.iterations():
+            if later > iteration:
+                shutil.rmtree(self.path(later))
+        for path in self.root.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(path, ignore_errors=True)
