@@ -208,6 +208,10 @@ class Market(ABC):
         """The known answer of this parameterisation, or None where none is known."""
         return None
 
+    def in_units(self, gain: float) -> tuple[float, str]:
+        """A gain of discounted reward in the units of the market's users."""
+        return gain, "discounted reward"
+
     # -- what the service calls ----------------------------------------------------------------------------------
 
     def reset(self, seed: int) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+from safetensors.torch import load_file
 from torch import Tensor
 
 from rl_markets.policies.networks import Actor
@@ -18,8 +19,8 @@ ACTIONS = "actions"
 class MarketModule(TorchRLModule):  # type: ignore[misc]
     """Base of every learner's module.
 
-    `model_config` holds `actor` (the spec of `networks.Actor`), `seed` (of the initial weights) and whatever else the
-    learner's `setup` reads.
+    `model_config` holds `actor` (the spec of `networks.Actor`), `seed` (of the initial weights), optionally `weights`
+    (a safetensors file with the actor to start from) and whatever else the learner's `setup` reads.
     """
 
     actor: Actor
@@ -28,6 +29,8 @@ class MarketModule(TorchRLModule):  # type: ignore[misc]
         """Builds the actor; subclasses add their critics after it, drawing from the same generator."""
         self.generator = torch.Generator().manual_seed(self.model_config["seed"])
         self.actor = Actor(self.model_config["actor"], self.generator)
+        if weights := self.model_config.get("weights"):
+            self.actor.load_state_dict(load_file(weights))
 
     @abstractmethod
     def explore(self, observations: Tensor, generator: torch.Generator) -> dict[str, Tensor]:

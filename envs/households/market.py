@@ -109,3 +109,7 @@ class Households(Market):
         from rl_markets.envs.households.answer import HouseholdsAnswer
 
         return HouseholdsAnswer(self.parameters)
+
+    def in_units(self, gain: float) -> tuple[float, str]:
+        """Consumption equivalent: the permanent rise of consumption worth `gain` utils, in %."""
+        return 100 * math.expm1((1 - self.parameters.beta) * gain), "% of consumption"

@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from rl_markets.envs.market import Market
 from rl_markets.experiment import Experiment, parse
 from rl_markets.policies.networks import describe_space
+from rl_markets.quiet import quiet_logs
 
 
-def quiet_ray() -> None:
-    """Sets Ray's environment before its first import: no telemetry, no deprecation spam, no open ports."""
-    for name, value in {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DISABLE_IMPORT_WARNING": "1",
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore::DeprecationWarning"),
-    }.items():
-        os.environ.setdefault(name, value)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
-    for logger in ("ray", "ray.rllib", "ray.tune", "ray._common.deprecation", "ray._private.authentication"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+MarketBuilder = Callable[[str, int | None], Market]
+"""Builds a market from (device, worlds or None for the experiment's own number)."""
 
 
-def start_ray(experiment: Experiment) -> bool:
-    """Starts Ray unless it runs already; returns whether this call started it. `RAY_ADDRESS` names a cluster."""
+@contextmanager
+def ray_session(experiment: Experiment) -> Iterator[None]:
+    """Ray for the duration, unless it runs already; then it is left as it is. `RAY_ADDRESS` names a cluster."""
     import ray
 
     if ray.is_initialized():
-        return False
+        yield
+        return
     training, address = experiment.training, os.environ.get("RAY_ADDRESS")
     own = {} if address else {"num_cpus": training.runners + training.learners + 1, "object_store_memory": 2**28}
     ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR", **own)
-    return True
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def build_market(content: dict[str, Any], device: str, worlds: int | None = None) -> Market:
@@ -49,13 +43,13 @@ def build_market(content: dict[str, Any], device: str, worlds: int | None = None
     )
 
 
-def policy_specs(experiment: Experiment) -> dict[str, dict[str, Any]]:
+def policy_specs(experiment: Experiment, build: MarketBuilder) -> dict[str, dict[str, Any]]:
     """Policy -> the spec of its `networks.Actor`.
 
     Raises:
         ValueError: where groups with different spaces share a policy, or a space is not supported.
     """
-    market = build_market(experiment.model_dump(mode="json"), "cpu", worlds=1)
+    market = build("cpu", 1)
     parameters, specs = experiment.learner_parameters, {}
     for policy, section in experiment.policies.items():
         first, *others = (market.groups[g] for g in section.groups)
@@ -73,24 +67,32 @@ def policy_specs(experiment: Experiment) -> dict[str, dict[str, Any]]:
     return specs
 
 
-def algorithm_config(experiment: Experiment) -> Any:
-    """The experiment as an RLlib `AlgorithmConfig`."""
+def algorithm_config(experiment: Experiment, build: MarketBuilder | None = None, weights: str | None = None) -> Any:
+    """The experiment as an RLlib `AlgorithmConfig`.
+
+    Args:
+        experiment: what to train.
+        build: builds the market `(device, worlds)`, if it is not the experiment's own.
+        weights: a safetensors file with the actor to start from.
+    """
     from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
     from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
     from rl_markets.rllib.env_runner import BatchedEnvRunner
 
     algorithm, learner, module = experiment.learner_spec.load()
-    training, parameters, content = experiment.training, experiment.learner_parameters, experiment.model_dump(mode="json")
+    quiet_logs()
+    training, parameters = experiment.training, experiment.learner_parameters
+    build = build or partial(build_market, experiment.model_dump(mode="json"))
     policies = {policy: tuple(section.groups) for policy, section in experiment.policies.items()}
     specs = {
-        policy: RLModuleSpec(module_class=module, model_config={"actor": spec, "seed": experiment.seed + 31 * i})
-        for i, (policy, spec) in enumerate(policy_specs(experiment).items())
+        policy: RLModuleSpec(module_class=module, model_config={"actor": spec, "seed": experiment.seed + 31 * i, "weights": weights})
+        for i, (policy, spec) in enumerate(policy_specs(experiment, build).items())
     }
     steps = experiment.env_steps_per_iteration
-    total = experiment.iterations * steps
+    total = -(-training.agent_steps // (steps * _agents(build))) * steps
     config = algorithm.get_default_config()
-    config.environment(Market, env_config={"build": partial(build_market, content), "policies": policies})
+    config.environment(Market, env_config={"build": build, "policies": policies})
     config.env_runners(
         num_env_runners=training.runners, env_runner_cls=BatchedEnvRunner, create_local_env_runner=True,
         num_envs_per_env_runner=experiment.market.worlds, rollout_fragment_length=training.rollout_length,
@@ -109,6 +111,10 @@ def algorithm_config(experiment: Experiment) -> Any:
     config.debugging(seed=experiment.seed, log_level="ERROR")
     config.torch_skip_nan_gradients = True  # the learner itself fails on figures that are not finite; RLlib checks twice a step
     return config
+
+
+def _agents(build: MarketBuilder) -> int:
+    return sum(group.count for group in build("cpu", 1).groups.values())
 
 
 def _no_mapping(policy: str, *_: Any, **__: Any) -> str:

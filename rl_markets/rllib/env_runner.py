@@ -32,7 +32,7 @@ MARKET_SECONDS, POLICY_SECONDS, SAMPLE_SECONDS = "market_seconds", "policy_secon
 class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
     """Samples rollouts from one `Market`.
 
-    `config.env_config` holds `build` (a picklable callable `(seed) -> Market`) and `policies` (policy -> its groups).
+    `config.env_config` holds `build` (a picklable `MarketBuilder`) and `policies` (policy -> its groups).
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -58,7 +58,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
 
     def make_env(self) -> None:
         """Builds the market; the first sample resets it."""
-        self.env = self.config.env_config["build"](str(self._device))
+        self.env = self.config.env_config["build"](str(self._device), None)
         self._observations = None
 
     def get_spaces(self) -> dict[str, Any]:

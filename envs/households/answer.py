@@ -1,0 +1,247 @@
+"""The known answer of identical households: the planner's solution, and how far learned policies are from it.
+
+Identical households that start alike solve the planner's problem whatever their number: at symmetric states a
+household's own effect on prices cancels (Euler's theorem). Held-out states are therefore symmetric, k_i = K.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rl_markets.envs.answers import households as known
+from rl_markets.envs.households.market import Households
+from rl_markets.envs.households.parameters import HouseholdsParameters
+from rl_markets.envs.market import AnswerKey, Assessment, Figure, Line, Metric, Policy
+from rl_markets.envs.statistics import interval
+
+Array = NDArray[np.float64]
+StatePolicy = Callable[[Array, Array], tuple[Array, Array]]
+"""(k, log A) -> (consumption share, labour), at symmetric states."""
+
+ACTIONS = ("consumption share", "labour")
+HELD_OUT_CAPITAL = (0.5, 2.0)
+"""Held-out capital, in multiples of the steady state."""
+HELD_OUT_SD = 2.0
+"""Held-out productivity, in standard deviations either way."""
+ACCURACY_LIMIT, WELFARE_LIMIT = 1.0, 0.05
+"""The certificate's limits: policy error in %, losses in % of consumption."""
+PERIODS, PATHS_PER_SEED = 500, 20
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    name: str
+    policy: StatePolicy
+
+
+class HouseholdsAnswer(AnswerKey):
+    """Closed form at full depreciation (delta = 1), Chebyshev collocation otherwise."""
+
+    def __init__(self, parameters: HouseholdsParameters) -> None:
+        p = self.parameters = parameters
+        self.economy = known.Economy(alpha=p.alpha, beta=p.beta, delta=p.delta, b=p.b, rho=p.rho, sigma=p.sigma)
+        self.rest = known.steady_state(self.economy)
+        self.name = "closed form" if p.delta == 1 else "RBC solution"  # type: ignore[misc]
+        one = {"households": 1, "capital_productivity": p.capital_productivity[:1]}
+        one |= {"labour_productivity": p.labour_productivity[:1]}
+        self._observer = Households(p.model_copy(update=one), worlds=1)
+
+    # -- policies as functions of the state ------------------------------------------------------------------------
+
+    @cached_property
+    def exact(self) -> StatePolicy:
+        """The known answer."""
+        if self.economy.delta == 1:
+            return _constant(*known.closed_form(self.economy))
+        return known.solve_collocation(self.economy).actions
+
+    def household_policy(self, policy: Policy) -> known.HouseholdPolicy:
+        """A learned policy as (own k, K, log A) -> (consumption share, labour).
+
+        Last period's labour, which it also observes but which moves nothing, is what the known answer works.
+        """
+
+        @torch.no_grad()
+        def act(k: Array, K: Array, z: Array) -> tuple[Array, Array]:
+            labour = self.exact(K, z)[1]
+            columns = [torch.tensor(x, dtype=torch.float32).reshape(-1, 1) for x in (k, K, labour, labour, np.exp(z))]
+            actions = policy(self._observer.features(*columns)[:, 0]).double().numpy()
+            return actions[:, 0].reshape(np.shape(k)), actions[:, 1].reshape(np.shape(k))
+
+        return act
+
+    def state_policy(self, policy: Policy) -> StatePolicy:
+        """A learned policy at symmetric states."""
+        act = self.household_policy(policy)
+        return lambda k, z: act(k, k, z)
+
+    @cached_property
+    def held_out(self) -> tuple[Array, Array]:
+        """States that no policy was trained on in particular: a grid over capital and productivity."""
+        low, high = (np.log(multiple * self.rest.k) for multiple in HELD_OUT_CAPITAL)
+        reach = HELD_OUT_SD * self.economy.tfp_sd
+        k, z = np.meshgrid(np.exp(np.linspace(low, high, 41)), np.linspace(-reach, reach, 9), indexing="ij")
+        return k.ravel(), z.ravel()
+
+    def errors(self, policy: StatePolicy) -> tuple[Array, Array]:
+        """Relative errors of both actions at the held-out states, in %."""
+        ours, exact = policy(*self.held_out), self.exact(*self.held_out)
+        share, labour = (100 * np.abs(mine / true - 1) for mine, true in zip(ours, exact, strict=True))
+        return share, labour
+
+    # -- the contract ----------------------------------------------------------------------------------------------
+
+    def distance(self, policies: Mapping[str, Policy]) -> float:
+        """The larger of both actions' mean relative errors at the held-out states, in %."""
+        return float(max(error.mean() for error in self.errors(self.state_policy(policies["households"]))))
+
+    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
+        """Policy and Euler errors, welfare loss, exact best response, moments and impulse responses."""
+        ours = self.state_policy(policies["households"])
+        controls = [*self._controls(), _Candidate("untrained network", self.state_policy(untrained["households"]))]
+        moments, responses = self._moments(ours, seeds), self._responses(ours)
+        metrics = [
+            *self._policy_errors(ours, controls),
+            *self._first_order_conditions(ours, controls),
+            self._welfare_loss(ours, controls, seeds),
+            self._best_response(policies["households"]),
+            *moments,
+            responses[0],
+        ]
+        return Assessment(metrics, [*self._policy_figures(ours), *responses[1]])
+
+    def _controls(self) -> list[_Candidate]:
+        """From knowing nothing, through the best simple method, to the exact optimum."""
+        linear = known.solve_loglinear(self.economy)
+        return [
+            _Candidate("half of everything", _constant(0.5, 0.5)),
+            _Candidate("constant actions", _constant(self.rest.chat, self.rest.l)),
+            _Candidate("log-linear", linear.actions),
+            _Candidate("exact", self.exact),
+        ]
+
+    def _policy_errors(self, ours: StatePolicy, controls: list[_Candidate]) -> list[Metric]:
+        mine, theirs = self.errors(ours), [(c.name, self.errors(c.policy)) for c in controls]
+        note = "relative to the answer, mean over capital in [.5, 2] of the steady state and productivity within 2 sd"
+        metrics = []
+        for i, action in enumerate(ACTIONS):
+            key = f"policy_error/{action.replace(' ', '_')}"
+            controls_mean = {name: float(e[i].mean()) for name, e in theirs}
+            metrics.append(
+                Metric(key, f"error of the {action}, mean", float(mine[i].mean()), "%", controls=controls_mean,
+                       answer=0.0, limit=ACCURACY_LIMIT, note=note)
+            )  # fmt: skip
+            controls_max = {name: float(e[i].max()) for name, e in theirs}
+            metrics.append(
+                Metric(f"{key}/max", f"error of the {action}, largest", float(mine[i].max()), "%",
+                       controls=controls_max, answer=0.0, note="the same, largest over those states")
+            )  # fmt: skip
+        return metrics
+
+    def _first_order_conditions(self, ours: StatePolicy, controls: list[_Candidate]) -> list[Metric]:
+        def mean_error(diagnose: Callable[..., Array], policy: StatePolicy) -> float:
+            return float(100 * np.abs(diagnose(self.economy, policy, *self.held_out)).mean())
+
+        rows = (
+            ("euler_error", "Euler error, mean", known.euler_errors, "of consumption against what tomorrow justifies, unit-free"),
+            ("labour_error", "labour condition error, mean", known.labour_errors, "of leisure's value against the wage, unit-free"),
+        )
+        return [
+            Metric(key, label, mean_error(diagnose, ours), "%", answer=0.0, note=f"{what}, at the held-out states",
+                   controls={c.name: mean_error(diagnose, c.policy) for c in controls})
+            for key, label, diagnose, what in rows
+        ]  # fmt: skip
+
+    def _welfare_loss(self, ours: StatePolicy, controls: list[_Candidate], seeds: list[int]) -> Metric:
+        """In consumption equivalents, paired with the exact policy on the same shocks and starts."""
+        draws = [np.random.default_rng(seed) for seed in seeds]
+        shocks = np.concatenate([rng.standard_normal((PERIODS, PATHS_PER_SEED)) for rng in draws], 1)
+        low, high = np.log(HELD_OUT_CAPITAL)
+        starts = np.concatenate([self.rest.k * np.exp(rng.uniform(low, high, PATHS_PER_SEED)) for rng in draws])
+        best = known.welfare(self.economy, self.exact, starts, shocks)
+
+        def losses(policy: StatePolicy) -> Array:
+            gap = (best - known.welfare(self.economy, policy, starts, shocks)).reshape(len(seeds), PATHS_PER_SEED).mean(1)
+            return np.array([-100 * known.consumption_equivalent(self.economy, -float(g)) for g in gap])
+
+        mine = losses(ours)
+        return Metric(
+            "welfare_loss", "welfare loss", float(mine.mean()), "% of consumption", *interval(mine), answer=0.0,
+            controls={c.name: float(losses(c.policy).mean()) for c in controls}, limit=WELFARE_LIMIT,
+            note=f"consumption equivalent, {PERIODS} periods from capital in [.5, 2] of the steady state, same shocks",
+        )  # fmt: skip
+
+    def _best_response(self, policy: Policy) -> Metric:
+        """What one household could still gain, by solving its problem against the frozen others."""
+        n, taking = self.parameters.households, self.parameters.conduct == "price-taking"
+        note = "exact dynamic programme of one household against the frozen others"
+        try:
+            found = known.best_response(self.economy, self.household_policy(policy), n, taking and n > 1)
+        except known.ConvergenceError as error:
+            return Metric("best_response_gain/exact", "best-response gain, exact", float("nan"), "% of consumption", note=f"{note}: {error}")
+        k = self.rest.k * np.exp(np.linspace(*np.log(HELD_OUT_CAPITAL), 9))
+        gain = float(np.mean(found.gain_percent(k, k, np.zeros_like(k))))
+        taken = "prices as given" if taking and n > 1 else "its own effect on prices known to it"
+        return Metric(
+            "best_response_gain/exact", "best-response gain, exact", gain, "% of consumption", answer=0.0,
+            limit=WELFARE_LIMIT, note=f"{note}, {taken}; mean over capital in [.5, 2] of the steady state",
+        )  # fmt: skip
+
+    def _moments(self, ours: StatePolicy, seeds: list[int]) -> list[Metric]:
+        """Standard deviations of logs, ours and the answer's on the same shocks."""
+
+        def table(policy: StatePolicy) -> dict[str, Array]:
+            rows = []
+            for seed in seeds:
+                found = known.moments(known.simulate(self.economy, policy, 1000, PATHS_PER_SEED, np.random.default_rng(seed)))
+                rows.append({name: found[name].sd for name in ("y", "c", "l", "i", "k")})
+            return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+        mine, exact = table(ours), table(self.exact)
+        labels = {"y": "output", "c": "consumption", "l": "labour", "i": "investment", "k": "capital"}
+        return [
+            Metric(f"moments/sd_{name}", f"volatility of {label}", float(mine[name].mean()), "%", *interval(mine[name]),
+                   answer=float(exact[name].mean()), note="standard deviation of the log in simulations of 1000 periods")
+            for name, label in labels.items()
+        ]  # fmt: skip
+
+    def _responses(self, ours: StatePolicy) -> tuple[Metric, list[Figure]]:
+        """Impulse responses to +1 % productivity."""
+        mine, exact = (known.impulse_response(self.economy, p, 0.01, 40) for p in (ours, self.exact))
+        error = max(float(np.abs(mine[v] - exact[v]).max() / max(np.abs(exact[v]).max(), 1e-12)) for v in ("y", "c", "i"))
+        metric = Metric(
+            "impulse_response_error", "impulse responses, largest error", 100 * error, "% of the peak", answer=0.0,
+            note="of output, consumption and investment after +1 % productivity, 40 periods, relative to the answer's peak",
+        )  # fmt: skip
+        periods = [float(t) for t in range(40)]
+        figures = [
+            Figure(f"{label} after +1 % productivity", "period", "% deviation", [
+                Line(self.name, periods, exact[v].tolist(), "answer"), Line("learned", periods, mine[v].tolist(), "ours"),
+            ])
+            for v, label in (("y", "Output"), ("c", "Consumption"), ("i", "Investment"), ("l", "Labour"))
+        ]  # fmt: skip
+        return metric, figures
+
+    def _policy_figures(self, ours: StatePolicy) -> list[Figure]:
+        """Both actions over capital, at low, mean and high productivity."""
+        multiples = np.exp(np.linspace(np.log(0.3), np.log(3.0), 80))
+        reach, x = HELD_OUT_SD * self.economy.tfp_sd, multiples.tolist()
+        figures = []
+        for i, action in enumerate(ACTIONS):
+            lines = []
+            for z, label in ((-reach, "low A"), (0.0, "mean A"), (reach, "high A")):
+                k, zs = multiples * self.rest.k, np.full_like(multiples, z)
+                lines.append(Line(f"{self.name}, {label}", x, self.exact(k, zs)[i].tolist(), "answer"))
+                lines.append(Line(f"learned, {label}", x, ours(k, zs)[i].tolist(), "ours"))
+            figures.append(Figure(action.capitalize(), "capital / steady state", action, lines, log_x=True))
+        return figures
+
+
+def _constant(share: float, labour: float) -> StatePolicy:
+    return lambda k, z: (np.full_like(k, share), np.full_like(k, labour))

@@ -1,0 +1,136 @@
+"""The command line. `--help` and `check` import neither torch nor ray."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from rl_markets import __version__
+from rl_markets.experiment import load
+from rl_markets.experiment_errors import ExperimentError
+
+EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
+
+app = typer.Typer(
+    name="rl-markets", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Train markets full of learning agents; every trained market ends with a certificate.",
+)  # fmt: skip
+
+FileArgument = Annotated[Path, typer.Argument(help="an experiment file, such as tune_configs/households-rbc.yaml")]
+Overrides = Annotated[list[str] | None, typer.Option("-o", "--override", metavar="SECTION.FIELD=VALUE", help="set a field; may be repeated")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="shrink the experiment to seconds, to see that it runs")]
+Root = Annotated[Path, typer.Option("--runs", help="folder that takes the runs")]
+RunArgument = Annotated[Path, typer.Argument(help="a run's folder, such as runs/latest")]
+
+
+@app.command()
+def check(file: FileArgument, override: Overrides = None, smoke: Smoke = False) -> None:
+    """Say whether an experiment file is right, and what it would run."""
+    from rl_markets.explain import explain
+
+    typer.echo(explain(load(file, override, smoke=smoke)))
+
+
+@app.command()
+def train(file: FileArgument, override: Overrides = None, smoke: Smoke = False, runs: Root = Path("runs")) -> None:
+    """Train an experiment to its certificate and report."""
+    experiment = load(file, override, smoke=smoke)
+    _quiet()
+    from rl_markets import workflow
+
+    workflow.train(experiment, runs)
+
+
+@app.command()
+def resume(run: RunArgument = Path("runs/latest")) -> None:
+    """Go on with a run from its newest good checkpoint."""
+    _quiet()
+    from rl_markets import workflow
+
+    workflow.resume(run)
+
+
+@app.command()
+def evaluate(run: RunArgument = Path("runs/latest")) -> None:
+    """Examine a run's exported policies again, and write its certificate and report."""
+    _quiet()
+    from rl_markets import workflow
+
+    workflow.evaluate(run)
+
+
+@app.command()
+def report(run: RunArgument = Path("runs/latest")) -> None:
+    """Write a run's report page again from its certificate and metrics."""
+    from rl_markets import workflow
+
+    workflow.report_only(run)
+
+
+@app.command()
+def markets() -> None:
+    """List the markets and learners that can be named in an experiment file."""
+    from rl_markets.envs.registry import LEARNERS, MARKETS, find, names
+
+    for title, group in (("markets", MARKETS), ("learners", LEARNERS)):
+        typer.echo(f"{title}:")
+        for name in names(group):
+            typer.echo(f"  {name:14s} {find(group, name).summary}")
+
+
+@app.command()
+def bench(
+    seconds: Annotated[float, typer.Option(help="CPU seconds of each measurement")] = 8.0,
+    output: Annotated[Path | None, typer.Option(help="write the figures as JSON, too")] = None,
+) -> None:
+    """Measure speed side by side with RLlib's own multi-agent runner."""
+    _quiet()
+    from rl_markets.bench import run
+
+    run(seconds, output)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"rl-markets {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
+    """Train markets full of learning agents; every trained market ends with a certificate."""
+
+
+def _quiet() -> None:
+    from rl_markets.quiet import quiet_ray
+
+    quiet_ray()
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"rl-markets: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def main() -> Any:
+    """Runs the command line; every failure is one line on stderr and an exit code.
+
+    0 done, 1 the run failed, 2 bad input, 128 + signal when a signal ended it after a checkpoint.
+    """
+    try:
+        return app(standalone_mode=True)
+    except ExperimentError as error:
+        _fail(str(error), EXIT_BAD_INPUT)
+    except (BrokenPipeError, KeyboardInterrupt):
+        _fail("interrupted", 130)
+    except Exception as error:
+        from rl_markets.failures import describe
+
+        code, details, message = describe(error)
+        if details:
+            print(details, file=sys.stderr)
+        _fail(message, code)
+

@@ -1,0 +1,29 @@
+"""What an experiment would run, in a dozen lines."""
+
+from __future__ import annotations
+
+from rl_markets.experiment import Experiment
+from rl_markets.progress import short
+
+
+def explain(experiment: Experiment) -> str:
+    """Market, policies, sizes, where it runs and what it ends with."""
+    training, spec = experiment.training, experiment.market_spec
+    parameters = experiment.market_parameters
+    groups = ", ".join(f"{getattr(parameters, count)} x {name}" for name, count in spec.groups.items())
+    policies = "; ".join(f"{p} <- {', '.join(s.groups)} ({' x '.join(map(str, s.hidden))} {s.activation})" for p, s in experiment.policies.items())
+    rows = experiment.env_steps_per_iteration * experiment.agents
+    where = f"{training.runners} runner actors" if training.runners else "sampling in the main process"
+    where += f", {training.learners} learner actors" if training.learners else ", learning in the main process"
+    gain = experiment.certificate.deviation_agent_steps
+    return "\n".join([
+        f"{experiment.name}: ok",
+        f"  market       {spec.name}: {groups} in each of {experiment.market.worlds} worlds",
+        f"  policies     {policies}",
+        f"  algorithm    {experiment.algorithm.name}, discount {experiment.learner_parameters['gamma']:g}",
+        f"  training     {experiment.iterations} iterations of {short(rows)} agent steps = {short(experiment.iterations * rows)}",
+        f"  where        {where}",
+        f"  checkpoints  every {training.checkpoint_every} iterations, the last {training.keep_checkpoints} kept",
+        f"  certificate  {experiment.certificate.seeds} seeds" + (f", a deviator trained for {short(gain)} steps" if gain else ""),
+        f"  seed         {experiment.seed}",
+    ])  # fmt: skip

@@ -1,0 +1,86 @@
+"""What a person sees while a run trains: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+PLAIN_SECONDS = 10.0
+"""On something that is not a terminal, a line at most this often."""
+
+
+def short(number: float) -> str:
+    """1234567 as `1.23M`."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.3g}"
+
+
+class _Figures(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields.get("figures", "")), style="cyan")
+
+
+class TrainingProgress:
+    """A context manager around the training loop.
+
+    Args:
+        console: where to print.
+        iterations: of the whole run.
+        started_at: the iteration a resumed run goes on from.
+        answer: the known answer's name, or None where there is none.
+    """
+
+    def __init__(self, console: Console, iterations: int, started_at: int, answer: str | None) -> None:
+        self.console, self.iterations, self.answer = console, iterations, answer
+        self.started_at, self.done, self.distance = started_at, started_at, math.nan
+        self._live: Progress | None = None
+        self._task: Any = None
+        self._clock = self._last_line = time.perf_counter()
+        if console.is_terminal:
+            columns = [TextColumn("training"), BarColumn(), _Figures(), TextColumn("eta"), TimeRemainingColumn()]
+            self._live = Progress(*columns, console=console, transient=True)
+            self._task = self._live.add_task("training", total=iterations, completed=started_at, figures="")
+
+    def __enter__(self) -> TrainingProgress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, row: dict[str, float]) -> None:
+        """Shows one row of metrics."""
+        self.done = int(row["iteration"])
+        if math.isfinite(row["distance"]):
+            self.distance = row["distance"]
+        figures = f"{short(row['agent_steps'])} steps, {short(row['agent_steps_per_second'])}/s"
+        if self.answer is not None:
+            figures += f", {self.distance:.2f} % from the {self.answer}"
+        if self._live is not None:
+            self._live.update(self._task, completed=self.done, figures=figures)
+            return
+        now, last = time.perf_counter(), self.done == self.iterations
+        if last or self.done == self.started_at + 1 or now - self._last_line >= PLAIN_SECONDS:
+            self._last_line = now
+            self.console.print(f"iteration {self.done}/{self.iterations}: {figures}, {self._eta(now)} left", highlight=False)
+
+    def _eta(self, now: float) -> str:
+        each = (now - self._clock) / max(1, self.done - self.started_at)
+        seconds = each * (self.iterations - self.done)
+        return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def console(*, error: bool = False) -> Console:
+    """The console of a command; plain text where the output is not a terminal."""
+    return Console(file=sys.stderr if error else sys.stdout, soft_wrap=True)

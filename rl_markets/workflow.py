@@ -1,0 +1,89 @@
+"""What a command does from beginning to end: train, export, certify, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rl_markets import evaluation, policy, report
+from rl_markets.experiment import Experiment
+from rl_markets.experiment_errors import ExperimentError
+from rl_markets.progress import console
+from rl_markets.rllib.build import ray_session
+from rl_markets.runs import RunFolder
+from rl_markets.training import RunFailedError, Trainer
+
+
+def train(experiment: Experiment, root: Path) -> RunFolder:
+    """A new run under `root`, to its certificate and report."""
+    run, out = RunFolder.create(experiment, root), console()
+    out.print(f"{experiment.name}: {experiment.iterations} iterations into {run.path}", highlight=False)
+    with ray_session(experiment):
+        _finish(run, Trainer(run, out).train(), out)
+    return run
+
+
+def resume(path: Path) -> RunFolder:
+    """Goes on with a run from its newest good checkpoint, or from its start if there is none."""
+    run, out = RunFolder.open(path), console()
+    checkpoint = run.checkpoints.newest(lambda line: out.print(line, highlight=False))
+    if checkpoint is None:
+        if run.checkpoints.iterations():
+            raise RunFailedError(f"{run.path}: no checkpoint is whole; the files named above must be restored")
+        out.print("no checkpoint yet: starting over", highlight=False)
+    elif int(checkpoint.name) >= run.experiment.iterations and run.report.is_file():
+        out.print(f"{run.path}: finished already; `rl-markets evaluate` examines it again", highlight=False)
+        return run
+    else:
+        out.print(f"resuming {run.path} after iteration {int(checkpoint.name)}", highlight=False)
+    with ray_session(run.experiment):
+        _finish(run, Trainer(run, out).train(checkpoint), out)
+    return run
+
+
+def evaluate(path: Path) -> RunFolder:
+    """Certificate and report of a trained run, made again."""
+    run = RunFolder.open(path)
+    if not run.policy.is_dir():
+        raise ExperimentError(f"{path}: holds no exported policy yet; `rl-markets resume` finishes its training")
+    with ray_session(run.experiment):
+        _certify(run, console())
+    return run
+
+
+def report_only(path: Path) -> RunFolder:
+    """The report page of a certified run, made again."""
+    run = RunFolder.open(path)
+    if not run.certificate.is_file():
+        raise ExperimentError(f"{path}: holds no certificate yet; `rl-markets evaluate` makes one")
+    report.write(run)
+    console().print(f"report: {run.report}", highlight=False)
+    return run
+
+
+def _finish(run: RunFolder, actors: dict[str, Any], out: Console) -> None:
+    experiment = run.experiment
+    if not run.policy.exists():
+        spec = {
+            "market": experiment.market.model_dump(mode="json"),
+            "experiment": experiment.name, "digest": experiment.digest, "seed": experiment.seed,
+            "policies": {name: {"groups": list(section.groups)} for name, section in experiment.policies.items()},
+        }  # fmt: skip
+        policy.export(run.policy, actors, spec)
+    _certify(run, out)
+
+
+def _certify(run: RunFolder, out: Console) -> None:
+    certificate = evaluation.certify(run, out)
+    report.write(run)
+    rows = report.summary_rows(certificate)
+    if rows:
+        table = Table("figure", "learned", "limit", "met", title=f"certificate against the {certificate['answer']}", title_justify="left")
+        for row in rows:
+            table.add_row(*row)
+        out.print(table)
+    out.print(report.verdict(certificate), highlight=False)
+    out.print(f"run:    {run.path}\nreport: {run.report}", highlight=False)
