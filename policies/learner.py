@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import torch
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
-from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
+from ray.rllib.utils.metrics import ALL_MODULES, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
 
 from rl_markets.policies.rollout import OBSERVATIONS, Fragment, concatenate
+
+LEARN_SECONDS = "learn_seconds"
 
 Batch = dict[str, Tensor]
 """Columns `[rows, ...]` of one policy."""
@@ -58,10 +61,12 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
         self.progress = min(1.0, steps / self.parameters["total_env_steps"])
         self.before_gradient_based_update(timesteps=timesteps or {})
         self._weights_seq_no += 1
+        started = time.perf_counter()
         rollouts = [rollout.to(self._device) for rollout in data.episodes]
         trained = [p for p in rollouts[0].fragments if self.should_module_be_updated(p)]
         self.learn({p: concatenate([r.fragments[p] for r in rollouts]) for p in trained})
         self.after_gradient_based_update(timesteps=timesteps or {})
+        self.metrics.log_value((ALL_MODULES, LEARN_SECONDS), time.perf_counter() - started, window=1)
         return self.metrics.reduce()
 
     @abstractmethod
@@ -70,22 +75,46 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
 
     def slices(self, batches: dict[str, Batch], count: int) -> Iterator[dict[str, Batch]]:
         """One epoch: every policy's rows in random order, in `count` equal slices."""
-        orders = {}
-        for policy, batch in batches.items():
-            rows = len(next(iter(batch.values())))
-            orders[policy] = torch.randperm(rows, generator=self.generator, device=self._device).tensor_split(count)
+        shuffled = {p: self._shuffled(batch, count) for p, batch in batches.items()}
         for i in range(count):
-            yield {p: {n: c[orders[p][i]] for n, c in batch.items()} for p, batch in batches.items()}
+            yield {p: parts[i] for p, parts in shuffled.items()}
+
+    def _shuffled(self, batch: Batch, count: int) -> list[Batch]:
+        """The rows in random order; columns of one type lie side by side, so that each row is fetched once."""
+        rows = len(next(iter(batch.values())))
+        order = torch.randperm(rows, generator=self.generator, device=self._device)
+        parts: list[Batch] = [{} for _ in range(count)]
+        for dtype in {column.dtype for column in batch.values()}:
+            columns = {n: c.reshape(rows, -1) for n, c in batch.items() if c.dtype == dtype}
+            widths = [c.shape[1] for c in columns.values()]
+            packed = torch.cat(list(columns.values()), 1).index_select(0, order)
+            for part, piece in zip(parts, packed.tensor_split(count), strict=True):
+                for name, column in zip(columns, piece.split(widths, 1), strict=True):
+                    part[name] = column.reshape(len(piece), *batch[name].shape[1:])
+        return parts
 
     def descend(self, minibatch: dict[str, Batch]) -> None:
-        """One gradient step of every policy, by RLlib's optimizers (and, with several learners, its DDP)."""
-        losses = {}
+        """One gradient step of every policy, on RLlib's optimizers (with several learners, through its DDP).
+
+        The same arithmetic as RLlib's `compute_gradients`, `postprocess_gradients` and `apply_gradients`, without
+        their per-parameter loops: at these network sizes the loops cost a quarter of the update.
+        """
+        optimizers = {p: [o for _, o in self.get_optimizers_for_module(p)] for p in minibatch}
+        for owned in optimizers.values():
+            for optimizer in owned:
+                optimizer.zero_grad(set_to_none=True)
+        losses = []
         for policy, batch in minibatch.items():
-            forward = self.module[policy].forward_train({"obs": batch[OBSERVATIONS]})
-            losses[policy] = self.compute_loss_for_module(
-                module_id=policy, config=self.config, batch=batch, fwd_out=forward
+            module = self.module[policy]
+            forward = (module if self.config.num_learners > 1 else module._forward_train)({"obs": batch[OBSERVATIONS]})
+            losses.append(
+                self.compute_loss_for_module(module_id=policy, config=self.config, batch=batch, fwd_out=forward)
             )
-        self.apply_gradients(self.postprocess_gradients(self.compute_gradients(losses)))
+        torch.stack(losses).sum().backward()
+        for owned in optimizers.values():
+            for optimizer in owned:
+                torch.nn.utils.clip_grad_norm_(self._optimizer_parameters[optimizer], self.config.grad_clip, foreach=True)
+                optimizer.step()
 
     def report(self, policy: str, figures: dict[str, Tensor]) -> None:
         """Logs the figures of one update, once.

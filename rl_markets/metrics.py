@@ -31,14 +31,14 @@ def columns(experiment: Experiment) -> list[str]:
 
 def flatten(result: dict[str, Any], experiment: Experiment, *, seconds: float, distance: float | None) -> dict[str, float]:
     """One row from RLlib's nested result of one iteration; NaN where a figure is missing."""
-    runners, timers = result.get("env_runners", {}), result.get("timers", {})
+    runners, learners = result.get("env_runners", {}), result.get("learners", {})
     env_steps = int(runners.get("num_env_steps_sampled_lifetime", 0))
     sampled = float(runners.get("num_env_steps_sampled", 0)) * experiment.agents
     elapsed = float(result.get("time_this_iter_s", math.nan))
     workers = max(1, experiment.training.runners)
     market = float(runners.get("market_seconds", math.nan)) / workers
     acting = float(runners.get("sample_seconds", math.nan)) / workers - market
-    learning = float(timers.get("learner_update_timer", math.nan))
+    learning = float(learners.get("__all_modules__", {}).get("learn_seconds", math.nan))
     row: dict[str, float] = {
         "iteration": int(result["training_iteration"]),
         "env_steps": env_steps,
@@ -53,6 +53,6 @@ def flatten(result: dict[str, Any], experiment: Experiment, *, seconds: float, d
         "framework_share": max(0.0, 1 - (market + acting + learning) / elapsed),
     }
     for policy in experiment.policies:
-        found = result.get("learners", {}).get(policy, {})
+        found = learners.get(policy, {})
         row |= {f"{policy}/{name}": float(found.get(name, math.nan)) for name in experiment.learner_spec.figures}
     return row

@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .chebyshev import Interval
+from .splines import Splines
 from .economy import Economy, FloatArray, innovations, output, steady_state, utility
 
+ACTION_LOW=.01
 TFP_REACH = 4.0  # half-width of the productivity domain, in unconditional standard deviations,
 TFP_FLOOR = 0.02  # but at least this, for an economy without shocks.
 
@@ -61,7 +63,7 @@ class Deviation:
         weight: float,
         capital_range: tuple[float, float],
         relative_range: tuple[float, float],
-        orders: tuple[int, int],
+        orders: tuple[int, int, int],
         quadrature: int,
     ) -> Deviation:
         """orders: of the basis in either capital, and in productivity. The rest: see `best_response`."""
@@ -75,7 +77,7 @@ class Deviation:
             economy=economy,
             others=others,
             weight=weight,
-            relative=Interval(log(relative_range[0]), log(relative_range[1]), relative_order),
+            relative=Interval(log(relative_range[0]), log(relative_range[1]), 1) if weight==1. else Splines(log(relative_range[0]), log(relative_range[1]), orders[2]),
             crowd=Interval(low, high, orders[0]),
             tfp=Interval(-reach, reach, orders[1], margin=1.0),
             innovations=innovations(economy, quadrature),
@@ -105,8 +107,15 @@ class Deviation:
         wage, gross_return = (1.0 - alpha) * y / l_mean, alpha * y / at.k_mean + 1.0 - self.economy.delta
         wealth = wage * labour + gross_return * at.k_own
         wealth_others = wage * at.l_others + gross_return * at.k_others
-        k_own, k_others = (1.0 - chat) * wealth, (1.0 - at.chat_others) * wealth_others
-        return utility(self.economy, chat * wealth, labour), k_own, k_own if w == 1.0 else k_others
+        k_others = np.clip((1.0 - at.chat_others) * wealth_others, *np.exp([self.crowd.low, self.crowd.high]))
+        k_own = self._walled((1.0 - chat) * wealth, k_others)
+        c = np.maximum(wealth - k_own, ACTION_LOW * wealth)
+        return utility(self.economy, c, labour), k_own, k_own if w == 1.0 else k_others
+
+    def _walled(self, k_own, k_others):
+        if self.weight == 1.0:
+            return np.clip(k_own, *np.exp([self.crowd.low, self.crowd.high]))
+        return np.clip(k_own, np.exp(self.relative.low)*k_others, np.exp(self.relative.high)*k_others)
 
     def basis(self, k_own: FloatArray, k_others: FloatArray, basis_z: FloatArray) -> FloatArray:
         """[N, P], from the basis in z: [N, tfp.order]."""
