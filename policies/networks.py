@@ -208,9 +208,9 @@ class Critic(nn.Module):
     def __init__(self, observation: int, hidden: Sequence[int], activation: str, generator: torch.Generator) -> None:
         super().__init__()
         self.net = mlp([observation, *hidden, 1], activation, generator=generator, last_gain=1.0)
-        self.register_buffer("shift", torch.zeros(()))
-        self.register_buffer("scale", torch.ones(()))
-        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("shift", torch.zeros(1))  # [1]: RLlib turns scalars of a state into Python numbers
+        self.register_buffer("scale", torch.ones(1))
+        self.register_buffer("updates", torch.zeros(1, dtype=torch.int64))
 
     def normalized(self, observations: Tensor) -> Tensor:
         """(V - shift) / scale, `[...]`."""

@@ -244,18 +244,21 @@ class _Recorder:
             self.ends.append((t, step))
 
     def check_finite(self) -> None:
-        """One reduction a column and fragment; only where it fails is the culprit looked for."""
+        """One reduction a column and fragment; only where it fails is the culprit looked for: the earliest one."""
+        found = []
         for group, buffers in self.buffers.items():
-            for name in (REWARDS, OBSERVATIONS):
-                finite = torch.isfinite(buffers[name])
-                if not bool(finite.all()):
-                    t, world, agent, *rest = (int(i) for i in (~finite).nonzero()[0])
-                    value = float(buffers[name][(t, world, agent, *rest)])
-                    entry = f", entry {rest[0]}" if rest else ""
-                    raise MarketError(
-                        f"market {type(self.market).__name__}: {name} of group {group!r} is {value} in world {world}, "
-                        f"agent {agent}{entry}, step {t} of the fragment: expected a finite number"
-                    )
+            for order, name in enumerate((OBSERVATIONS, REWARDS)):  # step t's observations come before its rewards
+                if not bool(torch.isfinite(buffers[name]).all()):
+                    at = tuple(int(i) for i in (~torch.isfinite(buffers[name])).nonzero()[0])
+                    found.append((at[0], order, group, name, at))
+        if not found:
+            return
+        _, _, group, name, at = min(found)
+        entry = f", entry {at[3]}" if len(at) > 3 else ""
+        raise MarketError(
+            f"market {type(self.market).__name__}: {name} of group {group!r} is {float(self.buffers[group][name][at])} "
+            f"in world {at[1]}, agent {at[2]}{entry}, step {at[0]} of the fragment: expected a finite number"
+        )
 
     def fragment(self, groups: tuple[str, ...]) -> Fragment:
         """The groups' buffers as trajectories `[T, worlds * agents, ...]`, side by side."""

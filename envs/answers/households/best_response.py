@@ -99,7 +99,15 @@ def best_response(
     if n < 1:
         raise ValueError(f"n = {n!r}: expected at least 1 household")
     weight = 0.0 if price_taking else 1.0 / n
-    game = Deviation.build(economy, others, weight, capital_range, relative_range, (capital_order, tfp_order, rel_order), quadrature)
+    game = Deviation.build(
+        economy,
+        others,
+        weight,
+        capital_range,
+        relative_range,
+        (capital_order, tfp_order, rel_order),
+        quadrature,
+    )
     frozen = others if own is None else own
     nodes = game.nodes()
     actions = actions_of(frozen, nodes.k_own, nodes.k_mean, nodes.z)

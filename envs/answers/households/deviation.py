@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .chebyshev import Interval
-from .splines import Splines
 from .economy import Economy, FloatArray, innovations, output, steady_state, utility
+from .splines import Splines
 
-ACTION_LOW=.01
+ACTION_LOW = 0.01
 TFP_REACH = 4.0  # half-width of the productivity domain, in unconditional standard deviations,
 TFP_FLOOR = 0.02  # but at least this, for an economy without shocks.
 
@@ -77,7 +77,9 @@ class Deviation:
             economy=economy,
             others=others,
             weight=weight,
-            relative=Interval(log(relative_range[0]), log(relative_range[1]), 1) if weight==1. else Splines(log(relative_range[0]), log(relative_range[1]), orders[2]),
+            relative=Interval(log(relative_range[0]), log(relative_range[1]), 1)
+            if weight == 1.0
+            else Splines(log(relative_range[0]), log(relative_range[1]), orders[2]),
             crowd=Interval(low, high, orders[0]),
             tfp=Interval(-reach, reach, orders[1], margin=1.0),
             innovations=innovations(economy, quadrature),
@@ -115,7 +117,7 @@ class Deviation:
     def _walled(self, k_own, k_others):
         if self.weight == 1.0:
             return np.clip(k_own, *np.exp([self.crowd.low, self.crowd.high]))
-        return np.clip(k_own, np.exp(self.relative.low)*k_others, np.exp(self.relative.high)*k_others)
+        return np.clip(k_own, np.exp(self.relative.low) * k_others, np.exp(self.relative.high) * k_others)
 
     def basis(self, k_own: FloatArray, k_others: FloatArray, basis_z: FloatArray) -> FloatArray:
         """[N, P], from the basis in z: [N, tfp.order]."""

@@ -1,0 +1,178 @@
+"""What learners are made of, each against a slow or independent twin."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rl_markets.policies.networks import Actor, Categorical, Critic, LogitNormal, describe_space
+from rl_markets.policies.rollout import (
+    Cuts,
+    Fragment,
+    Rollout,
+    concatenate,
+    generalized_advantages,
+    successor_values,
+)
+
+BOX = {"type": "box", "low": [0.01, 0.01], "high": [0.99, 0.99]}
+ACTOR = {"observation": 7, "action": BOX, "hidden": [16], "activation": "tanh", "log_std": -0.5, "trained_std": True}
+
+
+def random_cuts(steps: int, trajectories: int, rng: np.random.Generator) -> Cuts:
+    where = np.argwhere(rng.random((steps, trajectories)) < 0.2)
+    step, trajectory = torch.from_numpy(where[:, 0].copy()), torch.from_numpy(where[:, 1].copy())
+    return Cuts(step, trajectory, torch.from_numpy(rng.random(len(where)) < 0.5), torch.randn(len(where), 3))
+
+
+def slow_advantages(rewards, values, cuts, final_values, gamma, lambda_):  # type: ignore[no-untyped-def]
+    """The definition, one trajectory and step at a time: A_t = sum_l (gamma lambda)^l delta_{t+l} to the episode's end."""
+    steps, trajectories = rewards.shape
+    ends = {(int(t), int(n)): (bool(d), float(v)) for t, n, d, v in zip(cuts.step, cuts.trajectory, cuts.terminated, final_values, strict=True)}
+    out = np.zeros((steps, trajectories))
+    for n in range(trajectories):
+        for t in range(steps):
+            weight = 1.0
+            for s in range(t, steps):
+                terminated, final = ends.get((s, n), (False, None))
+                successor = 0.0 if terminated else float(values[s + 1, n]) if final is None else final
+                out[t, n] += weight * (float(rewards[s, n]) + gamma * successor - float(values[s, n]))
+                weight *= gamma * lambda_
+                if (s, n) in ends:
+                    break
+    return out
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 5), st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**31))
+def test_advantages_equal_their_definition(steps: int, trajectories: int, gamma: float, lambda_: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    cuts = random_cuts(steps, trajectories, rng)
+    rewards = torch.from_numpy(rng.normal(size=(steps, trajectories)))
+    values = torch.from_numpy(rng.normal(size=(steps + 1, trajectories)))
+    final_values = torch.from_numpy(rng.normal(size=len(cuts.step)))
+    successor, goes_on = successor_values(values, cuts, final_values)
+    ours = generalized_advantages(rewards, values, successor, goes_on, gamma, lambda_)
+    np.testing.assert_allclose(ours.numpy(), slow_advantages(rewards, values, cuts, final_values, gamma, lambda_), atol=1e-9)
+
+
+def test_advantages_equal_rllibs_own() -> None:
+    """RLlib lays episodes end to end, each with one artificial step; ours bootstraps from the true final observation."""
+    from ray.rllib.utils.postprocessing.value_predictions import compute_value_targets
+
+    rng, gamma, lambda_ = np.random.default_rng(0), 0.97, 0.9
+    rewards, values, final = rng.normal(size=12), rng.normal(size=13), 0.7
+    cuts = Cuts(torch.tensor([4, 8]), torch.tensor([0, 0]), torch.tensor([False, True]), torch.zeros(2, 1))
+    column = torch.from_numpy(values)[:, None]
+    successor, goes_on = successor_values(column, cuts, torch.tensor([final, 9.9], dtype=torch.float64))
+    ours = generalized_advantages(torch.from_numpy(rewards)[:, None], column, successor, goes_on, gamma, lambda_) + column[:-1]
+
+    def episode(a: int, b: int, last: float, terminated: bool) -> tuple[np.ndarray, ...]:
+        flags = np.zeros(b - a + 1, bool)
+        ended, cut = flags.copy(), flags.copy()
+        (ended if terminated else cut)[b - a - 1] = True
+        return np.r_[values[a:b], last], np.r_[rewards[a:b], 0.0], ended, cut
+
+    parts = [episode(0, 5, final, False), episode(5, 9, 0.3, True), episode(9, 12, values[12], False)]
+    v, r, ended, cut = (np.concatenate(part) for part in zip(*parts, strict=True))
+    theirs = compute_value_targets(values=v, rewards=r, terminateds=ended, truncateds=cut, gamma=gamma, lambda_=lambda_)
+    np.testing.assert_allclose(ours[:, 0].numpy(), theirs[np.r_[0:5, 6:10, 11:14]], atol=1e-5)
+
+
+# -- rollouts ----------------------------------------------------------------------------------------------------------
+
+
+def a_rollout(seed: int = 0) -> Rollout:
+    rng = np.random.default_rng(seed)
+
+    def fragment(trajectories: int) -> Fragment:
+        columns = {"observations": torch.randn(6, trajectories, 3), "rewards": torch.randn(5, trajectories)}
+        return Fragment(columns, random_cuts(5, trajectories, rng))
+
+    return Rollout({"many": fragment(20), "few": fragment(4)}, worlds=4)
+
+
+@pytest.mark.parametrize("learners", [2, 3, 7])
+def test_shards_cover_every_policy_once(learners: int) -> None:
+    whole, size = a_rollout(), Rollout.SHARES
+    shards = [whole[size * i // learners : size * (i + 1) // learners] for i in range(learners)]
+    for policy, fragment in whole.fragments.items():
+        parts = concatenate([s.fragments[policy] for s in shards])
+        assert torch.equal(parts.columns["observations"], fragment.columns["observations"])
+        assert sorted(zip(parts.cuts.step.tolist(), parts.cuts.trajectory.tolist(), strict=True)) == sorted(
+            zip(fragment.cuts.step.tolist(), fragment.cuts.trajectory.tolist(), strict=True)
+        )
+    assert sum(s.agent_steps() for s in shards) == whole.agent_steps()
+    assert whole.env_steps() == 5 * 4
+
+
+def test_a_rollout_survives_pickling() -> None:
+    whole = a_rollout()[100:3000]
+    copy = pickle.loads(pickle.dumps(whole))
+    assert copy.span == whole.span
+    assert copy.worlds == whole.worlds
+    for policy, fragment in whole.fragments.items():
+        for name, column in fragment.columns.items():
+            assert torch.equal(copy.fragments[policy].columns[name], column)
+        assert torch.equal(copy.fragments[policy].cuts.observations, fragment.cuts.observations)
+
+
+# -- networks ----------------------------------------------------------------------------------------------------------
+
+
+def test_logit_normal_is_torchs_normal_before_the_squash() -> None:
+    head, out = LogitNormal([0.0, -1.0], [1.0, 3.0], log_std=-0.3, trained_std=True), torch.randn(50, 2)
+    raw = head.sample(out, torch.Generator().manual_seed(0))
+    twin = torch.distributions.Normal(out, head.log_std.exp())
+    torch.testing.assert_close(head.log_prob(out, raw), twin.log_prob(raw).sum(-1))
+    torch.testing.assert_close(head.entropy(out), twin.entropy().sum(-1))
+    actions = head.to_action(raw)
+    assert bool(((actions > head.low) & (actions < head.high)).all())
+
+
+def test_logit_normal_samples_its_distribution() -> None:
+    head = LogitNormal([0.0], [1.0], log_std=-0.7, trained_std=False)
+    raw = head.sample(torch.full((200_000, 1), 0.4), torch.Generator().manual_seed(1))
+    assert raw.mean().item() == pytest.approx(0.4, abs=0.005)
+    assert raw.std().item() == pytest.approx(np.exp(-0.7), rel=0.01)
+
+
+def test_categorical_is_torchs_categorical() -> None:
+    head, out = Categorical(4), torch.randn(200_000, 4)[:1].expand(200_000, 4)
+    raw = head.sample(out, torch.Generator().manual_seed(0))
+    twin = torch.distributions.Categorical(logits=out)
+    torch.testing.assert_close(head.log_prob(out, raw), twin.log_prob(raw))
+    torch.testing.assert_close(head.entropy(out), twin.entropy())
+    shares = torch.bincount(raw, minlength=4) / len(raw)
+    torch.testing.assert_close(shares, twin.probs[0], atol=0.005, rtol=0)
+    assert torch.equal(head.mode(out), out.argmax(-1))
+
+
+def test_the_same_seed_builds_the_same_actor() -> None:
+    one, two, other = (Actor(ACTOR, torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert not torch.equal(one.net[0].weight, other.net[0].weight)
+
+
+def test_renormalising_a_critic_keeps_its_values() -> None:
+    critic, seen = Critic(3, [8], "tanh", torch.Generator().manual_seed(0)), torch.randn(64, 3)
+    critic.renormalize(torch.tensor(-40.0), torch.tensor(3.0))
+    before = critic(seen)
+    for mean, std in ((-60.0, 10.0), (5.0, 0.1), (1e3, 50.0)):
+        critic.renormalize(torch.tensor(mean), torch.tensor(std))
+        torch.testing.assert_close(critic(seen), before, rtol=1e-4, atol=1e-2)
+    assert critic.scale.item() > 3
+
+
+def test_spaces_that_no_head_covers_are_refused() -> None:
+    import gymnasium as gym
+
+    with pytest.raises(ValueError, match="expected Discrete"):
+        describe_space(gym.spaces.MultiBinary(3))
+    unbounded = describe_space(gym.spaces.Box(-np.inf, np.inf, (2,), np.float32))
+    with pytest.raises(ValueError, match="finite bounds"):
+        Actor(ACTOR | {"action": unbounded})
