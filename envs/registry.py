@@ -1,8 +1,8 @@
 """Finding markets and learners by name, without importing torch or ray.
 
-A built-in market is a sub-package of `rl_markets.envs`, a built-in learner one of `rl_markets.policies`; each holds a
-light `SPEC`. Third-party packages offer theirs through the entry-point groups `rl_markets.markets` and
-`rl_markets.learners`; nothing here needs to change for either.
+A built-in market is a sub-package of `rl_markets.envs`, a built-in learner one of `rl_markets.policies`; each
+holds a light `SPEC`. Third-party packages offer theirs through the entry-point groups `rl_markets.markets`
+and `rl_markets.learners`; nothing here needs to change for either.
 """
 
 from __future__ import annotations
@@ -56,22 +56,20 @@ class MarketSpec:
         return market
 
 
-def _built_in(group: str) -> dict[str, str]:
+def _built_in(group: str) -> list[str]:
     package = importlib.import_module(_BUILT_IN[group])
-    return {m.name: f"{package.__name__}.{m.name}:SPEC" for m in pkgutil.iter_modules(package.__path__) if m.ispkg}
+    return [m.name for m in pkgutil.iter_modules(package.__path__) if m.ispkg]
+
+
+def _built_in_spec(group: str, name: str) -> Any:
+    """The `SPEC` of a sub-package, or None where it has none, such as `answers`."""
+    return getattr(importlib.import_module(f"{_BUILT_IN[group]}.{name}"), "SPEC", None)
 
 
 def names(group: str) -> list[str]:
     """The names of every market (or learner) that can be found, built-in ones first."""
-    built_in = [n for n, path in _built_in(group).items() if _load(path) is not None]
+    built_in = [name for name in _built_in(group) if _built_in_spec(group, name) is not None]
     return sorted(built_in) + sorted({e.name for e in entry_points(group=group)} - set(built_in))
-
-
-def _load(path: str) -> Any:
-    try:
-        return import_object(path)
-    except AttributeError:  # a sub-package without SPEC, such as `answers`
-        return None
 
 
 def find(group: str, name: str) -> Any:
@@ -80,7 +78,7 @@ def find(group: str, name: str) -> Any:
     Raises:
         LookupError: one line that names the near misses and what there is.
     """
-    if name.isidentifier() and (built_in := _built_in(group).get(name)) and (spec := _load(built_in)) is not None:
+    if name in _built_in(group) and (spec := _built_in_spec(group, name)) is not None:
         return spec
     for entry in entry_points(group=group):
         if entry.name == name:

@@ -144,9 +144,15 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
             self.generator.set_state(torch.as_tensor(state["generator"].copy()))
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """Fused Adam: one kernel for all parameters."""
-        parameters = self.get_parameters(self._module[module_id])
-        optimizer = torch.optim.Adam(parameters, eps=1e-5, fused=True)
-        self.register_optimizer(
-            module_id=module_id, optimizer=optimizer, params=parameters, lr_or_lr_schedule=config.lr
-        )  # fmt: skip
+        """One Adam for each part of the module, so that each has its own step size and gradient norm."""
+        total = self.parameters["total_env_steps"]
+        for name, (network, start, end) in self.parts(self._module[module_id].unwrapped()).items():
+            weights = list(network.parameters())
+            self.register_optimizer(
+                module_id=module_id, optimizer_name=name, optimizer=torch.optim.Adam(weights, eps=1e-5, fused=True),
+                params=weights, lr_or_lr_schedule=[[0, start], [total, end]],
+            )  # fmt: skip
+
+    @abstractmethod
+    def parts(self, module: Any) -> dict[str, tuple[torch.nn.Module, float, float]]:
+        """Name -> (trained network, step size at the start, and at the end of training)."""

@@ -44,9 +44,14 @@ class MarketModule(TorchRLModule):  # type: ignore[misc]
             columns `[N, ...]` for the learner; `actions` among them, in the action space.
         """
 
+    @property
+    def deployed(self) -> Actor:
+        """The network that is evaluated and exported."""
+        return self.actor
+
     def exploit(self, observations: Tensor) -> Tensor:
         """The deterministic policy's actions, `[N, action]`."""
-        return self.actor.act(observations)
+        return self.deployed.act(observations)
 
     def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         return {ACTIONS: self.exploit(batch["obs"])}

@@ -11,10 +11,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU}
+
+MARGIN = 1 / 98
+"""Share of the box by which the squash reaches beyond each bound; turns [.01, .99] into [0, 1]."""
+
+QUADRATURE = 7
+"""Nodes of the quadrature of a mean action."""
 
 
 def mlp(sizes: Sequence[int], activation: str, *, generator: torch.Generator, last_gain: float) -> nn.Sequential:
@@ -55,16 +62,18 @@ class ActionHead(nn.Module, ABC):
         """Entropy of the raw action, `[...]`."""
 
     @abstractmethod
-    def mode(self, out: Tensor) -> Tensor:
-        """The raw action that the deterministic policy takes."""
-
-    @abstractmethod
     def to_action(self, raw: Tensor) -> Tensor:
         """Maps raw actions into the action space."""
 
+    @abstractmethod
+    def deterministic(self, out: Tensor) -> Tensor:
+        """The deterministic policy's action, in the action space."""
+
 
 class LogitNormal(ActionHead):
-    """Gaussian raw actions, squashed by a sigmoid into the box `[low, high]`.
+    """Gaussian raw actions, squashed by a sigmoid into a box a little wider than `[low, high]`, and clamped to it.
+
+    The margin lets the bounds themselves be played: a sigmoid only comes near its ends.
 
     The standard deviation does not depend on the state (as in most PPO implementations); it is a trained parameter,
     or follows a schedule through `set_log_std`.
@@ -75,6 +84,10 @@ class LogitNormal(ActionHead):
         self.inputs = len(low)
         self.register_buffer("low", torch.tensor(low, dtype=torch.float32))
         self.register_buffer("high", torch.tensor(high, dtype=torch.float32))
+        self.register_buffer("margin", MARGIN * (self.high - self.low), persistent=False)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE)
+        self.register_buffer("nodes", torch.tensor(nodes, dtype=torch.float32), persistent=False)
+        self.register_buffer("weights", torch.tensor(weights / weights.sum(), dtype=torch.float32), persistent=False)
         start = torch.full((self.inputs,), float(log_std))
         if trained_std:
             self.log_std: Tensor = nn.Parameter(start)
@@ -95,13 +108,18 @@ class LogitNormal(ActionHead):
         """Gaussian entropy; the same in every state."""
         return (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum().expand(out.shape[:-1])
 
-    def mode(self, out: Tensor) -> Tensor:
-        """The median action: the sigmoid of the mean."""
-        return out
-
     def to_action(self, raw: Tensor) -> Tensor:
-        """low + (high - low) sigmoid(raw)."""
-        return self.low + (self.high - self.low) * torch.sigmoid(raw)
+        """The squashed and clamped action."""
+        wide = torch.addcmul(self.low - self.margin, self.high - self.low + 2 * self.margin, torch.sigmoid(raw))
+        return torch.minimum(torch.maximum(wide, self.low), self.high)
+
+    def deterministic(self, out: Tensor) -> Tensor:
+        """The mean action, by Gauss-Hermite quadrature: on average it uses what exploration used."""
+        std = torch.exp(self.log_std)
+        return sum(
+            (weight * self.to_action(out + node * std) for node, weight in zip(self.nodes, self.weights, strict=True)),
+            start=torch.zeros_like(out),
+        )
 
     @torch.no_grad()
     def set_log_std(self, log_std: float) -> None:
@@ -131,13 +149,13 @@ class Categorical(ActionHead):
         log_p = torch.log_softmax(out, -1)
         return -(log_p.exp() * log_p).sum(-1)
 
-    def mode(self, out: Tensor) -> Tensor:
-        """The most probable action."""
-        return torch.argmax(out, -1)
-
     def to_action(self, raw: Tensor) -> Tensor:
         """The index itself."""
         return raw
+
+    def deterministic(self, out: Tensor) -> Tensor:
+        """The most probable action."""
+        return torch.argmax(out, -1)
 
 
 def action_head(space: dict[str, Any], *, log_std: float, trained_std: bool) -> ActionHead:
@@ -195,27 +213,30 @@ class Actor(nn.Module):
 
     def act(self, observations: Tensor) -> Tensor:
         """The deterministic policy's actions, in the action space."""
-        return self.head.to_action(self.head.mode(self.net(observations)))
+        return self.head.deterministic(self.net(observations))
 
 
 class Critic(nn.Module):
     """A state-value network whose output is normalised (Pop-Art, van Hasselt et al. 2016).
 
     The network predicts (V - shift) / scale. When the statistics move, the last layer is rescaled so that every V
-    stays what it was; rewards of any size and offset are learned alike.
+    stays what it was; rewards of any size and offset are learned alike. A linear path beside the hidden layers takes
+    what is linear in the observations (such as log wealth in log utility).
     """
 
     def __init__(self, observation: int, hidden: Sequence[int], activation: str, generator: torch.Generator) -> None:
         super().__init__()
         self.net = mlp([observation, *hidden, 1], activation, generator=generator, last_gain=1.0)
+        self.linear = nn.Linear(observation, 1, bias=False)
+        nn.init.zeros_(self.linear.weight)
         self.register_buffer("shift", torch.zeros(1))  # [1]: RLlib turns scalars of a state into Python numbers
         self.register_buffer("scale", torch.ones(1))
         self.register_buffer("updates", torch.zeros(1, dtype=torch.int64))
 
     def normalized(self, observations: Tensor) -> Tensor:
         """(V - shift) / scale, `[...]`."""
-        out: Tensor = self.net(observations).squeeze(-1)
-        return out
+        out: Tensor = self.net(observations) + self.linear(observations)
+        return out.squeeze(-1)
 
     def forward(self, observations: Tensor) -> Tensor:
         """V, `[...]`."""
@@ -230,6 +251,7 @@ class Critic(nn.Module):
             last = self.net[-1]
             last.bias.copy_((self.scale * last.bias + self.shift - shift) / scale)
             last.weight.mul_(self.scale / scale)
+            self.linear.weight.mul_(self.scale / scale)
         else:
             shift, scale = mean, std
         self.shift.copy_(shift)

@@ -16,7 +16,7 @@ from rl_markets.envs.households.parameters import HouseholdsParameters
 
 
 class HandWrittenHouseholds(MultiAgentEnv):  # type: ignore[misc]
-    """Identical households (kappa = lambda = 1), observed in logs; actions in [.01, .99]."""
+    """Identical households (kappa = lambda = 1), observed as the market's `log` features; actions in [.01, .99]."""
 
     def __init__(self, parameters: HouseholdsParameters, seed: int = 0) -> None:
         super().__init__()
@@ -29,10 +29,10 @@ class HandWrittenHouseholds(MultiAgentEnv):  # type: ignore[misc]
         self.action_spaces = dict.fromkeys(self.agents, action)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """One level of capital for all, log-uniform."""
+        """One level of capital for all, log-uniform, and any labour."""
         low, high = np.log(self.p.initial_capital)
         self.k = np.full(len(self.agents), np.exp(self.rng.uniform(low, high)))
-        self.l = np.full(len(self.agents), 1 / 3)
+        self.l = np.full(len(self.agents), self.rng.uniform(0.01, 0.99))
         self.z, self.t = self.rng.normal() * self.p.sigma / np.sqrt(1 - self.p.rho**2), 0
         return self._observations(), {}
 
@@ -58,6 +58,7 @@ class HandWrittenHouseholds(MultiAgentEnv):  # type: ignore[misc]
 
     def _observations(self) -> dict[str, Any]:
         seen = np.zeros((len(self.agents), 7), np.float32)
-        seen[:, 0], seen[:, 1] = np.log(self.k), np.log(self.k.mean())
-        seen[:, 2], seen[:, 3], seen[:, 4] = np.log(self.l), np.log(self.l.mean()), 10 * self.z
+        log_K, log_L = np.log(self.k.mean()), np.log(self.l.mean())
+        seen[:, 0], seen[:, 1] = np.log(self.k) - log_K, log_K / 2
+        seen[:, 2], seen[:, 3], seen[:, 4] = np.log(self.l) - log_L, log_L, 10 * self.z
         return dict(zip(self.agents, seen, strict=True))

@@ -90,7 +90,7 @@ def deviation_gain(run: RunFolder, experiment: Experiment, loaded: LoadedPolicy,
     try:
         for _ in range(deviant.training.agent_steps // deviant.env_steps_per_iteration):
             algorithm.train()
-        deviator = algorithm.get_module(DEVIATOR).actor
+        deviator = algorithm.get_module(DEVIATOR).deployed
         gains = discounted_gains(build("cpu", GAIN_WORLDS), deviator.act, loaded.actors[policy].act, _gamma(experiment), seeds)
     finally:
         algorithm.stop()

@@ -1,12 +1,13 @@
 """The experiment file: typed, bounded, strict. The only place where a setting is defined.
 
-Each field is one typed line with its unit, bounds and a sentence; that line is the validator, `rl-markets check`'s
-explanation and the reference in `docs/experiments.md`. Nothing here imports torch or ray.
+Each field is one typed line with its unit, bounds and a sentence; that line is the validator, what an error
+says is expected, and the reference in `docs/experiments.md`. Nothing here imports torch or ray.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,9 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from rl_markets import experiment_rules
 from rl_markets.envs.registry import LEARNERS, MARKETS, MarketSpec, find
-from rl_markets.experiment_errors import ExperimentError, first_line, validate
+from rl_markets.experiment_errors import ExperimentError, FieldError, first_line, plain, validate
 from rl_markets.experiment_file import parse_override, read_yaml, set_path
 from rl_markets.policies.registry import LearnerSpec
+
+PolicyName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=80)]
+"""Names files, metrics and RLlib's modules, so that it holds no dots, commas or slashes."""
+
 
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors, values are not converted, numbers are finite."""
@@ -52,14 +57,14 @@ class AlgorithmSection(Section):
 class TrainingSection(Section):
     """How long, where, and how often to look."""
 
-    agent_steps: int = Field(ge=1, le=10**13, description="length of training, in steps summed over agents and worlds")
+    agent_steps: int = Field(ge=1, le=10**13, description="length of training, summed over agents and worlds")
     rollout_length: int = Field(32, ge=1, le=100_000, description="steps each world takes in each iteration")
-    runners: int = Field(0, ge=0, le=10_000, description="runner actors, one CPU each; 0 samples in the main process")
-    learners: int = Field(0, ge=0, le=1_000, description="learner actors; 0 learns in the main process")
+    runners: int = Field(0, ge=0, le=10_000, description="runner actors, a CPU each; 0: the driver samples")
+    learners: int = Field(0, ge=0, le=1_000, description="learner actors; 0: the driver learns")
     gpus_per_learner: float = Field(0, ge=0, le=1, description="GPUs of each learner; 0 learns on the CPU")
-    evaluate_every: int = Field(10, ge=1, description="iterations between looks at the distance from the known answer")
+    evaluate_every: int = Field(10, ge=1, description="iterations between looks at the known answer")
     checkpoint_every: int = Field(50, ge=1, description="iterations between checkpoints")
-    keep_checkpoints: int = Field(3, ge=2, le=1000, description="checkpoints kept; at least one to fall back on")
+    keep_checkpoints: int = Field(3, ge=2, le=1000, description="checkpoints kept; one to fall back on")
 
 
 class CertificateSection(Section):
@@ -74,16 +79,16 @@ class CertificateSection(Section):
 class Experiment(Section):
     """One experiment: a market, policies, a learner, and how long."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80, description="names the folder under runs/")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80, description="the folder under runs/")
     summary: str = Field("", max_length=300, description="one sentence for the report")
-    seed: int = Field(0, ge=0, lt=2**31, description="source of all randomness; the same seed gives the same bytes")
+    seed: int = Field(0, ge=0, lt=2**31, description="source of all randomness; same seed, same bytes")
     market: MarketSection
-    policies: dict[str, PolicySection] = Field(min_length=1, description="policy name -> its section")
+    policies: dict[PolicyName, PolicySection] = Field(min_length=1, description="policy name -> its section")
     algorithm: AlgorithmSection
     training: TrainingSection
-    certificate: CertificateSection = CertificateSection()
+    certificate: CertificateSection = CertificateSection.model_validate({})
 
-    # -- what the names stand for ----------------------------------------------------------------------------------
+    # -- what the names stand for ----------------------------------------------------------------------------
 
     @property
     def market_spec(self) -> MarketSpec:
@@ -116,7 +121,7 @@ class Experiment(Section):
         name = self.market_spec.discount
         return None if name is None else float(getattr(self.market_parameters, name))
 
-    # -- sizes -----------------------------------------------------------------------------------------------------
+    # -- sizes -----------------------------------------------------------------------------------------------
 
     @property
     def agents(self) -> int:
@@ -130,32 +135,49 @@ class Experiment(Section):
         return self.market.worlds * self.training.rollout_length * max(1, self.training.runners)
 
     @property
+    def agent_steps_per_iteration(self) -> int:
+        """Steps in each iteration, summed over agents, worlds and runners."""
+        return self.env_steps_per_iteration * self.agents
+
+    @property
+    def smallest_batch(self) -> int:
+        """Agent steps in each iteration of the policy that gets the fewest."""
+        parameters, counts = self.market_parameters, self.market_spec.groups
+        sections = self.policies.values()
+        agents = min(sum(int(getattr(parameters, counts[g])) for g in section.groups) for section in sections)
+        return self.env_steps_per_iteration * agents
+
+    @property
     def iterations(self) -> int:
         """Iterations until `training.agent_steps` are reached."""
-        return -(-self.training.agent_steps // (self.env_steps_per_iteration * self.agents))
+        return -(-self.training.agent_steps // self.agent_steps_per_iteration)
 
     @property
     def digest(self) -> str:
         """sha256 of the experiment's content."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
-    # -- rules across fields ---------------------------------------------------------------------------------------
+    # -- rules across fields ---------------------------------------------------------------------------------
 
     @model_validator(mode="after")
     def _rules(self) -> Experiment:
         experiment_rules.check_names(self)
+        experiment_rules.check_discount(self)
         experiment_rules.check_groups(self)
         experiment_rules.check_sizes(self)
         return self
 
 
-def load(path: str | Path, overrides: list[str] | None = None, *, smoke: bool = False) -> Experiment:
+def load(
+    path: str | Path, overrides: list[str] | None = None, *, smoke: bool = False, machine: bool = True
+) -> Experiment:
     """Reads an experiment file.
 
     Args:
         path: the YAML file.
         overrides: `a.b=c`, applied in order.
         smoke: shrink it to seconds.
+        machine: refuse what this machine is too small for, unless `RAY_ADDRESS` names a cluster.
 
     Raises:
         ExperimentError: one line: file, field, what was found, what is expected.
@@ -163,34 +185,46 @@ def load(path: str | Path, overrides: list[str] | None = None, *, smoke: bool = 
     data = read_yaml(Path(path))
     for override in overrides or []:
         keys, value = parse_override(override)
-        set_path(data, keys, value, override)
+        data = set_path(data, keys, value, override)
+    experiment = parse(data, str(path))
     if smoke:
-        shrink(data)
-    return parse(data, str(path))
+        experiment = parse(shrunk(experiment), str(path))
+    if machine and not os.environ.get("RAY_ADDRESS"):
+        try:
+            experiment_rules.check_machine(experiment)
+        except FieldError as error:
+            raise ExperimentError(f"{path}: {error}") from None
+    return experiment
 
 
 def parse(data: dict[str, Any], source: str) -> Experiment:
-    """An experiment from plain data; `source` names it in errors."""
+    """An experiment from plain data; `source` names it in errors.
+
+    Raises:
+        ExperimentError: one line: source, field, what was found, what is expected.
+    """
     try:
-        return validate(Experiment, data)
+        return validate(Experiment, plain(data))
+    except FieldError as error:
+        raise ExperimentError(f"{source}: {error}") from None
     except ValidationError as error:
-        raise ExperimentError(f"{source}: {first_line(Experiment, data, error)}") from None
+        raise ExperimentError(f"{source}: {first_line(Experiment, error)}") from None
 
 
-def shrink(data: dict[str, Any]) -> None:
-    """Cuts an experiment down to seconds, in place: few worlds, three iterations, a short examination."""
+def shrunk(experiment: Experiment) -> dict[str, Any]:
+    """An experiment cut down to seconds: few worlds, three iterations, a short examination."""
+    data = experiment.model_dump(mode="json")
+    _cap(data["market"], worlds=8)
+    _cap(data["training"], rollout_length=8, runners=0, learners=0, gpus_per_learner=0)
+    _cap(data["training"], evaluate_every=1, checkpoint_every=2)
+    _cap(data["certificate"], seeds=2, deviation_agent_steps=512)
+    env_steps = data["market"]["worlds"] * data["training"]["rollout_length"]
+    _cap(data["training"], agent_steps=3 * env_steps * experiment.agents)
+    most = max(1, env_steps * experiment.smallest_batch // experiment.env_steps_per_iteration // 2)
+    if experiment.learner_parameters.get("minibatches", 0) > most:
+        data["algorithm"]["parameters"]["minibatches"] = most
+    return data
 
-    def limit(section: str, key: str, most: int, default: int) -> None:
-        part = data.setdefault(section, {})
-        if isinstance(part, dict) and isinstance(part.get(key, default), int):
-            part[key] = min(part.get(key, default), most)
 
-    limit("market", "worlds", 8, 64)
-    limit("training", "rollout_length", 8, 32)
-    limit("training", "agent_steps", 3 * 8 * 8, 3 * 8 * 8)
-    limit("training", "runners", 0, 0)
-    limit("training", "learners", 0, 0)
-    limit("training", "evaluate_every", 1, 10)
-    limit("training", "checkpoint_every", 2, 50)
-    limit("certificate", "seeds", 2, 10)
-    limit("certificate", "deviation_agent_steps", 512, 500_000)
+def _cap(section: dict[str, Any], **most: int) -> None:
+    section.update({key: min(section[key], limit) for key, limit in most.items()})

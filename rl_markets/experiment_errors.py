@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import typing
 from typing import Any, TypeVar
 
@@ -12,14 +13,61 @@ from rl_markets.envs.registry import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
 
+MAX_DEPTH = 32
+"""Levels of nesting in an experiment file; pydantic and PyYAML give up at some hundreds."""
+
 
 class ExperimentError(ValueError):
-    """An experiment file cannot be run; the message is one line."""
+    """An experiment file cannot be run; the message is one line, whatever the file put into it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+        )
+
+
+class FieldError(ValueError):
+    """A rule is broken; the message starts with the path of the field to blame."""
 
 
 def validate(model: type[M], data: dict[str, Any]) -> M:
     """`data` as strictly as a JSON document: no conversions, but lists for tuples."""
-    return model.model_validate_json(json.dumps(data, default=str), strict=True)
+    return model.model_validate_json(json.dumps(data), strict=True)
+
+
+def plain(value: Any, path: str = "", depth: int = 0) -> Any:
+    """A copy of `value` in what JSON has: mappings with text keys, lists, text, finite numbers, booleans.
+
+    Raises:
+        FieldError: for anything else.
+    """
+    if depth > MAX_DEPTH:
+        raise FieldError(f"{path[:60]}...: nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, dict):
+        dot = path and path + "."
+        return {_key(k, path): plain(item, f"{dot}{k}", depth + 1) for k, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, f"{path}.{i}", depth + 1) for i, item in enumerate(value)]
+    if (expected := _not_plain(value)) is not None:
+        raise FieldError(f"{path} = {_shown(value)}: expected {expected}")
+    return value
+
+
+def _key(key: Any, path: str) -> str:
+    if not isinstance(key, str) or _not_plain(key) is not None:
+        raise FieldError(f"{path or 'the file'}: key {_shown(key)}: expected text")
+    return key
+
+
+def _not_plain(value: Any) -> str | None:
+    """What was expected in the place of a scalar that JSON has not, or None where it has."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "a finite number"
+    if isinstance(value, int):
+        return None if value.bit_length() < 64 else "a whole number of at most 64 bits"
+    if isinstance(value, str):
+        return "Unicode text" if any("\ud800" <= c <= "\udfff" for c in value) else None
+    return None if value is None else "text, a number, true, false, null, a list or a mapping"
 
 
 _EXPECTED = {
@@ -46,7 +94,7 @@ _EXPECTED = {
 }
 
 
-def first_line(model: type[BaseModel], data: Any, error: ValidationError, prefix: str = "") -> str:
+def first_line(model: type[BaseModel], error: ValidationError, prefix: str = "") -> str:
     """The first error as one line, and how many more there are."""
     errors = error.errors()
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -54,20 +102,27 @@ def first_line(model: type[BaseModel], data: Any, error: ValidationError, prefix
 
 
 def _line(model: type[BaseModel], error: Any, prefix: str) -> str:
-    path = prefix + ".".join(str(key) for key in error["loc"])
+    location = tuple(key for key in error["loc"] if key != "[key]")  # pydantic's mark of a mapping's key
+    path = (prefix + ".".join(map(str, location))).rstrip(".")
     kind, context = error["type"], error.get("ctx", {})
     if kind == "missing":
-        return f"{path}: missing; {_description(model, error['loc'])}"
+        return f"{path}: missing; {_description(model, location)}"
     if kind == "extra_forbidden":
-        section = _section(model, error["loc"][:-1])
+        section = _section(model, location[:-1])
         known = list(section.model_fields) if section else []
-        return f"{path}: unknown field{did_you_mean(str(error['loc'][-1]), known)}"
-    if kind == "value_error":  # raised by a rule of ours, which names its own field
-        return f"{prefix}{context['error']}"
-    found = error["input"]
-    shown = repr(found) if isinstance(found, str) else str(found)
-    expected = _EXPECTED.get(kind, error["msg"][:1].lower() + error["msg"][1:]).format(**context)
-    return f"{path} = {shown if len(shown) <= 60 else shown[:57] + '...'}: expected {expected}"
+        return f"{path}: unknown field{did_you_mean(str(location[-1]), known)}"
+    if kind == "value_error":  # a validator's own words; those of a whole section name their field
+        return f"{path}: {context['error']}" if location else f"{prefix}{context['error']}"
+    template = _EXPECTED.get(kind)
+    expected = template.format(**context) if template else error["msg"][:1].lower() + error["msg"][1:]
+    return f"{path} = {_shown(error['input'])}: expected {expected}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() >= 64:
+        return f"a whole number of {value.bit_length()} bits"
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _section(model: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel] | None:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from rl_markets.policies.networks import Actor
-from rl_markets.store import verify, written
+from rl_markets.store import MANIFEST, verify, written
 
 FORMAT = 1
+SPEC, GOLDEN = "policy.json", "golden.actions.safetensors"  # a policy's name holds no dots
 GOLDEN_ROWS, GOLDEN_TOLERANCE = 64, 1e-5
 
 
@@ -31,7 +32,8 @@ class LoadedPolicy:
 
     def __init__(self, actors: dict[str, Actor], spec: dict[str, Any]) -> None:
         self.actors, self.spec = actors, spec
-        self.groups: dict[str, str] = {g: p for p, section in spec["policies"].items() for g in section["groups"]}
+        policies = spec["policies"]
+        self.groups: dict[str, str] = {g: p for p in policies for g in policies[p]["groups"]}
 
     @torch.no_grad()
     def act(self, observations: Any, group: str | None = None) -> NDArray[Any]:
@@ -49,20 +51,29 @@ class LoadedPolicy:
         """
         name = self._group(group)
         actor = self.actors[self.groups[name]]
-        rows = np.asarray(observations, dtype=np.float32)
-        width = actor.spec["observation"]
-        if rows.ndim == 0 or rows.shape[-1] != width:
-            raise ValueError(f"observations of group {name!r} have shape {rows.shape}: expected [..., {width}]")
-        if not np.isfinite(rows).all():
-            raise ValueError(f"observations of group {name!r}: expected finite numbers")
+        rows = _rows(observations, f"observations of group {name!r}", actor.spec["observation"])
         return actor.act(torch.from_numpy(np.ascontiguousarray(rows))).numpy()
 
     def _group(self, group: str | None) -> str:
         if group is None and len(self.groups) == 1:
             return next(iter(self.groups))
-        if group not in self.groups:
+        if not isinstance(group, str) or group not in self.groups:
             raise ValueError(f"group {group!r}: expected one of {', '.join(self.groups)}")
         return group
+
+
+def _rows(observations: Any, what: str, width: int) -> NDArray[np.float32]:
+    """Finite single-precision numbers `[..., width]`."""
+    try:
+        with np.errstate(over="ignore"):  # what overflows is infinite, and refused below
+            rows = np.asarray(observations, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{what}: expected numbers [..., {width}]: {error}") from None
+    if rows.ndim == 0 or rows.shape[-1] != width:
+        raise ValueError(f"{what} have shape {rows.shape}: expected [..., {width}]")
+    if not np.isfinite(rows).all():
+        raise ValueError(f"{what}: expected finite numbers")
+    return rows
 
 
 def export(folder: Path, actors: Mapping[str, Actor], spec: dict[str, Any]) -> None:
@@ -83,9 +94,14 @@ def export(folder: Path, actors: Mapping[str, Actor], spec: dict[str, Any]) -> N
     full = {"format": FORMAT, **spec, "actors": {name: actor.spec for name, actor in actors.items()}}
     with written(folder) as temporary:
         for name, actor in actors.items():
-            save_file({k: v.detach().cpu().contiguous() for k, v in actor.state_dict().items()}, temporary / f"{name}.safetensors")
-        save_file(golden, temporary / "golden.safetensors")
-        (temporary / "policy.json").write_text(json.dumps(full, indent=1), encoding="utf-8")
+            weights = {k: v.detach().cpu().contiguous() for k, v in actor.state_dict().items()}
+            _weights(temporary, name).write_bytes(save(weights))
+        (temporary / GOLDEN).write_bytes(save(golden))
+        (temporary / SPEC).write_text(json.dumps(full, indent=1), encoding="utf-8")
+
+
+def _weights(folder: Path, name: str) -> Path:
+    return folder / f"{name}.safetensors"
 
 
 def load(path: str | Path) -> LoadedPolicy:
@@ -96,27 +112,36 @@ def load(path: str | Path) -> LoadedPolicy:
         CorruptError: if a file changed since it was written; names it.
         ValueError: if it was written by a newer version, or does not reproduce its golden actions.
     """
-    folder = Path(path)
-    if (folder / "policy" / "policy.json").is_file():
-        folder = folder / "policy"
-    if not (folder / "policy.json").is_file():
-        raise FileNotFoundError(f"{folder}: holds no exported policy (expected policy.json in it)")
+    folder = _folder(Path(path))
     verify(folder)
-    spec = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
+    spec = json.loads((folder / SPEC).read_text(encoding="utf-8"))
     if spec["format"] != FORMAT:
         raise ValueError(f"{folder}: policy format {spec['format']}, this version reads format {FORMAT}")
     actors = {}
-    golden = load_file(folder / "golden.safetensors")
+    golden = load_file(folder / GOLDEN)
     for name, actor_spec in spec["actors"].items():
         actors[name] = actor = Actor(actor_spec).eval()
-        actor.load_state_dict(load_file(folder / f"{name}.safetensors"))
+        try:
+            actor.load_state_dict(load_file(_weights(folder, name)))
+        except RuntimeError as error:
+            raise ValueError(
+                f"{_weights(folder, name)}: does not fit the policy's networks: {error}"
+            ) from None
         _check_golden(folder, name, actor, golden)
     return LoadedPolicy(actors, spec)
+
+
+def _folder(path: Path) -> Path:
+    """The exported policy at `path` or in the run at `path`, even if a part of it is lost."""
+    for folder in (path / "policy", path):
+        if (folder / SPEC).is_file() or ((folder / MANIFEST).is_file() and (folder / GOLDEN).is_file()):
+            return folder
+    raise FileNotFoundError(f"{path}: holds no exported policy (expected {SPEC} in it)")
 
 
 @torch.no_grad()
 def _check_golden(folder: Path, name: str, actor: Actor, golden: Mapping[str, Tensor]) -> None:
     """What was loaded must act as what was trained did."""
-    difference = (actor.act(golden[f"{name}.observations"]) - golden[f"{name}.actions"]).abs().max()
-    if not float(difference) <= GOLDEN_TOLERANCE:
-        raise ValueError(f"{folder}: policy {name!r} differs from its golden actions by {float(difference):.2g}")
+    difference = float((actor.act(golden[f"{name}.observations"]) - golden[f"{name}.actions"]).abs().max())
+    if not difference <= GOLDEN_TOLERANCE:
+        raise ValueError(f"{folder}: policy {name!r} differs from its golden actions by {difference:.2g}")

@@ -8,14 +8,16 @@ import math
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from rl_markets import metrics
 from rl_markets.experiment import Experiment, load
 from rl_markets.experiment_errors import ExperimentError
+from rl_markets.experiment_file import dump_yaml
+from rl_markets.experiment_rules import LATEST
 from rl_markets.store import CheckpointStore, write_text
+
+COUNTERS = ("iteration", "env_steps", "agent_steps")
+"""The whole numbers of each row."""
 
 
 class RunFolder:
@@ -31,17 +33,9 @@ class RunFolder:
     @classmethod
     def create(cls, experiment: Experiment, root: Path) -> RunFolder:
         """Makes `root/<experiment>/<time>/` and points `root/latest` to it."""
-        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        for suffix in ("", *(f"-{i}" for i in range(2, 100))):
-            path = root / experiment.name / (stamp + suffix)
-            try:
-                path.mkdir(parents=True)
-                break
-            except FileExistsError:
-                continue
-        run = cls(path)
-        write_text(run.experiment_file, yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False))
-        _point(root / "latest", path)
+        run = cls(_new_folder(root / experiment.name))
+        write_text(run.experiment_file, dump_yaml(experiment.model_dump(mode="json")))
+        _point(root / LATEST, run.path)
         return run
 
     @classmethod
@@ -62,8 +56,8 @@ class RunFolder:
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment as it ran."""
-        return load(self.experiment_file)
+        """The experiment as it ran; perhaps on a larger machine than this one."""
+        return load(self.experiment_file, machine=False)
 
     @property
     def checkpoints(self) -> CheckpointStore:
@@ -84,6 +78,18 @@ class RunFolder:
     def report(self) -> Path:
         """The report page."""
         return self.path / "report.html"
+
+
+def _new_folder(parent: Path) -> Path:
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
+        path = parent / (stamp + suffix)
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+    raise FileExistsError(f"{path} exists already")
 
 
 def _point(link: Path, target: Path) -> None:
@@ -116,7 +122,7 @@ class MetricsLog:
         self._writer = SummaryWriter(str(run.path / "tensorboard"), purge_step=resume_at + 1)
 
     def _line(self, row: dict[str, float]) -> str:
-        return ",".join(_shown(row[name]) for name in self.columns) + "\n"
+        return ",".join(_shown(row.get(name, math.nan)) for name in self.columns) + "\n"
 
     def write(self, row: dict[str, float]) -> None:
         """Appends one row; it is on its way to the disk when this returns."""
@@ -133,24 +139,36 @@ class MetricsLog:
 
 
 def _shown(value: float) -> str:
-    return "" if math.isnan(value) else repr(value)
+    return "" if math.isnan(value) else repr(_plain(value))
 
 
 def _json_line(row: dict[str, float]) -> str:
-    plain: dict[str, Any] = {name: None if math.isnan(value) else value for name, value in row.items()}
-    return json.dumps(plain) + "\n"
+    return (
+        json.dumps({name: _plain(value) if math.isfinite(value) else None for name, value in row.items()})
+        + "\n"
+    )
+
+
+def _plain(value: float) -> float:
+    """Python's own number in the place of numpy's, whose repr is not a number."""
+    return value if type(value) is int else float(value)
 
 
 def read_rows(run: RunFolder) -> list[dict[str, float]]:
-    """The rows of `metrics.csv`; a last line that was cut off by a crash is left out."""
+    """The rows of `metrics.csv`; what a crash left of a last row is left out."""
     path = run.path / "metrics.csv"
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        raw = [row for row in csv.DictReader(file) if None not in row and None not in row.values()]
-    rows = []
-    for row in raw:
-        numbers = {name: float(value) if value else math.nan for name, value in row.items()}
-        if math.isfinite(numbers.get("iteration", math.nan)):
-            rows.append(numbers | {n: int(numbers[n]) for n in ("iteration", "env_steps", "agent_steps")})
-    return rows
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = text[: text.rfind("\n") + 1].splitlines()  # a row without its end may be cut off within a number
+    rows = [_numbers(row) for row in csv.DictReader(lines)]
+    return [row for row in rows if row is not None]
+
+
+def _numbers(row: dict[str, str]) -> dict[str, float] | None:
+    """A row's figures, or None where it is not whole."""
+    try:
+        numbers = {name: float(text) if text else math.nan for name, text in row.items()}
+        return numbers | {name: int(row[name]) for name in COUNTERS}
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,8 +1,8 @@
 """Atomic, verified folders: checkpoints and exported policies.
 
-A folder is written under a temporary name, every file is flushed to the disk and listed with size and sha256 in
-`manifest.json`, and only then is it renamed. Whoever reads it verifies first. So a crash leaves either the whole
-folder or none, and a flipped bit or a missing file is refused by name.
+A folder is written under a temporary name, every file is flushed to the disk and listed with size and sha256
+in `manifest.json`, which carries its own sha256, and only then is it renamed. Whoever reads it verifies it.
+So a crash leaves either the whole folder or none, and a flipped bit or a missing file is refused by name.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 MANIFEST = "manifest.json"
 _TEMPORARY = ".writing-"
@@ -37,16 +38,25 @@ def _fsync(path: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def _manifest(entries: dict[str, Any]) -> str:
+    own = hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+    return json.dumps({"sha256": own, "files": entries}, indent=1)
 
 
 @contextmanager
 def written(folder: Path) -> Iterator[Path]:
-    """Gives a temporary folder to fill; on leaving, it becomes `folder`, whole. On an exception nothing is left.
+    """Gives a temporary folder to fill; on leaving, it becomes `folder`, whole. An exception leaves nothing.
 
     Raises:
         FileExistsError: if `folder` exists.
-        OSError: full disk, no permission; nothing is left then either.
+        OSError: full disk, no permission; nothing is left, unless only the very last flush failed.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists already")
@@ -56,18 +66,24 @@ def written(folder: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        entries = {}
-        for path in _files(temporary):
-            entries[path.relative_to(temporary).as_posix()] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-            _fsync(path)
-        write_text(temporary / MANIFEST, json.dumps({"files": entries}, indent=1))
-        for directory in {path.parent for path in _files(temporary)} | {temporary}:
-            _fsync(directory)
+        _seal(temporary)
         os.rename(temporary, folder)
         _fsync(folder.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _seal(folder: Path) -> None:
+    """Flushes all files and folders to the disk and lists the files in the manifest."""
+    entries = {}
+    for path in _files(folder):
+        entries[path.relative_to(folder).as_posix()] = _entry(path)
+        _fsync(path)
+    write_text(folder / MANIFEST, _manifest(entries))
+    for path in (*folder.rglob("*"), folder):
+        if path.is_dir():
+            _fsync(path)
 
 
 def verify(folder: Path) -> None:
@@ -76,12 +92,7 @@ def verify(folder: Path) -> None:
     Raises:
         CorruptError: names the first file that is missing, too short or long, changed, or not listed.
     """
-    try:
-        entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except FileNotFoundError:
-        raise CorruptError(f"{folder / MANIFEST}: missing") from None
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
-        raise CorruptError(f"{folder / MANIFEST}: not a manifest") from None
+    entries = _read_manifest(folder / MANIFEST)
     for name, entry in entries.items():
         path = folder / name
         if not path.is_file():
@@ -93,6 +104,19 @@ def verify(folder: Path) -> None:
     for path in _files(folder):
         if path.relative_to(folder).as_posix() not in entries:
             raise CorruptError(f"{path}: not in the manifest")
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        entries: dict[str, Any] = json.loads(text)["files"]
+    except FileNotFoundError:
+        raise CorruptError(f"{path}: missing") from None
+    except (ValueError, KeyError, TypeError):
+        raise CorruptError(f"{path}: not a manifest") from None
+    if text != _manifest(entries):
+        raise CorruptError(f"{path}: its content changed since it was written (sha256 differs)")
+    return entries
 
 
 def write_text(path: Path, text: str) -> None:
@@ -120,17 +144,20 @@ class CheckpointStore:
         """The iterations of which there is a checkpoint (verified or not), ascending."""
         if not self.root.is_dir():
             return []
-        return sorted(int(p.name) for p in self.root.iterdir() if p.is_dir() and p.name.isdigit())
+        found = {int(p.name): p for p in self.root.iterdir() if p.is_dir() and p.name.isdecimal()}
+        return sorted(iteration for iteration, path in found.items() if path == self.path(iteration))
 
     def path(self, iteration: int) -> Path:
         """Where the checkpoint of `iteration` lies."""
         return self.root / f"{iteration:08d}"
 
     def save(self, iteration: int, write: Callable[[Path], None]) -> Path:
-        """Lets `write` fill a new checkpoint, and then removes the oldest beyond `keep`."""
+        """Lets `write` fill a new checkpoint; then removes the oldest beyond `keep`, never the new one."""
+        self._sweep()
         with written(self.path(iteration)) as temporary:
             write(temporary)
-        for old in self.iterations()[: -self.keep]:
+        older = [i for i in self.iterations() if i < iteration]
+        for old in older[: max(0, len(older) + 1 - self.keep)]:
             shutil.rmtree(self.path(old))
         return self.path(iteration)
 
@@ -150,5 +177,12 @@ class CheckpointStore:
         for later in self.iterations():
             if later > iteration:
                 shutil.rmtree(self.path(later))
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Removes what a killed process left half-written."""
         for path in self.root.glob(f"{_TEMPORARY}*"):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

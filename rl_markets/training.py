@@ -78,7 +78,7 @@ class Trainer:
 
     def actors(self) -> dict[str, Any]:
         """The policies' networks, as they are now."""
-        return {policy: self.algorithm.get_module(policy).actor for policy in self.experiment.policies}
+        return {policy: self.algorithm.get_module(policy).deployed for policy in self.experiment.policies}
 
     def _loop(self, received: list[int]) -> None:
         experiment, start = self.experiment, self.algorithm.iteration

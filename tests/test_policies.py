@@ -131,7 +131,9 @@ def test_logit_normal_is_torchs_normal_before_the_squash() -> None:
     torch.testing.assert_close(head.log_prob(out, raw), twin.log_prob(raw).sum(-1))
     torch.testing.assert_close(head.entropy(out), twin.entropy().sum(-1))
     actions = head.to_action(raw)
-    assert bool(((actions > head.low) & (actions < head.high)).all())
+    assert bool(((actions >= head.low) & (actions <= head.high)).all())
+    extreme = head.to_action(torch.tensor([[-20.0, 20.0]]))
+    assert torch.equal(extreme[0], torch.stack([head.low[0], head.high[1]])), "the bounds can be played"
 
 
 def test_logit_normal_samples_its_distribution() -> None:
@@ -139,6 +141,9 @@ def test_logit_normal_samples_its_distribution() -> None:
     raw = head.sample(torch.full((200_000, 1), 0.4), torch.Generator().manual_seed(1))
     assert raw.mean().item() == pytest.approx(0.4, abs=0.005)
     assert raw.std().item() == pytest.approx(np.exp(-0.7), rel=0.01)
+    mean_action = head.to_action(raw).mean().item()
+    assert head.deterministic(torch.tensor([0.4])).item() == pytest.approx(mean_action, abs=1e-3)
+    assert head.deterministic(torch.tensor([0.4])).item() != pytest.approx(1 / (1 + np.exp(-0.4)), abs=1e-3)
 
 
 def test_categorical_is_torchs_categorical() -> None:
@@ -149,7 +154,7 @@ def test_categorical_is_torchs_categorical() -> None:
     torch.testing.assert_close(head.entropy(out), twin.entropy())
     shares = torch.bincount(raw, minlength=4) / len(raw)
     torch.testing.assert_close(shares, twin.probs[0], atol=0.005, rtol=0)
-    assert torch.equal(head.mode(out), out.argmax(-1))
+    assert torch.equal(head.deterministic(out), out.argmax(-1))
 
 
 def test_the_same_seed_builds_the_same_actor() -> None:

@@ -25,8 +25,9 @@ LOG_PRODUCTIVITY_SCALE = 10.0
 class Households(Market):
     """n households, one firm (MARL-BC, arXiv 2510.12272).
 
-    Observation `[7]`, the paper's: own capital k, aggregate capital K, own and aggregate labour of last period,
-    productivity A, kappa, lambda; in logarithms (log A in tenths, kappa - 1, lambda - 1) or as levels.
+    Observation `[7]`, the paper's: own capital k, aggregate capital K, own and aggregate labour l, L of last period,
+    productivity A, kappa, lambda; as levels, or of order one in logarithms (the default):
+    log k/K, log K / 2, log l/L, log L, 10 log A, kappa - 1, lambda - 1.
     Action `[2]`: consumption share of wealth and labour, each in [.01, .99]; values outside are clamped.
     Reward: log c + b log(1 - l).
     """
@@ -53,15 +54,16 @@ class Households(Market):
         return repeated.repeat(self.parameters.households // len(types))
 
     def initial_state(self, worlds: int, generator: torch.Generator) -> State:
-        """Capital log-uniform in `initial_capital`, spread by `initial_dispersion`; a third of the time was worked."""
+        """Exploring starts: capital log-uniform in `initial_capital`, spread by `initial_dispersion`; any labour."""
         p, n = self.parameters, self.parameters.households
         low, high = (math.log(bound) for bound in p.initial_capital)
         options = {"generator": generator, "device": self.device, "dtype": self.dtype}
         log_k = low + (high - low) * torch.rand((worlds, 1), **options)
         if p.initial_dispersion > 0:
             log_k = log_k + p.initial_dispersion * torch.randn((worlds, n), **options)
-        labour = torch.full((worlds, n), 1 / 3, device=self.device, dtype=self.dtype)
-        return {"capital": torch.exp(log_k).expand(worlds, n).clone(), "labour": labour} | self.shocks.initial(worlds, generator)
+        labour = ACTION_LOW + (ACTION_HIGH - ACTION_LOW) * torch.rand((worlds, 1), **options)
+        own = {"capital": torch.exp(log_k).expand(worlds, n).clone(), "labour": labour.expand(worlds, n).clone()}
+        return own | self.shocks.initial(worlds, generator)
 
     def draw_noise(self, generator: torch.Generator) -> State:
         """This period's innovation of productivity."""
@@ -94,8 +96,9 @@ class Households(Market):
         """The observations `[..., households, 7]` of households with capital `k` `[..., households]`."""
         columns = (k, K, labour, L, A, self.kappa, self.lambda_)
         if self.parameters.features == "log":
-            logs = (torch.log(k), torch.log(K), torch.log(labour), torch.log(L), LOG_PRODUCTIVITY_SCALE * torch.log(A))
-            columns = (*logs, self.kappa - 1, self.lambda_ - 1)
+            log_K, log_L = torch.log(K), torch.log(L)
+            relative = (torch.log(k) - log_K, log_K / 2, torch.log(labour) - log_L, log_L)
+            columns = (*relative, LOG_PRODUCTIVITY_SCALE * torch.log(A), self.kappa - 1, self.lambda_ - 1)
         return torch.stack(torch.broadcast_tensors(*columns), -1)
 
     def _taken(self, aggregate: Tensor) -> Tensor:

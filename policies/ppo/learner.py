@@ -24,7 +24,17 @@ ADVANTAGES, VALUE_TARGETS = "advantages", "value_targets"
 
 
 class PPOLearner(RolloutLearner):
-    """L = E[-min(rho A, clip(rho, 1-eps, 1+eps) A)] + c_v E[(V - V_target)^2] / 2 - c_H E[H],  rho = pi / pi_old."""
+    """L = E[-min(rho A, clip(rho, 1-eps, 1+eps) A)] + E[(V - V_target)^2] / 2 - c_H E[H],  rho = pi / pi_old."""
+
+    def parts(self, module: Any) -> dict[str, tuple[torch.nn.Module, float, float]]:
+        """Actor and critic; both step sizes fall in the same proportion."""
+        p = self.parameters
+        falls = p["final_learning_rate"] / p["learning_rate"]
+        critic = p["critic_learning_rate"]
+        return {
+            "actor": (module.actor, p["learning_rate"], p["final_learning_rate"]),
+            "critic": (module.critic, critic, critic * falls),
+        }
 
     def learn(self, fragments: dict[str, Fragment]) -> None:
         """`epochs` passes over the rollout, in `minibatches` equal slices."""
@@ -36,7 +46,10 @@ class PPOLearner(RolloutLearner):
                 self.descend(minibatch)
         for policy, found in self._figures.items():
             self.report(policy, {name: torch.stack([f[name] for f in found]).mean() for name in found[0]})
-            self._schedule_exploration(self.module[policy].unwrapped().actor.head)
+            module = self.module[policy].unwrapped()
+            self._schedule_exploration(module.actor.head)
+            early = self._weights_seq_no / (self._weights_seq_no + 9)  # a short memory while everything still moves
+            module.average(min(p["averaging"], early))
 
     @torch.no_grad()
     def _prepare(self, policy: str, fragment: Fragment) -> Batch:
@@ -71,7 +84,7 @@ class PPOLearner(RolloutLearner):
         policy_loss = -torch.min(ratio * batch[ADVANTAGES], clipped * batch[ADVANTAGES]).mean()
         value_loss = 0.5 * (fwd_out["normalized_values"] - batch[VALUE_TARGETS]).square().mean()
         entropy = head.entropy(fwd_out["out"]).mean()
-        loss = policy_loss + p["value_weight"] * value_loss - p["entropy_weight"] * entropy
+        loss = policy_loss + value_loss - p["entropy_weight"] * entropy
         with torch.no_grad():
             found = {
                 "policy_loss": policy_loss.detach(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -9,19 +10,35 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from torch import Tensor
 
 from rl_markets.policies.module import ACTIONS, MarketModule
-from rl_markets.policies.networks import Critic
+from rl_markets.policies.networks import Actor, Critic
 
 RAW, LOG_PROB = "raw", "log_prob"
 
 
 class PPOModule(MarketModule, ValueFunctionAPI, InferenceOnlyAPI):  # type: ignore[misc]
-    """Actor and critic; runners hold the actor only."""
+    """Actor, its running average over iterations, and critic; runners do without the critic.
+
+    The average is what is deployed: it filters the noise that the last updates left in the actor.
+    """
 
     def setup(self) -> None:
-        """Builds both networks from `model_config`."""
+        """Builds the networks from `model_config`."""
         super().setup()
         actor = self.model_config["actor"]
+        self.averaged = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic = Critic(actor["observation"], actor["hidden"], actor["activation"], self.generator)
+
+    @property
+    def deployed(self) -> Actor:
+        """The averaged actor."""
+        return self.averaged
+
+    @torch.no_grad()
+    def average(self, decay: float) -> None:
+        """Moves the average towards the actor; what is not a weight of the network is copied."""
+        for mean, latest in zip(self.averaged.net.parameters(), self.actor.net.parameters(), strict=True):
+            mean.lerp_(latest, 1 - decay)
+        self.averaged.head.load_state_dict(self.actor.head.state_dict())
 
     def get_non_inference_attributes(self) -> list[str]:
         """What runners drop."""

@@ -1,9 +1,9 @@
 """The exact best response of one household to others that all play one frozen policy.
 
 The problem is `deviation`'s, solved by Howard's policy iteration: the value of given actions is one linear
-system, then the actions are improved at every node. The first actions are the frozen policy's own, so that the
-gain from deviating, the optimum minus the frozen policy's value, comes out of one approximation. It is what the
-certificate of a trained policy reports: zero at every state that is reached, if the policy is an equilibrium.
+system, then the actions are improved at every node. The first actions are the frozen policy's own, so that
+the gain from deviating, the optimum minus the frozen policy's value, comes out of one approximation. It is
+what a trained policy's certificate reports: zero at every state that is reached, for an equilibrium.
 """
 
 from __future__ import annotations
@@ -78,11 +78,9 @@ def best_response(
     price_taking: bool,
     *,
     own: HouseholdPolicy | None = None,
-    capital_range: tuple[float, float] = (0.2, 4.0),
-    relative_range: tuple[float, float] = (0.4, 2.5),
-    capital_order: int = 13,
-    tfp_order: int = 5,
-    rel_order: int = 25,
+    crowd_range: tuple[float, float] = (0.25, 3.0),
+    own_range: tuple[float, float] = (0.002, 15.0),
+    orders: tuple[int, int, int] = (32, 9, 4),
     quadrature: int = 7,
     tolerance: float = 1e-9,
     max_iterations: int = 100,
@@ -92,22 +90,15 @@ def best_response(
     others: the policy of each of the n - 1 others. own: the frozen policy that the deviator would give up,
     by default the same. price_taking: the deviator ignores its weight in the aggregates, as one of infinitely
     many would; otherwise it knows that it is 1/n of them. One strategic household is the planner.
-    capital_range: the domain of capital in multiples of its steady state; z spans 4 standard deviations.
+    crowd_range, own_range: the domains of k_others and k_own, in multiples of steady-state capital; z spans 4
+    standard deviations. orders: terms in own capital (splines), the others' capital and z (polynomials).
     tolerance: largest change of the value at the nodes in the last iteration, in utils.
     Raises ValueError for n < 1, an empty range, or actions outside (0, 1); ConvergenceError.
     """
     if n < 1:
         raise ValueError(f"n = {n!r}: expected at least 1 household")
     weight = 0.0 if price_taking else 1.0 / n
-    game = Deviation.build(
-        economy,
-        others,
-        weight,
-        capital_range,
-        relative_range,
-        (capital_order, tfp_order, rel_order),
-        quadrature,
-    )
+    game = Deviation.build(economy, others, weight, crowd_range, own_range, orders, quadrature)
     frozen = others if own is None else own
     nodes = game.nodes()
     actions = actions_of(frozen, nodes.k_own, nodes.k_mean, nodes.z)
@@ -132,9 +123,8 @@ def _off_node_errors(
 ) -> tuple[float, float]:
     """Largest Bellman errors of the optimum and of the frozen policy's value, at random states."""
     rng = np.random.default_rng(0)
-    domain = (game.relative, game.crowd, game.tfp)
-    log_relative, log_k_others, z = (rng.uniform(x.low, x.high, CHECKED_STATES) for x in domain)
-    at = game.states(np.exp(log_relative + log_k_others), np.exp(log_k_others), z)
+    domain = (game.own, game.crowd, game.tfp)
+    at = game.at(*(rng.uniform(x.low, x.high, CHECKED_STATES) for x in domain))
     *_, best = maximise(game.returns(at, value), CHECKED_STATES, BOUNDS)
     kept = game.returns(at, frozen_value)(*actions_of(frozen, at.k_own, at.k_mean, at.z))
     optimum_error = float(np.max(np.abs(best - game.value(at, value))))

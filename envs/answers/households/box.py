@@ -12,11 +12,11 @@ from .economy import FloatArray
 Objective = Callable[[FloatArray, FloatArray], FloatArray]
 
 GRID = expit(np.linspace(-4.0, 4.0, 11))  # shares of the box at which the search starts
-EDGE = 15.0  # log-odds that count as the edge of the box
+EDGE = 12.0  # log-odds that count as the edge of the box
 STEP = (
     1e-4  # of the finite differences in log-odds: errors of gradient and Hessian about 1e-8 of the objective
 )
-TOLERANCE = 1e-9  # of a step in log-odds; an error d of the maximiser costs the maximum only d squared
+TOLERANCE = 1e-6  # of a step in log-odds; an error d of the maximiser costs the maximum only d squared
 
 
 def maximise(
@@ -64,7 +64,7 @@ def _climb(
     """One step of every entry: (position [2, size], value [size], largest move)."""
     direction = _direction(at, position, best)
     moved = np.zeros_like(best)
-    pending = np.ones(len(best), dtype=bool)
+    pending = np.max(np.abs(direction), axis=0) > TOLERANCE
     for halving in range(12):
         trial = np.clip(position + np.where(pending, direction * 0.5**halving, 0.0), -EDGE, EDGE)
         value = at(trial)
@@ -78,7 +78,7 @@ def _climb(
 
 
 def _direction(at: Callable[[FloatArray], FloatArray], position: FloatArray, best: FloatArray) -> FloatArray:
-    """[2, size]: Newton's step where the function is concave, else along the gradient; 1 at most."""
+    """[2, size]: Newton's step where the function is concave, else along the gradient; 2 at most."""
     dx, dy = np.array([[STEP], [0.0]]), np.array([[0.0], [STEP]])
     right, left, up, down = (at(position + move) for move in (dx, -dx, dy, -dy))
     corners = at(position + dx + dy) + at(position - dx - dy)
@@ -91,5 +91,5 @@ def _direction(at: Callable[[FloatArray], FloatArray], position: FloatArray, bes
     newton = np.stack([hxy * gy - hyy * gx, hxy * gx - hxx * gy]) / safe
     gradient = np.stack([gx, gy])
     uphill = gradient / np.maximum(np.abs(gradient).max(axis=0), 1e-300)
-    step = np.where(concave, newton, 0.5 * uphill)
-    return np.asarray(step / np.maximum(1.0, np.abs(step).max(axis=0)))
+    step = np.where(concave, newton, 2.0 * uphill)
+    return np.asarray(step / np.maximum(1.0, 0.5 * np.abs(step).max(axis=0)))

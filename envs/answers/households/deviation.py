@@ -6,8 +6,10 @@ The deviator, household i of n, holds k_i; the others hold k_o each. With w = 1/
     a_j = (1 - alpha) Y / L * l_j + alpha Y / K * k_j + (1 - delta) k_j,   k_j' = (1 - chat_j) a_j
     V(k_i, k_o, z) = max over (chat_i, l_i) of log(chat_i a_i) + b log(1 - l_i) + beta E V(k_i', k_o', z')
 
-V is a tensor product of Chebyshev polynomials in (log k_i / k_o, log k_o, z). The next z does not depend on the
-actions, so the expectation over it is taken once and trying actions costs one small product a state.
+V is a tensor product of cubic splines in log(k_i + k_ss) and Chebyshev polynomials in log k_o and z. Own capital
+runs from next to nothing to plenty: it is small against what a household can earn, so that prices which are off
+by little send a deviator far. Rich, it stops working; poor, it cannot borrow; hence the splines. Alone (w = 1) the
+deviator is the mean household, and V a polynomial in log k_o = log k_i and z.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ from .chebyshev import Interval
 from .economy import Economy, FloatArray, innovations, output, steady_state, utility
 from .splines import Splines
 
-ACTION_LOW = 0.01
 TFP_REACH = 4.0  # half-width of the productivity domain, in unconditional standard deviations,
 TFP_FLOOR = 0.02  # but at least this, for an economy without shocks.
 
@@ -33,7 +34,7 @@ HouseholdPolicy = Callable[[FloatArray, FloatArray, FloatArray], tuple[FloatArra
 
 @dataclass(frozen=True)
 class States:
-    """Households' states, all [N], and what does not depend on the deviator's actions."""
+    """N states, every array [N], and what does not depend on the deviator's actions."""
 
     k_own: FloatArray
     k_others: FloatArray
@@ -45,14 +46,15 @@ class States:
 
 @dataclass(frozen=True)
 class Deviation:
-    """The deviator's problem, at N states, for a value of P = relative.order * crowd.order * tfp.order terms."""
+    """The deviator's problem, with a value of P = own.order * crowd.order * tfp.order terms."""
 
     economy: Economy
     others: HouseholdPolicy
     weight: float  # of the deviator in the aggregates, w
-    relative: Interval  # of log k_own / k_others
+    own: Splines | Interval  # of log(k_own + k_steady); a single constant if the deviator is alone
     crowd: Interval  # of log k_others
     tfp: Interval  # of z
+    k_steady: float
     innovations: tuple[FloatArray, FloatArray]  # of z: nodes [Q], weights [Q]
 
     @classmethod
@@ -61,27 +63,27 @@ class Deviation:
         economy: Economy,
         others: HouseholdPolicy,
         weight: float,
-        capital_range: tuple[float, float],
-        relative_range: tuple[float, float],
+        crowd_range: tuple[float, float],
+        own_range: tuple[float, float],
         orders: tuple[int, int, int],
         quadrature: int,
     ) -> Deviation:
-        """orders: of the basis in either capital, and in productivity. The rest: see `best_response`."""
-        for name, (least, most) in (("capital_range", capital_range), ("relative_range", relative_range)):
+        """See `best_response`."""
+        for name, (least, most) in (("crowd_range", crowd_range), ("own_range", own_range)):
             if not 0.0 < least < most:
                 raise ValueError(f"{name} = {(least, most)!r}: expected 0 < low < high")
-        low, high = (log(multiple * steady_state(economy).k) for multiple in capital_range)
+        k_steady = steady_state(economy).k
+        low, high = (log(multiple * k_steady) for multiple in crowd_range)
+        own_low, own_high = (log((multiple + 1.0) * k_steady) for multiple in own_range)
         reach = max(TFP_REACH * economy.tfp_sd, TFP_FLOOR)
-        relative_order = 1 if weight == 1.0 else orders[0]  # alone, a household is as rich as the mean
         return cls(
             economy=economy,
             others=others,
             weight=weight,
-            relative=Interval(log(relative_range[0]), log(relative_range[1]), 1)
-            if weight == 1.0
-            else Splines(log(relative_range[0]), log(relative_range[1]), orders[2]),
-            crowd=Interval(low, high, orders[0]),
-            tfp=Interval(-reach, reach, orders[1], margin=1.0),
+            own=Interval(own_low, own_high, 1) if weight == 1.0 else Splines(own_low, own_high, orders[0]),
+            crowd=Interval(low, high, orders[1]),
+            tfp=Interval(-reach, reach, orders[2], margin=1.0),
+            k_steady=k_steady,
             innovations=innovations(economy, quadrature),
         )
 
@@ -93,11 +95,14 @@ class Deviation:
         k_mean = (1.0 - self.weight) * k_o + self.weight * k_i
         return States(k_i, k_o, tfp, k_mean, *actions_of(self.others, k_o, k_mean, tfp))
 
+    def at(self, own: FloatArray, crowd: FloatArray, z: FloatArray) -> States:
+        """The states with these coordinates."""
+        k_others = np.exp(crowd)
+        return self.states(k_others if self.weight == 1.0 else np.exp(own) - self.k_steady, k_others, z)
+
     def nodes(self) -> States:
         """The collocation nodes: N = P."""
-        nodes = (self.relative.nodes(), self.crowd.nodes(), self.tfp.nodes())
-        log_relative, log_k_others, z = np.meshgrid(*nodes, indexing="ij")
-        return self.states(np.exp(log_relative + log_k_others), np.exp(log_k_others), z)
+        return self.at(*np.meshgrid(self.own.nodes(), self.crowd.nodes(), self.tfp.nodes(), indexing="ij"))
 
     def play(
         self, at: States, chat: FloatArray, labour: FloatArray
@@ -108,58 +113,62 @@ class Deviation:
         y = output(self.economy, at.k_mean, l_mean, at.z)
         wage, gross_return = (1.0 - alpha) * y / l_mean, alpha * y / at.k_mean + 1.0 - self.economy.delta
         wealth = wage * labour + gross_return * at.k_own
-        wealth_others = wage * at.l_others + gross_return * at.k_others
-        k_others = np.clip((1.0 - at.chat_others) * wealth_others, *np.exp([self.crowd.low, self.crowd.high]))
-        k_own = self._walled((1.0 - chat) * wealth, k_others)
-        c = np.maximum(wealth - k_own, ACTION_LOW * wealth)
-        return utility(self.economy, c, labour), k_own, k_own if w == 1.0 else k_others
+        k_own = (1.0 - chat) * wealth
+        k_others = k_own
+        if w < 1.0:
+            k_others = (1.0 - at.chat_others) * (wage * at.l_others + gross_return * at.k_others)
+        return utility(self.economy, chat * wealth, labour), k_own, k_others
 
-    def _walled(self, k_own, k_others):
-        if self.weight == 1.0:
-            return np.clip(k_own, *np.exp([self.crowd.low, self.crowd.high]))
-        return np.clip(k_own, np.exp(self.relative.low) * k_others, np.exp(self.relative.high) * k_others)
+    def returns(self, at: States, value: FloatArray) -> Callable[[FloatArray, FloatArray], FloatArray]:
+        """The right-hand side of the Bellman equation at the N states, as a function of the actions [N].
 
-    def basis(self, k_own: FloatArray, k_others: FloatArray, basis_z: FloatArray) -> FloatArray:
-        """[N, P], from the basis in z: [N, tfp.order]."""
-        left, middle = self.relative.basis(np.log(k_own / k_others)), self.crowd.basis(np.log(k_others))
-        product = left[:, :, None, None] * middle[:, None, :, None] * basis_z[:, None, None, :]
-        return product.reshape(len(k_own), -1)
+        Tomorrow's z does not depend on the actions, so the expectation over it is taken here, once.
+        """
+        shape = (self.own.order, self.crowd.order, self.tfp.order)
+        expected = np.einsum("abc,nc->nab", value.reshape(shape), self._expected_basis_z(at.z))
 
-    def expected_basis_z(self, z: FloatArray) -> FloatArray:
+        def total(chat: FloatArray, labour: FloatArray) -> FloatArray:
+            now, k_own, k_others = self.play(at, chat, labour)
+            own, crowd = self._bases(k_own, k_others)
+            by_own = np.matmul(expected, crowd[:, :, None])[:, :, 0]
+            return np.asarray(now + self.economy.beta * np.sum(by_own * own, axis=1))
+
+        return total
+
+    def evaluate(self, at: States, chat: FloatArray, labour: FloatArray) -> FloatArray:
+        """[P] coefficients of the value of playing (chat, labour), given at the nodes, for ever."""
+        now, *following = self.play(at, chat, labour)
+        today = self._product(*self._bases(at.k_own, at.k_others), self.tfp.basis(at.z))
+        tomorrow = self._product(*self._bases(*following), self._expected_basis_z(at.z))
+        return np.asarray(np.linalg.solve(today - self.economy.beta * tomorrow, now))
+
+    def value(self, at: States, coefficients: FloatArray) -> FloatArray:
+        """The value function with `coefficients` [P], at the N states."""
+        own, crowd = self._bases(at.k_own, at.k_others)
+        return np.asarray(self._product(own, crowd, self.tfp.basis(at.z)) @ coefficients)
+
+    def leaving(self, at: States, chat: FloatArray, labour: FloatArray) -> float:
+        """Share of the states `at` from which the deviator or the others leave the domain of capital."""
+        _, k_own, k_others = self.play(at, chat, labour)
+        outside = np.abs(self.crowd.position(np.log(k_others))) > 1.0
+        if self.weight < 1.0:
+            outside |= np.abs(self.own.position(np.log(k_own + self.k_steady))) > 1.0
+        return float(outside.mean())
+
+    def _bases(self, k_own: FloatArray, k_others: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return self.own.basis(np.log(k_own + self.k_steady)), self.crowd.basis(np.log(k_others))
+
+    def _expected_basis_z(self, z: FloatArray) -> FloatArray:
         """E of the basis in z', given z: [N, tfp.order]."""
         shocks, weights = self.innovations
         basis = self.tfp.basis(self.economy.rho * z[:, None] + shocks)
         return np.asarray(np.einsum("nqc,q->nc", basis, weights))
 
-    def returns(self, at: States, value: FloatArray) -> Callable[[FloatArray, FloatArray], FloatArray]:
-        """The right-hand side of the Bellman equation at `at`, as a function of the actions."""
-        shape = (self.relative.order, self.crowd.order, self.tfp.order)
-        expected = np.einsum("abc,nc->nab", value.reshape(shape), self.expected_basis_z(at.z))
-
-        def total(chat: FloatArray, labour: FloatArray) -> FloatArray:
-            now, k_own, k_others = self.play(at, chat, labour)
-            by_relative = np.einsum("nab,nb->na", expected, self.crowd.basis(np.log(k_others)))
-            following = np.sum(by_relative * self.relative.basis(np.log(k_own / k_others)), axis=1)
-            return np.asarray(now + self.economy.beta * following)
-
-        return total
-
-    def evaluate(self, at: States, chat: FloatArray, labour: FloatArray) -> FloatArray:
-        """Coefficients of the value of playing (chat, labour), given at the nodes, for ever."""
-        now, k_own, k_others = self.play(at, chat, labour)
-        basis = self.basis(at.k_own, at.k_others, self.tfp.basis(at.z))
-        following = self.basis(k_own, k_others, self.expected_basis_z(at.z))
-        return np.asarray(np.linalg.solve(basis - self.economy.beta * following, now))
-
-    def value(self, at: States, coefficients: FloatArray) -> FloatArray:
-        """The value function with `coefficients` [P], at the N states."""
-        return np.asarray(self.basis(at.k_own, at.k_others, self.tfp.basis(at.z)) @ coefficients)
-
-    def leaving(self, at: States, chat: FloatArray, labour: FloatArray) -> float:
-        """Share of the states `at` from which the deviator or the others leave the domain of capital."""
-        _, k_own, k_others = self.play(at, chat, labour)
-        relative = np.abs(self.relative.position(np.log(k_own / k_others))) > 1.0
-        return float(np.mean(relative | (np.abs(self.crowd.position(np.log(k_others))) > 1.0)))
+    @staticmethod
+    def _product(own: FloatArray, crowd: FloatArray, tfp: FloatArray) -> FloatArray:
+        """Row-wise outer product: [N, P]."""
+        product = own[:, :, None, None] * crowd[:, None, :, None] * tfp[:, None, None, :]
+        return product.reshape(len(own), -1)
 
 
 def actions_of(
@@ -169,9 +178,8 @@ def actions_of(
     chat, labour = (np.broadcast_to(_ravel(action), z.shape) for action in policy(k_own, k_mean, z))
     for name, action in (("chat", chat), ("l", labour)):
         if not np.all((action > 0.0) & (action < 1.0)):
-            raise ValueError(
-                f"{name} from {action.min()!r} to {action.max()!r}: expected a policy's within (0, 1)"
-            )
+            low, high = float(action.min()), float(action.max())
+            raise ValueError(f"policy's {name} in [{low!r}, {high!r}]: expected within (0, 1) at every state")
     return chat, labour
 
 

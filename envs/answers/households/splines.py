@@ -16,8 +16,8 @@ DEGREE = 3
 class Splines:
     """The `order` cubic B-splines with equally spaced knots on [low, high]; beyond, straight lines.
 
-    Where constraints start to bind, a value function has kinks. Polynomials carry one kink's error everywhere;
-    splines keep it near the kink.
+    Where constraints start to bind, a value function has kinks. Polynomials carry a kink's error everywhere,
+    splines keep it near.
     """
 
     low: float
