@@ -37,7 +37,8 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            raise _error(f"this is no {node.tag.removeprefix(_TAG)}", node) from None
+            kind = node.tag.removeprefix(_TAG)
+            raise _error(f"{str(node.value)[:40]!r} cannot be read as {kind}", node) from None
 
 
 class _Dumper(yaml.SafeDumper):

@@ -112,7 +112,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         entries: dict[str, Any] = json.loads(text)["files"]
     except FileNotFoundError:
         raise CorruptError(f"{path}: missing") from None
-    except (ValueError, KeyError, TypeError):
+    except (KeyError, RecursionError, TypeError, ValueError):
         raise CorruptError(f"{path}: not a manifest") from None
     if text != _manifest(entries):
         raise CorruptError(f"{path}: its content changed since it was written (sha256 differs)")

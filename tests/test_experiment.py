@@ -1,0 +1,929 @@
+"""A bad experiment file never reaches the cluster: one line, field path, expectation, did-you-mean."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, field_validator
+
+from rl_markets.envs import registry
+from rl_markets.envs.households.parameters import HouseholdsParameters
+from rl_markets.experiment import Experiment, Section, load, parse
+from rl_markets.experiment_errors import ExperimentError
+from rl_markets.experiment_file import dump_yaml, parse_yaml
+from rl_markets.policies.ppo.parameters import PPOParameters
+
+FILES = sorted((Path(__file__).parents[1] / "tune_configs").glob("*.yaml"))
+EXAMPLE = next(path for path in FILES if path.stem == "households-full-depreciation")
+HEAVY = ("torch", "ray", "gymnasium", "numpy")
+
+every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("experiments")
+
+
+def content(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = parse_yaml(path.read_text(encoding="utf-8"))
+    return data
+
+
+def refusal(call: Callable[[], Any], source: object) -> str:
+    """The message with which `call` refuses its input: one printable line that starts with the source."""
+    with pytest.raises(ExperimentError) as caught:
+        call()
+    message = str(caught.value)
+    assert message.isprintable()
+    assert message.startswith(str(source))
+    return message
+
+
+# -- shipped files -------------------------------------------------------------------------------------------
+
+
+@every_file
+def test_shipped_file_survives_dump_and_load(path: Path, tmp_path: Path) -> None:
+    experiment, copied = load(path, machine=False), tmp_path / "copy.yaml"
+    copied.write_text(dump_yaml(experiment.model_dump(mode="json")))
+    assert load(copied, machine=False) == experiment
+    assert load(copied, machine=False).digest == experiment.digest
+
+
+@every_file
+def test_smoke_shrinks_to_seconds(path: Path) -> None:
+    full, smoke = load(path, machine=False), load(path, smoke=True)
+    assert smoke.iterations == 3
+    assert smoke.market.worlds <= 8
+    assert smoke.training.rollout_length <= 8
+    assert (smoke.training.runners, smoke.training.learners, smoke.training.gpus_per_learner) == (0, 0, 0)
+    assert smoke.certificate.deviation_agent_steps <= 512
+    assert smoke.market.parameters == full.market.parameters
+
+
+@every_file
+def test_smoke_makes_a_cluster_experiment_run_here(path: Path) -> None:
+    large = ["training.runners=5000", "training.agent_steps=10_000_000_000_000"]
+    assert "training.runners" in refusal(lambda: load(path, large), path)
+    assert load(path, large, smoke=True).training.runners == 0
+
+
+def test_smoke_fits_minibatches_to_few_rows() -> None:
+    few_worlds = [
+        "market.parameters.households=1",
+        "market.worlds=1",
+        "training.rollout_length=64",
+        "algorithm.parameters.minibatches=16",
+    ]
+    smoke = load(EXAMPLE, few_worlds, smoke=True)
+    assert smoke.learner_parameters["minibatches"] == smoke.smallest_batch // 2 == 4
+
+
+@every_file
+def test_learner_discounts_as_the_market_does(path: Path) -> None:
+    experiment = load(path, machine=False)
+    if experiment.discount is None:
+        pytest.skip("this market leaves the discount to the learner")
+    assert experiment.learner_parameters["gamma"] == experiment.discount
+
+
+# -- mutations -----------------------------------------------------------------------------------------------
+
+
+class _Removed:
+    def __repr__(self) -> str:
+        return "REMOVED"
+
+
+REMOVED = _Removed()
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A change that must be refused.
+
+    Attributes:
+        name: the test's id.
+        changes: path -> new value, or a function of the file's content; `POLICY` is the first policy's name.
+        expected: what the one line must contain; the values of `{}` come from the file's content.
+    """
+
+    name: str
+    changes: dict[str, Any]
+    expected: list[str] = field(default_factory=list)
+
+
+def first_policy(data: dict[str, Any]) -> Any:
+    return copy.deepcopy(next(iter(data["policies"].values())))
+
+
+def renamed_policy(name: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda data: {name: first_policy(data)}
+
+
+NAN, INF, ENOUGH = float("nan"), float("inf"), 10**13
+DEEP: list[Any] = []
+for _ in range(40):
+    DEEP = [DEEP]
+
+ANY_MARKET = [
+    Mutation("name-missing", {"name": REMOVED}, ["name: missing", "expected the folder under runs/"]),
+    Mutation("name-number", {"name": 3}, ["name = 3: expected text"]),
+    Mutation("name-pattern", {"name": "../up"}, ["name = '../up': expected text that matches"]),
+    Mutation("name-is-the-link", {"name": "latest"}, ["name = 'latest': expected another name"]),
+    Mutation("name-long", {"name": "x" * 81}, ["name = 'xxx", "expected at most 80 characters"]),
+    Mutation("name-two-lines", {"name": "a\nb"}, ["name = 'a\\nb': expected text that matches"]),
+    Mutation("summary-list", {"summary": ["a"]}, ["summary = ['a']: expected text"]),
+    Mutation("seed-negative", {"seed": -1}, ["seed = -1: expected >= 0"]),
+    Mutation("seed-huge", {"seed": 2**31}, ["seed = 2147483648: expected < 2147483648"]),
+    Mutation("seed-fraction", {"seed": 1.5}, ["seed = 1.5: expected a whole number"]),
+    Mutation("seed-bool", {"seed": True}, ["seed = True: expected a whole number"]),
+    Mutation("seed-bits", {"seed": 2**70}, ["seed = a whole number of 71 bits", "at most 64 bits"]),
+    Mutation("misspelt-section", {"trainig": {}}, ["trainig: unknown field (did you mean 'training'?)"]),
+    Mutation("misspelt-nothing-near", {"qqq": 1}, ["qqq: unknown field (expected one of: algorithm, "]),
+    Mutation("key-two-lines", {"a\nb": 1}, ["a\\nb: unknown field"]),
+    Mutation("market-missing", {"market": REMOVED}, ["market: missing"]),
+    Mutation("market-list", {"market": [1]}, ["market = [1]: expected a section"]),
+    Mutation("market-text", {"market": "households"}, ["market = 'households': expected a section"]),
+    Mutation("market-null", {"market": None}, ["market = None: expected a section"]),
+    Mutation(
+        "market-unknown",
+        {"market.name": lambda data: data["market"]["name"][:-1]},
+        ["market.name = ", "unknown market", "did you mean '{market[name]}'?"],
+    ),
+    Mutation("market-nowhere", {"market.name": "qqq"}, ["unknown market 'qqq' (expected one of: "]),
+    Mutation("market-not-a-spec", {"market.name": "answers"}, ["market.name = 'answers': unknown market"]),
+    Mutation("market-path", {"market.name": "os.path"}, ["market.name = 'os.path': unknown market"]),
+    Mutation(
+        "worlds-misspelt", {"market.world": 3}, ["market.world: unknown field (did you mean 'worlds'?)"]
+    ),
+    Mutation("worlds-zero", {"market.worlds": 0}, ["market.worlds = 0: expected >= 1"]),
+    Mutation("worlds-text", {"market.worlds": "64"}, ["market.worlds = '64': expected a whole number"]),
+    Mutation("worlds-many", {"market.worlds": 10**7}, ["market.worlds = 10000000: expected <= 1000000"]),
+    Mutation(
+        "worlds-fill-the-memory",
+        {"market.worlds": 10**6, "training.rollout_length": 10**5, "training.agent_steps": ENOUGH},
+        ["market.worlds: one rollout of ", " GiB; expected at most half of this machine's"],
+    ),
+    Mutation(
+        "parameters-list",
+        {"market.parameters": [1]},
+        ["market.parameters = [1]: expected a mapping"],
+    ),
+    Mutation(
+        "parameters-deep",
+        {"market.parameters.x": DEEP},
+        ["market.parameters.x.0.0.0", "nested deeper than 32 levels"],
+    ),
+    Mutation("policies-missing", {"policies": REMOVED}, ["policies: missing; expected policy name -> its"]),
+    Mutation("policies-empty", {"policies": {}}, ["policies = {{}}: expected at least 1 entries"]),
+    Mutation("policies-list", {"policies": ["a"]}, ["policies = ['a']: expected a mapping"]),
+    Mutation("policy-null", {"policies.POLICY": None}, ["policies.POLICY = None: expected a section"]),
+    Mutation(
+        "policy-slash", {"policies": renamed_policy("a/b")}, ["policies.a/b = 'a/b': expected text that"]
+    ),
+    Mutation(
+        "policy-comma", {"policies": renamed_policy("a,b")}, ["policies.a,b = 'a,b': expected text that"]
+    ),
+    Mutation("policy-dots", {"policies": renamed_policy("..")}, ["expected text that matches"]),
+    Mutation(
+        "groups-missing", {"policies.POLICY.groups": REMOVED}, ["policies.POLICY.groups: missing; expected"]
+    ),
+    Mutation(
+        "groups-empty", {"policies.POLICY.groups": []}, ["policies.POLICY.groups", "at least 1 entries"]
+    ),
+    Mutation(
+        "groups-text", {"policies.POLICY.groups": "all"}, ["policies.POLICY.groups = 'all': expected a list"]
+    ),
+    Mutation(
+        "group-number", {"policies.POLICY.groups": [7]}, ["policies.POLICY.groups.0 = 7: expected text"]
+    ),
+    Mutation(
+        "group-unknown",
+        {"policies.POLICY.groups": lambda data: [first_policy(data)["groups"][0] + "x"]},
+        ["policies.POLICY.groups: market '{market[name]}' has no group", "(did you mean '"],
+    ),
+    Mutation(
+        "group-in-two-policies",
+        {"policies.other": first_policy},
+        ["policies.other.groups: group '", "already belongs to policy 'POLICY'"],
+    ),
+    Mutation(
+        "group-twice-in-a-policy",
+        {"policies.POLICY.groups": lambda data: first_policy(data)["groups"] * 2},
+        ["policies.POLICY.groups: group '", "already belongs to policy 'POLICY'"],
+    ),
+    Mutation(
+        "hidden-misspelt",
+        {"policies.POLICY.hiden": [8]},
+        ["policies.POLICY.hiden: unknown field (did you mean 'hidden'?)"],
+    ),
+    Mutation(
+        "hidden-zero", {"policies.POLICY.hidden": [64, 0]}, ["policies.POLICY.hidden.1 = 0: expected >= 1"]
+    ),
+    Mutation(
+        "hidden-deep", {"policies.POLICY.hidden": [8] * 9}, ["policies.POLICY.hidden", "at most 8 entries"]
+    ),
+    Mutation("hidden-mapping", {"policies.POLICY.hidden": {"a": 1}}, ["policies.POLICY.hidden", "a list"]),
+    Mutation(
+        "activation-unknown",
+        {"policies.POLICY.activation": "tan"},
+        ["policies.POLICY.activation = 'tan': expected 'tanh', 'relu' or 'silu'"],
+    ),
+    Mutation("algorithm-missing", {"algorithm": REMOVED}, ["algorithm: missing"]),
+    Mutation(
+        "algorithm-misspelt",
+        {"algorithm.parameter": {}},
+        ["algorithm.parameter: unknown field (did you mean 'parameters'?)"],
+    ),
+    Mutation(
+        "learner-unknown",
+        {"algorithm.name": lambda data: data["algorithm"]["name"] + "o"},
+        ["algorithm.name = ", "unknown learner", "did you mean '{algorithm[name]}'?"],
+    ),
+    Mutation(
+        "learner-parameter-unknown",
+        {"algorithm.parameters.qqq": 1},
+        ["algorithm.parameters.qqq: unknown field (expected one of: "],
+    ),
+    Mutation(
+        "market-parameter-unknown",
+        {"market.parameters.qqq": 1},
+        ["market.parameters.qqq: unknown field (expected one of: "],
+    ),
+    Mutation("training-missing", {"training": REMOVED}, ["training: missing"]),
+    Mutation("training-number", {"training": 5}, ["training = 5: expected a section"]),
+    Mutation(
+        "agent-steps-missing",
+        {"training.agent_steps": REMOVED},
+        ["training.agent_steps: missing; expected length of training"],
+    ),
+    Mutation(
+        "agent-steps-misspelt",
+        {"training.agentsteps": 1},
+        ["training.agentsteps: unknown field (did you mean 'agent_steps'?)"],
+    ),
+    Mutation(
+        "agent-steps-float", {"training.agent_steps": 1e6}, ["training.agent_steps = 1000000.0: expected a w"]
+    ),
+    Mutation(
+        "agent-steps-text",
+        {"training.agent_steps": "1e6"},
+        ["training.agent_steps = '1e6': expected a whole"],
+    ),
+    Mutation(
+        "agent-steps-infinite",
+        {"training.agent_steps": INF},
+        ["training.agent_steps = inf: expected a finite"],
+    ),
+    Mutation(
+        "agent-steps-few",
+        {"training.agent_steps": 1},
+        ["training.agent_steps = 1: expected at least one iter"],
+    ),
+    Mutation("rollout-zero", {"training.rollout_length": 0}, ["training.rollout_length = 0: expected >= 1"]),
+    Mutation("runners-negative", {"training.runners": -1}, ["training.runners = -1: expected >= 0"]),
+    Mutation(
+        "runners-more-than-cpus",
+        {"training.runners": 9999, "training.agent_steps": ENOUGH},
+        [
+            "training.runners: 9999 runners",
+            f"expected at most the {len(os.sched_getaffinity(0))} of this machine",
+        ],
+    ),
+    Mutation("gpus", {"training.gpus_per_learner": 1.5}, ["training.gpus_per_learner = 1.5: expected <= 1"]),
+    Mutation(
+        "gpus-nan", {"training.gpus_per_learner": NAN}, ["training.gpus_per_learner = nan: expected a finite"]
+    ),
+    Mutation(
+        "checkpoints-one", {"training.keep_checkpoints": 1}, ["training.keep_checkpoints = 1: expected >= 2"]
+    ),
+    Mutation("certificate-null", {"certificate": None}, ["certificate = None: expected a section"]),
+    Mutation("seeds-one", {"certificate.seeds": 1}, ["certificate.seeds = 1: expected >= 2"]),
+    Mutation(
+        "seeds-misspelt",
+        {"certificate.seed": 3},
+        ["certificate.seed: unknown field (did you mean 'seeds'?)"],
+    ),
+]
+MARKET = {
+    "households": [
+        Mutation(
+            "beta-text",
+            {"market.parameters.beta": "0.95"},
+            ["market.parameters.beta = '0.95': expected a number"],
+        ),
+        Mutation("beta-one", {"market.parameters.beta": 1.0}, ["market.parameters.beta = 1.0: expected < 1"]),
+        Mutation(
+            "beta-nan", {"market.parameters.beta": NAN}, ["market.parameters.beta = nan: expected a finite"]
+        ),
+        Mutation(
+            "b-infinite",
+            {"market.parameters.b": INF},
+            ["market.parameters.b = inf: expected a finite number"],
+        ),
+        Mutation("delta-zero", {"market.parameters.delta": 0}, ["market.parameters.delta = 0: expected > 0"]),
+        Mutation(
+            "households-negative",
+            {"market.parameters.households": -2},
+            ["parameters.households = -2: expected >="],
+        ),
+        Mutation(
+            "alpha-misspelt",
+            {"market.parameters.alhpa": 0.3},
+            ["market.parameters.alhpa", "did you mean 'alpha'?"],
+        ),
+        Mutation(
+            "conduct",
+            {"market.parameters.conduct": "fair"},
+            ["market.parameters.conduct = 'fair'", "'strategic'"],
+        ),
+        Mutation(
+            "capital-low-above-high",
+            {"market.parameters.initial_capital": [2.0, 1.0]},
+            ["market.parameters.initial_capital: expected low <= high, found [2.0, 1.0]"],
+        ),
+        Mutation(
+            "capital-three-bounds",
+            {"market.parameters.initial_capital": [1.0, 2.0, 3.0]},
+            ["market.parameters.initial_capital"],
+        ),
+        Mutation(
+            "capital-negative",
+            {"market.parameters.initial_capital": [-1.0, 2.0]},
+            ["market.parameters.initial_capital.0 = -1.0: expected > 0"],
+        ),
+        Mutation(
+            "capital-infinite",
+            {"market.parameters.initial_capital": [1.0, INF]},
+            ["market.parameters.initial_capital.1 = inf: expected a finite number"],
+        ),
+        Mutation(
+            "productivities-do-not-divide",
+            {"market.parameters.labour_productivity": [1.0] * 7},
+            ["market.parameters.labour_productivity: 7 types do not divide"],
+        ),
+        Mutation(
+            "productivities-all-zero",
+            {"market.parameters.capital_productivity": [0.0]},
+            ["market.parameters.capital_productivity: expected at least one positive value"],
+        ),
+    ],
+}
+LEARNER = {
+    "ppo": [
+        Mutation(
+            "rate-text",
+            {"algorithm.parameters.learning_rate": "1e-4"},
+            ["learning_rate = '1e-4': expected a number"],
+        ),
+        Mutation(
+            "rate-negative",
+            {"algorithm.parameters.learning_rate": -1e-3},
+            ["learning_rate = -0.001: expected > 0"],
+        ),
+        Mutation(
+            "rate-nan",
+            {"algorithm.parameters.learning_rate": NAN},
+            ["learning_rate = nan: expected a finite"],
+        ),
+        Mutation(
+            "rate-rises",
+            {"algorithm.parameters.learning_rate": 1e-3, "algorithm.parameters.final_learning_rate": 1e-2},
+            ["algorithm.parameters.final_learning_rate: expected at most learning_rate = 0.001"],
+        ),
+        Mutation(
+            "clip-infinite",
+            {"algorithm.parameters.gradient_clip": INF},
+            ["gradient_clip = inf: expected a finite"],
+        ),
+        Mutation(
+            "rate-misspelt",
+            {"algorithm.parameters.learning_rat": 1e-3},
+            ["algorithm.parameters.learning_rat: unknown field (did you mean 'learning_rate'?)"],
+        ),
+        Mutation(
+            "epochs-fraction",
+            {"algorithm.parameters.epochs": 2.5},
+            ["algorithm.parameters.epochs = 2.5: expected a"],
+        ),
+        Mutation(
+            "gamma-contradicts-the-market",
+            {"algorithm.parameters.gamma": 0.5},
+            ["algorithm.parameters.gamma = 0.5: expected 0.", "as market.parameters.", "leave it out"],
+        ),
+        Mutation(
+            "minibatches-more-than-rows",
+            {"market.worlds": 1, "training.rollout_length": 2, "algorithm.parameters.minibatches": 10_000},
+            ["algorithm.parameters.minibatches: 10000 slices of ", "expected at most "],
+        ),
+    ],
+}
+
+
+def mutations_of(path: Path) -> list[Mutation]:
+    data = content(path)
+    return [
+        *ANY_MARKET,
+        *MARKET.get(data["market"]["name"], []),
+        *LEARNER.get(data["algorithm"]["name"], []),
+    ]
+
+
+def mutated(data: dict[str, Any], mutation: Mutation) -> dict[str, Any]:
+    """`data` with the mutation's changes, each a function of the original."""
+    result, policy = copy.deepcopy(data), next(iter(data["policies"]))
+    for path, value in mutation.changes.items():
+        keys = path.replace("POLICY", policy).split(".") if path.startswith("policies.") else path.split(".")
+        section = result
+        for key in keys[:-1]:
+            section = section.setdefault(key, {})
+        section[keys[-1]] = value(data) if callable(value) else value
+        if value is REMOVED:
+            del section[keys[-1]]
+    return result
+
+
+CASES = [
+    pytest.param(path, mutation, id=f"{path.stem}-{mutation.name}")
+    for path in FILES
+    for mutation in mutations_of(path)
+]
+
+
+@pytest.mark.parametrize(("path", "mutation"), CASES)
+def test_mutation_is_refused_in_one_line(path: Path, mutation: Mutation, tmp_path: Path) -> None:
+    data, bad = content(path), tmp_path / "bad.yaml"
+    bad.write_text(dump_yaml(mutated(data, mutation)), encoding="utf-8")
+    message = refusal(lambda: load(bad), bad)
+    policy = next(iter(data["policies"]))
+    for fragment in mutation.expected:
+        assert fragment.format(**data).replace("POLICY", policy) in message
+
+
+# -- files that are no experiments ---------------------------------------------------------------------------
+
+TEXTS = {
+    "empty": (b"", "is empty, expected a mapping of sections"),
+    "only-a-comment": (b"# soon\n", "is empty, expected a mapping of sections"),
+    "list": (b"- a\n- b\n", "expected a mapping of sections, found list"),
+    "text": (b"households", "expected a mapping of sections, found str"),
+    "png": (b"\x89PNG\r\n\x1a\n", "cannot be read as text: "),
+    "zeros": (b"name: a\0", "not YAML: character #x0000: special characters are not allowed"),
+    "duplicate-key": (
+        b"name: a\nseed: 1\nname: b\n",
+        "line 3: not YAML: key 'name' is given twice (lines 1 and 3)",
+    ),
+    "duplicate-inner-key": (
+        b"market:\n  name: a\n  name: b\n",
+        "line 3: not YAML: key 'name' is given twice",
+    ),
+    "bracket": (b"name: a\npolicies: [a, b\n", "line 3: not YAML: expected ',' or ']'"),
+    "tab": (b"market:\n\tname: a\n", "line 2: not YAML: "),
+    "indentation": (b"market:\n  name: a\n worlds: 3\n", "line 3: not YAML: "),
+    "two-documents": (b"name: a\n---\nname: b\n", "line 2: not YAML: but found another document"),
+    "python-object": (b"name: !!python/object/apply:os.getpid []\n", "line 1: not YAML: could not determine"),
+    "wrong-tag": (b"seed: !!int abc\n", "line 1: not YAML: 'abc' cannot be read as int"),
+    "wrong-bool": (b"seed: !!bool abc\n", "line 1: not YAML: 'abc' cannot be read as bool"),
+    "wrong-time": (b"seed: !!timestamp abc\n", "line 1: not YAML: 'abc' cannot be read as timestamp"),
+    "five-thousand-digits": (b"seed: " + b"9" * 5000, "line 1: not YAML: '99999"),
+    "number-as-key": (b"1: a\n", "line 1: not YAML: key 1 is not text"),
+    "list-as-key": (b"? [a]\n: b\n", "line 1: not YAML: key ['a'] is not text"),
+    "mapping-as-key": (b"? {a: 1}\n: b\n", "line 1: not YAML: key {'a': 1} is not text"),
+    "set": (b"name: !!set {a}\n", "name = {'a'}: expected text, a number"),
+    "recursive": (b"name: &a [*a]\n", "not YAML: found unconstructable recursive node"),
+    "thousand-brackets": (b"name: " + b"[" * 1_000, "not YAML: nested too deeply"),
+    "half-a-character": (b'summary: "\\ud800"\n', "expected Unicode text"),
+    "unknown-alias": (b"name: *a\n", "line 1: not YAML: found undefined alias"),
+}
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_text_that_is_no_experiment(case: str, tmp_path: Path) -> None:
+    text, expected = TEXTS[case]
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(text)
+    assert expected in refusal(lambda: load(path), path)
+
+
+def test_missing_file_folder_and_impossible_names(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "no such file" in refusal(lambda: load(tmp_path / "none.yaml"), tmp_path)
+    assert "is a folder, expected an experiment file" in refusal(lambda: load(tmp_path), tmp_path)
+    assert "cannot be read as text: " in refusal(lambda: load(tmp_path / "file" / "a.yaml"), tmp_path)
+    assert "cannot be read as text: " in refusal(lambda: load(tmp_path / ("a" * 300)), tmp_path)
+    assert "cannot be read as text: " in refusal(lambda: load(f"{tmp_path}/a\0b"), tmp_path)
+    assert "no such file" in refusal(lambda: load(f"{tmp_path}/two\nlines"), tmp_path)
+
+
+# -- YAML without its traps ----------------------------------------------------------------------------------
+
+SCALARS = {
+    "1e-4": 1e-4,
+    "-2E+3": -2000.0,
+    "1.5e3": 1500.0,
+    ".5": 0.5,
+    "1.": 1.0,
+    "600_000": 600_000,
+    "-7": -7,
+    "true": True,
+    "null": None,
+    "~": None,
+    "'1e-4'": "1e-4",
+    "no": "no",
+    "off": "off",
+    "010": "010",
+    "0x10": "0x10",
+    "1:30": "1:30",
+    "2020-13-45": "2020-13-45",
+    "0b_": "0b_",
+    "=": "=",
+    "1e": "1e",
+}
+
+
+@pytest.mark.parametrize("text", SCALARS)
+def test_unquoted_words(text: str) -> None:
+    found = parse_yaml(text)
+    assert found == SCALARS[text]
+    assert type(found) is type(SCALARS[text])
+
+
+@given(
+    st.text(st.characters(codec="utf-8"), max_size=20) | st.from_regex(r"[-+.0-9eE_:]{1,8}", fullmatch=True)
+)
+def test_text_stays_text_through_a_dump(text: str) -> None:
+    data = {"name": text, text: [text]}
+    assert parse_yaml(dump_yaml(data)) == data
+
+
+def test_merge_keys_share_sections_but_overrides_do_not(tmp_path: Path) -> None:
+    path = tmp_path / "merge.yaml"
+    path.write_text(
+        EXAMPLE.read_text().replace("parameters:\n    households", "parameters: &p\n    households")
+    )
+    path.write_text(path.read_text() + "certificate: &c {seeds: 5}\n")
+    assert load(path).certificate.seeds == 5
+    shared = parse_yaml("a: &x {k: 1}\nb: *x\nc: {<<: *x, k: 2, l: 3}")
+    assert shared == {"a": {"k": 1}, "b": {"k": 1}, "c": {"k": 2, "l": 3}}
+
+
+# -- overrides -----------------------------------------------------------------------------------------------
+
+
+def test_overrides_apply_in_order() -> None:
+    rate = "algorithm.parameters.learning_rate="
+    overrides = ["seed=5", rate + "1e-2", rate + "1e-4", "certificate.seeds=7", " summary=a = b"]
+    experiment = load(EXAMPLE, overrides)
+    assert experiment.seed == 5
+    assert experiment.learner_parameters["learning_rate"] == 1e-4
+    assert experiment.certificate.seeds == 7
+    assert experiment.summary == "a = b"
+
+
+def test_override_of_a_shared_section_changes_only_one(tmp_path: Path) -> None:
+    path, data = tmp_path / "shared.yaml", content(EXAMPLE)
+    data["policies"] = {"a": data["policies"]["household"]}
+    data["policies"]["b"] = data["policies"]["a"]
+    path.write_text(dump_yaml(data))
+    assert "*id001" in path.read_text()
+    message = refusal(lambda: load(path, ["policies.b.groups=[nobody]"]), path)
+    assert "policies.b.groups: market 'households' has no group 'nobody'" in message
+
+
+OVERRIDES = {
+    "seed": "-o seed: expected section.field=value",
+    "=3": "-o =3: expected section.field=value",
+    "a..b=3": "-o a..b=3: expected section.field=value",
+    "training.agentsteps=3": "training.agentsteps: unknown field (did you mean 'agent_steps'?)",
+    "trainin.agent_steps=3": "trainin: unknown field (did you mean 'training'?)",
+    "training.agent_steps.x=1": "training.agent_steps is a value, not a section",
+    "policies.household.groups.0=1": "policies.household.groups is a value, not a section",
+    "seed='5'": "seed = '5': expected a whole number",
+    "seed=": "seed = None: expected a whole number",
+    "seed=[": "'[' is not a YAML value: ",
+    "seed={a: 1, a: 2}": "is not a YAML value: key 'a' is given twice",
+    "seed=&a [*a]": "nested deeper than 32 levels",
+    "seed=" + "[" * 1_000: "is not a YAML value: nested too deeply",
+    "algorithm.parameters.clip=.nan": "algorithm.parameters.clip = nan: expected a finite number",
+    "two\nlines=1": "two\\nlines: unknown field",
+    ".".join(["a"] * 5000) + "=1": "nested deeper than 32 levels",
+}
+
+
+@pytest.mark.parametrize("override", OVERRIDES, ids=lambda text: text[:30])
+def test_bad_override_is_refused(override: str) -> None:
+    assert OVERRIDES[override] in refusal(lambda: load(EXAMPLE, [override]), "")
+
+
+# -- the machine ---------------------------------------------------------------------------------------------
+
+
+def test_a_cluster_or_another_machine_may_be_larger(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = ["training.runners=9999", "training.agent_steps=10_000_000_000_000"]
+    assert "training.runners" in refusal(lambda: load(EXAMPLE, large), EXAMPLE)
+    assert load(EXAMPLE, large, machine=False).training.runners == 9999
+    assert (
+        parse(load(EXAMPLE, large, machine=False).model_dump(mode="json"), "runner").training.runners == 9999
+    )
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    assert load(EXAMPLE, large).training.runners == 9999
+
+
+# -- third parties -------------------------------------------------------------------------------------------
+
+
+class DuopolyParameters(BaseModel):
+    """Somebody else's market, less careful than ours: `fee` may be infinite, validators talk too much."""
+
+    model_config = {"extra": "forbid"}
+    firms: int = Field(2, ge=1)
+    buyers: int = Field(100, ge=1)
+    fee: float = 0.0
+    kind: str = "a"
+
+    @field_validator("kind")
+    @classmethod
+    def _kind(cls, kind: str) -> str:
+        if kind == "asserts":
+            raise AssertionError("{never} {0}")
+        if kind != "a":
+            raise ValueError(f"expected 'a',\nnot {{{kind}}}")
+        return kind
+
+
+@pytest.fixture
+def duopoly(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """An experiment on a third party's market with two groups."""
+    spec = registry.MarketSpec(
+        "duo-poly", "two firms", DuopolyParameters, "nowhere:Market", {"firm": "firms", "buyer": "buyers"}
+    )
+    entry = SimpleNamespace(name=spec.name, load=lambda: spec)
+    points = {registry.MARKETS: [entry], registry.LEARNERS: []}
+    monkeypatch.setattr(registry, "entry_points", lambda group: points[group])
+    return content(EXAMPLE) | {
+        "market": {"name": "duo-poly", "worlds": 4},
+        "policies": {"seller": {"groups": ["firm"]}, "shopper": {"groups": ["buyer"]}},
+        "algorithm": {"name": "ppo", "parameters": {}},
+        "training": {"agent_steps": 10**6, "rollout_length": 16},
+    }
+
+
+def test_third_party_market_is_found(duopoly: dict[str, Any]) -> None:
+    experiment = parse(duopoly, "here")
+    assert (experiment.agents, experiment.discount) == (102, None)
+    assert experiment.smallest_batch == 4 * 16 * 2
+    duopoly["market"]["name"] = "duopoly"
+    assert "did you mean 'duo-poly'?" in refusal(lambda: parse(duopoly, "here"), "here: market.name")
+
+
+def test_group_without_policy_is_named(duopoly: dict[str, Any]) -> None:
+    del duopoly["policies"]["shopper"]
+    assert "no policy has group 'buyer'" in refusal(lambda: parse(duopoly, "here"), "here: policies: ")
+
+
+def test_minibatches_must_suit_the_smallest_policy(duopoly: dict[str, Any]) -> None:
+    duopoly["algorithm"]["parameters"]["minibatches"] = 65
+    message = refusal(lambda: parse(duopoly, "here"), "here: algorithm.parameters.minibatches: ")
+    assert "65 slices of 128 rows leave less than 2 each; expected at most 64 slices" in message
+
+
+THIRD_PARTY = {
+    "infinite-fee": ("fee", float("inf"), "market.parameters.fee = inf: expected a finite number"),
+    "two-lines-and-braces": ("kind", "b", r"market.parameters.kind: expected 'a',\nnot {b}"),
+    "assertion-with-braces": (
+        "kind",
+        "asserts",
+        "market.parameters.kind = 'asserts': expected assertion failed",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", THIRD_PARTY)
+def test_third_party_validators_cannot_break_the_line(duopoly: dict[str, Any], case: str) -> None:
+    name, value, expected = THIRD_PARTY[case]
+    duopoly["market"]["parameters"] = {name: value}
+    assert expected in refusal(lambda: parse(duopoly, "here"), "here: ")
+
+
+def test_a_broken_built_in_market_is_not_called_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> Any:
+        raise AttributeError(f"inside {name}")
+
+    monkeypatch.setattr(registry.importlib, "import_module", broken)
+    monkeypatch.setattr(registry, "_built_in", lambda group: ["households"])
+    with pytest.raises(AttributeError, match=r"inside rl_markets\.envs\.households"):
+        registry.find(registry.MARKETS, "households")
+
+
+def test_numbers_too_long_to_print_are_refused() -> None:
+    assert "seed = a whole number of 16610 bits" in refusal(
+        lambda: parse({"seed": 10**5000}, "here"), "here: "
+    )
+    assert "key a whole number of 16610 bits" in refusal(lambda: parse({10**5000: 1}, "here"), "here: ")  # type: ignore[dict-item]
+
+
+# -- whatever a file may hold --------------------------------------------------------------------------------
+
+
+def section_paths(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """The path of every field of a model, sections included."""
+    paths = []
+    for name, info in model.model_fields.items():
+        paths.append(prefix + name)
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+            paths += section_paths(info.annotation, f"{prefix}{name}.")
+    return paths
+
+
+PATHS = [
+    *section_paths(Experiment),
+    *(f"policies.household{key}" for key in ("", ".groups", ".hidden", ".activation")),
+    *(f"market.parameters.{name}" for name in HouseholdsParameters.model_fields),
+    *(f"algorithm.parameters.{name}" for name in PPOParameters.model_fields),
+]
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-2, 3)
+    | st.sampled_from([2**63, 2**64, 10**400])
+    | st.floats()
+    | st.text(max_size=10)
+    | st.dates()
+    | st.binary(max_size=3)
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5) | LEAVES, inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+def outcome(call: Callable[[], Experiment]) -> Experiment | str:
+    """The experiment, or the line with which it is refused."""
+    try:
+        return call()
+    except ExperimentError as error:
+        return str(error)
+
+
+def check_parse(data: dict[str, Any]) -> None:
+    """Parses, or refuses in one line; what parses survives dump and load."""
+    found = outcome(lambda: parse(data, "here"))
+    if isinstance(found, str):
+        assert found.isprintable()
+        assert found.startswith("here: ")
+    else:
+        again = parse(parse_yaml(dump_yaml(found.model_dump(mode="json"))), "again")
+        assert (again, again.digest) == (found, found.digest)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(PATHS), VALUES)
+def test_any_value_at_any_path(path: str, value: Any) -> None:
+    data = content(EXAMPLE)
+    keys = path.split(".")
+    section = data
+    for key in keys[:-1]:
+        section = section.setdefault(key, {})
+    section[keys[-1]] = value
+    check_parse(data)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(list(Experiment.model_fields)) | st.text(max_size=3), VALUES, max_size=5)
+)
+def test_any_mapping(data: dict[str, Any]) -> None:
+    check_parse(content(EXAMPLE) | data)
+    check_parse(data)
+
+
+PIECES = (
+    *(
+        "a",
+        "name",
+        "1e5",
+        "0x",
+        "2020-01-01",
+        "~",
+        "\\",
+        "\t",
+        "\0",
+        "\u2028",
+        "\n",
+        "  ",
+        "'",
+        '"',
+        "#",
+        "@",
+        "%",
+        ",",
+    ),
+    *(
+        ": ",
+        "- ",
+        "? ",
+        "[",
+        "]",
+        "{",
+        "}",
+        "&x ",
+        "*x",
+        "<<: ",
+        "!!int ",
+        "!!set ",
+        "!!binary ",
+        "|",
+        ">",
+        "---",
+        "...",
+    ),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join) | st.text(max_size=20))
+def test_any_text_as_file_and_as_override(folder: Path, text: str) -> None:
+    path = folder / "any.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    refusal(lambda: load(path), path)
+    found = outcome(lambda: load(EXAMPLE, [text]))
+    assert isinstance(found, Experiment) or found.isprintable()
+
+
+# -- the way a person runs it --------------------------------------------------------------------------------
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rl_markets", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_check_says_what_a_good_file_runs() -> None:
+    done = run("check", EXAMPLE, "-o", "algorithm.parameters.learning_rate=1e-4", "-o", "market.worlds=32")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("households-full-depreciation: ok\n")
+    assert "in each of 32 worlds" in done.stdout
+
+
+BAD_RUNS = {
+    "misspelt": ["-o", "market.parameters.btea=0.9"],
+    "value": ["-o", "training.agent_steps=-1"],
+    "override": ["-o", "seed"],
+    "escape": ["-o", "\x1b[31m\n=1"],
+    "not-unicode": ["-o", "summary=\udcff"],
+}
+
+
+@pytest.mark.parametrize("case", BAD_RUNS)
+def test_check_of_a_bad_file_exits_2_with_one_line(case: str) -> None:
+    done = run("check", EXAMPLE, *BAD_RUNS[case])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("rl-markets: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.rstrip("\n").isprintable()
+
+
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_missing_file_exits_2_with_one_line(command: str, tmp_path: Path) -> None:
+    done = run(command, tmp_path / "none.yaml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"rl-markets: {tmp_path}/none.yaml: no such file\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["check", str(EXAMPLE)], ["check", "none.yaml"], ["markets"]]
+)
+def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import json, sys\n"
+        "from rl_markets import cli\n"
+        "sys.argv = ['rl-markets', *json.loads(sys.argv[1])]\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        f"print('heavy:', [name for name in {HEAVY} if name in sys.modules])\n"
+    )
+    command = [sys.executable, "-c", code, json.dumps(arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "heavy: []"
