@@ -25,7 +25,10 @@ class DeviationMarket(Market):
 
     def __init__(self, market: Market, policies: Mapping[str, Policy], group: str, agent: int = 0) -> None:
         super().__init__(
-            worlds=market.worlds, episode_length=market.episode_length, device=str(market.device), stagger=market.stagger
+            worlds=market.worlds,
+            episode_length=market.episode_length,
+            device=str(market.device),
+            stagger=market.stagger,
         )
         self.market, self.policies, self.group, self.agent = market, policies, group, agent
         self.groups = {DEVIATOR: replace(market.groups[group], count=1)}

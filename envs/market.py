@@ -181,7 +181,12 @@ class Market(ABC):
     def __init__(self, *, worlds: int, episode_length: int | None, device: str = "cpu", stagger: bool = True) -> None:
         if worlds < 1:
             raise ValueError(f"worlds = {worlds}: expected at least 1")
-        self.worlds, self.episode_length, self.device, self.stagger = worlds, episode_length, torch.device(device), stagger
+        self.worlds, self.episode_length, self.device, self.stagger = (
+            worlds,
+            episode_length,
+            torch.device(device),
+            stagger,
+        )
         self.generator = torch.Generator(self.device)
         self.state: State = {}
         self.clock = torch.zeros(worlds, dtype=torch.int64)  # on the CPU: reading it must not wait for a device
@@ -240,7 +245,9 @@ class Market(ABC):
         over = self._over(moved.terminated)
         if over is not None:
             worlds = over.to(self.device)
-            terminated = moved.terminated[worlds] if moved.terminated is not None else torch.zeros_like(worlds, dtype=torch.bool)
+            terminated = (
+                moved.terminated[worlds] if moved.terminated is not None else torch.zeros_like(worlds, dtype=torch.bool)
+            )
             ended = Ended(worlds, terminated, {g: o[worlds] for g, o in observations.items()})
             state = self._restart(state, worlds)
             self.clock[over] = 0
@@ -274,5 +281,5 @@ class Market(ABC):
         self.generator.set_state(torch.as_tensor(saved["generator"].copy()))
         return self.observe(self.state)
 
-    def close(self) -> None:
-        """Releases what the market holds; most hold nothing."""
+    def close(self) -> None:  # noqa: B027 - most markets hold nothing
+        """Releases what the market holds."""

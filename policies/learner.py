@@ -113,7 +113,9 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
         torch.stack(losses).sum().backward()
         for owned in optimizers.values():
             for optimizer in owned:
-                torch.nn.utils.clip_grad_norm_(self._optimizer_parameters[optimizer], self.config.grad_clip, foreach=True)
+                torch.nn.utils.clip_grad_norm_(
+                    self._optimizer_parameters[optimizer], self.config.grad_clip, foreach=True
+                )
                 optimizer.step()
 
     def report(self, policy: str, figures: dict[str, Tensor]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def mlp(sizes: Sequence[int], activation: str, *, generator: torch.Generator, la
         last_gain: gain of the output layer; small for policies, so that they start near the middle of their range.
     """
     layers: list[nn.Module] = []
-    for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         last = i == len(sizes) - 2
         linear = nn.Linear(fan_in, fan_out)
         nn.init.orthogonal_(linear.weight, last_gain if last else math.sqrt(2), generator=generator)
@@ -79,6 +80,13 @@ class LogitNormal(ActionHead):
     or follows a schedule through `set_log_std`.
     """
 
+    low: Tensor
+    high: Tensor
+    margin: Tensor
+    nodes: Tensor
+    weights: Tensor
+    log_std: Tensor
+
     def __init__(self, low: Sequence[float], high: Sequence[float], *, log_std: float, trained_std: bool) -> None:
         super().__init__()
         self.inputs = len(low)
@@ -90,7 +98,7 @@ class LogitNormal(ActionHead):
         self.register_buffer("weights", torch.tensor(weights / weights.sum(), dtype=torch.float32), persistent=False)
         start = torch.full((self.inputs,), float(log_std))
         if trained_std:
-            self.log_std: Tensor = nn.Parameter(start)
+            self.log_std = nn.Parameter(start)
         else:
             self.register_buffer("log_std", start)
 
@@ -116,10 +124,10 @@ class LogitNormal(ActionHead):
     def deterministic(self, out: Tensor) -> Tensor:
         """The mean action, by Gauss-Hermite quadrature: on average it uses what exploration used."""
         std = torch.exp(self.log_std)
-        return sum(
-            (weight * self.to_action(out + node * std) for node, weight in zip(self.nodes, self.weights, strict=True)),
-            start=torch.zeros_like(out),
-        )
+        mean = torch.zeros_like(out)
+        for node, weight in zip(self.nodes, self.weights, strict=True):
+            mean = mean + weight * self.to_action(out + node * std)
+        return mean
 
     @torch.no_grad()
     def set_log_std(self, log_std: float) -> None:
@@ -224,6 +232,10 @@ class Critic(nn.Module):
     what is linear in the observations (such as log wealth in log utility).
     """
 
+    shift: Tensor
+    scale: Tensor
+    updates: Tensor
+
     def __init__(self, observation: int, hidden: Sequence[int], activation: str, generator: torch.Generator) -> None:
         super().__init__()
         self.net = mlp([observation, *hidden, 1], activation, generator=generator, last_gain=1.0)
@@ -249,6 +261,7 @@ class Critic(nn.Module):
         if int(self.updates) > 0:
             shift, scale = torch.lerp(mean, self.shift, decay), torch.lerp(std, self.scale, decay)
             last = self.net[-1]
+            assert isinstance(last, nn.Linear)
             last.bias.copy_((self.scale * last.bias + self.shift - shift) / scale)
             last.weight.mul_(self.scale / scale)
             self.linear.weight.mul_(self.scale / scale)

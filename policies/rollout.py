@@ -80,7 +80,10 @@ class Rollout:
     def __getitem__(self, index: slice) -> Rollout:
         low, high, _ = index.indices(len(self))
         whole = len(self)
-        cut = {p: f.within(f.trajectories * low // whole, f.trajectories * high // whole) for p, f in self.fragments.items()}
+        cut = {
+            p: f.within(f.trajectories * low // whole, f.trajectories * high // whole)
+            for p, f in self.fragments.items()
+        }
         return Rollout(cut, self.worlds, (self.span[0] + low, self.span[0] + high))
 
     def slice(self, index: slice, **_: Any) -> Rollout:
@@ -99,7 +102,10 @@ class Rollout:
     def __getstate__(self) -> dict[str, Any]:
         def plain(fragment: Fragment) -> dict[str, Any]:
             columns = {n: c.cpu().numpy() for n, c in fragment.columns.items()}
-            return {"columns": columns, "cuts": {n: getattr(fragment.cuts, n).cpu().numpy() for n in Cuts.__annotations__}}
+            return {
+                "columns": columns,
+                "cuts": {n: getattr(fragment.cuts, n).cpu().numpy() for n in Cuts.__annotations__},
+            }
 
         return {"fragments": {p: plain(f) for p, f in self.fragments.items()}, "worlds": self.worlds, "span": self.span}
 
@@ -107,7 +113,9 @@ class Rollout:
         def tensors(saved: dict[str, Any]) -> dict[str, Tensor]:
             return {n: torch.from_numpy(c.copy()) for n, c in saved.items()}  # the object store's arrays are read-only
 
-        fragments = {p: Fragment(tensors(f["columns"]), Cuts(**tensors(f["cuts"]))) for p, f in state["fragments"].items()}
+        fragments = {
+            p: Fragment(tensors(f["columns"]), Cuts(**tensors(f["cuts"]))) for p, f in state["fragments"].items()
+        }
         self.__init__(fragments, state["worlds"], state["span"])  # type: ignore[misc]
 
     def to(self, device: torch.device) -> Rollout:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -92,11 +93,11 @@ def measure(ours: Any, stock: Any, seconds: float, say: Callable[[str], None]) -
     for turn in range(1, ROUNDS + 1):
         for name, algorithm in sides.items():
             runner = algorithm.env_runner_group.local_env_runner
-            sampled = rate(lambda runner=runner: _agent_steps(runner.sample()), seconds)
+            sampled = rate(partial(_sampled, runner), seconds)
             rates["sampling"].setdefault(name, []).append(sampled)
             runner.get_metrics()
         for name, algorithm in sides.items():
-            rates["training"].setdefault(name, []).append(rate(lambda a=algorithm: _trained(a), seconds))
+            rates["training"].setdefault(name, []).append(rate(partial(_trained, algorithm), seconds))
         say(f"round {turn}/{ROUNDS}: sampling {rates['sampling']['ours'][-1] / rates['sampling']['stock'][-1]:.0f}x, "
             f"training {rates['training']['ours'][-1] / rates['training']['stock'][-1]:.1f}x")  # fmt: skip
     result: dict[str, Any] = {"shares": _shares(ours)}
@@ -115,7 +116,7 @@ def fastest(stocks: dict[int, Any], seconds: float) -> int:
     for envs, algorithm in stocks.items():
         algorithm.train()
         runner = algorithm.env_runner_group.local_env_runner
-        rates[envs] = rate(lambda runner=runner: _agent_steps(runner.sample()), seconds)
+        rates[envs] = rate(partial(_sampled, runner), seconds)
         runner.get_metrics()
     return max(rates, key=rates.__getitem__)
 
@@ -128,8 +129,8 @@ def rate(work: Callable[[], int], seconds: float) -> float:
     return done / (time.process_time() - started)
 
 
-def _agent_steps(sampled: list[Any]) -> int:
-    return sum(episode.agent_steps() for episode in sampled)
+def _sampled(runner: Any) -> int:
+    return sum(episode.agent_steps() for episode in runner.sample())
 
 
 def _trained(algorithm: Any) -> int:
@@ -174,8 +175,17 @@ def _print(figures: dict[str, Any]) -> None:
     names = {"sampling": "sampling", "training": f"PPO, sampling and {EPOCHS} epochs"}
     for key, label in names.items():
         f = figures[key]
-        table.add_row(label, short(f["ours"]), short(f["stock"]), f"{f['ratio']:.1f}x", f"{f['lowest']:.1f}x to {f['highest']:.1f}x")
+        table.add_row(
+            label,
+            short(f["ours"]),
+            short(f["stock"]),
+            f"{f['ratio']:.1f}x",
+            f"{f['lowest']:.1f}x to {f['highest']:.1f}x",
+        )
     out.print(table)
-    out.print("our iteration: " + ", ".join(f"{name} {share:.0%}" for name, share in figures["shares"].items()), highlight=False)
+    out.print(
+        "our iteration: " + ", ".join(f"{name} {share:.0%}" for name, share in figures["shares"].items()),
+        highlight=False,
+    )
     for name, value in figures["market_alone"].items():
         out.print(f"market alone, {name}: {short(value)} per CPU second", highlight=False)

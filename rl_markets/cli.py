@@ -20,8 +20,14 @@ app = typer.Typer(
 )  # fmt: skip
 
 FileArgument = Annotated[Path, typer.Argument(help="an experiment file, such as tune_configs/households-rbc.yaml")]
-Overrides = Annotated[list[str] | None, typer.Option("-o", "--override", metavar="SECTION.FIELD=VALUE", help="set a field; may be repeated")]
-Smoke = Annotated[bool, typer.Option("--smoke", help="shrink the experiment to seconds, to see that it runs")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("-o", "--override", metavar="SECTION.FIELD=VALUE", help="set a field; may be repeated"),
+]
+Smoke = Annotated[
+    bool,
+    typer.Option("--smoke", envvar="RL_MARKETS_SMOKE", help="shrink the experiment to seconds, to see that it runs"),
+]
 Root = Annotated[Path, typer.Option("--runs", help="folder that takes the runs")]
 RunArgument = Annotated[Path, typer.Argument(help="a run's folder, such as runs/latest")]
 
@@ -133,4 +139,3 @@ def main() -> Any:
         if details:
             print(details, file=sys.stderr)
         _fail(message, code)
-

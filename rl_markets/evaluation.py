@@ -17,12 +17,12 @@ from rich.console import Console
 from rl_markets import __version__
 from rl_markets.envs.deviation import DEVIATOR, DeviationMarket
 from rl_markets.envs.market import Assessment, Figure, Market, Metric, Policy
+from rl_markets.envs.statistics import interval
 from rl_markets.experiment import Experiment, PolicySection
 from rl_markets.policies.networks import Actor
 from rl_markets.policy import LoadedPolicy, load
 from rl_markets.rllib.build import algorithm_config, build_market
 from rl_markets.runs import RunFolder
-from rl_markets.envs.statistics import interval
 from rl_markets.store import write_text
 
 FORMAT = 1
@@ -42,7 +42,9 @@ def certify(run: RunFolder, console: Console) -> dict[str, Any]:
     market = build_market(experiment.model_dump(mode="json"), "cpu", worlds=1)
     answer = market.answer_key()
     console.print("certificate: examining the trained policies", highlight=False)
-    assessment = Assessment([]) if answer is None else answer.assess(frozen(loaded), untrained(loaded, experiment.seed), seeds)
+    assessment = (
+        Assessment([]) if answer is None else answer.assess(frozen(loaded), untrained(loaded, experiment.seed), seeds)
+    )
     metrics = list(assessment.metrics)
     if experiment.certificate.deviation_agent_steps:
         for group in market.groups:
@@ -77,7 +79,9 @@ def build_deviation(
     return DeviationMarket(build_market(content, device, worlds), frozen(loaded), group)
 
 
-def deviation_gain(run: RunFolder, experiment: Experiment, loaded: LoadedPolicy, group: str, seeds: list[int]) -> Metric:
+def deviation_gain(
+    run: RunFolder, experiment: Experiment, loaded: LoadedPolicy, group: str, seeds: list[int]
+) -> Metric:
     """Trains one agent against the frozen others, from the policy it follows, by the run's own learner.
 
     What it then gains is a lower bound on its best-response gain: it could always do better still, and it could
@@ -91,14 +95,17 @@ def deviation_gain(run: RunFolder, experiment: Experiment, loaded: LoadedPolicy,
         for _ in range(deviant.training.agent_steps // deviant.env_steps_per_iteration):
             algorithm.train()
         deviator = algorithm.get_module(DEVIATOR).deployed
-        gains = discounted_gains(build("cpu", GAIN_WORLDS), deviator.act, loaded.actors[policy].act, _gamma(experiment), seeds)
+        gains = discounted_gains(
+            build("cpu", GAIN_WORLDS), deviator.act, loaded.actors[policy].act, _gamma(experiment), seeds
+        )
     finally:
         algorithm.stop()
     market = build_market(experiment.model_dump(mode="json"), "cpu", worlds=1)
     mean, (low, high) = float(gains.mean()), interval(gains)
     (value, unit), (low_value, _), (high_value, _) = (market.in_units(g) for g in (mean, low, high))
     return Metric(
-        f"best_response_gain/trained/{group}", f"gain of a trained deviator, {group}", value, unit, low_value, high_value, answer=0.0,
+        f"best_response_gain/trained/{group}", f"gain of a trained deviator, {group}", value, unit,
+        low_value, high_value, answer=0.0,
         note=f"one agent, trained on for {deviant.training.agent_steps:,} of its steps against the frozen others by "
         f"{experiment.algorithm.name}; a lower bound on what it could gain, negative where it found nothing",
     )  # fmt: skip
@@ -150,7 +157,9 @@ def discounted_gains(market: Market, deviator: Policy, stayer: Policy, gamma: fl
 # -- the document ------------------------------------------------------------------------------------------------------
 
 
-def _document(experiment: Experiment, answer: str | None, metrics: list[Metric], figures: list[Figure]) -> dict[str, Any]:
+def _document(
+    experiment: Experiment, answer: str | None, metrics: list[Metric], figures: list[Figure]
+) -> dict[str, Any]:
     judged = [m for m in metrics if m.passed is not None]
     return {
         "format": FORMAT,
@@ -186,7 +195,8 @@ def _plain(metric: Metric) -> dict[str, Any]:
 
 def _figure(figure: Figure) -> dict[str, Any]:
     lines = [
-        {"label": line.label, "style": line.style, "x": line.x, "y": [_number(y) for y in line.y]} for line in figure.lines
+        {"label": line.label, "style": line.style, "x": line.x, "y": [_number(y) for y in line.y]}
+        for line in figure.lines
     ]
     return {"title": figure.title, "x_label": figure.x_label, "y_label": figure.y_label,
             "log_x": figure.log_x, "log_y": figure.log_y, "lines": lines}  # fmt: skip

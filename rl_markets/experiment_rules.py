@@ -23,9 +23,7 @@ LATEST = "latest"
 def check_names(experiment: Experiment) -> None:
     """Market and learner exist, and their parameters are valid."""
     if experiment.name == LATEST:
-        raise FieldError(
-            f"name = {LATEST!r}: expected another name, runs/{LATEST} is the link to the newest run"
-        )
+        raise FieldError(f"name = {LATEST!r}: expected another name, runs/{LATEST} is the link to the newest run")
     for group, field in ((MARKETS, "market"), (LEARNERS, "algorithm")):
         section = experiment.market if group == MARKETS else experiment.algorithm
         try:
@@ -78,8 +76,7 @@ def check_sizes(experiment: Experiment) -> None:
         )
     if training.agent_steps < rows:
         raise FieldError(
-            f"training.agent_steps = {training.agent_steps}: "
-            f"expected at least one iteration, {rows} agent steps"
+            f"training.agent_steps = {training.agent_steps}: expected at least one iteration, {rows} agent steps"
         )
 
 

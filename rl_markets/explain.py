@@ -11,11 +11,15 @@ def explain(experiment: Experiment) -> str:
     training, spec = experiment.training, experiment.market_spec
     parameters = experiment.market_parameters
     groups = ", ".join(f"{getattr(parameters, count)} x {name}" for name, count in spec.groups.items())
-    policies = "; ".join(f"{p} <- {', '.join(s.groups)} ({' x '.join(map(str, s.hidden))} {s.activation})" for p, s in experiment.policies.items())
+    policies = "; ".join(
+        f"{p} <- {', '.join(s.groups)} ({' x '.join(map(str, s.hidden))} {s.activation})"
+        for p, s in experiment.policies.items()
+    )
     rows = experiment.env_steps_per_iteration * experiment.agents
     where = f"{training.runners} runner actors" if training.runners else "sampling in the main process"
     where += f", {training.learners} learner actors" if training.learners else ", learning in the main process"
     gain = experiment.certificate.deviation_agent_steps
+    deviator = f", a deviator trained for {short(gain)} steps" if gain else ""
     return "\n".join([
         f"{experiment.name}: ok",
         f"  market       {spec.name}: {groups} in each of {experiment.market.worlds} worlds",
@@ -24,6 +28,6 @@ def explain(experiment: Experiment) -> str:
         f"  training     {experiment.iterations} iterations of {short(rows)} agent steps = {short(experiment.iterations * rows)}",
         f"  where        {where}",
         f"  checkpoints  every {training.checkpoint_every} iterations, the last {training.keep_checkpoints} kept",
-        f"  certificate  {experiment.certificate.seeds} seeds" + (f", a deviator trained for {short(gain)} steps" if gain else ""),
+        f"  certificate  {experiment.certificate.seeds} seeds{deviator}",
         f"  seed         {experiment.seed}",
     ])  # fmt: skip

@@ -29,7 +29,9 @@ def columns(experiment: Experiment) -> list[str]:
     return list(RUN) + [f"{policy}/{figure}" for policy in experiment.policies for figure in figures]
 
 
-def flatten(result: dict[str, Any], experiment: Experiment, *, seconds: float, distance: float | None) -> dict[str, float]:
+def flatten(
+    result: dict[str, Any], experiment: Experiment, *, seconds: float, distance: float | None
+) -> dict[str, float]:
     """One row from RLlib's nested result of one iteration; NaN where a figure is missing."""
     runners, learners = result.get("env_runners", {}), result.get("learners", {})
     env_steps = int(runners.get("num_env_steps_sampled_lifetime", 0))

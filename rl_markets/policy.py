@@ -124,9 +124,7 @@ def load(path: str | Path) -> LoadedPolicy:
         try:
             actor.load_state_dict(load_file(_weights(folder, name)))
         except RuntimeError as error:
-            raise ValueError(
-                f"{_weights(folder, name)}: does not fit the policy's networks: {error}"
-            ) from None
+            raise ValueError(f"{_weights(folder, name)}: does not fit the policy's networks: {error}") from None
         _check_golden(folder, name, actor, golden)
     return LoadedPolicy(actors, spec)
 

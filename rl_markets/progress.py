@@ -55,7 +55,9 @@ class TrainingProgress:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live is not None:
             self._live.stop()
 
@@ -73,7 +75,9 @@ class TrainingProgress:
         now, last = time.perf_counter(), self.done == self.iterations
         if last or self.done == self.started_at + 1 or now - self._last_line >= PLAIN_SECONDS:
             self._last_line = now
-            self.console.print(f"iteration {self.done}/{self.iterations}: {figures}, {self._eta(now)} left", highlight=False)
+            self.console.print(
+                f"iteration {self.done}/{self.iterations}: {figures}, {self._eta(now)} left", highlight=False
+            )
 
     def _eta(self, now: float) -> str:
         each = (now - self._clock) / max(1, self.done - self.started_at)

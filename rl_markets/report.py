@@ -20,12 +20,18 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #24292f; max-width: 1080px; margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .2rem; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; }
 .soft, .note { color: var(--soft); } .note { font-size: .82rem; }
-.verdict { border-left: 5px solid var(--c); padding: .6rem 1rem; margin: 1.2rem 0; background: #f6f8fa; font-size: 1.05rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { border-bottom: 1px solid var(--line); padding: .38rem .55rem; text-align: right; vertical-align: top; white-space: nowrap; }
-th { font-weight: 600; background: #f6f8fa; } th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 15rem; }
-td.ours { font-weight: 600; color: var(--blue); } .yes { color: var(--green); font-weight: 600; } .no { color: var(--red); font-weight: 600; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(330px, 1fr)); gap: .8rem; } .grid svg { width: 100%; height: auto; }
+.verdict { border-left: 5px solid var(--c);
+  padding: .6rem 1rem; margin: 1.2rem 0; background: #f6f8fa; font-size: 1.05rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { border-bottom: 1px solid var(--line); padding: .38rem .55rem;
+  text-align: right; vertical-align: top; white-space: nowrap; }
+th { font-weight: 600; background: #f6f8fa; }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 15rem; }
+td.ours { font-weight: 600; color: var(--blue); }
+.yes { color: var(--green); font-weight: 600; } .no { color: var(--red); font-weight: 600; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(330px, 1fr)); gap: .8rem; }
+.grid svg { width: 100%; height: auto; }
 pre { background: #f6f8fa; padding: .8rem 1rem; overflow-x: auto; font-size: .85rem; } details summary { cursor: pointer; }
 """
 
@@ -71,7 +77,8 @@ def verdict(certificate: dict[str, Any]) -> str:
     if not missed:
         return f"Certified: all {len(judged)} judged figures are within their limits of the {certificate['answer']}."
     names = "; ".join(f"{m['label']} {figure(m['value'])} {m['unit']} (limit {figure(m['limit'])})" for m in missed)
-    return f"Not certified: {len(missed)} of {len(judged)} judged figures miss their limits against the {certificate['answer']}: {names}."
+    count = f"{len(missed)} of {len(judged)} judged figures"
+    return f"Not certified: {count} miss their limits against the {certificate['answer']}: {names}."
 
 
 def _verdict(certificate: dict[str, Any]) -> str:
@@ -101,16 +108,25 @@ def _table(certificate: dict[str, Any]) -> str:
         span = f"<div class='note'>[{figure(m['low'])}, {figure(m['high'])}]</div>" if m["low"] is not None else ""
         met = {True: "<span class='yes'>yes</span>", False: "<span class='no'>no</span>", None: ""}[m["passed"]]
         cells = [figure(m["answer"]), figure(m["limit"]), met, *(figure(m["controls"].get(c)) for c in controls)]
-        rows.append(f"<tr><td>{label}</td><td class='ours'>{figure(m['value'])}{span}</td>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
+        rows.append(
+            f"<tr><td>{label}</td><td class='ours'>{figure(m['value'])}{span}</td>"
+            + "".join(f"<td>{c}</td>" for c in cells)
+            + "</tr>"
+        )
     head_cells = "".join(f"<th>{html.escape(h)}</th>" for h in head)
-    intervals = f"<p class='note'>Intervals: 95 %, over {certificate['evaluation_seeds']} evaluation seeds. Controls: the same figure for policies that did not learn here.</p>"
+    intervals = (
+        f"<p class='note'>Intervals: 95 %, over {certificate['evaluation_seeds']} evaluation seeds. "
+        "Controls: the same figure for policies that did not learn here.</p>"
+    )
     return f"<div class='wide'><table><tr>{head_cells}</tr>{''.join(rows)}</table></div>{intervals}"
 
 
 def _time(rows: list[dict[str, float]]) -> str:
     if not rows:
         return "<p>No iteration was logged.</p>"
-    shares = {name: sum(r[f"{name}_share"] for r in rows) / len(rows) for name in ("market", "policy", "learner", "framework")}
+    shares = {
+        name: sum(r[f"{name}_share"] for r in rows) / len(rows) for name in ("market", "policy", "learner", "framework")
+    }
     words = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     last = rows[-1]
     speed = last["agent_steps"] / last["seconds"]
@@ -122,7 +138,8 @@ def _making(run: RunFolder, experiment: Experiment, certificate: dict[str, Any])
     with_ = f"rl-markets {made['rl_markets']}, torch {made['torch']}, Python {made['python']}, {made['machine']}"
     text = html.escape(run.experiment_file.read_text(encoding="utf-8"))
     return (
-        f"<pre>rl-markets train experiment.yaml   # the file below; seed {experiment.seed}</pre><p class='soft'>{html.escape(with_)}</p>"
+        f"<pre>rl-markets train experiment.yaml   # the file below; seed {experiment.seed}</pre>"
+        f"<p class='soft'>{html.escape(with_)}</p>"
         f"<details><summary>experiment.yaml (sha256 {certificate['digest'][:12]})</summary><pre>{text}</pre></details>"
     )
 
@@ -132,7 +149,7 @@ def _making(run: RunFolder, experiment: Experiment, certificate: dict[str, Any])
 
 def _pictures(certificate: dict[str, Any], rows: list[dict[str, float]]) -> list[str]:
     figures = [f for f in (_learning_curve(rows, certificate),) if f is not None]
-    return [_svg(f) for f in [*figures, *certificate["figures"]]]
+    return [svg(f) for f in [*figures, *certificate["figures"]]]
 
 
 def _learning_curve(rows: list[dict[str, float]], certificate: dict[str, Any]) -> dict[str, Any] | None:
@@ -145,10 +162,17 @@ def _learning_curve(rows: list[dict[str, float]], certificate: dict[str, Any]) -
     if len(looked) < 2:
         return None
     line = {"label": "learned", "style": "ours", "x": [r["agent_steps"] for r in looked], "y": [r[key] for r in looked]}
-    return {"title": "Learning", "x_label": "agent steps", "y_label": label, "log_x": False, "log_y": log, "lines": [line]}
+    return {
+        "title": "Learning",
+        "x_label": "agent steps",
+        "y_label": label,
+        "log_x": False,
+        "log_y": log,
+        "lines": [line],
+    }
 
 
-def _svg(spec: dict[str, Any]) -> str:
+def svg(spec: dict[str, Any]) -> str:
     """One pair of axes as inline SVG; the same data gives the same bytes."""
     import matplotlib
 
@@ -195,5 +219,3 @@ def summary_rows(certificate: dict[str, Any]) -> list[tuple[str, str, str, str]]
         for m in certificate["metrics"]
         if m["passed"] is not None
     ]
-
-

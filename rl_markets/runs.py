@@ -143,10 +143,7 @@ def _shown(value: float) -> str:
 
 
 def _json_line(row: dict[str, float]) -> str:
-    return (
-        json.dumps({name: _plain(value) if math.isfinite(value) else None for name, value in row.items()})
-        + "\n"
-    )
+    return json.dumps({name: _plain(value) if math.isfinite(value) else None for name, value in row.items()}) + "\n"
 
 
 def _plain(value: float) -> float:

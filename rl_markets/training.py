@@ -17,7 +17,6 @@ from typing import Any
 from rich.console import Console
 
 from rl_markets import metrics
-from rl_markets.experiment import Experiment
 from rl_markets.progress import TrainingProgress
 from rl_markets.rllib.build import algorithm_config, build_market
 from rl_markets.runs import MetricsLog, RunFolder
@@ -106,7 +105,9 @@ class Trainer:
         row = metrics.flatten(result, self.experiment, seconds=self.seconds, distance=self._distance(iteration))
         expected = iteration * self.experiment.env_steps_per_iteration
         if row["env_steps"] < expected:
-            raise RunFailedError(f"iteration {iteration} brought no new steps ({row['env_steps']} of {expected} so far): a runner is lost")
+            raise RunFailedError(
+                f"iteration {iteration} brought no new steps ({row['env_steps']} of {expected} so far): a runner is lost"
+            )
         for name, value in row.items():
             if "/" in name and math.isnan(value):
                 raise RunFailedError(f"iteration {iteration}: metric {name} is missing: the learner did not update")
@@ -169,6 +170,9 @@ def stop_signals() -> Iterator[list[int]]:
 
     def note(number: int, _: FrameType | None) -> None:
         received.append(number)
+        restore()
+
+    def restore() -> None:
         for sig, handler in previous.items():
             signal.signal(sig, handler)
 
@@ -177,5 +181,4 @@ def stop_signals() -> Iterator[list[int]]:
     try:
         yield received
     finally:
-        for sig, handler in previous.items():
-            signal.signal(sig, handler)
+        restore()

@@ -81,7 +81,14 @@ def _certify(run: RunFolder, out: Console) -> None:
     report.write(run)
     rows = report.summary_rows(certificate)
     if rows:
-        table = Table("figure", "learned", "limit", "met", title=f"certificate against the {certificate['answer']}", title_justify="left")
+        table = Table(
+            "figure",
+            "learned",
+            "limit",
+            "met",
+            title=f"certificate against the {certificate['answer']}",
+            title_justify="left",
+        )
         for row in rows:
             table.add_row(*row)
         out.print(table)

@@ -46,7 +46,14 @@ def ray_once() -> Iterator[None]:
     """Ray, started once for all tests in this process."""
     import ray
 
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=2**28)
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=2**28,
+    )
     yield
     ray.shutdown()
 

@@ -172,9 +172,7 @@ ANY_MARKET = [
     Mutation("market-nowhere", {"market.name": "qqq"}, ["unknown market 'qqq' (expected one of: "]),
     Mutation("market-not-a-spec", {"market.name": "answers"}, ["market.name = 'answers': unknown market"]),
     Mutation("market-path", {"market.name": "os.path"}, ["market.name = 'os.path': unknown market"]),
-    Mutation(
-        "worlds-misspelt", {"market.world": 3}, ["market.world: unknown field (did you mean 'worlds'?)"]
-    ),
+    Mutation("worlds-misspelt", {"market.world": 3}, ["market.world: unknown field (did you mean 'worlds'?)"]),
     Mutation("worlds-zero", {"market.worlds": 0}, ["market.worlds = 0: expected >= 1"]),
     Mutation("worlds-text", {"market.worlds": "64"}, ["market.worlds = '64': expected a whole number"]),
     Mutation("worlds-many", {"market.worlds": 10**7}, ["market.worlds = 10000000: expected <= 1000000"]),
@@ -197,25 +195,13 @@ ANY_MARKET = [
     Mutation("policies-empty", {"policies": {}}, ["policies = {{}}: expected at least 1 entries"]),
     Mutation("policies-list", {"policies": ["a"]}, ["policies = ['a']: expected a mapping"]),
     Mutation("policy-null", {"policies.POLICY": None}, ["policies.POLICY = None: expected a section"]),
-    Mutation(
-        "policy-slash", {"policies": renamed_policy("a/b")}, ["policies.a/b = 'a/b': expected text that"]
-    ),
-    Mutation(
-        "policy-comma", {"policies": renamed_policy("a,b")}, ["policies.a,b = 'a,b': expected text that"]
-    ),
+    Mutation("policy-slash", {"policies": renamed_policy("a/b")}, ["policies.a/b = 'a/b': expected text that"]),
+    Mutation("policy-comma", {"policies": renamed_policy("a,b")}, ["policies.a,b = 'a,b': expected text that"]),
     Mutation("policy-dots", {"policies": renamed_policy("..")}, ["expected text that matches"]),
-    Mutation(
-        "groups-missing", {"policies.POLICY.groups": REMOVED}, ["policies.POLICY.groups: missing; expected"]
-    ),
-    Mutation(
-        "groups-empty", {"policies.POLICY.groups": []}, ["policies.POLICY.groups", "at least 1 entries"]
-    ),
-    Mutation(
-        "groups-text", {"policies.POLICY.groups": "all"}, ["policies.POLICY.groups = 'all': expected a list"]
-    ),
-    Mutation(
-        "group-number", {"policies.POLICY.groups": [7]}, ["policies.POLICY.groups.0 = 7: expected text"]
-    ),
+    Mutation("groups-missing", {"policies.POLICY.groups": REMOVED}, ["policies.POLICY.groups: missing; expected"]),
+    Mutation("groups-empty", {"policies.POLICY.groups": []}, ["policies.POLICY.groups", "at least 1 entries"]),
+    Mutation("groups-text", {"policies.POLICY.groups": "all"}, ["policies.POLICY.groups = 'all': expected a list"]),
+    Mutation("group-number", {"policies.POLICY.groups": [7]}, ["policies.POLICY.groups.0 = 7: expected text"]),
     Mutation(
         "group-unknown",
         {"policies.POLICY.groups": lambda data: [first_policy(data)["groups"][0] + "x"]},
@@ -236,12 +222,8 @@ ANY_MARKET = [
         {"policies.POLICY.hiden": [8]},
         ["policies.POLICY.hiden: unknown field (did you mean 'hidden'?)"],
     ),
-    Mutation(
-        "hidden-zero", {"policies.POLICY.hidden": [64, 0]}, ["policies.POLICY.hidden.1 = 0: expected >= 1"]
-    ),
-    Mutation(
-        "hidden-deep", {"policies.POLICY.hidden": [8] * 9}, ["policies.POLICY.hidden", "at most 8 entries"]
-    ),
+    Mutation("hidden-zero", {"policies.POLICY.hidden": [64, 0]}, ["policies.POLICY.hidden.1 = 0: expected >= 1"]),
+    Mutation("hidden-deep", {"policies.POLICY.hidden": [8] * 9}, ["policies.POLICY.hidden", "at most 8 entries"]),
     Mutation("hidden-mapping", {"policies.POLICY.hidden": {"a": 1}}, ["policies.POLICY.hidden", "a list"]),
     Mutation(
         "activation-unknown",
@@ -281,9 +263,7 @@ ANY_MARKET = [
         {"training.agentsteps": 1},
         ["training.agentsteps: unknown field (did you mean 'agent_steps'?)"],
     ),
-    Mutation(
-        "agent-steps-float", {"training.agent_steps": 1e6}, ["training.agent_steps = 1000000.0: expected a w"]
-    ),
+    Mutation("agent-steps-float", {"training.agent_steps": 1e6}, ["training.agent_steps = 1000000.0: expected a w"]),
     Mutation(
         "agent-steps-text",
         {"training.agent_steps": "1e6"},
@@ -310,12 +290,8 @@ ANY_MARKET = [
         ],
     ),
     Mutation("gpus", {"training.gpus_per_learner": 1.5}, ["training.gpus_per_learner = 1.5: expected <= 1"]),
-    Mutation(
-        "gpus-nan", {"training.gpus_per_learner": NAN}, ["training.gpus_per_learner = nan: expected a finite"]
-    ),
-    Mutation(
-        "checkpoints-one", {"training.keep_checkpoints": 1}, ["training.keep_checkpoints = 1: expected >= 2"]
-    ),
+    Mutation("gpus-nan", {"training.gpus_per_learner": NAN}, ["training.gpus_per_learner = nan: expected a finite"]),
+    Mutation("checkpoints-one", {"training.keep_checkpoints": 1}, ["training.keep_checkpoints = 1: expected >= 2"]),
     Mutation("certificate-null", {"certificate": None}, ["certificate = None: expected a section"]),
     Mutation("seeds-one", {"certificate.seeds": 1}, ["certificate.seeds = 1: expected >= 2"]),
     Mutation(
@@ -332,9 +308,7 @@ MARKET = {
             ["market.parameters.beta = '0.95': expected a number"],
         ),
         Mutation("beta-one", {"market.parameters.beta": 1.0}, ["market.parameters.beta = 1.0: expected < 1"]),
-        Mutation(
-            "beta-nan", {"market.parameters.beta": NAN}, ["market.parameters.beta = nan: expected a finite"]
-        ),
+        Mutation("beta-nan", {"market.parameters.beta": NAN}, ["market.parameters.beta = nan: expected a finite"]),
         Mutation(
             "b-infinite",
             {"market.parameters.b": INF},
@@ -463,9 +437,7 @@ def mutated(data: dict[str, Any], mutation: Mutation) -> dict[str, Any]:
 
 
 CASES = [
-    pytest.param(path, mutation, id=f"{path.stem}-{mutation.name}")
-    for path in FILES
-    for mutation in mutations_of(path)
+    pytest.param(path, mutation, id=f"{path.stem}-{mutation.name}") for path in FILES for mutation in mutations_of(path)
 ]
 
 
@@ -567,9 +539,7 @@ def test_unquoted_words(text: str) -> None:
     assert type(found) is type(SCALARS[text])
 
 
-@given(
-    st.text(st.characters(codec="utf-8"), max_size=20) | st.from_regex(r"[-+.0-9eE_:]{1,8}", fullmatch=True)
-)
+@given(st.text(st.characters(codec="utf-8"), max_size=20) | st.from_regex(r"[-+.0-9eE_:]{1,8}", fullmatch=True))
 def test_text_stays_text_through_a_dump(text: str) -> None:
     data = {"name": text, text: [text]}
     assert parse_yaml(dump_yaml(data)) == data
@@ -577,9 +547,7 @@ def test_text_stays_text_through_a_dump(text: str) -> None:
 
 def test_merge_keys_share_sections_but_overrides_do_not(tmp_path: Path) -> None:
     path = tmp_path / "merge.yaml"
-    path.write_text(
-        EXAMPLE.read_text().replace("parameters:\n    households", "parameters: &p\n    households")
-    )
+    path.write_text(EXAMPLE.read_text().replace("parameters:\n    households", "parameters: &p\n    households"))
     path.write_text(path.read_text() + "certificate: &c {seeds: 5}\n")
     assert load(path).certificate.seeds == 5
     shared = parse_yaml("a: &x {k: 1}\nb: *x\nc: {<<: *x, k: 2, l: 3}")
@@ -641,9 +609,7 @@ def test_a_cluster_or_another_machine_may_be_larger(monkeypatch: pytest.MonkeyPa
     large = ["training.runners=9999", "training.agent_steps=10_000_000_000_000"]
     assert "training.runners" in refusal(lambda: load(EXAMPLE, large), EXAMPLE)
     assert load(EXAMPLE, large, machine=False).training.runners == 9999
-    assert (
-        parse(load(EXAMPLE, large, machine=False).model_dump(mode="json"), "runner").training.runners == 9999
-    )
+    assert parse(load(EXAMPLE, large, machine=False).model_dump(mode="json"), "runner").training.runners == 9999
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
     assert load(EXAMPLE, large).training.runners == 9999
 
@@ -735,9 +701,7 @@ def test_a_broken_built_in_market_is_not_called_unknown(monkeypatch: pytest.Monk
 
 
 def test_numbers_too_long_to_print_are_refused() -> None:
-    assert "seed = a whole number of 16610 bits" in refusal(
-        lambda: parse({"seed": 10**5000}, "here"), "here: "
-    )
+    assert "seed = a whole number of 16610 bits" in refusal(lambda: parse({"seed": 10**5000}, "here"), "here: ")
     assert "key a whole number of 16610 bits" in refusal(lambda: parse({10**5000: 1}, "here"), "here: ")  # type: ignore[dict-item]
 
 
@@ -773,9 +737,7 @@ LEAVES = (
 )
 VALUES = st.recursive(
     LEAVES,
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5) | LEAVES, inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5) | LEAVES, inner, max_size=4),
     max_leaves=8,
 )
 
@@ -812,9 +774,7 @@ def test_any_value_at_any_path(path: str, value: Any) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.dictionaries(st.sampled_from(list(Experiment.model_fields)) | st.text(max_size=3), VALUES, max_size=5)
-)
+@given(st.dictionaries(st.sampled_from(list(Experiment.model_fields)) | st.text(max_size=3), VALUES, max_size=5))
 def test_any_mapping(data: dict[str, Any]) -> None:
     check_parse(content(EXAMPLE) | data)
     check_parse(data)
@@ -913,9 +873,7 @@ def test_missing_file_exits_2_with_one_line(command: str, tmp_path: Path) -> Non
     assert done.stderr == f"rl-markets: {tmp_path}/none.yaml: no such file\n"
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["check", str(EXAMPLE)], ["check", "none.yaml"], ["markets"]]
-)
+@pytest.mark.parametrize("arguments", [["--help"], ["check", str(EXAMPLE)], ["check", "none.yaml"], ["markets"]])
 def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import json, sys\n"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from rl_markets.bench_baseline import HandWrittenHouseholds
 from rl_markets.envs.deviation import DEVIATOR, DeviationMarket
 from rl_markets.envs.households.market import Households
@@ -55,11 +56,11 @@ def test_reset_starts_the_same_episode_again_on_the_same_object() -> None:
 
 def test_nothing_touches_global_randomness() -> None:
     torch.manual_seed(3)
-    np.random.seed(3)  # noqa: NPY002 - it is the global generator that must stay untouched
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index] # noqa: NPY002
+    np.random.seed(3)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]
     trace(economy(initial_dispersion=0.3, episode_length=4), 12, 0)
     assert torch.equal(before[0], torch.get_rng_state())
-    assert np.array_equal(before[1], np.random.get_state()[1])  # type: ignore[index] # noqa: NPY002
+    assert np.array_equal(before[1], np.random.get_state()[1])  # type: ignore[index]
 
 
 def test_goes_on_with_the_same_bytes_from_a_saved_state() -> None:
@@ -92,7 +93,10 @@ def _rows(state: State, order: torch.Tensor) -> State:
 
 
 def test_permuting_identical_households_permutes_what_they_get() -> None:
-    market, generator = economy(households=5, initial_dispersion=0.5, dtype=torch.float64), torch.Generator().manual_seed(0)
+    market, generator = (
+        economy(households=5, initial_dispersion=0.5, dtype=torch.float64),
+        torch.Generator().manual_seed(0),
+    )
     state, noise = market.initial_state(4, generator), market.draw_noise(generator)
     actions, order = draw_actions(market, generator)["households"].double(), torch.tensor([4, 2, 0, 1, 3])
     moved = {n: (v[:, order] if v.shape[1] == 5 else v) for n, v in state.items()}
@@ -121,7 +125,9 @@ def test_clocks_are_staggered_and_final_observations_are_the_true_ones() -> None
         market.initial_state(0, market.generator)
         assert torch.equal(step.ended.observations["households"], true["households"][step.ended.worlds])
         assert not step.ended.terminated.any()
-        assert not torch.equal(step.ended.observations["households"], step.observations["households"][step.ended.worlds])
+        assert not torch.equal(
+            step.ended.observations["households"], step.observations["households"][step.ended.worlds]
+        )
     assert sum(ends) == 64, "each world ends once in the length of an episode"
     assert len(ends) > 5, "they do not end together"
 
@@ -163,10 +169,15 @@ def test_a_terminated_world_restarts_and_says_so() -> None:
 # -- the economy -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("parameters", [{"households": 1}, {"households": 529}, HETEROGENEOUS, {"households": 7, "delta": 1.0}])
+@pytest.mark.parametrize(
+    "parameters", [{"households": 1}, {"households": 529}, HETEROGENEOUS, {"households": 7, "delta": 1.0}]
+)
 def test_income_exhausts_output_and_resources_balance(parameters: dict[str, Any]) -> None:
     """mean(r_i k_i + w_i l_i) = Y, and k' + c = a: the identities of MARL-BC in double precision."""
-    market, generator = economy(worlds=250, dtype=torch.float64, initial_dispersion=1.0, **parameters), torch.Generator()
+    market, generator = (
+        economy(worlds=250, dtype=torch.float64, initial_dispersion=1.0, **parameters),
+        torch.Generator(),
+    )
     state, p = market.initial_state(250, generator), market.parameters
     actions = draw_actions(market, generator)["households"].double()
     after = market.transition(state, {"households": actions}, market.draw_noise(generator)).state["capital"]
@@ -191,9 +202,13 @@ def test_moves_as_the_hand_written_economy_does() -> None:
     for _ in range(500):
         actions, innovation = rng.uniform(0.05, 0.5, (5, 2)), float(rng.normal())
         moved = market.transition(
-            state, {"households": torch.from_numpy(actions)[None]}, {"innovation": torch.tensor([[innovation]], dtype=torch.float64)}
+            state,
+            {"households": torch.from_numpy(actions)[None]},
+            {"innovation": torch.tensor([[innovation]], dtype=torch.float64)},
         )
-        np.testing.assert_allclose(moved.rewards["households"][0].numpy(), by_hand.advance(actions, innovation), rtol=1e-11)
+        np.testing.assert_allclose(
+            moved.rewards["households"][0].numpy(), by_hand.advance(actions, innovation), rtol=1e-11
+        )
         state = moved.state
         seen = market.observe(state)["households"][0].numpy()
         theirs = np.stack(list(by_hand._observations().values()))
@@ -240,7 +255,10 @@ def test_aggregates_are_observed_without_gradient_by_price_takers() -> None:
 
 
 def test_a_deviator_that_does_not_deviate_changes_nothing() -> None:
-    market, inner = economy(worlds=3, households=4, episode_length=50), economy(worlds=3, households=4, episode_length=50)
+    market, inner = (
+        economy(worlds=3, households=4, episode_length=50),
+        economy(worlds=3, households=4, episode_length=50),
+    )
 
     def policy(seen: torch.Tensor) -> torch.Tensor:
         return torch.stack([torch.full_like(seen[..., 0], 0.2), 0.1 + 0.01 * torch.tanh(seen[..., 0])], -1)

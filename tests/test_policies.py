@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from rl_markets.policies.networks import Actor, Categorical, Critic, LogitNormal, describe_space
 from rl_markets.policies.rollout import (
     Cuts,
@@ -32,7 +33,10 @@ def random_cuts(steps: int, trajectories: int, rng: np.random.Generator) -> Cuts
 def slow_advantages(rewards, values, cuts, final_values, gamma, lambda_):  # type: ignore[no-untyped-def]
     """The definition, one trajectory and step at a time: A_t = sum_l (gamma lambda)^l delta_{t+l} to the episode's end."""
     steps, trajectories = rewards.shape
-    ends = {(int(t), int(n)): (bool(d), float(v)) for t, n, d, v in zip(cuts.step, cuts.trajectory, cuts.terminated, final_values, strict=True)}
+    ends = {
+        (int(t), int(n)): (bool(d), float(v))
+        for t, n, d, v in zip(cuts.step, cuts.trajectory, cuts.terminated, final_values, strict=True)
+    }
     out = np.zeros((steps, trajectories))
     for n in range(trajectories):
         for t in range(steps):
@@ -49,7 +53,9 @@ def slow_advantages(rewards, values, cuts, final_values, gamma, lambda_):  # typ
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 5), st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**31))
-def test_advantages_equal_their_definition(steps: int, trajectories: int, gamma: float, lambda_: float, seed: int) -> None:
+def test_advantages_equal_their_definition(
+    steps: int, trajectories: int, gamma: float, lambda_: float, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     cuts = random_cuts(steps, trajectories, rng)
     rewards = torch.from_numpy(rng.normal(size=(steps, trajectories)))
@@ -57,7 +63,9 @@ def test_advantages_equal_their_definition(steps: int, trajectories: int, gamma:
     final_values = torch.from_numpy(rng.normal(size=len(cuts.step)))
     successor, goes_on = successor_values(values, cuts, final_values)
     ours = generalized_advantages(rewards, values, successor, goes_on, gamma, lambda_)
-    np.testing.assert_allclose(ours.numpy(), slow_advantages(rewards, values, cuts, final_values, gamma, lambda_), atol=1e-9)
+    np.testing.assert_allclose(
+        ours.numpy(), slow_advantages(rewards, values, cuts, final_values, gamma, lambda_), atol=1e-9
+    )
 
 
 def test_advantages_equal_rllibs_own() -> None:
@@ -69,7 +77,10 @@ def test_advantages_equal_rllibs_own() -> None:
     cuts = Cuts(torch.tensor([4, 8]), torch.tensor([0, 0]), torch.tensor([False, True]), torch.zeros(2, 1))
     column = torch.from_numpy(values)[:, None]
     successor, goes_on = successor_values(column, cuts, torch.tensor([final, 9.9], dtype=torch.float64))
-    ours = generalized_advantages(torch.from_numpy(rewards)[:, None], column, successor, goes_on, gamma, lambda_) + column[:-1]
+    ours = (
+        generalized_advantages(torch.from_numpy(rewards)[:, None], column, successor, goes_on, gamma, lambda_)
+        + column[:-1]
+    )
 
     def episode(a: int, b: int, last: float, terminated: bool) -> tuple[np.ndarray, ...]:
         flags = np.zeros(b - a + 1, bool)

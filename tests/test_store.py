@@ -365,9 +365,7 @@ def test_crash_while_the_checkpoint_is_filled(checkpoints: CheckpointStore) -> N
     assert [path.name for path in checkpoints.root.iterdir()] == ["00000001"]
 
 
-def test_crash_while_old_checkpoints_are_removed(
-    checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_crash_while_old_checkpoints_are_removed(checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def half(path: Path, **_: Any) -> None:
         if path.name == "00000001":
             (path / "state").unlink()
@@ -450,9 +448,7 @@ except OSError as error:
 
 
 @pytest.mark.parametrize("limit", [500, 0], ids=["a-part-fits", "nothing-fits"])
-def test_file_size_limit_leaves_what_was_there(
-    checkpoints: CheckpointStore, tmp_path: Path, limit: int
-) -> None:
+def test_file_size_limit_leaves_what_was_there(checkpoints: CheckpointStore, tmp_path: Path, limit: int) -> None:
     write_text(tmp_path / "note", "old")
     before = tree(tmp_path)
     command = [sys.executable, "-c", LIMITED, str(tmp_path), str(limit)]
@@ -519,9 +515,7 @@ def test_newest_falls_back_over_bad_checkpoints(tmp_path: Path) -> None:
     assert found.newest(complaints.append) == found.path(2)
     files = ["7/a/b/weights", f"6/{MANIFEST}", "5/state", "4/a/b/weights", f"3/{MANIFEST}"]
     assert [line.split(": ")[1] for line in complaints] == [f"{tmp_path}/0000000{name}" for name in files]
-    assert [line.split(": ")[0] for line in complaints] == [
-        f"checkpoint 0000000{i} refused" for i in (7, 6, 5, 4, 3)
-    ]
+    assert [line.split(": ")[0] for line in complaints] == [f"checkpoint 0000000{i} refused" for i in (7, 6, 5, 4, 3)]
 
 
 def test_newest_is_none_where_nothing_is_good(tmp_path: Path) -> None:
@@ -736,9 +730,7 @@ def test_a_real_folder_called_latest_is_left_alone(experiment: Experiment, tmp_p
     assert not (tmp_path / "latest").is_symlink()
 
 
-def test_a_run_never_shares_a_folder(
-    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_never_shares_a_folder(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def taken(self: Path, **_: Any) -> None:
         raise FileExistsError
 
@@ -806,9 +798,7 @@ def test_row_cut_off_anywhere_is_ignored(run: RunFolder, experiment: Experiment)
     assert [found["iteration"] for found in read_rows(run)] == [1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    "garbage", [b"\0" * 40, b"\0" * 40 + b"\n", b"\xff\xfe\n", b"a,b\n", b"\n\n", b'"', b"3\n"]
-)
+@pytest.mark.parametrize("garbage", [b"\0" * 40, b"\0" * 40 + b"\n", b"\xff\xfe\n", b"a,b\n", b"\n\n", b'"', b"3\n"])
 def test_garbage_at_the_end_is_ignored(run: RunFolder, experiment: Experiment, garbage: bytes) -> None:
     logged(run, experiment, range(1, 3))
     with (run.path / "metrics.csv").open("ab") as file:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import tiny
 from rich.console import Console
+
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.market import Transition
 from rl_markets.experiment import parse

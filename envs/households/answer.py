@@ -149,8 +149,18 @@ class HouseholdsAnswer(AnswerKey):
             return float(100 * np.abs(diagnose(self.economy, policy, *self.held_out)).mean())
 
         rows = (
-            ("euler_error", "Euler error, mean", known.euler_errors, "of consumption against what tomorrow justifies, unit-free"),
-            ("labour_error", "labour condition error, mean", known.labour_errors, "of leisure's value against the wage, unit-free"),
+            (
+                "euler_error",
+                "Euler error, mean",
+                known.euler_errors,
+                "of consumption against what tomorrow justifies, unit-free",
+            ),
+            (
+                "labour_error",
+                "labour condition error, mean",
+                known.labour_errors,
+                "of leisure's value against the wage, unit-free",
+            ),
         )
         return [
             Metric(key, label, mean_error(diagnose, ours), "%", answer=0.0, note=f"{what}, at the held-out states",
@@ -167,7 +177,9 @@ class HouseholdsAnswer(AnswerKey):
         best = known.welfare(self.economy, self.exact, starts, shocks)
 
         def losses(policy: StatePolicy) -> Array:
-            gap = (best - known.welfare(self.economy, policy, starts, shocks)).reshape(len(seeds), PATHS_PER_SEED).mean(1)
+            gap = (
+                (best - known.welfare(self.economy, policy, starts, shocks)).reshape(len(seeds), PATHS_PER_SEED).mean(1)
+            )
             return np.array([-100 * known.consumption_equivalent(self.economy, -float(g)) for g in gap])
 
         mine = losses(ours)
@@ -184,8 +196,14 @@ class HouseholdsAnswer(AnswerKey):
         try:
             found = known.best_response(self.economy, self.household_policy(policy), n, taking and n > 1)
         except known.ConvergenceError as error:
-            return Metric("best_response_gain/exact", "best-response gain, exact", float("nan"), "% of consumption", note=f"{note}: {error}")
-        k = self.rest.k * np.exp(np.linspace(*np.log(HELD_OUT_CAPITAL), 9))
+            return Metric(
+                "best_response_gain/exact",
+                "best-response gain, exact",
+                float("nan"),
+                "% of consumption",
+                note=f"{note}: {error}",
+            )
+        k = self.rest.k * np.geomspace(*HELD_OUT_CAPITAL, 9)
         gain = float(np.mean(found.gain_percent(k, k, np.zeros_like(k))))
         taken = "prices as given" if taking and n > 1 else "its own effect on prices known to it"
         return Metric(
@@ -199,7 +217,9 @@ class HouseholdsAnswer(AnswerKey):
         def table(policy: StatePolicy) -> dict[str, Array]:
             rows = []
             for seed in seeds:
-                found = known.moments(known.simulate(self.economy, policy, 1000, PATHS_PER_SEED, np.random.default_rng(seed)))
+                found = known.moments(
+                    known.simulate(self.economy, policy, 1000, PATHS_PER_SEED, np.random.default_rng(seed))
+                )
                 rows.append({name: found[name].sd for name in ("y", "c", "l", "i", "k")})
             return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
@@ -214,7 +234,9 @@ class HouseholdsAnswer(AnswerKey):
     def _responses(self, ours: StatePolicy) -> tuple[Metric, list[Figure]]:
         """Impulse responses to +1 % productivity."""
         mine, exact = (known.impulse_response(self.economy, p, 0.01, 40) for p in (ours, self.exact))
-        error = max(float(np.abs(mine[v] - exact[v]).max() / max(np.abs(exact[v]).max(), 1e-12)) for v in ("y", "c", "i"))
+        error = max(
+            float(np.abs(mine[v] - exact[v]).max() / max(np.abs(exact[v]).max(), 1e-12)) for v in ("y", "c", "i")
+        )
         metric = Metric(
             "impulse_response_error", "impulse responses, largest error", 100 * error, "% of the peak", answer=0.0,
             note="of output, consumption and investment after +1 % productivity, 40 periods, relative to the answer's peak",

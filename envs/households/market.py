@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -57,7 +58,7 @@ class Households(Market):
         """Exploring starts: capital log-uniform in `initial_capital`, spread by `initial_dispersion`; any labour."""
         p, n = self.parameters, self.parameters.households
         low, high = (math.log(bound) for bound in p.initial_capital)
-        options = {"generator": generator, "device": self.device, "dtype": self.dtype}
+        options: Any = {"generator": generator, "device": self.device, "dtype": self.dtype}
         log_k = low + (high - low) * torch.rand((worlds, 1), **options)
         if p.initial_dispersion > 0:
             log_k = log_k + p.initial_dispersion * torch.randn((worlds, n), **options)

@@ -34,7 +34,9 @@ class HouseholdsParameters(BaseModel):
         "response; strategic counts the household's own effect on them",
     )
     features: Literal["log", "raw"] = Field(
-        "log", description="log observes logarithms, own quantities relative to the mean; raw observes levels as in the paper (saturates the actor)"
+        "log",
+        description="log observes logarithms, own quantities relative to the mean; raw observes levels as in the "
+        "paper (saturates the actor)",
     )
     initial_capital: tuple[Positive, Positive] = Field(
         (0.1, 10.0), description="interval of the log-uniform draw of an episode's capital level"

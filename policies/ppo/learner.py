@@ -75,7 +75,9 @@ class PPOLearner(RolloutLearner):
             rows = {name: column[acted] for name, column in rows.items()}
         return rows
 
-    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Batch, fwd_out: dict[str, Tensor]) -> Tensor:
+    def compute_loss_for_module(
+        self, *, module_id: str, config: Any, batch: Batch, fwd_out: dict[str, Tensor]
+    ) -> Tensor:
         """The loss of one policy on one minibatch."""
         p, head = self.parameters, self.module[module_id].unwrapped().actor.head
         log_ratio = head.log_prob(fwd_out["out"], batch[RAW]) - batch[LOG_PROB]
@@ -84,7 +86,7 @@ class PPOLearner(RolloutLearner):
         policy_loss = -torch.min(ratio * batch[ADVANTAGES], clipped * batch[ADVANTAGES]).mean()
         value_loss = 0.5 * (fwd_out["normalized_values"] - batch[VALUE_TARGETS]).square().mean()
         entropy = head.entropy(fwd_out["out"]).mean()
-        loss = policy_loss + value_loss - p["entropy_weight"] * entropy
+        loss: Tensor = policy_loss + value_loss - p["entropy_weight"] * entropy
         with torch.no_grad():
             found = {
                 "policy_loss": policy_loss.detach(),

@@ -12,7 +12,9 @@ class PPOParameters(BaseModel):
 
     learning_rate: float = Field(1e-3, gt=0, le=1, description="the actor's step size (Adam) at the start")
     final_learning_rate: float = Field(0.0, ge=0, le=1, description="step size at the end; linear in between")
-    critic_learning_rate: float = Field(1e-3, gt=0, le=1, description="the critic's step size at the start; falls alike")
+    critic_learning_rate: float = Field(
+        1e-3, gt=0, le=1, description="the critic's step size at the start; falls alike"
+    )
     gamma: float | None = Field(None, ge=0, lt=1, description="discount factor; null takes the market's own")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="trace decay of generalised advantage estimation")
     clip: float = Field(0.2, gt=0, lt=1, description="the probability ratio is clipped to 1 +- clip")
@@ -20,7 +22,9 @@ class PPOParameters(BaseModel):
     minibatches: int = Field(8, ge=1, le=10_000, description="equal slices of each pass, one gradient step each")
     entropy_weight: float = Field(0.0, ge=0, le=10, description="weight of the entropy bonus")
     gradient_clip: float = Field(0.5, gt=0, description="largest norm of each actor's and each critic's gradient")
-    averaging: float = Field(0.95, ge=0, lt=1, description="decay, per iteration, of the averaged actor that is deployed")
+    averaging: float = Field(
+        0.95, ge=0, lt=1, description="decay, per iteration, of the averaged actor that is deployed"
+    )
     log_std: float = Field(-0.5, ge=-10, le=3, description="initial log standard deviation of raw continuous actions")
     final_log_std: float | None = Field(
         None, ge=-10, le=3, description="log standard deviation at the end, linear in between; null trains it instead"

@@ -13,7 +13,6 @@ from rl_markets.experiment import Experiment, parse
 from rl_markets.policies.networks import describe_space
 from rl_markets.quiet import quiet_logs
 
-
 MarketBuilder = Callable[[str, int | None], Market]
 """Builds a market from (device, worlds or None for the experiment's own number)."""
 
@@ -55,7 +54,9 @@ def policy_specs(experiment: Experiment, build: MarketBuilder) -> dict[str, dict
         first, *others = (market.groups[g] for g in section.groups)
         for other in others:
             if (other.observation_space, other.action_space) != (first.observation_space, first.action_space):
-                raise ValueError(f"policies.{policy}.groups: {section.groups} have different spaces and cannot share it")
+                raise ValueError(
+                    f"policies.{policy}.groups: {section.groups} have different spaces and cannot share it"
+                )
         specs[policy] = {
             "observation": int(first.observation_space.shape[0]),
             "action": describe_space(first.action_space),
@@ -86,7 +87,9 @@ def algorithm_config(experiment: Experiment, build: MarketBuilder | None = None,
     build = build or partial(build_market, experiment.model_dump(mode="json"))
     policies = {policy: tuple(section.groups) for policy, section in experiment.policies.items()}
     specs = {
-        policy: RLModuleSpec(module_class=module, model_config={"actor": spec, "seed": experiment.seed + 31 * i, "weights": weights})
+        policy: RLModuleSpec(
+            module_class=module, model_config={"actor": spec, "seed": experiment.seed + 31 * i, "weights": weights}
+        )
         for i, (policy, spec) in enumerate(policy_specs(experiment, build).items())
     }
     steps = experiment.env_steps_per_iteration
@@ -107,9 +110,13 @@ def algorithm_config(experiment: Experiment, build: MarketBuilder | None = None,
     config.learners(num_learners=training.learners, num_gpus_per_learner=training.gpus_per_learner)
     config.rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
     config.fault_tolerance(restart_failed_env_runners=False, ignore_env_runner_failures=False)
-    config.reporting(min_time_s_per_iteration=None, min_train_timesteps_per_iteration=0, min_sample_timesteps_per_iteration=0)
+    config.reporting(
+        min_time_s_per_iteration=None, min_train_timesteps_per_iteration=0, min_sample_timesteps_per_iteration=0
+    )
     config.debugging(seed=experiment.seed, log_level="ERROR")
-    config.torch_skip_nan_gradients = True  # the learner itself fails on figures that are not finite; RLlib checks twice a step
+    config.torch_skip_nan_gradients = (
+        True  # the learner itself fails on figures that are not finite; RLlib checks twice a step
+    )
     return config
 
 

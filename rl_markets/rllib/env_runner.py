@@ -98,7 +98,9 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         assert self.env is not None
         if self._observations is None:
             self._observations = self.env.reset(self._seed or 0)
-            self._returns = {g: torch.zeros(self.env.worlds, a.count, device=self._device) for g, a in self.env.groups.items()}
+            self._returns = {
+                g: torch.zeros(self.env.worlds, a.count, device=self._device) for g, a in self.env.groups.items()
+            }
         steps = self.config.get_rollout_fragment_length(self.worker_index or 0)
         recorder = _Recorder(self.env, steps)
         finished, market_seconds = [], 0.0
@@ -126,7 +128,9 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
             module: MarketModule = self.module[policy]
             rows = [self._observations[g].flatten(0, 1) for g in groups]
             observations = rows[0] if len(rows) == 1 else torch.cat(rows)
-            columns = module.explore(observations, self.generator) if explore else {ACTIONS: module.exploit(observations)}
+            columns = (
+                module.explore(observations, self.generator) if explore else {ACTIONS: module.exploit(observations)}
+            )
             offset = 0
             for group in groups:
                 count = self.env.groups[group].count
@@ -274,7 +278,14 @@ class _Recorder:
                 assert step.ended is not None
                 trajectory = (step.ended.worlds[:, None] * len(agents) + agents + offset).flatten()
                 terminated = step.ended.terminated.repeat_interleave(len(agents))
-                parts.append((torch.full_like(trajectory, t), trajectory, terminated, step.ended.observations[group].flatten(0, 1)))
+                parts.append(
+                    (
+                        torch.full_like(trajectory, t),
+                        trajectory,
+                        terminated,
+                        step.ended.observations[group].flatten(0, 1),
+                    )
+                )
             offset += self.market.worlds * len(agents)
         if not parts:
             none = torch.empty(0, dtype=torch.int64, device=device)

@@ -2,7 +2,7 @@
 
 from .best_response import BestResponse, best_response
 from .collocation import CollocationSolution, solve_collocation
-from .deviation import HouseholdPolicy
+from .deviation import ALONE, AMONG_OTHERS, Grid, HouseholdPolicy
 from .diagnostics import (
     Moment,
     PolicyFunction,
@@ -21,11 +21,14 @@ from .loglinear import BlanchardKahnError, LogLinear, solve_loglinear
 from .time_iteration import TimeIterationSolution, solve_time_iteration
 
 __all__ = [
+    "ALONE",
+    "AMONG_OTHERS",
     "BestResponse",
     "BlanchardKahnError",
     "CollocationSolution",
     "ConvergenceError",
     "Economy",
+    "Grid",
     "HouseholdPolicy",
     "LogLinear",
     "Moment",

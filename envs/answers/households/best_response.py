@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .box import maximise
-from .deviation import Deviation, HouseholdPolicy, actions_of
+from .deviation import ALONE, AMONG_OTHERS, Deviation, Grid, HouseholdPolicy, States, actions_of
 from .economy import ConvergenceError, Economy, FloatArray
 
 BOUNDS = (0.01, 0.99)  # of both actions: the market's bounds
+Actions = tuple[FloatArray, FloatArray]  # (chat, l)
 CHECKED_STATES = 1000  # off the nodes, for the reported errors
 
 
@@ -28,8 +29,8 @@ class BestResponse:
     """The deviator's optimum and the value of not deviating; states are arrays of broadcastable shapes.
 
     k_own, k_others: the deviator's and each other household's capital, the latter ignored when the deviator
-    is the whole economy; z: log productivity. Trusted in the domain of capital; outside, the value goes on as
-    a straight line in log capital, below the true (convex) one, so that leaving never pays by mistake.
+    is the whole economy; z: log productivity. Trusted near k_own = k_others, inside the grid; the values of
+    extreme inequality, which is rarely reached, are rough.
     """
 
     iterations: int  # of Howard's policy iteration
@@ -63,9 +64,7 @@ class BestResponse:
         shape = np.broadcast_shapes(np.shape(k_own), np.shape(k_others), np.shape(z))
         return chat.reshape(shape), labour.reshape(shape)
 
-    def _evaluate(
-        self, coefficients: FloatArray, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike
-    ) -> FloatArray:
+    def _evaluate(self, coefficients: FloatArray, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike) -> FloatArray:
         at = self.deviation.states(k_own, k_others, z)
         shape = np.broadcast_shapes(np.shape(k_own), np.shape(k_others), np.shape(z))
         return self.deviation.value(at, coefficients).reshape(shape)
@@ -78,44 +77,51 @@ def best_response(
     price_taking: bool,
     *,
     own: HouseholdPolicy | None = None,
-    crowd_range: tuple[float, float] = (0.25, 3.0),
-    own_range: tuple[float, float] = (0.002, 15.0),
-    orders: tuple[int, int, int] = (32, 9, 4),
-    quadrature: int = 7,
-    tolerance: float = 1e-9,
-    max_iterations: int = 100,
+    grid: Grid | None = None,
+    tolerance: float = 1e-5,
+    max_iterations: int = 20,
 ) -> BestResponse:
     """Solve the deviator's problem, and value the frozen policy for it.
 
     others: the policy of each of the n - 1 others. own: the frozen policy that the deviator would give up,
     by default the same. price_taking: the deviator ignores its weight in the aggregates, as one of infinitely
     many would; otherwise it knows that it is 1/n of them. One strategic household is the planner.
-    crowd_range, own_range: the domains of k_others and k_own, in multiples of steady-state capital; z spans 4
-    standard deviations. orders: terms in own capital (splines), the others' capital and z (polynomials).
+    grid: by default ALONE or AMONG_OTHERS; the reported errors tell whether it is fine enough.
     tolerance: largest change of the value at the nodes in the last iteration, in utils.
-    Raises ValueError for n < 1, an empty range, or actions outside (0, 1); ConvergenceError.
+    Raises ValueError for n < 1 or frozen actions outside (0, 1), ConvergenceError if policy iteration does
+    not settle. It may not for a price taker facing a crowd far from equilibrium: with interest rates away
+    from 1 / beta, to an atomistic deviator no amount of capital is enough, or little enough, and the end of
+    any domain matters.
     """
     if n < 1:
         raise ValueError(f"n = {n!r}: expected at least 1 household")
     weight = 0.0 if price_taking else 1.0 / n
-    game = Deviation.build(economy, others, weight, crowd_range, own_range, orders, quadrature)
+    grid = grid or (ALONE if weight == 1.0 else AMONG_OTHERS)
+    game = Deviation.build(economy, others, weight, grid)
     frozen = others if own is None else own
     nodes = game.nodes()
     actions = actions_of(frozen, nodes.k_own, nodes.k_mean, nodes.z)
-    frozen_value, frozen_leaving = game.evaluate(nodes, *actions), game.leaving(nodes, *actions)
-    value, change = frozen_value, np.inf
+    frozen_value = game.evaluate(nodes, *actions)
+    leaving = game.leaving(nodes, *actions)
+    value, actions, iterations = _iterate(game, nodes, frozen_value, actions, tolerance, max_iterations)
+    errors = _off_node_errors(game, frozen, value, frozen_value)
+    leaving = max(leaving, game.leaving(nodes, *actions))
+    return BestResponse(iterations, *errors, leaving, game, value, frozen_value)
+
+
+def _iterate(
+    game: Deviation, nodes: States, value: FloatArray, actions: Actions, tolerance: float, max_iterations: int
+) -> tuple[FloatArray, Actions, int]:
+    """Howard's policy iteration from a value and the actions that have it: (value, actions, iterations)."""
+    change = np.inf
     for iteration in range(1, max_iterations + 1):
         chat, labour, _ = maximise(game.returns(nodes, value), len(nodes.z), BOUNDS, start=actions)
         actions = chat, labour
-        previous, value = value, game.evaluate(nodes, *actions)
+        previous, value = value, game.evaluate(nodes, chat, labour)
         change = float(np.max(np.abs(game.value(nodes, value - previous))))
         if change < tolerance:
-            errors = _off_node_errors(game, frozen, value, frozen_value)
-            leaving = max(frozen_leaving, game.leaving(nodes, *actions))
-            return BestResponse(iteration, *errors, leaving, game, value, frozen_value)
-    raise ConvergenceError(
-        f"policy iteration still moved the value by {change:.1e} after {max_iterations} steps"
-    )
+            return value, actions, iteration
+    raise ConvergenceError(f"policy iteration still moved the value by {change:.1e} after {max_iterations} steps")
 
 
 def _off_node_errors(

@@ -13,9 +13,7 @@ Objective = Callable[[FloatArray, FloatArray], FloatArray]
 
 GRID = expit(np.linspace(-4.0, 4.0, 11))  # shares of the box at which the search starts
 EDGE = 12.0  # log-odds that count as the edge of the box
-STEP = (
-    1e-4  # of the finite differences in log-odds: errors of gradient and Hessian about 1e-8 of the objective
-)
+STEP = 1e-4  # of the finite differences in log-odds: errors of gradient and Hessian about 1e-8 of the objective
 TOLERANCE = 1e-6  # of a step in log-odds; an error d of the maximiser costs the maximum only d squared
 
 

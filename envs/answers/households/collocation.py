@@ -165,9 +165,7 @@ def _newton(
             if np.max(np.abs(residual)) < worst:
                 break
         else:
-            raise ConvergenceError(
-                f"collocation stalled at an Euler error of {worst:.2e}, Newton step {step}"
-            )
+            raise ConvergenceError(f"collocation stalled at an Euler error of {worst:.2e}, Newton step {step}")
         coefficients = trial
     raise ConvergenceError(f"collocation did not reach {tolerance:.0e} in {max_steps} Newton steps")
 

@@ -6,10 +6,10 @@ The deviator, household i of n, holds k_i; the others hold k_o each. With w = 1/
     a_j = (1 - alpha) Y / L * l_j + alpha Y / K * k_j + (1 - delta) k_j,   k_j' = (1 - chat_j) a_j
     V(k_i, k_o, z) = max over (chat_i, l_i) of log(chat_i a_i) + b log(1 - l_i) + beta E V(k_i', k_o', z')
 
-V is a tensor product of cubic splines in log(k_i + k_ss) and Chebyshev polynomials in log k_o and z. Own capital
-runs from next to nothing to plenty: it is small against what a household can earn, so that prices which are off
-by little send a deviator far. Rich, it stops working; poor, it cannot borrow; hence the splines. Alone (w = 1) the
-deviator is the mean household, and V a polynomial in log k_o = log k_i and z.
+V is a tensor product of cubic splines in log(k_i + k_ss) and Chebyshev polynomials in log k_o and z. Own
+capital runs from next to nothing to plenty: it is small against what a household can earn, so that prices
+which are off by little send a deviator far. Rich, it stops working; poor, it cannot borrow: hence splines.
+Alone (w = 1) the deviator is the mean household, and V a polynomial in log k_o = log k_i and z.
 """
 
 from __future__ import annotations
@@ -30,6 +30,30 @@ TFP_FLOOR = 0.02  # but at least this, for an economy without shocks.
 
 HouseholdPolicy = Callable[[FloatArray, FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 """(own capital, mean capital K, z), three arrays of one shape, to (chat, l)."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Domain of the deviator's problem, capital in multiples of its steady state, and the size of the basis.
+
+    Raises ValueError for an empty range.
+    """
+
+    own_range: tuple[float, float] = (0.002, 15.0)  # of k_own; unused if the deviator is alone
+    crowd_range: tuple[float, float] = (0.5, 2.0)  # of k_others
+    own_order: int = 32  # splines in k_own
+    crowd_order: int = 6  # polynomials in k_others
+    tfp_order: int = 3  # polynomials in z
+    quadrature: int = 7  # nodes of the expectation over z'
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in (("own_range", self.own_range), ("crowd_range", self.crowd_range)):
+            if not 0.0 < low < high:
+                raise ValueError(f"{name} = {(low, high)!r}: expected 0 < low < high")
+
+
+AMONG_OTHERS = Grid()
+ALONE = Grid(crowd_range=(0.2, 4.0), crowd_order=17, tfp_order=6)
 
 
 @dataclass(frozen=True)
@@ -58,33 +82,21 @@ class Deviation:
     innovations: tuple[FloatArray, FloatArray]  # of z: nodes [Q], weights [Q]
 
     @classmethod
-    def build(
-        cls,
-        economy: Economy,
-        others: HouseholdPolicy,
-        weight: float,
-        crowd_range: tuple[float, float],
-        own_range: tuple[float, float],
-        orders: tuple[int, int, int],
-        quadrature: int,
-    ) -> Deviation:
-        """See `best_response`."""
-        for name, (least, most) in (("crowd_range", crowd_range), ("own_range", own_range)):
-            if not 0.0 < least < most:
-                raise ValueError(f"{name} = {(least, most)!r}: expected 0 < low < high")
+    def build(cls, economy: Economy, others: HouseholdPolicy, weight: float, grid: Grid) -> Deviation:
+        """The problem of a deviator with `weight` in the aggregates."""
         k_steady = steady_state(economy).k
-        low, high = (log(multiple * k_steady) for multiple in crowd_range)
-        own_low, own_high = (log((multiple + 1.0) * k_steady) for multiple in own_range)
+        low, high = (log(multiple * k_steady) for multiple in grid.crowd_range)
+        own = tuple(log((multiple + 1.0) * k_steady) for multiple in grid.own_range)
         reach = max(TFP_REACH * economy.tfp_sd, TFP_FLOOR)
         return cls(
             economy=economy,
             others=others,
             weight=weight,
-            own=Interval(own_low, own_high, 1) if weight == 1.0 else Splines(own_low, own_high, orders[0]),
-            crowd=Interval(low, high, orders[1]),
-            tfp=Interval(-reach, reach, orders[2], margin=1.0),
+            own=Interval(own[0], own[1], 1) if weight == 1.0 else Splines(own[0], own[1], grid.own_order),
+            crowd=Interval(low, high, grid.crowd_order),
+            tfp=Interval(-reach, reach, grid.tfp_order, margin=1.0),
             k_steady=k_steady,
-            innovations=innovations(economy, quadrature),
+            innovations=innovations(economy, grid.quadrature),
         )
 
     def states(self, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike) -> States:
@@ -104,9 +116,7 @@ class Deviation:
         """The collocation nodes: N = P."""
         return self.at(*np.meshgrid(self.own.nodes(), self.crowd.nodes(), self.tfp.nodes(), indexing="ij"))
 
-    def play(
-        self, at: States, chat: FloatArray, labour: FloatArray
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def play(self, at: States, chat: FloatArray, labour: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """(utility, next own capital, next capital of the others) of the deviator's actions."""
         alpha, w = self.economy.alpha, self.weight
         l_mean = (1.0 - w) * at.l_others + w * labour

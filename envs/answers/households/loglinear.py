@@ -34,9 +34,7 @@ def solve_linear_expectations(lead: FloatArray, lag: FloatArray, predetermined: 
         raise BlanchardKahnError(f"{stable} stable roots, {predetermined} predetermined variables: {verdict}")
     states, jumps = vectors[:predetermined, :predetermined], vectors[predetermined:, :predetermined]
     if np.linalg.cond(states) > 1e12:
-        raise BlanchardKahnError(
-            "rank condition fails: the stable paths do not cover the predetermined states"
-        )
+        raise BlanchardKahnError("rank condition fails: the stable paths do not cover the predetermined states")
     return np.asarray(np.real(np.linalg.solve(states.T, jumps.T).T))
 
 

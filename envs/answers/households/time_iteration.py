@@ -84,9 +84,7 @@ def solve_time_iteration(
         if change < tolerance:
             rules = RectBivariateSpline(log_k, z, log_c), RectBivariateSpline(log_k, z, log_work_leisure)
             return TimeIterationSolution(economy, log_k, z, *rules, iterations=iteration)
-    raise ConvergenceError(
-        f"time iteration still moved log c by {change:.1e} after {max_iterations} iterations"
-    )
+    raise ConvergenceError(f"time iteration still moved log c by {change:.1e} after {max_iterations} iterations")
 
 
 def _log_marginal_value(

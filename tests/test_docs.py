@@ -1,0 +1,91 @@
+"""What is written down must be true: README blocks run, tables match their JSON, references match the code."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from rl_markets import reference, results
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(bash|python|yaml)\n(.*?)```", README, re.DOTALL)
+
+
+def test_every_block_of_the_readme_runs(tmp_path: Path) -> None:
+    """In order, in one folder, as a newcomer types them; trained sizes are cut by RL_MARKETS_SMOKE."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml", "tune_configs", "README.md", "LICENSE"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    stamp = Path(sys.prefix) / ".rl-markets-installed"
+    environment = os.environ | {
+        "RL_MARKETS_SMOKE": "1", "VENV": sys.prefix, "MAKEFLAGS": f"-o {stamp}",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+    assert len(BLOCKS) >= 5
+    for language, block in BLOCKS:
+        if language == "yaml":
+            yaml.safe_load(block)
+            continue
+        line = ["bash", "-euc", _runnable(block)] if language == "bash" else [sys.executable, "-c", block]
+        done = subprocess.run(
+            line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+
+
+def _runnable(block: str) -> str:
+    """Without what runs these tests, installs, or needs a quarter of an hour; each has a test of its own."""
+    left_out = ("make test", "make bench", "make results", "git clone", "cd rl-markets", "pip install", "tensorboard ")
+    kept = [line for line in block.splitlines() if not line.startswith(left_out)]
+    return "\n".join(kept) or "true"
+
+
+def test_commands_that_the_readme_test_leaves_out_exist() -> None:
+    """`make test` is what CI runs; the others are rules of the Makefile."""
+    makefile = (ROOT / "Makefile").read_text()
+    for rule in ("train", "test", "bench", "results", "lint"):
+        assert re.search(rf"^{rule}: ", makefile, re.MULTILINE)
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_readmes_table_is_the_one_that_was_measured() -> None:
+    assert results.table(ROOT / "docs" / "results") in README
+
+
+def test_the_experiment_reference_is_current() -> None:
+    assert (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8") == reference.reference()
+
+
+def test_every_link_of_readme_and_docs_leads_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_cluster_file_is_valid_and_asks_for_tokens() -> None:
+    from ray.autoscaler._private.util import fillout_defaults, validate_config
+
+    cluster = yaml.safe_load((ROOT / "cluster" / "ray-cluster.yaml").read_text())
+    validate_config(fillout_defaults(cluster))
+    starts = [c for c in cluster["head_start_ray_commands"] + cluster["worker_start_ray_commands"] if "ray start" in c]
+    assert len(starts) == 2
+    assert all("RAY_AUTH_MODE=token" in c for c in starts)
+    assert "RAY_AUTH_MODE=token" in (ROOT / "cluster" / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("name", ["envs", "policies"])
+def test_floors_import_only_downwards(name: str) -> None:
+    """envs knows no ray and nothing above it; policies knows nothing of the service."""
+    allowed = {"envs": r"rl_markets\.envs", "policies": r"rl_markets\.(envs|policies)"}[name]
+    for path in (ROOT / name).rglob("*.py"):
+        for line in re.findall(r"^\s*(?:from|import) .*$", path.read_text(encoding="utf-8"), re.MULTILINE):
+            if "rl_markets" in line:
+                assert re.search(allowed, line), f"{path}: {line}"
+            assert name != "envs" or not re.search(r"\bray\b", line), f"{path}: {line}"
