@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -40,10 +40,12 @@ class Fragment:
     Attributes:
         columns: name -> `[T, N, ...]`; `observations` has one row more, `[T + 1, N, ...]`.
         cuts: the ends of episodes.
+        world: `[N]` which world each trajectory belongs to.
     """
 
     columns: dict[str, Tensor]
     cuts: Cuts
+    world: Tensor
 
     @property
     def steps(self) -> int:
@@ -57,7 +59,8 @@ class Fragment:
 
     def within(self, low: int, high: int) -> Fragment:
         """The trajectories `low <= i < high`."""
-        return Fragment({n: c[:, low:high] for n, c in self.columns.items()}, self.cuts.within(low, high))
+        columns = {n: c[:, low:high] for n, c in self.columns.items()}
+        return Fragment(columns, self.cuts.within(low, high), self.world[low:high])
 
 
 class Rollout:
@@ -102,28 +105,31 @@ class Rollout:
     def __getstate__(self) -> dict[str, Any]:
         def plain(fragment: Fragment) -> dict[str, Any]:
             columns = {n: c.cpu().numpy() for n, c in fragment.columns.items()}
-            return {
-                "columns": columns,
-                "cuts": {n: getattr(fragment.cuts, n).cpu().numpy() for n in Cuts.__annotations__},
-            }
+            cuts = {n: getattr(fragment.cuts, n).cpu().numpy() for n in Cuts.__annotations__}
+            return {"columns": columns, "cuts": cuts, "world": fragment.world.cpu().numpy()}
 
         return {"fragments": {p: plain(f) for p, f in self.fragments.items()}, "worlds": self.worlds, "span": self.span}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        def tensors(saved: dict[str, Any]) -> dict[str, Tensor]:
-            return {n: torch.from_numpy(c.copy()) for n, c in saved.items()}  # the object store's arrays are read-only
+        def tensor(array: Any) -> Tensor:
+            return torch.from_numpy(array.copy())  # the object store's arrays are read-only
 
-        fragments = {
-            p: Fragment(tensors(f["columns"]), Cuts(**tensors(f["cuts"]))) for p, f in state["fragments"].items()
+        self.fragments = {
+            policy: Fragment(
+                {n: tensor(c) for n, c in saved["columns"].items()},
+                Cuts(**{n: tensor(c) for n, c in saved["cuts"].items()}),
+                tensor(saved["world"]),
+            )
+            for policy, saved in state["fragments"].items()
         }
-        self.__init__(fragments, state["worlds"], state["span"])  # type: ignore[misc]
+        self.worlds, self.span = state["worlds"], state["span"]
 
     def to(self, device: torch.device) -> Rollout:
         """The same rollout on `device`; nothing is copied if it is there already."""
 
         def move(fragment: Fragment) -> Fragment:
-            cuts = replace(fragment.cuts, **{n: getattr(fragment.cuts, n).to(device) for n in Cuts.__annotations__})
-            return Fragment({n: c.to(device) for n, c in fragment.columns.items()}, cuts)
+            cuts = Cuts(**{n: getattr(fragment.cuts, n).to(device) for n in Cuts.__annotations__})
+            return Fragment({n: c.to(device) for n, c in fragment.columns.items()}, cuts, fragment.world.to(device))
 
         return Rollout({p: move(f) for p, f in self.fragments.items()}, self.worlds, self.span)
 
@@ -143,7 +149,10 @@ def concatenate(fragments: list[Fragment]) -> Fragment:
         torch.cat([f.cuts.terminated for f in fragments]),
         torch.cat([f.cuts.observations for f in fragments]),
     )
-    return Fragment(columns, cuts)
+    ends = torch.cumsum(
+        torch.tensor([0] + [int(f.world.max()) + 1 if len(f.world) else 0 for f in fragments[:-1]]), 0
+    ).tolist()
+    return Fragment(columns, cuts, torch.cat([f.world + end for f, end in zip(fragments, ends, strict=True)]))
 
 
 def successor_values(values: Tensor, cuts: Cuts, final_values: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,3 +193,11 @@ def generalized_advantages(
         following = torch.addcmul(delta[t], goes_on[t], following, value=gamma * lambda_)
         advantages[t] = following
     return advantages
+
+
+def others_mean(x: Tensor, world: Tensor) -> Tensor:
+    """For each trajectory the mean of `x` `[T, N]` over the *other* trajectories of its world; 0 where it is alone."""
+    worlds = int(world.max()) + 1
+    total = torch.zeros((len(x), worlds), dtype=x.dtype, device=x.device).index_add_(1, world, x)
+    others = torch.bincount(world, minlength=worlds)[world] - 1
+    return (total[:, world] - x) / others.clamp_min(1) * (others > 0)

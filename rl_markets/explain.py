@@ -19,12 +19,14 @@ def explain(experiment: Experiment) -> str:
     where = f"{training.runners} runner actors" if training.runners else "sampling in the main process"
     where += f", {training.learners} learner actors" if training.learners else ", learning in the main process"
     gain = experiment.certificate.deviation_agent_steps
+    gamma = experiment.learner_parameters.get("gamma")
+    discount = "" if gamma is None else f", discount {gamma:g}"
     deviator = f", a deviator trained for {short(gain)} steps" if gain else ""
     return "\n".join([
         f"{experiment.name}: ok",
         f"  market       {spec.name}: {groups} in each of {experiment.market.worlds} worlds",
         f"  policies     {policies}",
-        f"  algorithm    {experiment.algorithm.name}, discount {experiment.learner_parameters['gamma']:g}",
+        f"  algorithm    {experiment.algorithm.name}{discount}",
         f"  training     {experiment.iterations} iterations of {short(rows)} agent steps = {short(experiment.iterations * rows)}",
         f"  where        {where}",
         f"  checkpoints  every {training.checkpoint_every} iterations, the last {training.keep_checkpoints} kept",

@@ -104,7 +104,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return gEconpy.model_from_gcn(str(path), verbose=False)
 
 
-@pytest.mark.parametrize("delta", [0.025, 0.05, 0.1])
+@pytest.mark.parametrize("delta", [0.025, 0.05])
 def test_steady_state_and_loglinear_policy(model: Any, delta: float) -> None:
     names = [variable.base_name for variable in model.variables]
     start = np.array([ROUGH[name] for name in names])

@@ -145,7 +145,8 @@ def test_a_run_holds_all_it_promises(run: Any) -> None:
 def test_the_certificate_is_strict_json_with_controls(run: Any) -> None:
     certificate = json.loads(run.certificate.read_text(), parse_constant=lambda c: pytest.fail(f"{c} is not JSON"))
     names = [m["name"] for m in certificate["metrics"]]
-    assert "best_response_gain/exact" in names
+    exact = certificate["metrics"][names.index("best_response_gain/exact")]
+    assert (exact["value"], exact["passed"]) == ("NaN", None), "price takers have none, and it says so"
     assert "best_response_gain/trained/households" in names
     assert certificate["passed"] is False, "sixty iterations cannot be enough"
     assert set(certificate["metrics"][0]["controls"]) == {
@@ -190,7 +191,7 @@ def test_a_deviator_finds_the_gain_that_is_there(ray_once: None, tmp_path: Path,
     )
     found = evaluation.deviation_gain(wasteful, experiment, policy.load(wasteful.policy), "households", [1, 2, 3])
     assert found.low is not None
-    assert found.low > 10, "per cent of consumption"
+    assert found.low > 5, "per cent of consumption"
     stay = evaluation.discounted_gains(
         evaluation.build_deviation(data, str(wasteful.policy), "households", "cpu", 8), actor.act, actor.act, 0.95, [1]
     )

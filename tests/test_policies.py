@@ -17,6 +17,7 @@ from rl_markets.policies.rollout import (
     Rollout,
     concatenate,
     generalized_advantages,
+    others_mean,
     successor_values,
 )
 
@@ -102,7 +103,7 @@ def a_rollout(seed: int = 0) -> Rollout:
 
     def fragment(trajectories: int) -> Fragment:
         columns = {"observations": torch.randn(6, trajectories, 3), "rewards": torch.randn(5, trajectories)}
-        return Fragment(columns, random_cuts(5, trajectories, rng))
+        return Fragment(columns, random_cuts(5, trajectories, rng), torch.arange(trajectories) // (trajectories // 4))
 
     return Rollout({"many": fragment(20), "few": fragment(4)}, worlds=4)
 
@@ -130,6 +131,14 @@ def test_a_rollout_survives_pickling() -> None:
         for name, column in fragment.columns.items():
             assert torch.equal(copy.fragments[policy].columns[name], column)
         assert torch.equal(copy.fragments[policy].cuts.observations, fragment.cuts.observations)
+
+
+def test_the_others_mean_leaves_oneself_out() -> None:
+    x, world = torch.randn(3, 6), torch.tensor([0, 0, 0, 1, 2, 2])
+    found = others_mean(x, world)
+    torch.testing.assert_close(found[:, 0], x[:, 1:3].mean(1))
+    torch.testing.assert_close(found[:, 4], x[:, 5])
+    assert not found[:, 3].any(), "alone in its world"
 
 
 # -- networks ----------------------------------------------------------------------------------------------------------

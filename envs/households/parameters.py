@@ -30,8 +30,8 @@ class HouseholdsParameters(BaseModel):
     )
     conduct: Literal["price-taking", "strategic"] = Field(
         "price-taking",
-        description="price-taking stops gradients through prices and aggregates and takes prices as given in the best "
-        "response; strategic counts the household's own effect on them",
+        description="price-taking stops gradients through prices and aggregates; strategic counts the household's own "
+        "effect on them",
     )
     features: Literal["log", "raw"] = Field(
         "log",

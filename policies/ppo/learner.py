@@ -17,6 +17,7 @@ from rl_markets.policies.rollout import (
     REWARDS,
     Fragment,
     generalized_advantages,
+    others_mean,
     successor_values,
 )
 
@@ -59,6 +60,8 @@ class PPOLearner(RolloutLearner):
         successor, goes_on = successor_values(values, fragment.cuts, module.critic(fragment.cuts.observations))
         advantages = generalized_advantages(columns[REWARDS], values, successor, goes_on, p["gamma"], p["gae_lambda"])
         targets = advantages + values[:-1]
+        if p["common_baseline"]:
+            advantages = advantages - others_mean(advantages, fragment.world)
         mean, std = self._moments(advantages)
         module.critic.renormalize(*self._moments(targets))
         self.report(policy, {"value_explained": 1 - (advantages - mean).var() / targets.var().clamp_min(1e-12)})

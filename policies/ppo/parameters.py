@@ -17,6 +17,11 @@ class PPOParameters(BaseModel):
     )
     gamma: float | None = Field(None, ge=0, lt=1, description="discount factor; null takes the market's own")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="trace decay of generalised advantage estimation")
+    common_baseline: bool = Field(
+        False,
+        description="subtract the other agents' mean advantage in the same world and step, which takes out shocks that "
+        "all share; meant for many agents that hardly move each other's rewards",
+    )
     clip: float = Field(0.2, gt=0, lt=1, description="the probability ratio is clipped to 1 +- clip")
     epochs: int = Field(4, ge=1, le=100, description="passes over each rollout, equal for every policy")
     minibatches: int = Field(8, ge=1, le=10_000, description="equal slices of each pass, one gradient step each")

@@ -268,7 +268,9 @@ class _Recorder:
         """The groups' buffers as trajectories `[T, worlds * agents, ...]`, side by side."""
         flat = [{n: b.flatten(1, 2) for n, b in self.buffers[g].items() if n != ACTIONS} for g in groups]
         columns = flat[0] if len(flat) == 1 else {n: torch.cat([f[n] for f in flat], 1) for n in flat[0]}
-        return Fragment(columns, self._cuts(groups, columns[OBSERVATIONS]))
+        worlds = torch.arange(self.market.worlds, device=self.market.device)
+        world = torch.cat([worlds.repeat_interleave(self.market.groups[g].count) for g in groups])
+        return Fragment(columns, self._cuts(groups, columns[OBSERVATIONS]), world)
 
     def _cuts(self, groups: tuple[str, ...], observations: Tensor) -> Cuts:
         device, parts, offset = self.market.device, [], 0
