@@ -27,4 +27,4 @@ def quiet_ray() -> None:
 def quiet_logs() -> None:
     """Lowers Ray's loggers; to be called again after importing RLlib, which resets them."""
     for logger in ("ray", "ray.rllib", "ray.tune", "ray._common.deprecation", "ray._private.authentication"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+        logging.getLogger(logger).setLevel(logging.CRITICAL)  # what fails is told in our own words

@@ -25,7 +25,8 @@ h1 { font-size: 1.7rem; margin: 0 0 .2rem; } h2 { font-size: 1.2rem; margin: 2.2
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .38rem .55rem;
-  text-align: right; vertical-align: top; white-space: nowrap; }
+  text-align: right; vertical-align: top; }
+td { white-space: nowrap; }
 th { font-weight: 600; background: #f6f8fa; }
 th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 15rem; }
 td.ours { font-weight: 600; color: var(--blue); }
@@ -60,8 +61,9 @@ def write(run: RunFolder) -> None:
 
 
 def _head(experiment: Experiment, certificate: dict[str, Any]) -> str:
+    market, agents = experiment.market, f"{experiment.agents} agent{'s' * (experiment.agents > 1)}"
     line = (
-        f"market {experiment.market.name}, {experiment.agents} agents in {experiment.market.worlds} worlds; "
+        f"market {market.name}, {agents} in {market.worlds} worlds; "
         f"{experiment.algorithm.name}, {short(certificate['agent_steps'])} agent steps, seed {experiment.seed}"
     )
     summary = f"<p>{html.escape(experiment.summary)}</p>" if experiment.summary else ""
@@ -196,11 +198,14 @@ def svg(spec: dict[str, Any]) -> str:
         axes.set(title=spec["title"], xlabel=spec["x_label"], ylabel=spec["y_label"])
         if spec["log_x"]:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
             axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
             axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
         if spec["log_y"]:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+        else:
+            _widen(axes)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         if len(seen) > 1:
@@ -209,6 +214,14 @@ def svg(spec: dict[str, Any]) -> str:
         canvas.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def _widen(axes: Any) -> None:
+    """At least a tenth of the level from bottom to top, so that what hardly moves does not look wild."""
+    low, high = axes.get_ylim()
+    middle, least = (low + high) / 2, 0.1 * max(abs(low), abs(high))
+    if high - low < least:
+        axes.set_ylim(middle - least / 2, middle + least / 2)
 
 
 def summary_rows(certificate: dict[str, Any]) -> list[tuple[str, str, str, str]]:

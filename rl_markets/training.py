@@ -157,7 +157,7 @@ def explained(what: str) -> Iterator[None]:
         origin: BaseException = getattr(error, "cause", None) or error
         while origin.__cause__ is not None:
             origin = origin.__cause__
-        lines = traceback.format_exception(origin) if origin.__traceback__ else [str(error)]
+        lines = traceback.format_exception(origin) if origin.__traceback__ else [str(error)]  # an actor's comes as text
         message = str(origin).strip().splitlines() or [""]
         raise RunFailedError(f"{what}: {type(origin).__name__}: {message[0]}", "".join(lines)) from error
 

@@ -15,7 +15,7 @@ import torch
 from conftest import tiny
 from rich.console import Console
 
-from rl_markets import evaluation, policy, report, workflow
+from rl_markets import best_response, policy, report, workflow
 from rl_markets.envs.households.answer import HouseholdsAnswer
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.market import Metric, Policy
@@ -189,11 +189,15 @@ def test_a_deviator_finds_the_gain_that_is_there(ray_once: None, tmp_path: Path,
     policy.export(
         wasteful.policy, {"household": actor}, {k: v for k, v in loaded.spec.items() if k not in ("format", "actors")}
     )
-    found = evaluation.deviation_gain(wasteful, experiment, policy.load(wasteful.policy), "households", [1, 2, 3])
+    found = best_response.deviation_gain(wasteful, experiment, policy.load(wasteful.policy), "households", [1, 2, 3])
     assert found.low is not None
     assert found.low > 5, "per cent of consumption"
-    stay = evaluation.discounted_gains(
-        evaluation.build_deviation(data, str(wasteful.policy), "households", "cpu", 8), actor.act, actor.act, 0.95, [1]
+    stay = best_response.discounted_gains(
+        best_response.build_deviation(data, str(wasteful.policy), "households", "cpu", 8),
+        actor.act,
+        actor.act,
+        0.95,
+        [1],
     )
     assert stay.tolist() == [0.0]
 

@@ -85,6 +85,13 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         if self.env is not None:
             self.env.close()
 
+    def apply(self, func: Any, *args: Any, **kwargs: Any) -> Any:
+        """RLlib's way of calling a runner actor; a failure travels to the driver with its traceback.
+
+        RLlib's own ends the actor instead, and what the market said stays in the worker's log.
+        """
+        return func(self, *args, **kwargs)
+
     # -- sampling ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()

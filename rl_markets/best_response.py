@@ -1,0 +1,127 @@
+"""What an agent could still gain by deviating: one agent is trained against all others frozen."""
+
+from __future__ import annotations
+
+import copy
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rl_markets.envs.deviation import DEVIATOR, DeviationMarket
+from rl_markets.envs.market import Market, Metric, Policy
+from rl_markets.envs.statistics import interval
+from rl_markets.experiment import Experiment, PolicySection
+from rl_markets.policy import LoadedPolicy, load
+from rl_markets.rllib.build import MarketBuilder, algorithm_config, build_market
+from rl_markets.runs import RunFolder
+
+WORLDS, HORIZON_WEIGHT = 64, 1e-4
+"""Worlds of each evaluation seed; the horizon ends where the discount factor falls below the weight."""
+LOOKS = 8
+SELECTION_SEEDS = [2_000_000, 2_000_001]
+"""The best of so many looks at the deviator is kept, as judged on seeds that its gain is not measured on."""
+
+
+def frozen(loaded: LoadedPolicy) -> dict[str, Policy]:
+    """Group -> the exported deterministic policy."""
+    return {group: torch.no_grad()(loaded.actors[policy].act) for group, policy in loaded.groups.items()}
+
+
+def build_deviation(
+    content: dict[str, Any], policy: str, group: str, device: str = "cpu", worlds: int | None = None
+) -> Market:
+    """The experiment's market with one agent of `group` free and all others following the policy exported at `policy`."""
+    loaded = load(policy)
+    for actor in loaded.actors.values():
+        actor.to(device)
+    return DeviationMarket(build_market(content, device, worlds), frozen(loaded), group)
+
+
+def deviation_gain(
+    run: RunFolder, experiment: Experiment, loaded: LoadedPolicy, group: str, seeds: list[int]
+) -> Metric:
+    """Trains one agent against the frozen others, from the policy it follows, by the run's own learner.
+
+    What it then gains is a lower bound on its best-response gain: it could always do better still, and it could
+    always have stayed.
+    """
+    policy = loaded.groups[group]
+    build = partial(build_deviation, experiment.model_dump(mode="json"), str(run.policy), group)
+    stayer, gamma = loaded.actors[policy].act, float(experiment.learner_parameters["gamma"])
+    deviant = _deviant_experiment(experiment, policy)
+    deviator = _train(deviant, build, str(run.policy / f"{policy}.safetensors"), stayer, gamma)
+    gains = discounted_gains(build("cpu", WORLDS), deviator or stayer, stayer, gamma, seeds)
+    market = build_market(experiment.model_dump(mode="json"), "cpu", worlds=1)
+    mean, (low, high) = float(gains.mean()), interval(gains)
+    (value, unit), (low_value, _), (high_value, _) = (market.in_units(g) for g in (mean, low, high))
+    found = "" if deviator else "; it found nothing better than to stay"
+    return Metric(
+        f"best_response_gain/trained/{group}", f"gain of a trained deviator, {group}", value, unit,
+        low_value, high_value, answer=0.0,
+        note=f"one agent, trained on for {deviant.training.agent_steps:,} of its steps against the frozen others by "
+        f"{experiment.algorithm.name}; a lower bound on what it could gain{found}",
+    )  # fmt: skip
+
+
+def _train(deviant: Experiment, build: MarketBuilder, weights: str, stayer: Policy, gamma: float) -> Policy | None:
+    """The best deviator seen while training, or None where none was better than to stay."""
+    market, best, found = build("cpu", WORLDS), 0.0, None
+    iterations = max(1, deviant.training.agent_steps // deviant.env_steps_per_iteration)
+    algorithm = algorithm_config(deviant, build, weights).build_algo()
+    try:
+        for iteration in range(1, iterations + 1):
+            algorithm.train()
+            if iteration % max(1, iterations // LOOKS) == 0 or iteration == iterations:
+                actor = copy.deepcopy(algorithm.get_module(DEVIATOR).deployed)
+                gain = float(discounted_gains(market, actor.act, stayer, gamma, SELECTION_SEEDS).mean())
+                if gain > best:
+                    best, found = gain, actor.act
+    finally:
+        algorithm.stop()
+    return found
+
+
+def _deviant_experiment(experiment: Experiment, policy: str) -> Experiment:
+    """The deviator's training: one agent a world, in the main process, in smaller steps."""
+    parameters = dict(experiment.learner_parameters)
+    parameters["learning_rate"] *= 0.3
+    parameters["final_learning_rate"] *= 0.3
+    if parameters.get("final_log_std") is not None:
+        parameters["log_std"] = (parameters["log_std"] + parameters["final_log_std"]) / 2
+    section = PolicySection(**experiment.policies[policy].model_dump() | {"groups": [DEVIATOR]})
+    training = experiment.training.model_copy(
+        update={"runners": 0, "learners": 0, "agent_steps": experiment.certificate.deviation_agent_steps}
+    )
+    worlds = min(experiment.market.worlds * experiment.agents, 1024)
+    return experiment.model_copy(
+        update={
+            "policies": {DEVIATOR: section},
+            "training": training,
+            "algorithm": experiment.algorithm.model_copy(update={"parameters": parameters}),
+            "market": experiment.market.model_copy(update={"worlds": worlds}),
+        }
+    )
+
+
+@torch.no_grad()
+def discounted_gains(
+    market: Market, deviator: Policy, stayer: Policy, gamma: float, seeds: list[int]
+) -> NDArray[np.float64]:
+    """Discounted reward of deviating minus that of staying, on the same starts and shocks; one mean for each seed."""
+    market.episode_length = None  # one episode, as long as discounting lets anything count
+    horizon = math.ceil(math.log(HORIZON_WEIGHT) / math.log(gamma)) if gamma > 0 else 1
+    totals: dict[str, list[float]] = {"deviate": [], "stay": []}
+    for seed in seeds:
+        for name, policy in (("deviate", deviator), ("stay", stayer)):
+            observations, total = market.reset(seed)[DEVIATOR], torch.zeros(market.worlds, dtype=torch.float64)
+            for t in range(horizon):
+                step = market.step({DEVIATOR: policy(observations)})
+                observations = step.observations[DEVIATOR]
+                total += gamma**t * step.rewards[DEVIATOR][:, 0].double().cpu()
+            totals[name].append(float(total.mean()))
+    deviate, stay = np.array(totals["deviate"], np.float64), np.array(totals["stay"], np.float64)
+    return deviate - stay
