@@ -21,6 +21,7 @@ def quiet_ray() -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", message=".*Overriding environment rllib-multi-agent-env.*")
     quiet_logs()
 
 

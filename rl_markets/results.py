@@ -16,7 +16,7 @@ from typing import Any
 from rl_markets import evaluation, report
 from rl_markets.experiment import load
 from rl_markets.quiet import quiet_ray
-from rl_markets.runs import read_rows
+from rl_markets.runs import RunFolder, read_rows
 from rl_markets.store import write_text
 
 BEGIN, END = "<!-- results: made by `make results` -->", "<!-- end of results -->"
@@ -30,28 +30,46 @@ def main(folder: Path) -> None:
     quiet_ray()
     folder.mkdir(parents=True, exist_ok=True)
     for name in EXPERIMENTS:
-        document = train(name, folder)
-        write_text(folder / f"{name}.json", json.dumps(document, indent=1))
+        write(name, train(name), folder)
+    fill_readme(folder)
+
+
+def write(name: str, runs: list[RunFolder], folder: Path) -> None:
+    """The document of one experiment, as `NAME.json`."""
+    write_text(folder / f"{name}.json", json.dumps(document(name, runs, folder), indent=1))
+
+
+def fill_readme(folder: Path) -> None:
+    """Puts the table between the markers of the project's README."""
     readme = Path("README.md")
     before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
     write_text(readme, f"{before}{BEGIN}\n{table(folder)}\n{END}{rest.partition(END)[2]}")
 
 
-def train(name: str, folder: Path) -> dict[str, Any]:
-    """One experiment over all seeds: its certificates' figures and the seconds of training."""
+def train(name: str) -> list[RunFolder]:
+    """One experiment over all seeds."""
     from rl_markets import workflow
 
+    file = Path("tune_configs") / f"{name}.yaml"
+    return [workflow.train(load(file, [f"seed={seed}"]), Path("runs")) for seed in SEEDS]
+
+
+def document(name: str, runs: list[RunFolder], folder: Path) -> dict[str, Any]:
+    """The runs' certificates as one document; the first one's policy functions become pictures in `folder`."""
     seeds = []
-    for seed in SEEDS:
-        run = workflow.train(load(Path("tune_configs") / f"{name}.yaml", [f"seed={seed}"]), Path("runs"))
-        certificate, last = evaluation.read(run.certificate), read_rows(run)[-1]
+    for run in runs:
+        certificate = evaluation.read(run.certificate)
         figures = {m["name"]: m for m in certificate["metrics"]}
-        seeds.append({"seed": seed, "passed": certificate["passed"], "seconds": last["seconds"], "metrics": figures})
-        for figure in certificate["figures"][:2]:
-            if seed == SEEDS[0]:
-                write_text(folder / f"{name}-{figure['title'].lower().replace(' ', '-')}.svg", report.svg(figure))
-    return {"experiment": name, "agent_steps": certificate["agent_steps"], "made_with": certificate["made_with"],
-            "command": f"rl-markets train tune_configs/{name}.yaml -o seed=SEED", "seeds": seeds}  # fmt: skip
+        seconds = round(read_rows(run)[-1]["seconds"], 1)
+        seeds.append(
+            {"seed": certificate["seed"], "passed": certificate["passed"], "seconds": seconds, "metrics": figures}
+        )
+    for figure in evaluation.read(runs[0].certificate)["figures"][:2]:
+        write_text(folder / f"{name}-{figure['title'].lower().replace(' ', '-')}.svg", report.svg(figure))
+    return {
+        "experiment": name, "command": f"rl-markets train tune_configs/{name}.yaml -o seed=SEED",
+        "agent_steps": certificate["agent_steps"], "made_with": certificate["made_with"], "seeds": seeds,
+    }  # fmt: skip
 
 
 def table(folder: Path) -> str:
@@ -59,9 +77,9 @@ def table(folder: Path) -> str:
     lines = ["| market | figure | learned: median (range) | answer | limit | constant actions | log-linear | untrained |",
              "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for name in EXPERIMENTS:
-        document = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        found = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         for metric in SHOWN:
-            lines.append(_row(name, [seed["metrics"][metric] for seed in document["seeds"]]))
+            lines.append(_row(name, [seed["metrics"][metric] for seed in found["seeds"]]))
     return "\n".join(lines)
 
 

@@ -42,7 +42,8 @@ class PPOLearner(RolloutLearner):
         p = self.parameters
         batches = {policy: self._prepare(policy, fragment) for policy, fragment in fragments.items()}
         self._figures: dict[str, list[dict[str, Tensor]]] = defaultdict(list)
-        for _ in range(p["epochs"]):
+        for epoch in range(1, p["epochs"] + 1):
+            self._reporting = epoch == p["epochs"]  # figures are of the last epoch
             for minibatch in self.slices(batches, p["minibatches"]):
                 self.descend(minibatch)
         for policy, found in self._figures.items():
@@ -90,15 +91,16 @@ class PPOLearner(RolloutLearner):
         value_loss = 0.5 * (fwd_out["normalized_values"] - batch[VALUE_TARGETS]).square().mean()
         entropy = head.entropy(fwd_out["out"]).mean()
         loss: Tensor = policy_loss + value_loss - p["entropy_weight"] * entropy
-        with torch.no_grad():
-            found = {
-                "policy_loss": policy_loss.detach(),
-                "value_loss": value_loss.detach(),
-                "entropy": entropy.detach(),
-                "kl": (ratio - 1 - log_ratio).mean(),  # Schulman's low-variance estimate of KL(old || new)
-                "clipped": (ratio != clipped).float().mean(),
-            }
-            self._figures[module_id].append(found)
+        if self._reporting:
+            with torch.no_grad():
+                found = {
+                    "policy_loss": policy_loss.detach(),
+                    "value_loss": value_loss.detach(),
+                    "entropy": entropy.detach(),
+                    "kl": (ratio - 1 - log_ratio).mean(),  # Schulman's low-variance estimate of KL(old || new)
+                    "clipped": (ratio != clipped).float().mean(),
+                }
+                self._figures[module_id].append(found)
         return loss
 
     def _schedule_exploration(self, head: Any) -> None:
