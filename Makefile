@@ -3,7 +3,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
-STAMP = $(VENV)/.rl-markets-installed
+STAMP ?= $(VENV)/.rl-markets-installed
 
 .PHONY: train test lint bench results
 .DELETE_ON_ERROR:

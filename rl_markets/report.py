@@ -183,7 +183,7 @@ def svg(spec: dict[str, Any]) -> str:
 
     styles: dict[str, dict[str, Any]] = {
         "ours": {"color": OURS, "lw": 1.8},
-        "answer": {"color": ANSWER, "lw": 1.4, "ls": (0, (4, 2))},
+        "answer": {"color": ANSWER, "lw": 1.2, "ls": (0, (4, 3)), "zorder": 3},  # on top: both must be seen
         "control": {"color": CONTROL, "lw": 1.2},
     }
     with matplotlib.rc_context({"svg.hashsalt": "rl-markets", "svg.fonttype": "none", "font.size": 9}):

@@ -93,6 +93,15 @@ def test_runner_and_learner_actors_train_too(tmp_path: Path) -> None:
     assert all(math.isfinite(r["household/policy_loss"]) for r in rows)
 
 
+def test_two_learners_share_the_work(tmp_path: Path) -> None:
+    """Each takes half of every policy's trajectories; RLlib's DDP averages their gradients."""
+    run = trainer(tmp_path, tiny(training={"learners": 2, "agent_steps": 4 * 8 * 3 * 3}))
+    run.train()
+    rows = read_rows(run.run)
+    assert [r["env_steps"] for r in rows] == [32, 64, 96]
+    assert all(math.isfinite(r["household/policy_loss"]) for r in rows)
+
+
 def test_two_runners_count_their_steps_once(tmp_path: Path) -> None:
     run = trainer(tmp_path, tiny(training={"runners": 2, "agent_steps": 2 * 4 * 8 * 3 * 3}))
     run.train()

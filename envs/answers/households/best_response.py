@@ -20,6 +20,7 @@ from .economy import ConvergenceError, Economy, FloatArray
 
 BOUNDS = (0.01, 0.99)  # of both actions: the market's bounds
 Actions = tuple[FloatArray, FloatArray]  # (chat, l)
+DAMPING, DAMPED_ITERATIONS, DAMPED_TOLERANCE = 0.6, 40, 4e-4  # the last in utils: .002% of consumption
 CHECKED_STATES = 1000  # off the nodes, for the reported errors
 
 
@@ -79,7 +80,7 @@ def best_response(
     own: HouseholdPolicy | None = None,
     grid: Grid | None = None,
     tolerance: float = 1e-5,
-    max_iterations: int = 20,
+    max_iterations: int = 14,
 ) -> BestResponse:
     """Solve the deviator's problem, and value the frozen policy for it.
 
@@ -88,8 +89,9 @@ def best_response(
     many would; otherwise it knows that it is 1/n of them. One strategic household is the planner.
     grid: by default ALONE or AMONG_OTHERS; the reported errors tell whether it is fine enough.
     tolerance: largest change of the value at the nodes in the last iteration, in utils.
-    Raises ValueError for n < 1 or frozen actions outside (0, 1), ConvergenceError if policy iteration does
-    not settle. It may not for a price taker facing a crowd far from equilibrium: with interest rates away
+    Among others, where full steps do not settle, damped ones follow. Raises ValueError for n < 1 or frozen
+    actions outside (0, 1), ConvergenceError if those do not settle either. They may not for a price taker
+    facing a crowd far from equilibrium: with interest rates away
     from 1 / beta, to an atomistic deviator no amount of capital is enough, or little enough, and the end of
     any domain matters.
     """
@@ -103,7 +105,12 @@ def best_response(
     actions = actions_of(frozen, nodes.k_own, nodes.k_mean, nodes.z)
     frozen_value = game.evaluate(nodes, *actions)
     leaving = game.leaving(nodes, *actions)
-    value, actions, iterations = _iterate(game, nodes, frozen_value, actions, tolerance, max_iterations)
+    try:
+        value, actions, iterations = _iterate(game, nodes, frozen_value, actions, tolerance, max_iterations)
+    except ConvergenceError:
+        if weight == 1.0:
+            raise
+        value, actions, iterations = _iterate_damped(game, nodes, frozen_value, actions)
     errors = _off_node_errors(game, frozen, value, frozen_value)
     leaving = max(leaving, game.leaving(nodes, *actions))
     return BestResponse(iterations, *errors, leaving, game, value, frozen_value)
@@ -122,6 +129,28 @@ def _iterate(
         if change < tolerance:
             return value, actions, iteration
     raise ConvergenceError(f"policy iteration still moved the value by {change:.1e} after {max_iterations} steps")
+
+
+def _iterate_damped(
+    game: Deviation, nodes: States, value: FloatArray, actions: Actions
+) -> tuple[FloatArray, Actions, int]:
+    """The same in smaller steps, for crowds at which full steps go back and forth at the edges of the grid.
+
+    Settled when the mean value where everybody is equally rich, which is where gains are reported, has moved by
+    less than DAMPED_TOLERANCE in each of three steps running.
+    """
+    crowd = np.exp(np.linspace(game.crowd.low, game.crowd.high, 9))
+    alike, settled = game.states(crowd, crowd, np.zeros_like(crowd)), 0
+    for iteration in range(1, DAMPED_ITERATIONS + 1):
+        better = maximise(game.returns(nodes, value), len(nodes.z), BOUNDS, start=actions)[:2]
+        chat, labour = (old + DAMPING * (new - old) for old, new in zip(actions, better, strict=True))
+        actions = chat, labour
+        previous, value = value, game.evaluate(nodes, chat, labour)
+        moved = abs(float(np.mean(game.value(alike, value - previous))))
+        settled = settled + 1 if moved < DAMPED_TOLERANCE else 0
+        if settled == 3:
+            return value, actions, iteration
+    raise ConvergenceError(f"damped policy iteration still moved the value by {moved:.1e} after {iteration} steps")
 
 
 def _off_node_errors(
