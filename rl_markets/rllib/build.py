@@ -76,9 +76,6 @@ def algorithm_config(experiment: Experiment, build: MarketBuilder | None = None,
         build: builds the market `(device, worlds)`, if it is not the experiment's own.
         weights: a safetensors file with the actor to start from.
     """
-    from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
-    from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-
     from rl_markets.rllib.env_runner import BatchedEnvRunner
 
     algorithm, learner, module = experiment.learner_spec.load()
@@ -86,12 +83,6 @@ def algorithm_config(experiment: Experiment, build: MarketBuilder | None = None,
     training, parameters = experiment.training, experiment.learner_parameters
     build = build or partial(build_market, experiment.model_dump(mode="json"))
     policies = {policy: tuple(section.groups) for policy, section in experiment.policies.items()}
-    specs = {
-        policy: RLModuleSpec(
-            module_class=module, model_config={"actor": spec, "seed": experiment.seed + 31 * i, "weights": weights}
-        )
-        for i, (policy, spec) in enumerate(policy_specs(experiment, build).items())
-    }
     steps = experiment.env_steps_per_iteration
     total = -(-training.agent_steps // (steps * _agents(build))) * steps
     config = algorithm.get_default_config()
@@ -102,22 +93,30 @@ def algorithm_config(experiment: Experiment, build: MarketBuilder | None = None,
     )  # fmt: skip
     config.multi_agent(policies=set(policies), policy_mapping_fn=partial(_no_mapping, next(iter(policies))))
     config.training(
-        lr=[[0, parameters["learning_rate"]], [total, parameters["final_learning_rate"]]],
         gamma=parameters["gamma"], train_batch_size_per_learner=steps // max(1, training.learners),
         learner_class=learner, learner_config_dict={**parameters, "total_env_steps": total},
         grad_clip=parameters["gradient_clip"], grad_clip_by="global_norm", minibatch_size=1, num_epochs=1,
     )  # fmt: skip
     config.learners(num_learners=training.learners, num_gpus_per_learner=training.gpus_per_learner)
-    config.rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
+    config.rl_module(rl_module_spec=_module_specs(experiment, build, module, weights))
     config.fault_tolerance(restart_failed_env_runners=False, ignore_env_runner_failures=False)
     config.reporting(
         min_time_s_per_iteration=None, min_train_timesteps_per_iteration=0, min_sample_timesteps_per_iteration=0
     )
     config.debugging(seed=experiment.seed, log_level="ERROR")
-    config.torch_skip_nan_gradients = (
-        True  # the learner itself fails on figures that are not finite; RLlib checks twice a step
-    )
     return config
+
+
+def _module_specs(experiment: Experiment, build: MarketBuilder, module: type[Any], weights: str | None) -> Any:
+    """Each policy's module, its weights drawn from a seed of its own."""
+    from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+    from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+    specs = {}
+    for i, (policy, actor) in enumerate(policy_specs(experiment, build).items()):
+        config = {"actor": actor, "seed": experiment.seed + 31 * i, "weights": weights}
+        specs[policy] = RLModuleSpec(module_class=module, model_config=config)
+    return MultiRLModuleSpec(rl_module_specs=specs)
 
 
 def _agents(build: MarketBuilder) -> int:
