@@ -67,7 +67,7 @@ class TrainingProgress:
         if math.isfinite(row["distance"]):
             self.distance = row["distance"]
         figures = f"{short(row['agent_steps'])} steps, {short(row['agent_steps_per_second'])}/s"
-        if self.answer is not None:
+        if math.isfinite(self.distance):
             figures += f", {self.distance:.2f} % from the {self.answer}"
         if self._live is not None:
             self._live.update(self._task, completed=self.done, figures=figures)

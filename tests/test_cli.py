@@ -48,6 +48,7 @@ def weights(run: RunFolder) -> bytes:
     return (run.policy / "household.safetensors").read_bytes()
 
 
+@pytest.mark.timeout(900)
 def test_killed_damaged_and_resumed_ends_as_if_nothing_had_happened(experiment_file: Path, tmp_path: Path) -> None:
     """`kill -9` in mid-training; then a flipped bit in the newest checkpoint: the one before is used and it is said."""
     whole = command("train", experiment_file, "--runs", tmp_path / "whole")

@@ -18,6 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(bash|python|yaml)\n(.*?)```", README, re.DOTALL)
 
 
+@pytest.mark.timeout(900)
 def test_every_block_of_the_readme_runs(tmp_path: Path) -> None:
     """In order, in one folder, as a newcomer types them; trained sizes are cut by RL_MARKETS_SMOKE."""
     for name in ("Makefile", "requirements.lock", "pyproject.toml", "tune_configs", "README.md", "LICENSE"):
