@@ -59,5 +59,9 @@ class DeviationMarket(Market):
         acted = None if moved.acted is None else {DEVIATOR: self._own(moved.acted[self.group])}
         return Transition(moved.state, {DEVIATOR: self._own(moved.rewards[self.group])}, moved.terminated, acted)
 
+    def in_units(self, gain: float) -> tuple[float, str]:
+        """The market's own."""
+        return self.market.in_units(gain)
+
     def _own(self, values: Tensor) -> Tensor:
         return values[:, self.agent : self.agent + 1]

@@ -125,8 +125,6 @@ class Line:
     x: list[float]
     y: list[float]
     style: str
-    low: list[float] | None = None
-    high: list[float] | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -126,7 +127,7 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
         """
         for name, figure in figures.items():
             value = float(figure)
-            if not torch.isfinite(torch.tensor(value)):
+            if not math.isfinite(value):
                 raise LearnerError(
                     f"policy {policy!r}: {name} is {value} at {self.progress:.0%} of training; "
                     "lower algorithm.parameters.learning_rate, or look for unbounded observations or rewards"

@@ -64,7 +64,7 @@ class Fragment:
 
 
 class Rollout:
-    """Fragments of all policies. `len` and slices count trajectories in thousandths of the whole.
+    """Fragments of all policies. `len` and slices count equal shares of all trajectories.
 
     RLlib's `LearnerGroup` shards whatever has a length and can be sliced, so that a rollout stands in for a list of
     episodes. Slicing by *shares* (and not by rows) keeps groups of different sizes together: each learner gets the

@@ -54,8 +54,8 @@ def deviation_gain(
     stayer, gamma = loaded.actors[policy].act, float(experiment.learner_parameters["gamma"])
     deviant = _deviant_experiment(experiment, policy)
     deviator = _train(deviant, build, str(run.policy / f"{policy}.safetensors"), stayer, gamma)
-    gains = discounted_gains(build("cpu", WORLDS), deviator or stayer, stayer, gamma, seeds)
-    market = build_market(experiment.model_dump(mode="json"), "cpu", worlds=1)
+    market = build("cpu", WORLDS)
+    gains = np.zeros(len(seeds)) if deviator is None else discounted_gains(market, deviator, stayer, gamma, seeds)
     mean, (low, high) = float(gains.mean()), interval(gains)
     (value, unit), (low_value, _), (high_value, _) = (market.in_units(g) for g in (mean, low, high))
     found = "" if deviator else "; it found nothing better than to stay"
@@ -70,6 +70,7 @@ def deviation_gain(
 def _train(deviant: Experiment, build: MarketBuilder, weights: str, stayer: Policy, gamma: float) -> Policy | None:
     """The best deviator seen while training, or None where none was better than to stay."""
     market, best, found = build("cpu", WORLDS), 0.0, None
+    stay = discounted_rewards(market, stayer, gamma, SELECTION_SEEDS)
     iterations = max(1, deviant.training.agent_steps // deviant.env_steps_per_iteration)
     algorithm = algorithm_config(deviant, build, weights).build_algo()
     try:
@@ -77,7 +78,7 @@ def _train(deviant: Experiment, build: MarketBuilder, weights: str, stayer: Poli
             algorithm.train()
             if iteration % max(1, iterations // LOOKS) == 0 or iteration == iterations:
                 actor = copy.deepcopy(algorithm.get_module(DEVIATOR).deployed)
-                gain = float(discounted_gains(market, actor.act, stayer, gamma, SELECTION_SEEDS).mean())
+                gain = float((discounted_rewards(market, actor.act, gamma, SELECTION_SEEDS) - stay).mean())
                 if gain > best:
                     best, found = gain, actor.act
     finally:
@@ -107,21 +108,24 @@ def _deviant_experiment(experiment: Experiment, policy: str) -> Experiment:
     )
 
 
-@torch.no_grad()
 def discounted_gains(
     market: Market, deviator: Policy, stayer: Policy, gamma: float, seeds: list[int]
 ) -> NDArray[np.float64]:
     """Discounted reward of deviating minus that of staying, on the same starts and shocks; one mean for each seed."""
+    return discounted_rewards(market, deviator, gamma, seeds) - discounted_rewards(market, stayer, gamma, seeds)
+
+
+@torch.no_grad()
+def discounted_rewards(market: Market, policy: Policy, gamma: float, seeds: list[int]) -> NDArray[np.float64]:
+    """What the deviator of a `DeviationMarket` gets by `policy`; one mean over worlds for each seed."""
     market.episode_length = None  # one episode, as long as discounting lets anything count
     horizon = math.ceil(math.log(HORIZON_WEIGHT) / math.log(gamma)) if gamma > 0 else 1
-    totals: dict[str, list[float]] = {"deviate": [], "stay": []}
+    means = []
     for seed in seeds:
-        for name, policy in (("deviate", deviator), ("stay", stayer)):
-            observations, total = market.reset(seed)[DEVIATOR], torch.zeros(market.worlds, dtype=torch.float64)
-            for t in range(horizon):
-                step = market.step({DEVIATOR: policy(observations)})
-                observations = step.observations[DEVIATOR]
-                total += gamma**t * step.rewards[DEVIATOR][:, 0].double().cpu()
-            totals[name].append(float(total.mean()))
-    deviate, stay = np.array(totals["deviate"], np.float64), np.array(totals["stay"], np.float64)
-    return deviate - stay
+        observations, total = market.reset(seed)[DEVIATOR], torch.zeros(market.worlds, dtype=torch.float64)
+        for t in range(horizon):
+            step = market.step({DEVIATOR: policy(observations)})
+            observations = step.observations[DEVIATOR]
+            total += gamma**t * step.rewards[DEVIATOR][:, 0].double().cpu()
+        means.append(float(total.mean()))
+    return np.array(means)

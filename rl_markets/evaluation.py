@@ -18,7 +18,7 @@ from rl_markets.envs.market import Assessment, Figure, Metric, Policy
 from rl_markets.experiment import Experiment
 from rl_markets.policies.networks import Actor
 from rl_markets.policy import LoadedPolicy, load
-from rl_markets.rllib.build import build_market
+from rl_markets.rllib.build import one_world
 from rl_markets.runs import RunFolder
 from rl_markets.store import write_text
 
@@ -34,7 +34,7 @@ def certify(run: RunFolder, console: Console) -> dict[str, Any]:
     """
     experiment, loaded = run.experiment, load(run.path)
     seeds = [EVALUATION_SEED + i for i in range(experiment.certificate.seeds)]
-    market = build_market(experiment.model_dump(mode="json"), "cpu", worlds=1)
+    market = one_world(experiment)
     answer = market.answer_key()
     console.print("certificate: examining the trained policies", highlight=False)
     assessment = (
@@ -71,7 +71,7 @@ def _document(
         "answer": answer,
         "algorithm": experiment.algorithm.name,
         "seed": experiment.seed,
-        "agent_steps": experiment.iterations * experiment.env_steps_per_iteration * experiment.agents,
+        "agent_steps": experiment.iterations * experiment.agent_steps_per_iteration,
         "evaluation_seeds": experiment.certificate.seeds,
         "passed": all(m.passed for m in judged) if judged else None,
         "metrics": [_plain(m) for m in metrics],

@@ -15,7 +15,7 @@ def explain(experiment: Experiment) -> str:
         f"{p} <- {', '.join(s.groups)} ({' x '.join(map(str, s.hidden))} {s.activation})"
         for p, s in experiment.policies.items()
     )
-    rows = experiment.env_steps_per_iteration * experiment.agents
+    rows = experiment.agent_steps_per_iteration
     where = f"{training.runners} runner actors" if training.runners else "sampling in the main process"
     where += f", {training.learners} learner actors" if training.learners else ", learning in the main process"
     gain = experiment.certificate.deviation_agent_steps

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from rl_markets import metrics
 from rl_markets.progress import TrainingProgress
-from rl_markets.rllib.build import algorithm_config, build_market
+from rl_markets.rllib.build import algorithm_config, one_world
 from rl_markets.runs import MetricsLog, RunFolder
 from rl_markets.store import CheckpointStore, write_text
 
@@ -52,7 +52,7 @@ class Trainer:
     def __init__(self, run: RunFolder, console: Console) -> None:
         self.run, self.console, self.experiment = run, console, run.experiment
         self.store: CheckpointStore = run.checkpoints
-        self.answer = build_market(self.experiment.model_dump(mode="json"), "cpu", worlds=1).answer_key()
+        self.answer = one_world(self.experiment).answer_key()
         self.seconds = 0.0
         self.algorithm: Any = None
 

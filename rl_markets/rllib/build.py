@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from rl_markets.envs.market import Market
+from rl_markets.envs.market import AgentGroup, Market
 from rl_markets.experiment import Experiment, parse
 from rl_markets.policies.networks import describe_space
 from rl_markets.quiet import quiet_logs
@@ -42,16 +42,20 @@ def build_market(content: dict[str, Any], device: str, worlds: int | None = None
     )
 
 
-def policy_specs(experiment: Experiment, build: MarketBuilder) -> dict[str, dict[str, Any]]:
+def one_world(experiment: Experiment) -> Market:
+    """A single world of the experiment's market on the CPU: to ask it for its groups, its answer, its units."""
+    return experiment.market_spec.build(experiment.market_parameters, worlds=1)
+
+
+def policy_specs(experiment: Experiment, groups: Mapping[str, AgentGroup]) -> dict[str, dict[str, Any]]:
     """Policy -> the spec of its `networks.Actor`.
 
     Raises:
         ValueError: where groups with different spaces share a policy, or a space is not supported.
     """
-    market = build("cpu", 1)
     parameters, specs = experiment.learner_parameters, {}
     for policy, section in experiment.policies.items():
-        first, *others = (market.groups[g] for g in section.groups)
+        first, *others = (groups[g] for g in section.groups)
         for other in others:
             if (other.observation_space, other.action_space) != (first.observation_space, first.action_space):
                 raise ValueError(
@@ -84,7 +88,9 @@ def algorithm_config(experiment: Experiment, build: MarketBuilder | None = None,
     build = build or partial(build_market, experiment.model_dump(mode="json"))
     policies = {policy: tuple(section.groups) for policy, section in experiment.policies.items()}
     steps = experiment.env_steps_per_iteration
-    total = -(-training.agent_steps // (steps * _agents(build))) * steps
+    groups = build("cpu", 1).groups
+    agents = sum(group.count for group in groups.values())
+    total = -(-training.agent_steps // (steps * agents)) * steps
     config = algorithm.get_default_config()
     config.environment(Market, env_config={"build": build, "policies": policies})
     config.env_runners(
@@ -98,7 +104,7 @@ def algorithm_config(experiment: Experiment, build: MarketBuilder | None = None,
         grad_clip=parameters["gradient_clip"], grad_clip_by="global_norm", minibatch_size=1, num_epochs=1,
     )  # fmt: skip
     config.learners(num_learners=training.learners, num_gpus_per_learner=training.gpus_per_learner)
-    config.rl_module(rl_module_spec=_module_specs(experiment, build, module, weights))
+    config.rl_module(rl_module_spec=_module_specs(experiment, groups, module, weights))
     config.fault_tolerance(restart_failed_env_runners=False, ignore_env_runner_failures=False)
     config.reporting(
         min_time_s_per_iteration=None, min_train_timesteps_per_iteration=0, min_sample_timesteps_per_iteration=0
@@ -107,20 +113,18 @@ def algorithm_config(experiment: Experiment, build: MarketBuilder | None = None,
     return config
 
 
-def _module_specs(experiment: Experiment, build: MarketBuilder, module: type[Any], weights: str | None) -> Any:
+def _module_specs(
+    experiment: Experiment, groups: Mapping[str, AgentGroup], module: type[Any], weights: str | None
+) -> Any:
     """Each policy's module, its weights drawn from a seed of its own."""
     from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
     from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
     specs = {}
-    for i, (policy, actor) in enumerate(policy_specs(experiment, build).items()):
+    for i, (policy, actor) in enumerate(policy_specs(experiment, groups).items()):
         config = {"actor": actor, "seed": experiment.seed + 31 * i, "weights": weights}
         specs[policy] = RLModuleSpec(module_class=module, model_config=config)
     return MultiRLModuleSpec(rl_module_specs=specs)
-
-
-def _agents(build: MarketBuilder) -> int:
-    return sum(group.count for group in build("cpu", 1).groups.values())
 
 
 def _no_mapping(policy: str, *_: Any, **__: Any) -> str:
