@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
+
 from rl_markets.envs.market import AgentGroup, Market
 from rl_markets.experiment import Experiment, parse
 from rl_markets.policies.networks import describe_space
@@ -22,6 +24,7 @@ def ray_session(experiment: Experiment) -> Iterator[None]:
     """Ray for the duration, unless it runs already; then it is left as it is. `RAY_ADDRESS` names a cluster."""
     import ray
 
+    torch.set_num_threads(1)  # as in every runner: another number of threads rounds differently
     if ray.is_initialized():
         yield
         return
