@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rl_markets.envs.market import Market, Policy, State, Transition
+from rl_markets.envs.market import Ended, Market, Policy, Step
 
 DEVIATOR = "deviator"
 
@@ -24,44 +25,64 @@ class DeviationMarket(Market):
     """
 
     def __init__(self, market: Market, policies: Mapping[str, Policy], group: str, agent: int = 0) -> None:
-        super().__init__(
-            worlds=market.worlds,
-            episode_length=market.episode_length,
-            device=str(market.device),
-            stagger=market.stagger,
-        )
         self.market, self.policies, self.group, self.agent = market, policies, group, agent
+        self.worlds, self.device = market.worlds, market.device
         self.groups = {DEVIATOR: replace(market.groups[group], count=1)}
+        self._seen: dict[str, Tensor] = {}
 
-    def initial_state(self, worlds: int, generator: torch.Generator) -> State:
+    @property
+    def episode_length(self) -> int | None:  # type: ignore[override]
         """The market's own."""
-        return self.market.initial_state(worlds, generator)
+        return self.market.episode_length
 
-    def draw_noise(self, generator: torch.Generator) -> State:
-        """The market's own."""
-        return self.market.draw_noise(generator)
+    @episode_length.setter
+    def episode_length(self, steps: int | None) -> None:
+        self.market.episode_length = steps
 
-    def observe(self, state: State) -> dict[str, Tensor]:
-        """What the deviator sees."""
-        return {DEVIATOR: self._own(self.market.observe(state)[self.group])}
+    def reset(self, seed: int) -> dict[str, Tensor]:
+        """The market's own; what the deviator sees."""
+        return self._own(self._note(self.market.reset(seed)))
 
     @torch.no_grad()
-    def frozen_actions(self, state: State) -> dict[str, Tensor]:
-        """What everybody does who follows the frozen policies, the deviator's place included."""
-        return {group: self.policies[group](seen) for group, seen in self.market.observe(state).items()}
+    def profile(self) -> dict[str, Tensor]:
+        """What everybody does now who follows the frozen policies, the deviator's place included."""
+        return {group: self.policies[group](seen) for group, seen in self._seen.items()}
 
-    def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
-        """The market's dynamics with the deviator's action in its place."""
-        profile = self.frozen_actions(state)
+    def step(self, actions: Mapping[str, Tensor]) -> Step:
+        """The market's step with the deviator's action in its place."""
+        profile = self.profile()
         mine = profile[self.group].clone()
         mine[:, self.agent] = actions[DEVIATOR][:, 0]
-        moved = self.market.transition(state, profile | {self.group: mine}, noise)
-        acted = None if moved.acted is None else {DEVIATOR: self._own(moved.acted[self.group])}
-        return Transition(moved.state, {DEVIATOR: self._own(moved.rewards[self.group])}, moved.terminated, acted)
+        step = self.market.step(profile | {self.group: mine})
+        ended = step.ended
+        if ended is not None:
+            ended = Ended(ended.worlds, ended.terminated, self._own(ended.observations), ended.global_state)
+        acted, left = (None if mask is None else self._own(mask) for mask in (step.acted, step.left))
+        return Step(self._own(self._note(step.observations)), self._own(step.rewards), ended, acted, left)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The market's own."""
+        return self.market.state_dict()
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The reverse of `state_dict`."""
+        return self._own(self._note(self.market.load_state_dict(saved)))
+
+    def global_state(self) -> Tensor:
+        """The market's own."""
+        return self.market.global_state()
 
     def in_units(self, gain: float) -> tuple[float, str]:
         """The market's own."""
         return self.market.in_units(gain)
 
-    def _own(self, values: Tensor) -> Tensor:
-        return values[:, self.agent : self.agent + 1]
+    def close(self) -> None:
+        """Closes the market."""
+        self.market.close()
+
+    def _note(self, observations: dict[str, Tensor]) -> dict[str, Tensor]:
+        self._seen = observations
+        return observations
+
+    def _own(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {DEVIATOR: values[self.group][:, self.agent : self.agent + 1]}

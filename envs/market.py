@@ -1,8 +1,9 @@
 """The contract of a market: a batch of worlds, each with groups of agents, as tensors on one device.
 
-A market's author writes pure functions (`initial_state`, `observe`, `draw_noise`, `transition`); clocks, automatic
-restarts, true final observations, seeding and checkpoints are done here, once. Every tensor leads with
-`[worlds, agents, ...]`; nothing on the training path loops over agents.
+`Market` is what the service calls. A market's author subclasses `TensorMarket` and writes pure functions
+(`initial_state`, `observe`, `draw_noise`, `transition`); clocks, automatic restarts, true final observations, seeding
+and checkpoints are done there, once. Every tensor leads with `[worlds, agents, ...]`; nothing on the training path
+loops over agents.
 """
 
 from __future__ import annotations
@@ -50,11 +51,13 @@ class Ended:
         worlds: `[ended]` indices, ascending.
         terminated: `[ended]` bool; False where only the clock ran out, so that the value must be bootstrapped.
         observations: group -> `[ended, agents, ...]`, the true final observations (before the restart).
+        global_state: `[ended, width]`, the true final global state, where the market gives one.
     """
 
     worlds: Tensor
     terminated: Tensor
     observations: dict[str, Tensor]
+    global_state: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -66,22 +69,26 @@ class Step:
         rewards: group -> `[worlds, agents]`.
         ended: the worlds that ended, or None.
         acted: group -> bool `[worlds, agents]`, which agents' actions counted; None where all did.
+        left: group -> bool `[worlds, agents]`, agents for whom the episode terminated in this step though their world
+            goes on; until it ends they do not act. None where nobody left.
     """
 
     observations: dict[str, Tensor]
     rewards: dict[str, Tensor]
     ended: Ended | None = None
     acted: dict[str, Tensor] | None = None
+    left: dict[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)
 class Transition:
-    """What the dynamics return: the next state, the rewards, and optionally who ended and who acted."""
+    """What the dynamics return: the next state, the rewards, and optionally who ended, who acted and who left."""
 
     state: State
     rewards: dict[str, Tensor]
     terminated: Tensor | None = None
     acted: dict[str, Tensor] | None = None
+    left: dict[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,73 @@ class AnswerKey(ABC):
 
 
 class Market(ABC):
-    """A batch of worlds. Subclasses give `groups` and four pure functions; this class steps them.
+    """A batch of worlds, as the service sees it.
+
+    Attributes:
+        worlds: number of parallel worlds.
+        episode_length: steps after which an episode is truncated; None for markets that end by themselves.
+        device: where every tensor lives.
+        groups: group -> its agents.
+    """
+
+    differentiable: ClassVar[bool] = False
+    """True where rewards and observations carry gradients back to actions."""
+
+    worlds: int
+    episode_length: int | None
+    device: torch.device
+    groups: Mapping[str, AgentGroup]
+
+    @abstractmethod
+    def reset(self, seed: int) -> dict[str, Tensor]:
+        """Restarts every world; the same seed gives the same bytes over all that follows.
+
+        Returns:
+            group -> observations `[worlds, agents, ...]`.
+        """
+
+    @abstractmethod
+    def step(self, actions: Mapping[str, Tensor]) -> Step:
+        """Advances every world by one step; worlds that end restart at once.
+
+        Args:
+            actions: group -> `[worlds, agents, ...]`, in the group's action space.
+        """
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `load_state_dict` needs to go on with the same bytes."""
+
+    @abstractmethod
+    def load_state_dict(self, saved: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Goes on where `state_dict` was taken; returns the observations of that state."""
+
+    def global_state(self) -> Tensor:
+        """What a central critic sees beside an agent's own observation, `[worlds, width]`.
+
+        Raises:
+            MarketError: where the market gives none.
+        """
+        raise MarketError(f"market {type(self).__name__} gives no global state; a central critic needs one")
+
+    def scripts(self) -> Mapping[str, Policy]:
+        """Rules by name that groups may follow in the place of a learned policy (`scripted` in an experiment file)."""
+        return {}
+
+    def answer_key(self) -> AnswerKey | None:
+        """The known answer of this parameterisation, or None where none is known."""
+        return None
+
+    def in_units(self, gain: float) -> tuple[float, str]:
+        """A gain of discounted reward in the units of the market's users."""
+        return gain, "discounted reward"
+
+    def close(self) -> None:  # noqa: B027 - most markets hold nothing
+        """Releases what the market holds."""
+
+
+class TensorMarket(Market):
+    """A market as tensors. Subclasses give `groups` and four pure functions; this class steps them.
 
     Args:
         worlds: number of parallel worlds.
@@ -171,20 +244,11 @@ class Market(ABC):
         stagger: start the worlds' clocks at random times, so that rollouts are not phase-locked.
     """
 
-    differentiable: ClassVar[bool] = False
-    """True where `transition` and `observe` carry gradients from rewards to actions."""
-
-    groups: Mapping[str, AgentGroup]
-
     def __init__(self, *, worlds: int, episode_length: int | None, device: str = "cpu", stagger: bool = True) -> None:
         if worlds < 1:
             raise ValueError(f"worlds = {worlds}: expected at least 1")
-        self.worlds, self.episode_length, self.device, self.stagger = (
-            worlds,
-            episode_length,
-            torch.device(device),
-            stagger,
-        )
+        self.worlds, self.episode_length, self.stagger = worlds, episode_length, stagger
+        self.device = torch.device(device)
         self.generator = torch.Generator(self.device)
         self.state: State = {}
         self.clock = torch.zeros(worlds, dtype=torch.int64)  # on the CPU: reading it must not wait for a device
@@ -207,22 +271,14 @@ class Market(ABC):
     def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
         """The dynamics, a pure function: `actions` is group -> `[worlds, agents, ...]`."""
 
-    def answer_key(self) -> AnswerKey | None:
-        """The known answer of this parameterisation, or None where none is known."""
+    def observe_globally(self, state: State) -> Tensor | None:
+        """The global state `[worlds, width]` that a central critic sees, or None where the market gives none. Pure."""
         return None
-
-    def in_units(self, gain: float) -> tuple[float, str]:
-        """A gain of discounted reward in the units of the market's users."""
-        return gain, "discounted reward"
 
     # -- what the service calls ----------------------------------------------------------------------------------
 
     def reset(self, seed: int) -> dict[str, Tensor]:
-        """Restarts every world; the same seed gives the same bytes over all that follows.
-
-        Returns:
-            group -> observations `[worlds, agents, ...]`.
-        """
+        """Fresh episodes in every world."""
         self.generator.manual_seed(seed)
         self.state = self.initial_state(self.worlds, self.generator)
         self.clock = torch.zeros(self.worlds, dtype=torch.int64)
@@ -232,26 +288,23 @@ class Market(ABC):
         return self.observe(self.state)
 
     def step(self, actions: Mapping[str, Tensor]) -> Step:
-        """Advances every world by one step; worlds that end restart at once.
-
-        Args:
-            actions: group -> `[worlds, agents, ...]`, in the group's action space.
-        """
+        """One step of the dynamics, then fresh episodes where one ended."""
         moved = self.transition(self.state, actions, self.draw_noise(self.generator))
         self.clock = self.clock + 1
         observations, state, ended = self.observe(moved.state), moved.state, None
         over = self._over(moved.terminated)
         if over is not None:
-            worlds = over.to(self.device)
-            terminated = (
-                moved.terminated[worlds] if moved.terminated is not None else torch.zeros_like(worlds, dtype=torch.bool)
-            )
-            ended = Ended(worlds, terminated, {g: o[worlds] for g, o in observations.items()})
-            state = self._restart(state, worlds)
+            ended = self._ended(over.to(self.device), moved, observations)
+            state = self._restart(state, ended.worlds)
             self.clock[over] = 0
             observations = self.observe(state)
         self.state = state
-        return Step(observations, moved.rewards, ended, moved.acted)
+        return Step(observations, moved.rewards, ended, moved.acted, moved.left)
+
+    def global_state(self) -> Tensor:
+        """The global state of every world."""
+        found = self.observe_globally(self.state)
+        return super().global_state() if found is None else found
 
     def _over(self, terminated: Tensor | None) -> Tensor | None:
         """Indices of the worlds that ended, or None; waits for the device only where the market can terminate."""
@@ -260,12 +313,19 @@ class Market(ABC):
             over = over | (self.clock >= self.episode_length)
         return over.nonzero().squeeze(-1) if bool(over.any()) else None
 
+    def _ended(self, worlds: Tensor, moved: Transition, observations: dict[str, Tensor]) -> Ended:
+        none = torch.zeros_like(worlds, dtype=torch.bool)
+        terminated = none if moved.terminated is None else moved.terminated[worlds]
+        found = self.observe_globally(moved.state)
+        last = {group: seen[worlds] for group, seen in observations.items()}
+        return Ended(worlds, terminated, last, None if found is None else found[worlds])
+
     def _restart(self, state: State, worlds: Tensor) -> State:
         fresh = self.initial_state(len(worlds), self.generator)
         return {name: value.index_copy(0, worlds, fresh[name]) for name, value in state.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `load_state_dict` needs to go on with the same bytes."""
+        """State, clocks and generator."""
         return {
             "state": {name: value.detach().cpu().numpy().copy() for name, value in self.state.items()},
             "clock": self.clock.numpy().copy(),
@@ -273,11 +333,8 @@ class Market(ABC):
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Goes on where `state_dict` was taken; returns the observations of that state."""
+        """The reverse of `state_dict`."""
         self.state = {name: torch.as_tensor(value.copy(), device=self.device) for name, value in saved["state"].items()}
         self.clock = torch.as_tensor(saved["clock"].copy())
         self.generator.set_state(torch.as_tensor(saved["generator"].copy()))
         return self.observe(self.state)
-
-    def close(self) -> None:  # noqa: B027 - most markets hold nothing
-        """Releases what the market holds."""

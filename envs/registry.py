@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -39,16 +40,20 @@ class MarketSpec:
         summary: one sentence for `rl-markets markets`.
         parameters: the pydantic model of `market.parameters` in the experiment file.
         market: import path `module:Class` of the `Market`; imported only when it is built.
-        groups: group -> the parameter that counts its agents, in order.
+        groups: the parameters -> group -> how many agents it has in each world, in order.
         discount: the parameter that holds the agents' discount factor, or None where the learner chooses.
+        scripts: the names of the market's own rules (`Market.scripts`) that groups may follow.
+        global_state: whether the market gives one, for central critics.
     """
 
     name: str
     summary: str
     parameters: type[BaseModel]
     market: str
-    groups: dict[str, str]
+    groups: Callable[[Any], dict[str, int]]
     discount: str | None = None
+    scripts: tuple[str, ...] = ()
+    global_state: bool = False
 
     def build(self, parameters: BaseModel, *, worlds: int, device: str = "cpu") -> Market:
         """Builds `worlds` parallel worlds of this market on `device`."""

@@ -124,10 +124,14 @@ class Experiment(Section):
     # -- sizes -----------------------------------------------------------------------------------------------
 
     @property
+    def groups(self) -> dict[str, int]:
+        """Group -> agents in each world."""
+        return self.market_spec.groups(self.market_parameters)
+
+    @property
     def agents(self) -> int:
         """Agents in each world, over all groups."""
-        parameters = self.market_parameters
-        return sum(int(getattr(parameters, count)) for count in self.market_spec.groups.values())
+        return sum(self.groups.values())
 
     @property
     def env_steps_per_iteration(self) -> int:
@@ -142,10 +146,8 @@ class Experiment(Section):
     @property
     def smallest_batch(self) -> int:
         """Agent steps in each iteration of the policy that gets the fewest."""
-        parameters, counts = self.market_parameters, self.market_spec.groups
-        sections = self.policies.values()
-        agents = min(sum(int(getattr(parameters, counts[g])) for g in section.groups) for section in sections)
-        return self.env_steps_per_iteration * agents
+        counts = self.groups
+        return self.env_steps_per_iteration * min(sum(counts[g] for g in s.groups) for s in self.policies.values())
 
     @property
     def iterations(self) -> int:

@@ -48,7 +48,7 @@ def check_discount(experiment: Experiment) -> None:
 
 def check_groups(experiment: Experiment) -> None:
     """Every group of the market has exactly one policy."""
-    market, groups = experiment.market.name, list(experiment.market_spec.groups)
+    market, groups = experiment.market.name, list(experiment.groups)
     owner: dict[str, str] = {}
     for policy, section in experiment.policies.items():
         for group in section.groups:

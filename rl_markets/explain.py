@@ -9,8 +9,7 @@ from rl_markets.progress import short
 def explain(experiment: Experiment) -> str:
     """Market, policies, sizes, where it runs and what it ends with."""
     training, spec = experiment.training, experiment.market_spec
-    parameters = experiment.market_parameters
-    groups = ", ".join(f"{getattr(parameters, count)} x {name}" for name, count in spec.groups.items())
+    groups = ", ".join(f"{count} x {name}" for name, count in experiment.groups.items())
     policies = "; ".join(
         f"{p} <- {', '.join(s.groups)} ({' x '.join(map(str, s.hidden))} {s.activation})"
         for p, s in experiment.policies.items()

@@ -13,7 +13,7 @@ from rl_markets.bench_baseline import HandWrittenHouseholds
 from rl_markets.envs.deviation import DEVIATOR, DeviationMarket
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
-from rl_markets.envs.market import AgentGroup, Market, State, Transition
+from rl_markets.envs.market import AgentGroup, State, TensorMarket, Transition
 
 HETEROGENEOUS = {"households": 6, "capital_productivity": [0.8, 1.0, 1.2], "labour_productivity": [1.0, 0.5]}
 
@@ -132,7 +132,7 @@ def test_clocks_are_staggered_and_final_observations_are_the_true_ones() -> None
     assert len(ends) > 5, "they do not end together"
 
 
-class _Dying(Market):
+class _Dying(TensorMarket):
     """Terminates world 0 at once; groups of one agent with one number."""
 
     def __init__(self) -> None:

@@ -8,6 +8,6 @@ SPEC = MarketSpec(
     summary="heterogeneous households consume, save and work; one firm pays them (real business cycle)",
     parameters=HouseholdsParameters,
     market="rl_markets.envs.households.market:Households",
-    groups={"households": "households"},
+    groups=lambda parameters: {"households": parameters.households},
     discount="beta",
 )

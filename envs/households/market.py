@@ -14,7 +14,7 @@ from torch import Tensor
 from rl_markets.envs.households import economics
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.households.shocks import AutoregressiveProductivity
-from rl_markets.envs.market import AgentGroup, AnswerKey, Market, State, Transition
+from rl_markets.envs.market import AgentGroup, AnswerKey, State, TensorMarket, Transition
 
 ACTION_LOW, ACTION_HIGH = 0.01, 0.99
 """Bounds of both actions, as in the paper."""
@@ -23,7 +23,7 @@ LOG_PRODUCTIVITY_SCALE = 10.0
 """log A is observed in tenths: its standard deviation is about .02, and networks like inputs of order one."""
 
 
-class Households(Market):
+class Households(TensorMarket):
     """n households, one firm (MARL-BC, arXiv 2510.12272).
 
     Observation `[7]`, the paper's: own capital k, aggregate capital K, own and aggregate labour l, L of last period,
