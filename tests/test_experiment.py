@@ -640,7 +640,7 @@ class DuopolyParameters(BaseModel):
 def duopoly(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """An experiment on a third party's market with two groups."""
     spec = registry.MarketSpec(
-        "duo-poly", "two firms", DuopolyParameters, "nowhere:Market", {"firm": "firms", "buyer": "buyers"}
+        "duo-poly", "two firms", DuopolyParameters, "nowhere:Market", lambda p: {"firm": p.firms, "buyer": p.buyers}
     )
     entry = SimpleNamespace(name=spec.name, load=lambda: spec)
     points = {registry.MARKETS: [entry], registry.LEARNERS: []}

@@ -13,7 +13,7 @@ from rl_markets.bench_baseline import HandWrittenHouseholds
 from rl_markets.envs.deviation import DEVIATOR, DeviationMarket
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
-from rl_markets.envs.market import AgentGroup, State, TensorMarket, Transition
+from rl_markets.envs.market import AgentGroup, Market, State, TensorMarket, Transition
 
 HETEROGENEOUS = {"households": 6, "capital_productivity": [0.8, 1.0, 1.2], "labour_productivity": [1.0, 0.5]}
 
