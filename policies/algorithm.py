@@ -1,26 +1,133 @@
-"""What our RLlib algorithms do differently from RLlib's own: they leave nothing behind."""
+"""The RLlib algorithm of every learner: sample, update, send weights back. It survives the loss of runners."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from typing import Any
 
+from ray.exceptions import RayActorError
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.metrics import (
+    ALL_MODULES,
+    ENV_RUNNER_RESULTS,
+    ENV_RUNNER_SAMPLING_TIMER,
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TIMERS,
+)
 
-class Housekept:
-    """Mixin for RLlib algorithms built outside Tune: a temporary folder in place of one under `~/ray_results`."""
+RESTART_SECONDS = 120.0
+"""How long an iteration waits for runners that restart when none is left."""
+
+
+class RunnersLostError(RuntimeError):
+    """No runner is left, and none came back."""
+
+
+class LearnersLostError(RuntimeError):
+    """A learner's process died; training goes on from a checkpoint."""
+
+
+class MarketConfig(AlgorithmConfig):  # type: ignore[misc]
+    """RLlib's configuration; learner and modules are always given."""
+
+    def get_default_rl_module_spec(self) -> Any:
+        """RLlib asks for one even where each policy has its own."""
+        return RLModuleSpec()
+
+
+class MarketAlgorithm(Algorithm):  # type: ignore[misc]
+    """Trains any `RolloutLearner` on any market.
+
+    A runner that dies costs the fragment that it was sampling: the others sample in its place, and it comes back when
+    its process runs again. What a market or a learner raises is passed on.
+    """
 
     _storage: Any
     _logdir: str
 
+    @classmethod
+    def get_default_config(cls) -> MarketConfig:
+        """A configuration that builds this class."""
+        return MarketConfig(algo_class=cls)
+
+    def training_step(self) -> None:
+        """One iteration."""
+        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+            rollouts, figures = self._sample()
+            self.metrics.aggregate(figures, key=ENV_RUNNER_RESULTS)
+        steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME))
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            try:
+                found = self.learner_group.update(episodes=rollouts, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: steps})
+            except RayActorError as error:
+                raise LearnersLostError("a learner's process died") from error
+            self.metrics.aggregate(found, key=LEARNER_RESULTS)
+        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+            self.env_runner_group.sync_weights(
+                from_worker_or_learner_group=self.learner_group, policies=set(found[0]) - {ALL_MODULES}, inference_only=True
+            )  # fmt: skip
+
+    def _sample(self) -> tuple[list[Any], list[Any]]:
+        """Rollouts of exactly one iteration's steps, and the runners' figures."""
+        group = self.env_runner_group
+        if group.num_remote_env_runners() == 0:
+            return group.local_env_runner.sample(), [group.local_env_runner.get_metrics()]
+        rollouts, figures, steps = [], [], 0
+        waiting_since = time.monotonic()
+        while (missing := self.config.total_train_batch_size - steps) > 0:
+            each = self.config.num_envs_per_env_runner * self.config.get_rollout_fragment_length(1)
+            healthy = group._worker_manager.healthy_actor_ids()[: -(-missing // each)]
+            for answer in group._worker_manager.foreach_actor(_sample_once, remote_actor_ids=healthy):
+                result = answer.get()
+                if answer.ok:
+                    rollouts += result[0]
+                    figures.append(result[1])
+                    steps += sum(rollout.env_steps() for rollout in result[0])
+                elif not isinstance(result, RayActorError):
+                    raise result
+            if not healthy and not self.restore_env_runners(group):
+                if time.monotonic() - waiting_since > RESTART_SECONDS:
+                    raise RunnersLostError(f"no runner is left, and none came back in {RESTART_SECONDS:.0f} s")
+                time.sleep(0.2)
+        return rollouts, figures
+
+    def restore_env_runners(self, env_runner_group: Any) -> list[int]:
+        """Gives runners that came back the current weights, and shocks of their own: not those of their first start."""
+        restored: list[int] = env_runner_group.probe_unhealthy_env_runners()
+        if restored:
+            state = self.learner_group.get_state(
+                components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
+            )[COMPONENT_LEARNER]
+            salt = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
+
+            def revive(runner: Any) -> None:
+                runner.set_state(state)
+                runner.reseed(salt)
+
+            env_runner_group.foreach_env_runner(revive, remote_worker_ids=restored, local_env_runner=False)
+        return restored
+
     def _setup_logdir(self) -> None:
+        """Outside Tune a temporary folder, in place of one under `~/ray_results`."""
         if self._storage:
-            super()._setup_logdir()  # type: ignore[misc]
+            super()._setup_logdir()
         else:
             self._logdir = tempfile.mkdtemp(prefix="rl-markets-")
 
     def cleanup(self) -> None:
         """Stops RLlib's actors, then removes the temporary folder."""
-        super().cleanup()  # type: ignore[misc]
+        super().cleanup()
         if not self._storage:
             shutil.rmtree(self._logdir, ignore_errors=True)
+
+
+def _sample_once(runner: Any) -> tuple[list[Any], Any]:
+    return runner.sample(), runner.get_metrics()

@@ -14,12 +14,12 @@ from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.metrics import ALL_MODULES, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
 
-from rl_markets.policies.rollout import OBSERVATIONS, Fragment, concatenate
+from rl_markets.policies.rollout import ACTED, Fragment, concatenate
 
 LEARN_SECONDS = "learn_seconds"
 
 Batch = dict[str, Tensor]
-"""Columns `[rows, ...]` of one policy."""
+"""Columns of one policy: `[rows, ...]`, or `[rows, agents, ...]` where each agent has a policy of its own."""
 
 
 class LearnerError(RuntimeError):
@@ -27,31 +27,41 @@ class LearnerError(RuntimeError):
 
 
 class RolloutLearner(TorchLearner):  # type: ignore[misc]
-    """Base of every learner. Subclasses write `learn` and `compute_loss_for_module`.
+    """Base of every learner. Subclasses write `learn` and `parts`.
 
-    `config.learner_config_dict` holds the learner's own parameters and `total_env_steps`, the length of training.
+    `config.learner_config_dict` holds `policies` (policy -> its parameters, as in the experiment file) and
+    `total_env_steps`, the length of training. Several learners average their gradients; each has its own generator.
     """
 
     def build(self) -> None:
         """Seeds the learner's own generator (minibatches, replay)."""
         super().build()
-        self.generator = torch.Generator(self._device).manual_seed((self.config.seed or 0) + 7919 * self._rank)
+        self.generator = torch.Generator(self._device).manual_seed((self.config.seed or 0) + 7919 * self.rank)
         self.progress = 0.0
 
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The learner's parameters, as in the experiment file."""
-        return self.config.learner_config_dict  # type: ignore[no-any-return]
+    def parameters(self, policy: str) -> dict[str, Any]:
+        """A policy's parameters, as in the experiment file."""
+        return self.config.learner_config_dict["policies"][policy]  # type: ignore[no-any-return]
 
     @property
-    def _rank(self) -> int:
+    def common(self) -> dict[str, Any]:
+        """The first policy's parameters; for those that all policies have in common."""
+        return next(iter(self.config.learner_config_dict["policies"].values()))  # type: ignore[no-any-return]
+
+    def networks(self, policy: str) -> Any:
+        """A policy's `MarketModule`."""
+        return self.module[policy].unwrapped()
+
+    @property
+    def rank(self) -> int:
+        """This learner's number among the learners, from 0."""
         return torch.distributed.get_rank() if self.config.num_learners > 1 else 0
 
     def update(
         self, *args: Any, training_data: TrainingData | None = None, episodes: list[Any] | None = None,
         timesteps: dict[str, Any] | None = None, **kwargs: Any,
     ) -> Any:  # fmt: skip
-        """Learns from rollouts; RLlib's `training_step` calls this in place of its own minibatch loop.
+        """Learns from rollouts, in the place of RLlib's own minibatch loop.
 
         RLlib gives every module the same minibatch size and cycles small ones through extra epochs; here each policy
         goes through the same number of epochs, in the same number of equal slices.
@@ -59,13 +69,13 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
         data = training_data or TrainingData(episodes=episodes)
         data.solve_refs()
         steps = (timesteps or {}).get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
-        self.progress = min(1.0, steps / self.parameters["total_env_steps"])
+        self.progress = min(1.0, steps / self.config.learner_config_dict["total_env_steps"])
         self.before_gradient_based_update(timesteps=timesteps or {})
         self._weights_seq_no += 1
         started = time.perf_counter()
         rollouts = [rollout.to(self._device) for rollout in data.episodes]
-        trained = [p for p in rollouts[0].fragments if self.should_module_be_updated(p)]
-        self.learn({p: concatenate([r.fragments[p] for r in rollouts]) for p in trained})
+        policies = rollouts[0].fragments
+        self.learn({p: concatenate([r.fragments[p] for r in rollouts]) for p in policies})
         self.after_gradient_based_update(timesteps=timesteps or {})
         self.metrics.log_value((ALL_MODULES, LEARN_SECONDS), time.perf_counter() - started, window=1)
         return self.metrics.reduce()
@@ -74,6 +84,12 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
     def learn(self, fragments: dict[str, Fragment]) -> None:
         """Updates the networks from each policy's fragment."""
 
+    @abstractmethod
+    def parts(self, policy: str) -> dict[str, tuple[list[Tensor], float, float]]:
+        """Name -> (trained weights, step size at the start, and at the end of training); an optimizer for each."""
+
+    # -- minibatches ---------------------------------------------------------------------------------------------
+
     def slices(self, batches: dict[str, Batch], count: int) -> Iterator[dict[str, Batch]]:
         """One epoch: every policy's rows in random order, in `count` equal slices."""
         shuffled = {p: self._shuffled(batch, count) for p, batch in batches.items()}
@@ -81,7 +97,7 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
             yield {p: parts[i] for p, parts in shuffled.items()}
 
     def _shuffled(self, batch: Batch, count: int) -> list[Batch]:
-        """The rows in random order; columns of one type lie side by side, so that each row is fetched once."""
+        """The rows in random order; columns of one type are gathered together, so that each row is fetched once."""
         rows = len(next(iter(batch.values())))
         order = torch.randperm(rows, generator=self.generator, device=self._device)
         parts: list[Batch] = [{} for _ in range(count)]
@@ -91,42 +107,88 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
             packed = torch.cat(list(columns.values()), 1).index_select(0, order)
             for part, piece in zip(parts, packed.tensor_split(count), strict=True):
                 for name, column in zip(columns, piece.split(widths, 1), strict=True):
-                    part[name] = column.reshape(len(piece), *batch[name].shape[1:])
+                    part[name] = column.contiguous().view(len(piece), *batch[name].shape[1:])
         return parts
 
-    def descend(self, minibatch: dict[str, Batch]) -> None:
-        """One gradient step of every policy, on RLlib's optimizers (with several learners, through its DDP).
+    def mean(self, x: Tensor, batch: Batch) -> Tensor:
+        """The mean of `x` over rows; where policies are separate, the sum of each agent's own mean over its own steps.
 
-        The same arithmetic as RLlib's `compute_gradients`, `postprocess_gradients` and `apply_gradients`, without
-        their per-parameter loops: at these network sizes the loops cost a quarter of the update.
+        Every agent's gradient is then that of its own loss, whatever the number of agents.
         """
-        optimizers = {p: [o for _, o in self.get_optimizers_for_module(p)] for p in minibatch}
-        for owned in optimizers.values():
-            for optimizer in owned:
-                optimizer.zero_grad(set_to_none=True)
-        losses = []
-        for policy, batch in minibatch.items():
-            module = self.module[policy]
-            forward = (module if self.config.num_learners > 1 else module._forward_train)({"obs": batch[OBSERVATIONS]})
-            losses.append(
-                self.compute_loss_for_module(module_id=policy, config=self.config, batch=batch, fwd_out=forward)
-            )
-        torch.stack(losses).sum().backward()
-        for owned in optimizers.values():
-            for optimizer in owned:
-                torch.nn.utils.clip_grad_norm_(
-                    self._optimizer_parameters[optimizer], self.config.grad_clip, foreach=True
-                )
-                optimizer.step()
+        if x.dim() == 1:
+            return x.mean()
+        if ACTED not in batch:
+            return x.mean(0).sum()
+        acted = batch[ACTED]
+        return ((x * acted).sum(0) / acted.sum(0).clamp_min(1)).sum()
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation over the rows of all learners: `[]`, or `[agents]` where policies are separate."""
+        count = self.total(torch.tensor(float(len(x)), device=x.device))
+        mean = self.total(x.sum(0)) / count
+        return mean, (self.total((x - mean).square().sum(0)) / count).sqrt()
+
+    # -- gradient steps ------------------------------------------------------------------------------------------
+
+    def descend(self, policy: str, *names: str) -> None:
+        """A step of the named optimizers along the gradients that lie on their weights, averaged and clipped.
+
+        The same arithmetic as RLlib's `postprocess_gradients` and `apply_gradients`, without their per-parameter
+        loops: at these network sizes the loops cost a quarter of an update.
+        """
+        copies, largest = self.networks(policy).actor.spec.get("copies"), self.parameters(policy)["gradient_clip"]
+        for name in names:
+            optimizer = self.get_optimizer(policy, name)
+            weights = self._optimizer_parameters[optimizer]
+            if self.config.num_learners > 1:
+                self._average([w.grad for w in weights])
+            if copies is None:
+                torch.nn.utils.clip_grad_norm_(weights, largest, foreach=True)
+            else:
+                clip_by_agent([w.grad for w in weights], copies, largest)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def _average(self, gradients: list[Tensor]) -> None:
+        """The mean over learners, in one message. No DDP: it ties a backward pass to one forward pass through a module."""
+        flat = torch.cat([g.flatten() for g in gradients])
+        torch.distributed.all_reduce(flat)
+        flat /= self.config.num_learners
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def _make_modules_ddp_if_necessary(self) -> None:
+        """Gradients are averaged in `descend`."""
+
+    def total(self, x: Tensor) -> Tensor:
+        """The sum of `x` over learners."""
+        if self.config.num_learners > 1:
+            torch.distributed.all_reduce(x)
+        return x
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """One Adam for each part of the module, so that each has its own step size and gradient norm."""
+        total = self.config.learner_config_dict["total_env_steps"]
+        for name, (weights, start, end) in self.parts(module_id).items():
+            self.register_optimizer(
+                module_id=module_id, optimizer_name=name, optimizer=torch.optim.Adam(weights, eps=1e-5, fused=True),
+                params=weights, lr_or_lr_schedule=[[0, start], [total, end]],
+            )  # fmt: skip
+
+    def compute_loss_for_module(self, **_: Any) -> Tensor:
+        """RLlib's hook for its own minibatch loop, which is not used."""
+        raise NotImplementedError("rollout learners compute their losses in `learn`")
+
+    # -- figures and state ---------------------------------------------------------------------------------------
 
     def report(self, policy: str, figures: dict[str, Tensor]) -> None:
-        """Logs the figures of one update, once.
+        """Logs the figures of one update, once; those of separate policies as their mean.
 
         Raises:
             LearnerError: where a figure is not finite.
         """
         for name, figure in figures.items():
-            value = float(figure)
+            value = float(figure.mean())
             if not math.isfinite(value):
                 raise LearnerError(
                     f"policy {policy!r}: {name} is {value} at {self.progress:.0%} of training; "
@@ -134,28 +196,24 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
                 )
             self.metrics.log_value((policy, name), value, window=1)
 
-    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state and the generator's, so that a resumed run draws the same minibatches."""
-        state: dict[str, Any] = super().get_state(*args, **kwargs)
-        state["generator"] = self.generator.get_state().cpu().numpy().copy()
-        return state
+    def private_state(self) -> dict[str, Tensor]:
+        """What each learner has of its own and a resumed run needs: RLlib saves and restores the first learner only."""
+        return {"generator": self.generator.get_state()}
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """The reverse of `get_state`."""
-        super().set_state(state)
-        if "generator" in state:
-            self.generator.set_state(torch.as_tensor(state["generator"].copy()))
+    def load_private_state(self, saved: dict[str, Tensor]) -> None:
+        """The reverse of `private_state`."""
+        self.generator.set_state(saved["generator"])
 
-    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """One Adam for each part of the module, so that each has its own step size and gradient norm."""
-        total = self.parameters["total_env_steps"]
-        for name, (network, start, end) in self.parts(self._module[module_id].unwrapped()).items():
-            weights = list(network.parameters())
-            self.register_optimizer(
-                module_id=module_id, optimizer_name=name, optimizer=torch.optim.Adam(weights, eps=1e-5, fused=True),
-                params=weights, lr_or_lr_schedule=[[0, start], [total, end]],
-            )  # fmt: skip
 
-    @abstractmethod
-    def parts(self, module: Any) -> dict[str, tuple[torch.nn.Module, float, float]]:
-        """Name -> (trained network, step size at the start, and at the end of training)."""
+def clip_by_agent(gradients: list[Tensor], agents: int, largest: float) -> None:
+    """Scales each agent's own gradient to a norm of at most `largest`, in place.
+
+    Args:
+        gradients: of stacked weights, `[agents * k, ...]`.
+        agents: how many.
+        largest: the bound.
+    """
+    square = torch.stack([g.reshape(agents, -1).square().sum(1) for g in gradients]).sum(0)
+    factor = (largest / (square.sqrt() + 1e-6)).clamp_max(1.0)
+    for gradient in gradients:
+        gradient.view(agents, -1).mul_(factor.unsqueeze(1))

@@ -3,45 +3,55 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rl_markets.policies.networks import Actor
+from rl_markets.policies.heads import LOGIT_NORMAL
+from rl_markets.policies.networks import Actor, Critic
 
 ACTIONS = "actions"
 """Column of the actions given to the market, in its action space."""
 
 
-class MarketModule(TorchRLModule):  # type: ignore[misc]
+class MarketModule(TorchRLModule, InferenceOnlyAPI):  # type: ignore[misc]
     """Base of every learner's module.
 
-    `model_config` holds `actor` (the spec of `networks.Actor`), `seed` (of the initial weights), optionally `weights`
-    (a safetensors file with the actor to start from) and whatever else the learner's `setup` reads.
+    `model_config` holds `actor` (the spec of `networks.Actor`), `central` (width of the global state that critics see,
+    0 for none), `seed` (of the initial weights), and optionally `weights` (a safetensors file with the actor to start
+    from; `agent` of it where it is stacked).
     """
+
+    distribution: ClassVar[str] = LOGIT_NORMAL
+    """The distribution of continuous actions, a name in `heads`."""
 
     actor: Actor
 
     def setup(self) -> None:
         """Builds the actor; subclasses add their critics after it, drawing from the same generator."""
         self.generator = torch.Generator().manual_seed(self.model_config["seed"])
-        self.actor = Actor(self.model_config["actor"], self.generator)
+        spec = {**self.model_config["actor"], "distribution": self.distribution}
         if weights := self.model_config.get("weights"):
-            self.actor.load_state_dict(load_file(weights))
+            given = Actor({**spec, "copies": self.model_config["copies"]})
+            given.load_state_dict(load_file(weights))
+            self.actor = given.of_agent(self.model_config["agent"])
+        else:
+            self.actor = Actor(spec, self.generator)
 
     @abstractmethod
     def explore(self, observations: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Acts with exploration.
 
         Args:
-            observations: `[N, observation]`.
+            observations: `[..., observation]`, or `[..., agents, observation]` where policies are separate.
             generator: source of all randomness.
 
         Returns:
-            columns `[N, ...]` for the learner; `actions` among them, in the action space.
+            columns `[...]` for the learner; `actions` among them, in the action space.
         """
 
     @property
@@ -50,8 +60,24 @@ class MarketModule(TorchRLModule):  # type: ignore[misc]
         return self.actor
 
     def exploit(self, observations: Tensor) -> Tensor:
-        """The deterministic policy's actions, `[N, action]`."""
+        """The deterministic policy's actions, `[..., action]`."""
         return self.deployed.act(observations)
 
+    def own(self, observations: Tensor) -> Tensor:
+        """What the actor sees of `observations`: all but the global state, which lies behind it."""
+        return observations[..., : self.actor.spec["observation"]] if self.model_config["central"] else observations
+
+    def critic_on(self, inputs: int, ensemble: int | None = None) -> Critic:
+        """A critic like the actor: its layers and its copies, on `inputs` beside observations and global state."""
+        spec = self.actor.spec
+        width = spec["observation"] + self.model_config["central"] + inputs
+        return Critic(
+            width, spec["hidden"], spec["activation"], self.generator, copies=spec.get("copies"), ensemble=ensemble
+        )
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """What runners drop."""
+        return []
+
     def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return {ACTIONS: self.exploit(batch["obs"])}
+        return {ACTIONS: self.exploit(self.own(batch["obs"]))}

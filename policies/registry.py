@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from rl_markets.envs.registry import import_object
+
+
+class LearnerParameters(BaseModel):
+    """What every learner's parameters have; a learner's own model adds to it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    common: ClassVar[tuple[str, ...]] = ()
+    """Parameters that all policies of an experiment share; the others may be set for each policy."""
+
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="the actor's step size (Adam) at the start")
+    gamma: float | None = Field(None, ge=0, lt=1, description="discount factor; null takes the market's own")
+    gradient_clip: float = Field(0.5, gt=0, description="largest norm of each network's gradient, each agent's own")
+
+    def gently(self) -> dict[str, Any]:
+        """What changes where training goes on from a trained policy, as a deviator's does: smaller steps."""
+        return {"learning_rate": 0.3 * self.learning_rate}
+
+    def small(self, rows: int) -> dict[str, Any]:
+        """What changes where an iteration brings only `rows` agent steps, as in `--smoke`."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -18,20 +39,20 @@ class LearnerSpec:
         name: the name in experiment files.
         summary: one sentence for `rl-markets markets`.
         parameters: the pydantic model of `algorithm.parameters` in the experiment file.
-        algorithm: import path `module:Class` of the RLlib `Algorithm`.
-        learner: import path of the RLlib `Learner` that takes rollouts.
+        learner: import path `module:Class` of the `RolloutLearner`.
         module: import path of the `MarketModule` that acts and is trained.
         figures: name -> meaning of what the learner reports of each policy in each update.
+        actions: the kinds of action spaces that it can learn, as in `heads.describe_space`.
     """
 
     name: str
     summary: str
-    parameters: type[BaseModel]
-    algorithm: str
+    parameters: type[LearnerParameters]
     learner: str
     module: str
     figures: dict[str, str]
+    actions: tuple[str, ...] = ("box", "discrete")
 
-    def load(self) -> tuple[type[Any], type[Any], type[Any]]:
-        """Imports the algorithm, learner and module classes (and with them ray)."""
-        return import_object(self.algorithm), import_object(self.learner), import_object(self.module)
+    def load(self) -> tuple[type[Any], type[Any]]:
+        """Imports the learner and module classes (and with them ray)."""
+        return import_object(self.learner), import_object(self.module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,11 +42,14 @@ class Fragment:
         columns: name -> `[T, N, ...]`; `observations` has one row more, `[T + 1, N, ...]`.
         cuts: the ends of episodes.
         world: `[N]` which world each trajectory belongs to.
+        separate: agents of a world where each has a policy of its own, None where one is shared. Trajectories lie world
+            by world, agent by agent.
     """
 
     columns: dict[str, Tensor]
     cuts: Cuts
     world: Tensor
+    separate: int | None = None
 
     @property
     def steps(self) -> int:
@@ -60,7 +64,37 @@ class Fragment:
     def within(self, low: int, high: int) -> Fragment:
         """The trajectories `low <= i < high`."""
         columns = {n: c[:, low:high] for n, c in self.columns.items()}
-        return Fragment(columns, self.cuts.within(low, high), self.world[low:high])
+        return Fragment(columns, self.cuts.within(low, high), self.world[low:high], self.separate)
+
+    def share(self, low: int, high: int, whole: int) -> Fragment:
+        """The trajectories from `low` to `high` in units of `whole`-ths; separate policies' in whole worlds."""
+        unit = self.separate or 1
+        units = self.trajectories // unit
+        return self.within(units * low // whole * unit, units * high // whole * unit)
+
+    def by_agent(self, column: Tensor) -> Tensor:
+        """`[T, N, ...]` as `[T, worlds, agents, ...]` where policies are separate; unchanged where they are shared."""
+        return column if self.separate is None else column.unflatten(1, (-1, self.separate))
+
+    def rows(self, column: Tensor) -> Tensor:
+        """`[T, N, ...]` as `[T * N, ...]`, or as `[T * worlds, agents, ...]` where policies are separate."""
+        return self.by_agent(column).flatten(0, 1)
+
+    def values(self, network: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """A critic's values of all observations `[T + 1, N]`, and of the final ones `[m]` where episodes end."""
+        seen, cuts = self.columns[OBSERVATIONS], self.cuts
+        values = network(self.by_agent(seen))
+        if self.separate is None:
+            return values, network(cuts.observations)
+        agent = cuts.trajectory % self.separate  # each agent's cuts, side by side: rows `[most, agents, ...]`
+        number = torch.zeros_like(agent)
+        order = torch.argsort(agent, stable=True)
+        counts = torch.bincount(agent, minlength=self.separate)
+        first = torch.cumsum(counts, 0) - counts
+        number[order] = torch.arange(len(agent), device=agent.device) - first[agent[order]]
+        padded = seen.new_zeros((int(counts.max()) if len(agent) else 0, self.separate, *seen.shape[2:]))
+        padded[number, agent] = cuts.observations
+        return values.flatten(1), network(padded)[number, agent]
 
 
 class Rollout:
@@ -83,10 +117,7 @@ class Rollout:
     def __getitem__(self, index: slice) -> Rollout:
         low, high, _ = index.indices(len(self))
         whole = len(self)
-        cut = {
-            p: f.within(f.trajectories * low // whole, f.trajectories * high // whole)
-            for p, f in self.fragments.items()
-        }
+        cut = {p: f.share(low, high, whole) for p, f in self.fragments.items()}
         return Rollout(cut, self.worlds, (self.span[0] + low, self.span[0] + high))
 
     def slice(self, index: slice, **_: Any) -> Rollout:
@@ -106,7 +137,8 @@ class Rollout:
         def plain(fragment: Fragment) -> dict[str, Any]:
             columns = {n: c.cpu().numpy() for n, c in fragment.columns.items()}
             cuts = {n: getattr(fragment.cuts, n).cpu().numpy() for n in Cuts.__annotations__}
-            return {"columns": columns, "cuts": cuts, "world": fragment.world.cpu().numpy()}
+            world = fragment.world.cpu().numpy()
+            return {"columns": columns, "cuts": cuts, "world": world, "separate": fragment.separate}
 
         return {"fragments": {p: plain(f) for p, f in self.fragments.items()}, "worlds": self.worlds, "span": self.span}
 
@@ -119,6 +151,7 @@ class Rollout:
                 {n: tensor(c) for n, c in saved["columns"].items()},
                 Cuts(**{n: tensor(c) for n, c in saved["cuts"].items()}),
                 tensor(saved["world"]),
+                saved["separate"],
             )
             for policy, saved in state["fragments"].items()
         }
@@ -129,7 +162,8 @@ class Rollout:
 
         def move(fragment: Fragment) -> Fragment:
             cuts = Cuts(**{n: getattr(fragment.cuts, n).to(device) for n in Cuts.__annotations__})
-            return Fragment({n: c.to(device) for n, c in fragment.columns.items()}, cuts, fragment.world.to(device))
+            columns = {n: c.to(device) for n, c in fragment.columns.items()}
+            return Fragment(columns, cuts, fragment.world.to(device), fragment.separate)
 
         return Rollout({p: move(f) for p, f in self.fragments.items()}, self.worlds, self.span)
 
@@ -152,7 +186,8 @@ def concatenate(fragments: list[Fragment]) -> Fragment:
     ends = torch.cumsum(
         torch.tensor([0] + [int(f.world.max()) + 1 if len(f.world) else 0 for f in fragments[:-1]]), 0
     ).tolist()
-    return Fragment(columns, cuts, torch.cat([f.world + end for f, end in zip(fragments, ends, strict=True)]))
+    world = torch.cat([f.world + end for f, end in zip(fragments, ends, strict=True)])
+    return Fragment(columns, cuts, world, fragments[0].separate)
 
 
 def successor_values(values: Tensor, cuts: Cuts, final_values: Tensor) -> tuple[Tensor, Tensor]:

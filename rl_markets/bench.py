@@ -68,14 +68,14 @@ def run(seconds: float, output: Path | None) -> None:
 
 def stock_config(experiment: Experiment, envs: int) -> Any:
     """RLlib's own multi-agent runner and PPO, as RLlib's documentation has it, on the same economy and networks."""
+    from ray.rllib.algorithms.ppo import PPOConfig
     from ray.tune.registry import register_env
 
     from rl_markets.bench_baseline import HandWrittenHouseholds
-    from rl_markets.policies.ppo.algorithm import MarketPPO
 
     parameters = experiment.market_parameters
     register_env("rl-markets-bench", lambda _: HandWrittenHouseholds(parameters))  # type: ignore[arg-type]
-    config = MarketPPO.get_default_config().environment("rl-markets-bench")
+    config = PPOConfig().environment("rl-markets-bench")
     config.env_runners(num_env_runners=0, num_envs_per_env_runner=envs)
     config.multi_agent(policies={"household"}, policy_mapping_fn=lambda *_, **__: "household")
     config.training(train_batch_size_per_learner=MINIBATCH, minibatch_size=MINIBATCH, num_epochs=EPOCHS, lr=1e-3)

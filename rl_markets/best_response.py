@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from rl_markets.envs.deviation import DEVIATOR, DeviationMarket
 from rl_markets.envs.market import Market, Metric, Policy
 from rl_markets.envs.statistics import interval
-from rl_markets.experiment import Experiment, PolicySection
+from rl_markets.experiment import Experiment, PolicySection, parse
+from rl_markets.fixed import profile
 from rl_markets.policy import LoadedPolicy, load
 from rl_markets.rllib.build import MarketBuilder, algorithm_config, build_market
 from rl_markets.runs import RunFolder
@@ -26,19 +27,19 @@ SELECTION_SEEDS = [2_000_000, 2_000_001]
 """The best of so many looks at the deviator is kept, as judged on seeds that its gain is not measured on."""
 
 
-def frozen(loaded: LoadedPolicy) -> dict[str, Policy]:
-    """Group -> the exported deterministic policy."""
-    return {group: torch.no_grad()(loaded.actors[policy].act) for group, policy in loaded.groups.items()}
-
-
 def build_deviation(
     content: dict[str, Any], policy: str, group: str, device: str = "cpu", worlds: int | None = None
 ) -> Market:
     """The experiment's market with one agent of `group` free and all others following the policy exported at `policy`."""
-    loaded = load(policy)
+    loaded, market = load(policy), build_market(content, device, worlds)
     for actor in loaded.actors.values():
         actor.to(device)
-    return DeviationMarket(build_market(content, device, worlds), frozen(loaded), group)
+    return DeviationMarket(market, profile(parse(content, "experiment"), loaded, market), group)
+
+
+def _nobody(market: Market) -> dict[str, Policy]:
+    """No group of a `DeviationMarket` but the deviator: the market itself plays the others."""
+    return {}
 
 
 def deviation_gain(
@@ -51,9 +52,12 @@ def deviation_gain(
     """
     policy = loaded.groups[group]
     build = partial(build_deviation, experiment.model_dump(mode="json"), str(run.policy), group)
-    stayer, gamma = loaded.actors[policy].act, float(experiment.learner_parameters["gamma"])
+    agent = _place(experiment, policy, group)
+    stayer, gamma = loaded.actors[policy].of_agent(agent).act, experiment.gamma(group)
     deviant = _deviant_experiment(experiment, policy)
-    deviator = _train(deviant, build, str(run.policy / f"{policy}.safetensors"), stayer, gamma)
+    weights = {"weights": str(run.policy / f"{policy}.safetensors"), "agent": agent,
+               "copies": loaded.actors[policy].spec.get("copies")}  # fmt: skip
+    deviator = _train(deviant, build, weights, stayer, gamma)
     market = build("cpu", WORLDS)
     gains = np.zeros(len(seeds)) if deviator is None else discounted_gains(market, deviator, stayer, gamma, seeds)
     mean, (low, high) = float(gains.mean()), interval(gains)
@@ -67,12 +71,20 @@ def deviation_gain(
     )  # fmt: skip
 
 
-def _train(deviant: Experiment, build: MarketBuilder, weights: str, stayer: Policy, gamma: float) -> Policy | None:
+def _place(experiment: Experiment, policy: str, group: str) -> int:
+    """Where the first agent of a group stands among the agents of its policy."""
+    groups = experiment.policies[policy].groups
+    return sum(experiment.groups[g] for g in groups[: groups.index(group)])
+
+
+def _train(
+    deviant: Experiment, build: MarketBuilder, weights: dict[str, Any], stayer: Policy, gamma: float
+) -> Policy | None:
     """The best deviator seen while training, or None where none was better than to stay."""
     market, best, found = build("cpu", WORLDS), 0.0, None
     stay = discounted_rewards(market, stayer, gamma, SELECTION_SEEDS)
     iterations = max(1, deviant.training.agent_steps // deviant.env_steps_per_iteration)
-    algorithm = algorithm_config(deviant, build, weights).build_algo()
+    algorithm = algorithm_config(deviant, build, _nobody, weights).build_algo()
     try:
         for iteration in range(1, iterations + 1):
             algorithm.train()
@@ -88,12 +100,10 @@ def _train(deviant: Experiment, build: MarketBuilder, weights: str, stayer: Poli
 
 def _deviant_experiment(experiment: Experiment, policy: str) -> Experiment:
     """The deviator's training: one agent a world, in the main process, in smaller steps."""
-    parameters = dict(experiment.learner_parameters)
-    parameters["learning_rate"] *= 0.3
-    parameters["final_learning_rate"] *= 0.3
-    if parameters.get("final_log_std") is not None:
-        parameters["log_std"] = (parameters["log_std"] + parameters["final_log_std"]) / 2
-    section = PolicySection(**experiment.policies[policy].model_dump() | {"groups": [DEVIATOR]})
+    given = experiment.parameters(policy)
+    parameters = given.model_dump() | given.gently()
+    same = experiment.policies[policy].model_dump(include={"hidden", "activation", "central_critic"})
+    section = PolicySection(**same | {"groups": [DEVIATOR]})
     training = experiment.training.model_copy(
         update={"runners": 0, "learners": 0, "agent_steps": experiment.certificate.deviation_agent_steps}
     )
@@ -117,15 +127,19 @@ def discounted_gains(
 
 @torch.no_grad()
 def discounted_rewards(market: Market, policy: Policy, gamma: float, seeds: list[int]) -> NDArray[np.float64]:
-    """What the deviator of a `DeviationMarket` gets by `policy`; one mean over worlds for each seed."""
-    market.episode_length = None  # one episode, as long as discounting lets anything count
+    """What the deviator of a `DeviationMarket` gets by `policy` in one episode; one mean over worlds for each seed."""
+    market.episode_length = None  # where the market lets us: as long as discounting lets anything count
     horizon = math.ceil(math.log(HORIZON_WEIGHT) / math.log(gamma)) if gamma > 0 else 1
     means = []
     for seed in seeds:
-        observations, total = market.reset(seed)[DEVIATOR], torch.zeros(market.worlds, dtype=torch.float64)
+        observations = market.reset(seed)[DEVIATOR]
+        total = torch.zeros(market.worlds, dtype=torch.float64, device=market.device)
+        going = torch.ones_like(total)
         for t in range(horizon):
             step = market.step({DEVIATOR: policy(observations)})
             observations = step.observations[DEVIATOR]
-            total += gamma**t * step.rewards[DEVIATOR][:, 0].double().cpu()
+            total += gamma**t * going * step.rewards[DEVIATOR][:, 0].double()
+            if step.ended is not None:
+                going[step.ended.worlds] = 0.0
         means.append(float(total.mean()))
     return np.array(means)

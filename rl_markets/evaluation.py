@@ -13,9 +13,10 @@ import torch
 from rich.console import Console
 
 from rl_markets import __version__
-from rl_markets.best_response import deviation_gain, frozen
+from rl_markets.best_response import deviation_gain
 from rl_markets.envs.market import Assessment, Figure, Metric, Policy
 from rl_markets.experiment import Experiment
+from rl_markets.fixed import profile
 from rl_markets.policies.networks import Actor
 from rl_markets.policy import LoadedPolicy, load
 from rl_markets.rllib.build import one_world
@@ -37,12 +38,13 @@ def certify(run: RunFolder, console: Console) -> dict[str, Any]:
     market = one_world(experiment)
     answer = market.answer_key()
     console.print("certificate: examining the trained policies", highlight=False)
+    trained = profile(experiment, loaded, market)
     assessment = (
-        Assessment([]) if answer is None else answer.assess(frozen(loaded), untrained(loaded, experiment.seed), seeds)
+        Assessment([]) if answer is None else answer.assess(trained, untrained(experiment, loaded, trained), seeds)
     )
     metrics = list(assessment.metrics)
     if experiment.certificate.deviation_agent_steps:
-        for group in market.groups:
+        for group in (group for section in experiment.learned.values() for group in section.groups):
             console.print(f"certificate: training a deviating agent in group {group}", highlight=False)
             metrics.append(deviation_gain(run, experiment, loaded, group, seeds))
     certificate = _document(experiment, None if answer is None else answer.name, metrics, assessment.figures)
@@ -50,10 +52,13 @@ def certify(run: RunFolder, console: Console) -> dict[str, Any]:
     return certificate
 
 
-def untrained(loaded: LoadedPolicy, seed: int) -> dict[str, Policy]:
-    """Group -> the same network before training: the control that must fail."""
-    actors = {p: Actor(a.spec, torch.Generator().manual_seed(seed)) for p, a in loaded.actors.items()}
-    return {group: torch.no_grad()(actors[policy].act) for group, policy in loaded.groups.items()}
+def untrained(experiment: Experiment, loaded: LoadedPolicy, trained: dict[str, Policy]) -> dict[str, Policy]:
+    """Group -> the same network before training: the control that must fail. What never learned stays what it is."""
+    found = dict(trained)
+    for name, section in experiment.learned.items():
+        actor = Actor(loaded.actors[name].spec, torch.Generator().manual_seed(experiment.seed))
+        found |= dict.fromkeys(section.groups, torch.no_grad()(actor.act))
+    return found
 
 
 # -- the document ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from rl_markets import experiment_rules
 from rl_markets.envs.registry import LEARNERS, MARKETS, MarketSpec, find
 from rl_markets.experiment_errors import ExperimentError, FieldError, first_line, plain, validate
 from rl_markets.experiment_file import parse_override, read_yaml, set_path
-from rl_markets.policies.registry import LearnerSpec
+from rl_markets.policies.registry import LearnerParameters, LearnerSpec
 
 PolicyName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=80)]
 """Names files, metrics and RLlib's modules, so that it holds no dots, commas or slashes."""
@@ -45,6 +45,22 @@ class PolicySection(Section):
         [64, 64], max_length=8, description="widths of the hidden layers"
     )
     activation: Literal["tanh", "relu", "silu"] = Field("tanh", description="activation of the hidden layers")
+    separate: bool = Field(False, description="a policy for each agent, as stacked weights; false shares one")
+    central_critic: bool = Field(False, description="critics see the market's global state, too; actors never do")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="replaces some of algorithm.parameters for this policy"
+    )
+    scripted: str | None = Field(
+        None, min_length=1, description="a rule of the market, or package.module:function, in place of learning"
+    )
+    frozen: str | None = Field(
+        None, min_length=1, description="a run or an exported policy that acts for these groups, in place of learning"
+    )
+
+    @property
+    def learns(self) -> bool:
+        """Whether this policy is trained."""
+        return self.scripted is None and self.frozen is None
 
 
 class AlgorithmSection(Section):
@@ -108,12 +124,22 @@ class Experiment(Section):
         return validate(self.market_spec.parameters, self.market.parameters)
 
     @property
-    def learner_parameters(self) -> dict[str, Any]:
-        """The learner's parameters, complete; gamma is the market's own unless given."""
-        parameters = validate(self.learner_spec.parameters, self.algorithm.parameters).model_dump()
-        if parameters.get("gamma", 0) is None:
-            parameters["gamma"] = self.discount
-        return parameters
+    def learned(self) -> dict[str, PolicySection]:
+        """The policies that are trained."""
+        return {name: section for name, section in self.policies.items() if section.learns}
+
+    def parameters(self, policy: str) -> LearnerParameters:
+        """The learner's parameters for a policy, complete; gamma is the market's own unless given."""
+        given = {**self.algorithm.parameters, **self.policies[policy].parameters}
+        found = validate(self.learner_spec.parameters, given)
+        return found.model_copy(update={"gamma": self.discount}) if found.gamma is None else found
+
+    def gamma(self, group: str) -> float:
+        """The discount factor of a learning group."""
+        policy = next(name for name, section in self.learned.items() if group in section.groups)
+        gamma = self.parameters(policy).gamma
+        assert gamma is not None  # experiment_rules.check_discount
+        return gamma
 
     @property
     def discount(self) -> float | None:
@@ -145,9 +171,13 @@ class Experiment(Section):
 
     @property
     def smallest_batch(self) -> int:
-        """Agent steps in each iteration of the policy that gets the fewest."""
-        counts = self.groups
-        return self.env_steps_per_iteration * min(sum(counts[g] for g in s.groups) for s in self.policies.values())
+        """Rows in each iteration of the policy that gets the fewest."""
+        return self.env_steps_per_iteration * min(self.trajectories(policy) for policy in self.learned)
+
+    def trajectories(self, policy: str) -> int:
+        """What a policy samples side by side in each world: its agents, or one row of all where each has its own."""
+        section = self.policies[policy]
+        return 1 if section.separate else sum(self.groups[g] for g in section.groups)
 
     @property
     def iterations(self) -> int:
@@ -164,8 +194,9 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _rules(self) -> Experiment:
         experiment_rules.check_names(self)
-        experiment_rules.check_discount(self)
         experiment_rules.check_groups(self)
+        experiment_rules.check_policies(self)
+        experiment_rules.check_discount(self)
         experiment_rules.check_sizes(self)
         return self
 
@@ -222,9 +253,9 @@ def shrunk(experiment: Experiment) -> dict[str, Any]:
     _cap(data["certificate"], seeds=2, deviation_agent_steps=512)
     env_steps = data["market"]["worlds"] * data["training"]["rollout_length"]
     _cap(data["training"], agent_steps=3 * env_steps * experiment.agents)
-    most = max(1, env_steps * experiment.smallest_batch // experiment.env_steps_per_iteration // 2)
-    if experiment.learner_parameters.get("minibatches", 0) > most:
-        data["algorithm"]["parameters"]["minibatches"] = most
+    rows = env_steps * experiment.smallest_batch // experiment.env_steps_per_iteration
+    given = validate(experiment.learner_spec.parameters, experiment.algorithm.parameters)
+    data["algorithm"]["parameters"] |= given.small(rows)
     return data
 
 

@@ -11,7 +11,7 @@ from rl_markets.envs.registry import LEARNERS, MARKETS, did_you_mean, find
 from rl_markets.experiment_errors import FieldError, first_line, validate
 
 if TYPE_CHECKING:
-    from rl_markets.experiment import Experiment
+    from rl_markets.experiment import Experiment, PolicySection
 
 ROW_BYTES = 64
 """A rough size of one agent step in a rollout: observations, actions, returns."""
@@ -37,13 +37,51 @@ def check_names(experiment: Experiment) -> None:
 
 
 def check_discount(experiment: Experiment) -> None:
-    """The learner discounts as the market's agents do."""
-    gamma, discount = experiment.learner_parameters.get("gamma"), experiment.discount
-    if discount is not None and gamma is not None and gamma != discount:
-        raise FieldError(
-            f"algorithm.parameters.gamma = {gamma}: expected {discount}, as "
-            f"market.parameters.{experiment.market_spec.discount}; leave it out to take the market's"
-        )
+    """Each learner discounts as the market's agents do, or says how."""
+    discount, owner = experiment.discount, experiment.market_spec.discount
+    for policy, section in experiment.learned.items():
+        gamma = experiment.parameters(policy).gamma
+        field = f"policies.{policy}.parameters.gamma" if "gamma" in section.parameters else "algorithm.parameters.gamma"
+        if gamma is None:
+            raise FieldError(f"{field}: missing; market {experiment.market.name!r} has no discount factor of its own")
+        if discount is not None and gamma != discount:
+            raise FieldError(
+                f"{field} = {gamma}: expected {discount}, as market.parameters.{owner}; leave it out to take the market's"
+            )
+
+
+def check_policies(experiment: Experiment) -> None:
+    """Scripts exist, some policy learns, and its own parameters are among those that may differ."""
+    for policy, section in experiment.policies.items():
+        field = f"policies.{policy}"
+        if section.scripted is not None and section.frozen is not None:
+            raise FieldError(f"{field}: scripted and frozen are both given; expected one of them")
+        if section.learns:
+            _check_learned(experiment, policy, section)
+        elif section.separate or section.central_critic or section.parameters:
+            what = next(n for n in ("separate", "central_critic", "parameters") if getattr(section, n))
+            raise FieldError(f"{field}.{what}: this policy does not learn; leave it out")
+        scripts = experiment.market_spec.scripts
+        if section.scripted is not None and ":" not in section.scripted and section.scripted not in scripts:
+            near = did_you_mean(section.scripted, list(scripts)) or "; it has none, give package.module:function"
+            raise FieldError(
+                f"{field}.scripted: market {experiment.market.name!r} has no rule {section.scripted!r}{near}"
+            )
+    if not experiment.learned:
+        raise FieldError("policies: none of them learns; expected at least one without scripted or frozen")
+
+
+def _check_learned(experiment: Experiment, policy: str, section: PolicySection) -> None:
+    field, model = f"policies.{policy}", experiment.learner_spec.parameters
+    for name in section.parameters:
+        if name in model.common:
+            raise FieldError(f"{field}.parameters.{name}: all policies share it; expected it in algorithm.parameters")
+    try:
+        validate(model, {**experiment.algorithm.parameters, **section.parameters})
+    except ValidationError as error:
+        raise FieldError(first_line(model, error, prefix=f"{field}.parameters.")) from None
+    if section.central_critic and not experiment.market_spec.global_state:
+        raise FieldError(f"{field}.central_critic: market {experiment.market.name!r} gives no global state")
 
 
 def check_groups(experiment: Experiment) -> None:
@@ -68,7 +106,8 @@ def check_sizes(experiment: Experiment) -> None:
     """The sizes of rollout, minibatches and training fit each other."""
     training, rows = experiment.training, experiment.agent_steps_per_iteration
     smallest = experiment.smallest_batch
-    slices = experiment.learner_parameters.get("minibatches", 1) * max(1, training.learners)
+    parameters = experiment.parameters(next(iter(experiment.learned)))
+    slices = getattr(parameters, "minibatches", 1) * max(1, training.learners)
     if smallest < 2 * slices:
         raise FieldError(
             f"algorithm.parameters.minibatches: {slices} slices of {smallest} rows leave less than 2 each; "

@@ -26,7 +26,7 @@ RUN: dict[str, str] = {
 def columns(experiment: Experiment) -> list[str]:
     """All columns of `metrics.csv`, in order: the run's, then `policy/figure` for each policy."""
     figures = experiment.learner_spec.figures
-    return list(RUN) + [f"{policy}/{figure}" for policy in experiment.policies for figure in figures]
+    return list(RUN) + [f"{policy}/{figure}" for policy in experiment.learned for figure in figures]
 
 
 def flatten(
@@ -54,7 +54,7 @@ def flatten(
         "learner_share": learning / elapsed,
         "framework_share": max(0.0, 1 - (market + acting + learning) / elapsed),
     }
-    for policy in experiment.policies:
+    for policy in experiment.learned:
         found = learners.get(policy, {})
         row |= {f"{policy}/{name}": float(found.get(name, math.nan)) for name in experiment.learner_spec.figures}
     return row

@@ -40,7 +40,8 @@ class LoadedPolicy:
         """The deterministic policy's actions.
 
         Args:
-            observations: `[observation]` or `[..., observation]`, anything numpy can read.
+            observations: `[observation]` or `[..., observation]`, anything numpy can read; `[..., agents, observation]`
+                where each agent has a policy of its own.
             group: the agent group that observes; may be left out where there is only one.
 
         Returns:
@@ -50,8 +51,11 @@ class LoadedPolicy:
             ValueError: for an unknown group, a wrong width, or numbers that are not finite.
         """
         name = self._group(group)
+        if self.groups[name] not in self.actors:
+            rule = self.spec["policies"][self.groups[name]]["scripted"]
+            raise ValueError(f"group {name!r} follows the rule {rule!r}; it is no part of the exported policy")
         actor = self.actors[self.groups[name]]
-        rows = _rows(observations, f"observations of group {name!r}", actor.spec["observation"])
+        rows = _rows(observations, f"observations of group {name!r}", actor.spec)
         return actor.act(torch.from_numpy(np.ascontiguousarray(rows))).numpy()
 
     def _group(self, group: str | None) -> str:
@@ -62,18 +66,26 @@ class LoadedPolicy:
         return group
 
 
-def _rows(observations: Any, what: str, width: int) -> NDArray[np.float32]:
-    """Finite single-precision numbers `[..., width]`."""
+def _rows(observations: Any, what: str, spec: Mapping[str, Any]) -> NDArray[np.float32]:
+    """Finite single-precision numbers `[..., width]`, or `[..., copies, width]`."""
+    trailing = _trailing(spec)
+    expected = f"[..., {', '.join(map(str, trailing))}]"
     try:
         with np.errstate(over="ignore"):  # what overflows is infinite, and refused below
             rows = np.asarray(observations, dtype=np.float32)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{what}: expected numbers [..., {width}]: {error}") from None
-    if rows.ndim == 0 or rows.shape[-1] != width:
-        raise ValueError(f"{what} have shape {rows.shape}: expected [..., {width}]")
+        raise ValueError(f"{what}: expected numbers {expected}: {error}") from None
+    if rows.shape[-len(trailing) :] != trailing:
+        raise ValueError(f"{what} have shape {rows.shape}: expected {expected}")
     if not np.isfinite(rows).all():
         raise ValueError(f"{what}: expected finite numbers")
     return rows
+
+
+def _trailing(spec: Mapping[str, Any]) -> tuple[int, ...]:
+    """The last axes of an actor's observations."""
+    copies = spec.get("copies")
+    return (spec["observation"],) if copies is None else (copies, spec["observation"])
 
 
 def export(folder: Path, actors: Mapping[str, Actor], spec: dict[str, Any]) -> None:
@@ -87,7 +99,7 @@ def export(folder: Path, actors: Mapping[str, Actor], spec: dict[str, Any]) -> N
     generator = torch.Generator().manual_seed(0)
     golden: dict[str, Tensor] = {}
     for name, actor in actors.items():
-        observations = torch.randn((GOLDEN_ROWS, actor.spec["observation"]), generator=generator)
+        observations = torch.randn((GOLDEN_ROWS, *_trailing(actor.spec)), generator=generator)
         golden[f"{name}.observations"] = observations
         with torch.no_grad():
             golden[f"{name}.actions"] = actor.cpu().act(observations).contiguous()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -29,3 +33,26 @@ def quiet_logs() -> None:
     """Lowers Ray's loggers; to be called again after importing RLlib, which resets them."""
     for logger in ("ray", "ray.rllib", "ray.tune", "ray._common.deprecation", "ray._private.authentication"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)  # what fails is told in our own words
+
+
+HARMLESS = ("has constructor arguments in the object store and max_restarts > 0",)
+"""What Ray's core writes to stderr from C++ whenever RLlib starts an actor that may restart."""
+
+
+@contextmanager
+def without_harmless_lines() -> Iterator[None]:
+    """Holds back what is written to stderr, by C++ too, and lets it out at the end but for the lines known as harmless."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            lines = held.read().decode(errors="replace").splitlines(keepends=True)
+            sys.stderr.write("".join(line for line in lines if not any(text in line for text in HARMLESS)))
+            sys.stderr.flush()

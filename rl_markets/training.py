@@ -10,19 +10,25 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from rl_markets import metrics
+from rl_markets.policies.algorithm import LearnersLostError
 from rl_markets.progress import TrainingProgress
-from rl_markets.rllib.build import algorithm_config, one_world
+from rl_markets.quiet import without_harmless_lines
+from rl_markets.rllib.build import algorithm_config, fixed_policies, one_world
 from rl_markets.runs import MetricsLog, RunFolder
 from rl_markets.store import CheckpointStore, write_text
 
-ALGORITHM, PROGRESS = "algorithm", "run.json"
+ALGORITHM, PROGRESS, PRIVATE = "algorithm", "run.json", "learner-{}.safetensors"
+LEARNER_RESTARTS = 3
+"""How often a run starts lost learners again by itself."""
 
 
 class RunFailedError(RuntimeError):
@@ -52,32 +58,54 @@ class Trainer:
     def __init__(self, run: RunFolder, console: Console) -> None:
         self.run, self.console, self.experiment = run, console, run.experiment
         self.store: CheckpointStore = run.checkpoints
-        self.answer = one_world(self.experiment).answer_key()
+        market = one_world(self.experiment)
+        self.answer = market.answer_key()
+        self.fixed = fixed_policies(self.experiment.model_dump(mode="json"), market)
         self.seconds = 0.0
         self.algorithm: Any = None
 
     def train(self, checkpoint: Path | None = None) -> dict[str, Any]:
         """Trains to the end of the experiment and returns the trained actors, policy -> `networks.Actor`.
 
+        A learner's process that dies is started again, and training goes on from the newest checkpoint.
+
         Raises:
             RunFailedError: a market or a learner broke, an iteration brought no steps or a NaN.
             Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
         """
+        with stop_signals() as received:
+            for attempt in range(LEARNER_RESTARTS + 1):
+                try:
+                    return self._attempt(checkpoint, received)
+                except LearnersLostError as lost:
+                    if attempt == LEARNER_RESTARTS:
+                        raise RunFailedError(
+                            f"{lost}, for the {attempt + 1}th time; `rl-markets resume` goes on"
+                        ) from lost
+                    checkpoint = self.store.newest(self._say)
+                    where = "its start" if checkpoint is None else f"iteration {int(checkpoint.name)}"
+                    self._say(f"{lost}; going on from {where}")
+        raise AssertionError
+
+    def _attempt(self, checkpoint: Path | None, received: list[int]) -> dict[str, Any]:
         try:
-            with explained("the run cannot be built"):
+            with explained("the run cannot be built"), without_harmless_lines():
                 self.algorithm = algorithm_config(self.experiment).build_algo()
             if checkpoint is not None:
                 self._restore(checkpoint)
-            with stop_signals() as received:
-                self._loop(received)
+            self._loop(received)
             return self.actors()
         finally:
             if self.algorithm is not None:
                 self.algorithm.stop()
+                self.algorithm = None
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False)
 
     def actors(self) -> dict[str, Any]:
         """The policies' networks, as they are now."""
-        return {policy: self.algorithm.get_module(policy).deployed for policy in self.experiment.policies}
+        return {policy: self.algorithm.get_module(policy).deployed for policy in self.experiment.learned}
 
     def _loop(self, received: list[int]) -> None:
         experiment, start = self.experiment, self.algorithm.iteration
@@ -104,9 +132,10 @@ class Trainer:
         self.seconds += time.perf_counter() - before
         row = metrics.flatten(result, self.experiment, seconds=self.seconds, distance=self._distance(iteration))
         expected = iteration * self.experiment.env_steps_per_iteration
-        if row["env_steps"] < expected:
+        if row["env_steps"] != expected:
             raise RunFailedError(
-                f"iteration {iteration} brought no new steps ({row['env_steps']} of {expected} so far): a runner is lost"
+                f"iteration {iteration} ended at {row['env_steps']} world steps instead of {expected}: steps were lost or "
+                "counted twice"
             )
         for name, value in row.items():
             if "/" in name and math.isnan(value):
@@ -117,12 +146,14 @@ class Trainer:
         training = self.experiment.training
         if self.answer is None or (iteration % training.evaluate_every and iteration != self.experiment.iterations):
             return None
+        learned = {g: p for p, section in self.experiment.learned.items() for g in section.groups}
         actors = self.actors()
-        groups = {g: actors[p].act for p, section in self.experiment.policies.items() for g in section.groups}
-        return self.answer.distance(groups)
+        return self.answer.distance(self.fixed | {g: actors[p].act for g, p in learned.items()})
 
     def _write_checkpoint(self, folder: Path) -> None:
         self.algorithm.save_to_path(str((folder / ALGORITHM).resolve()))
+        for rank, state in enumerate(each_learner(self.algorithm, _private_state)):
+            save_file(state, folder / PRIVATE.format(rank))
         state = {"iteration": self.algorithm.iteration, "seconds": self.seconds, "experiment": self.experiment.digest}
         write_text(folder / PROGRESS, json.dumps(state))
 
@@ -131,8 +162,24 @@ class Trainer:
         if state["experiment"] != self.experiment.digest:
             raise RunFailedError(f"{checkpoint}: written by another experiment than {self.run.experiment_file}")
         self.algorithm.restore_from_path(str((checkpoint / ALGORITHM).resolve()))
+        each_learner(self.algorithm, partial(_load_private_state, str(checkpoint.resolve())))
         self.seconds = state["seconds"]
         self.store.discard_after(state["iteration"])
+
+
+def each_learner(algorithm: Any, call: Callable[[Any], Any]) -> list[Any]:
+    """What `call` returns for each learner, in the order of their ranks."""
+    answers = algorithm.learner_group.foreach_learner(call)
+    return [answer.get() for answer in sorted(answers, key=lambda answer: answer.actor_id or 0)]
+
+
+def _private_state(learner: Any) -> dict[str, Any]:
+    state: dict[str, Any] = learner.private_state()
+    return state
+
+
+def _load_private_state(checkpoint: str, learner: Any) -> None:
+    learner.load_private_state(load_file(Path(checkpoint) / PRIVATE.format(learner.rank)))
 
 
 def parameter_hash(algorithm: Any) -> str:
@@ -151,7 +198,7 @@ def explained(what: str) -> Iterator[None]:
     """Turns any exception into a `RunFailedError` with the traceback of its origin, across Ray's boundaries."""
     try:
         yield
-    except (KeyboardInterrupt, RunFailedError):
+    except (KeyboardInterrupt, RunFailedError, LearnersLostError):
         raise
     except Exception as error:
         origin: BaseException = getattr(error, "cause", None) or error

@@ -11,6 +11,7 @@ from rich.table import Table
 from rl_markets import evaluation, policy, report
 from rl_markets.experiment import Experiment
 from rl_markets.experiment_errors import ExperimentError
+from rl_markets.fixed import frozen_actors
 from rl_markets.progress import console
 from rl_markets.rllib.build import ray_session
 from rl_markets.runs import RunFolder
@@ -70,9 +71,12 @@ def _finish(run: RunFolder, actors: dict[str, Any], out: Console) -> None:
         spec = {
             "market": experiment.market.model_dump(mode="json"),
             "experiment": experiment.name, "digest": experiment.digest, "seed": experiment.seed,
-            "policies": {name: {"groups": list(section.groups)} for name, section in experiment.policies.items()},
+            "policies": {
+                name: {"groups": list(section.groups), "scripted": section.scripted}
+                for name, section in experiment.policies.items()
+            },
         }  # fmt: skip
-        policy.export(run.policy, actors, spec)
+        policy.export(run.policy, actors | frozen_actors(experiment), spec)
     _certify(run, out)
 
 

@@ -94,7 +94,7 @@ def test_smoke_fits_minibatches_to_few_rows() -> None:
         "algorithm.parameters.minibatches=16",
     ]
     smoke = load(EXAMPLE, few_worlds, smoke=True)
-    assert smoke.learner_parameters["minibatches"] == smoke.smallest_batch // 2 == 4
+    assert smoke.parameters("household").minibatches == smoke.smallest_batch // 2 == 4
 
 
 @every_file
@@ -102,7 +102,7 @@ def test_learner_discounts_as_the_market_does(path: Path) -> None:
     experiment = load(path, machine=False)
     if experiment.discount is None:
         pytest.skip("this market leaves the discount to the learner")
-    assert experiment.learner_parameters["gamma"] == experiment.discount
+    assert experiment.parameters("household").gamma == experiment.discount
 
 
 # -- mutations -----------------------------------------------------------------------------------------------
@@ -562,7 +562,7 @@ def test_overrides_apply_in_order() -> None:
     overrides = ["seed=5", rate + "1e-2", rate + "1e-4", "certificate.seeds=7", " summary=a = b"]
     experiment = load(EXAMPLE, overrides)
     assert experiment.seed == 5
-    assert experiment.learner_parameters["learning_rate"] == 1e-4
+    assert experiment.parameters("household").learning_rate == 1e-4
     assert experiment.certificate.seeds == 7
     assert experiment.summary == "a = b"
 
@@ -648,7 +648,7 @@ def duopoly(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return content(EXAMPLE) | {
         "market": {"name": "duo-poly", "worlds": 4},
         "policies": {"seller": {"groups": ["firm"]}, "shopper": {"groups": ["buyer"]}},
-        "algorithm": {"name": "ppo", "parameters": {}},
+        "algorithm": {"name": "ppo", "parameters": {"gamma": 0.9}},
         "training": {"agent_steps": 10**6, "rollout_length": 16},
     }
 

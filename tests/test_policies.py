@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl_markets.policies.networks import Actor, Categorical, Critic, LogitNormal, describe_space
+from rl_markets.policies.heads import Categorical, LogitNormal, describe_space
+from rl_markets.policies.networks import Actor, Critic
 from rl_markets.policies.rollout import (
     Cuts,
     Fragment,

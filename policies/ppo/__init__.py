@@ -7,7 +7,6 @@ SPEC = LearnerSpec(
     name="ppo",
     summary="proximal policy optimisation: clipped ratios, generalised advantages, normalised values",
     parameters=PPOParameters,
-    algorithm="rl_markets.policies.ppo.algorithm:MarketPPO",
     learner="rl_markets.policies.ppo.learner:PPOLearner",
     module="rl_markets.policies.ppo.module:PPOModule",
     figures={

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from rl_markets.policies.heads import LogitNormal
 from rl_markets.policies.learner import Batch, RolloutLearner
-from rl_markets.policies.networks import LogitNormal
 from rl_markets.policies.ppo.module import LOG_PROB, RAW
 from rl_markets.policies.rollout import (
     ACTED,
@@ -27,95 +26,102 @@ ADVANTAGES, VALUE_TARGETS = "advantages", "value_targets"
 class PPOLearner(RolloutLearner):
     """L = E[-min(rho A, clip(rho, 1-eps, 1+eps) A)] + E[(V - V_target)^2] / 2 - c_H E[H],  rho = pi / pi_old."""
 
-    def parts(self, module: Any) -> dict[str, tuple[torch.nn.Module, float, float]]:
+    def parts(self, policy: str) -> dict[str, tuple[list[Tensor], float, float]]:
         """Actor and critic; both step sizes fall in the same proportion."""
-        p = self.parameters
+        p, module = self.parameters(policy), self._module[policy].unwrapped()
         falls = p["final_learning_rate"] / p["learning_rate"]
         critic = p["critic_learning_rate"]
         return {
-            "actor": (module.actor, p["learning_rate"], p["final_learning_rate"]),
-            "critic": (module.critic, critic, critic * falls),
+            "actor": (list(module.actor.parameters()), p["learning_rate"], p["final_learning_rate"]),
+            "critic": (list(module.critic.parameters()), critic, critic * falls),
         }
 
     def learn(self, fragments: dict[str, Fragment]) -> None:
         """`epochs` passes over the rollout, in `minibatches` equal slices."""
-        p = self.parameters
         batches = {policy: self._prepare(policy, fragment) for policy, fragment in fragments.items()}
-        self._figures: dict[str, list[dict[str, Tensor]]] = defaultdict(list)
-        for epoch in range(1, p["epochs"] + 1):
-            self._reporting = epoch == p["epochs"]  # figures are of the last epoch
-            for minibatch in self.slices(batches, p["minibatches"]):
-                self.descend(minibatch)
-        for policy, found in self._figures.items():
-            self.report(policy, {name: torch.stack([f[name] for f in found]).mean() for name in found[0]})
-            module = self.module[policy].unwrapped()
-            self._schedule_exploration(module.actor.head)
-            early = self._weights_seq_no / (self._weights_seq_no + 9)  # a short memory while everything still moves
-            module.average(min(p["averaging"], early))
+        figures: dict[str, list[dict[str, Tensor]]] = defaultdict(list)
+        epochs = self.common["epochs"]
+        for epoch in range(1, epochs + 1):
+            for minibatch in self.slices(batches, self.common["minibatches"]):
+                for policy, batch in minibatch.items():
+                    found = self._descend(policy, batch, reporting=epoch == epochs)  # figures are of the last epoch
+                    figures[policy].append(found)
+        for policy, of_policy in figures.items():
+            last = [f for f in of_policy if f]
+            self.report(policy, {name: torch.stack([f[name] for f in last]).mean() for name in last[0]})
+            self._after(policy)
 
     @torch.no_grad()
     def _prepare(self, policy: str, fragment: Fragment) -> Batch:
-        """Advantages and value targets of a fragment, flattened to rows."""
-        p, module, columns = self.parameters, self.module[policy].unwrapped(), fragment.columns
-        values = module.critic(columns[OBSERVATIONS])
-        successor, goes_on = successor_values(values, fragment.cuts, module.critic(fragment.cuts.observations))
+        """Advantages and value targets of a fragment, as rows."""
+        p, critic, columns, rows = (
+            self.parameters(policy),
+            self.networks(policy).critic,
+            fragment.columns,
+            fragment.rows,
+        )
+        values, final_values = fragment.values(critic)
+        successor, goes_on = successor_values(values, fragment.cuts, final_values)
         advantages = generalized_advantages(columns[REWARDS], values, successor, goes_on, p["gamma"], p["gae_lambda"])
-        targets = advantages + values[:-1]
+        targets = rows(advantages + values[:-1])
         if p["common_baseline"]:
             advantages = advantages - others_mean(advantages, fragment.world)
-        mean, std = self._moments(advantages)
-        module.critic.renormalize(*self._moments(targets))
-        self.report(policy, {"value_explained": 1 - (advantages - mean).var() / targets.var().clamp_min(1e-12)})
+        advantages = rows(advantages)
+        mean, std = self.moments(advantages)
+        critic.renormalize(*self.moments(targets))
+        missed = (targets - rows(values[:-1])).var(0)
+        self.report(policy, {"value_explained": 1 - missed / targets.var(0).clamp_min(1e-12)})
         batch = {
-            OBSERVATIONS: columns[OBSERVATIONS][:-1],
-            RAW: columns[RAW],
-            LOG_PROB: columns[LOG_PROB],
+            OBSERVATIONS: rows(columns[OBSERVATIONS][:-1]),
+            RAW: rows(columns[RAW]),
+            LOG_PROB: rows(columns[LOG_PROB]),
             ADVANTAGES: (advantages - mean) / std.clamp_min(1e-8),
-            VALUE_TARGETS: (targets - module.critic.shift) / module.critic.scale,
+            VALUE_TARGETS: (targets - critic.shift) / critic.scale,
         }
-        rows = {name: column.flatten(0, 1) for name, column in batch.items()}
-        if ACTED in columns:
-            acted = columns[ACTED].flatten()
-            rows = {name: column[acted] for name, column in rows.items()}
-        return rows
+        return self._acting(batch, columns, fragment)
 
-    def compute_loss_for_module(
-        self, *, module_id: str, config: Any, batch: Batch, fwd_out: dict[str, Tensor]
-    ) -> Tensor:
-        """The loss of one policy on one minibatch."""
-        p, head = self.parameters, self.module[module_id].unwrapped().actor.head
-        log_ratio = head.log_prob(fwd_out["out"], batch[RAW]) - batch[LOG_PROB]
+    def _acting(self, batch: Batch, columns: dict[str, Tensor], fragment: Fragment) -> Batch:
+        """The rows in which the agent acted; separate policies keep all rows and weigh them."""
+        if ACTED not in columns:
+            return batch
+        acted = fragment.rows(columns[ACTED])
+        if fragment.separate is not None:
+            return {**batch, ACTED: acted}
+        return {name: column[acted] for name, column in batch.items()}
+
+    def _descend(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
+        """One gradient step of actor and critic; its figures, if they are reported."""
+        p, module = self.parameters(policy), self.networks(policy)
+        head, observations = module.actor.head, batch[OBSERVATIONS]
+        out = module.actor(module.own(observations))
+        log_ratio = head.log_prob(out, batch[RAW]) - batch[LOG_PROB]
         ratio = torch.exp(log_ratio)
         clipped = ratio.clamp(1 - p["clip"], 1 + p["clip"])
-        policy_loss = -torch.min(ratio * batch[ADVANTAGES], clipped * batch[ADVANTAGES]).mean()
-        value_loss = 0.5 * (fwd_out["normalized_values"] - batch[VALUE_TARGETS]).square().mean()
-        entropy = head.entropy(fwd_out["out"]).mean()
-        loss: Tensor = policy_loss + value_loss - p["entropy_weight"] * entropy
-        if self._reporting:
-            with torch.no_grad():
-                found = {
-                    "policy_loss": policy_loss.detach(),
-                    "value_loss": value_loss.detach(),
-                    "entropy": entropy.detach(),
-                    "kl": (ratio - 1 - log_ratio).mean(),  # Schulman's low-variance estimate of KL(old || new)
-                    "clipped": (ratio != clipped).float().mean(),
-                }
-                self._figures[module_id].append(found)
-        return loss
+        policy_loss = -self.mean(torch.min(ratio * batch[ADVANTAGES], clipped * batch[ADVANTAGES]), batch)
+        error = module.critic.normalized(observations) - batch[VALUE_TARGETS]
+        value_loss = 0.5 * self.mean(error.square(), batch)
+        loss = policy_loss + value_loss
+        if p["entropy_weight"]:
+            loss = loss - p["entropy_weight"] * self.mean(head.entropy(out), batch)
+        loss.backward()
+        self.descend(policy, "actor", "critic")
+        if not reporting:
+            return {}
+        with torch.no_grad():
+            agents = 1 if log_ratio.dim() == 1 else log_ratio.shape[1]
+            return {
+                "policy_loss": policy_loss / agents,
+                "value_loss": value_loss / agents,
+                "entropy": self.mean(head.entropy(out), batch) / agents,
+                "kl": (ratio - 1 - log_ratio).mean(),  # Schulman's low-variance estimate of KL(old || new)
+                "clipped": (ratio != clipped).float().mean(),
+            }
 
-    def _schedule_exploration(self, head: Any) -> None:
-        """The next rollout's standard deviation, where the experiment fixes it."""
-        p = self.parameters
+    def _after(self, policy: str) -> None:
+        """Averages the actor, and sets the next rollout's standard deviation where the experiment fixes it."""
+        p, module = self.parameters(policy), self.networks(policy)
+        head = module.actor.head
         if p["final_log_std"] is not None and isinstance(head, LogitNormal):
             head.set_log_std(p["log_std"] + (p["final_log_std"] - p["log_std"]) * self.progress)
-
-    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation over all learners' rows."""
-        count = self._sum(torch.tensor(float(x.numel()), device=x.device))
-        mean = self._sum(x.sum()) / count
-        return mean, (self._sum((x - mean).square().sum()) / count).sqrt()
-
-    def _sum(self, x: Tensor) -> Tensor:
-        if self.config.num_learners > 1:
-            torch.distributed.all_reduce(x)
-        return x
+        early = self._weights_seq_no / (self._weights_seq_no + 9)  # a short memory while everything still moves
+        module.average(min(p["averaging"], early))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from rl_markets.policies.registry import LearnerParameters
 
 
-class PPOParameters(BaseModel):
+class PPOParameters(LearnerParameters):
     """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    common: ClassVar[tuple[str, ...]] = ("epochs", "minibatches")
 
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="the actor's step size (Adam) at the start")
     final_learning_rate: float = Field(0.0, ge=0, le=1, description="step size at the end; linear in between")
     critic_learning_rate: float = Field(
         1e-3, gt=0, le=1, description="the critic's step size at the start; falls alike"
     )
-    gamma: float | None = Field(None, ge=0, lt=1, description="discount factor; null takes the market's own")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="trace decay of generalised advantage estimation")
     common_baseline: bool = Field(
         False,
@@ -26,7 +28,6 @@ class PPOParameters(BaseModel):
     epochs: int = Field(4, ge=1, le=100, description="passes over each rollout, equal for every policy")
     minibatches: int = Field(8, ge=1, le=10_000, description="equal slices of each pass, one gradient step each")
     entropy_weight: float = Field(0.0, ge=0, le=10, description="weight of the entropy bonus")
-    gradient_clip: float = Field(0.5, gt=0, description="largest norm of each actor's and each critic's gradient")
     averaging: float = Field(
         0.95, ge=0, lt=1, description="decay, per iteration, of the averaged actor that is deployed"
     )
@@ -43,3 +44,14 @@ class PPOParameters(BaseModel):
                 f"found {self.final_learning_rate:g}"
             )
         return self
+
+    def gently(self) -> dict[str, Any]:
+        """Smaller steps, and the exploration of half-way."""
+        changed = super().gently() | {"final_learning_rate": 0.3 * self.final_learning_rate}
+        if self.final_log_std is not None:
+            changed["log_std"] = (self.log_std + self.final_log_std) / 2
+        return changed
+
+    def small(self, rows: int) -> dict[str, Any]:
+        """No more minibatches than there are pairs of rows."""
+        return {"minibatches": max(1, min(self.minibatches, rows // 2))}

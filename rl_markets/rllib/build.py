@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
-from rl_markets.envs.market import AgentGroup, Market
+from rl_markets.envs.market import AgentGroup, Market, Policy
 from rl_markets.experiment import Experiment, parse
-from rl_markets.policies.networks import describe_space
+from rl_markets.experiment_errors import ExperimentError
+from rl_markets.fixed import fixed_policy
+from rl_markets.policies.heads import describe_space
 from rl_markets.quiet import quiet_logs
 
 MarketBuilder = Callable[[str, int | None], Market]
@@ -50,65 +52,63 @@ def one_world(experiment: Experiment) -> Market:
     return experiment.market_spec.build(experiment.market_parameters, worlds=1)
 
 
-def policy_specs(experiment: Experiment, groups: Mapping[str, AgentGroup]) -> dict[str, dict[str, Any]]:
-    """Policy -> the spec of its `networks.Actor`.
+def fixed_policies(content: dict[str, Any], market: Market) -> dict[str, Policy]:
+    """Group -> the policy of the groups that do not learn: a script, or a frozen one.
 
     Raises:
-        ValueError: where groups with different spaces share a policy, or a space is not supported.
+        ExperimentError: where a script cannot be imported, or a frozen policy does not suit the market.
     """
-    parameters, specs = experiment.learner_parameters, {}
-    for policy, section in experiment.policies.items():
-        first, *others = (groups[g] for g in section.groups)
-        for other in others:
-            if (other.observation_space, other.action_space) != (first.observation_space, first.action_space):
-                raise ValueError(
-                    f"policies.{policy}.groups: {section.groups} have different spaces and cannot share it"
-                )
-        specs[policy] = {
-            "observation": int(first.observation_space.shape[0]),
-            "action": describe_space(first.action_space),
-            "hidden": list(section.hidden),
-            "activation": section.activation,
-            "log_std": parameters.get("log_std", 0.0),
-            "trained_std": parameters.get("final_log_std", 0.0) is None,
-        }
-    return specs
+    experiment = parse(content, "experiment")
+    found: dict[str, Policy] = {}
+    for name, section in experiment.policies.items():
+        if section.learns:
+            continue
+        for group in section.groups:
+            found[group] = fixed_policy(name, section, group, market)
+    return found
 
 
-def algorithm_config(experiment: Experiment, build: MarketBuilder | None = None, weights: str | None = None) -> Any:
+def algorithm_config(
+    experiment: Experiment, build: MarketBuilder | None = None, fixed: Any = None, weights: dict[str, Any] | None = None
+) -> Any:
     """The experiment as an RLlib `AlgorithmConfig`.
 
     Args:
         experiment: what to train.
         build: builds the market `(device, worlds)`, if it is not the experiment's own.
-        weights: a safetensors file with the actor to start from.
+        fixed: market -> group -> policy of the groups that do not learn, if they are not the experiment's own.
+        weights: where actors start from; see `MarketModule`.
     """
+    from rl_markets.policies.algorithm import MarketAlgorithm
     from rl_markets.rllib.env_runner import BatchedEnvRunner
 
-    algorithm, learner, module = experiment.learner_spec.load()
+    learner, module = experiment.learner_spec.load()
     quiet_logs()
-    training, parameters = experiment.training, experiment.learner_parameters
-    build = build or partial(build_market, experiment.model_dump(mode="json"))
-    policies = {policy: tuple(section.groups) for policy, section in experiment.policies.items()}
-    steps = experiment.env_steps_per_iteration
-    groups = build("cpu", 1).groups
-    agents = sum(group.count for group in groups.values())
-    total = -(-training.agent_steps // (steps * agents)) * steps
-    config = algorithm.get_default_config()
-    config.environment(Market, env_config={"build": build, "policies": policies})
+    training, content = experiment.training, experiment.model_dump(mode="json")
+    build = build or partial(build_market, content)
+    learned = experiment.learned
+    market = build("cpu", 1)
+    config = MarketAlgorithm.get_default_config()
+    config.environment(Market, env_config={
+        "build": build, "fixed": fixed or partial(fixed_policies, content),
+        "policies": {name: tuple(section.groups) for name, section in learned.items()},
+        "separate": {name for name, section in learned.items() if section.separate},
+        "central": {name for name, section in learned.items() if section.central_critic},
+    })  # fmt: skip
     config.env_runners(
         num_env_runners=training.runners, env_runner_cls=BatchedEnvRunner, create_local_env_runner=True,
         num_envs_per_env_runner=experiment.market.worlds, rollout_fragment_length=training.rollout_length,
     )  # fmt: skip
-    config.multi_agent(policies=set(policies), policy_mapping_fn=partial(_no_mapping, next(iter(policies))))
+    config.multi_agent(policies=set(learned), policy_mapping_fn=partial(_no_mapping, next(iter(learned))))
     config.training(
-        gamma=parameters["gamma"], train_batch_size_per_learner=steps // max(1, training.learners),
-        learner_class=learner, learner_config_dict={**parameters, "total_env_steps": total},
-        grad_clip=parameters["gradient_clip"], grad_clip_by="global_norm", minibatch_size=1, num_epochs=1,
+        train_batch_size_per_learner=experiment.env_steps_per_iteration // max(1, training.learners),
+        learner_class=learner, learner_config_dict=_learner_config(experiment, market.groups),
     )  # fmt: skip
     config.learners(num_learners=training.learners, num_gpus_per_learner=training.gpus_per_learner)
-    config.rl_module(rl_module_spec=_module_specs(experiment, groups, module, weights))
-    config.fault_tolerance(restart_failed_env_runners=False, ignore_env_runner_failures=False)
+    config.rl_module(rl_module_spec=_module_specs(experiment, market, module, weights or {}))
+    config.fault_tolerance(
+        restart_failed_env_runners=True, delay_between_env_runner_restarts_s=0.0, env_runner_health_probe_timeout_s=0.5
+    )
     config.reporting(
         min_time_s_per_iteration=None, min_train_timesteps_per_iteration=0, min_sample_timesteps_per_iteration=0
     )
@@ -116,18 +116,67 @@ def algorithm_config(experiment: Experiment, build: MarketBuilder | None = None,
     return config
 
 
-def _module_specs(
-    experiment: Experiment, groups: Mapping[str, AgentGroup], module: type[Any], weights: str | None
-) -> Any:
+def _learner_config(experiment: Experiment, groups: Mapping[str, AgentGroup]) -> dict[str, Any]:
+    """What the learner reads: each policy's parameters, and how long training is."""
+    steps = experiment.env_steps_per_iteration
+    agents = sum(group.count for group in groups.values())
+    total = -(-experiment.training.agent_steps // (steps * agents)) * steps
+    policies = {name: experiment.parameters(name).model_dump() for name in experiment.learned}
+    return {"policies": policies, "total_env_steps": total}
+
+
+def _module_specs(experiment: Experiment, market: Market, module: type[Any], weights: dict[str, Any]) -> Any:
     """Each policy's module, its weights drawn from a seed of its own."""
     from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
     from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
     specs = {}
-    for i, (policy, actor) in enumerate(policy_specs(experiment, groups).items()):
-        config = {"actor": actor, "seed": experiment.seed + 31 * i, "weights": weights}
+    for i, (policy, section) in enumerate(experiment.learned.items()):
+        config = {
+            "actor": actor_spec(experiment, policy, market.groups),
+            "central": market_width(market) if section.central_critic else 0,
+            "seed": experiment.seed + 31 * i,
+            **weights,
+        }
         specs[policy] = RLModuleSpec(module_class=module, model_config=config)
     return MultiRLModuleSpec(rl_module_specs=specs)
+
+
+def market_width(market: Market) -> int:
+    """Width of the market's global state."""
+    market.reset(0)
+    return int(market.global_state().shape[1])
+
+
+def actor_spec(experiment: Experiment, policy: str, groups: Mapping[str, AgentGroup]) -> dict[str, Any]:
+    """The spec of a policy's `networks.Actor`.
+
+    Raises:
+        ExperimentError: where groups with different spaces share a policy.
+        ValueError: where a space is not supported.
+    """
+    section, parameters = experiment.policies[policy], experiment.parameters(policy)
+    first, *others = (groups[g] for g in section.groups)
+    for other in others:
+        if (other.observation_space, other.action_space) != (first.observation_space, first.action_space):
+            raise ExperimentError(
+                f"policies.{policy}.groups: {section.groups} have different spaces and cannot share it"
+            )
+    action, learner = describe_space(first.action_space), experiment.learner_spec
+    if action["type"] not in learner.actions:
+        raise ExperimentError(
+            f"algorithm.name = {learner.name!r}: learns {' and '.join(learner.actions)} actions, those of group "
+            f"{section.groups[0]!r} are {action['type']}"
+        )
+    return {
+        "observation": int(first.observation_space.shape[0]),
+        "action": action,
+        "hidden": list(section.hidden),
+        "activation": section.activation,
+        "log_std": getattr(parameters, "log_std", 0.0),
+        "trained_std": getattr(parameters, "final_log_std", 0.0) is None,
+        "copies": sum(groups[g].count for g in section.groups) if section.separate else None,
+    }
 
 
 def _no_mapping(policy: str, *_: Any, **__: Any) -> str:

@@ -21,9 +21,10 @@ from ray.rllib.utils.metrics import (
 )
 from torch import Tensor
 
-from rl_markets.envs.market import Market, MarketError, Step
+from rl_markets.envs.market import Market, Policy, Step
 from rl_markets.policies.module import ACTIONS, MarketModule
-from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, Cuts, Fragment, Rollout
+from rl_markets.policies.rollout import Rollout
+from rl_markets.rllib.recorder import Recorded, Recorder, side_by_side
 
 EPISODE_RETURN = "episode_return"
 MARKET_SECONDS, POLICY_SECONDS, SAMPLE_SECONDS = "market_seconds", "policy_seconds", "sample_seconds"
@@ -32,7 +33,9 @@ MARKET_SECONDS, POLICY_SECONDS, SAMPLE_SECONDS = "market_seconds", "policy_secon
 class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
     """Samples rollouts from one `Market`.
 
-    `config.env_config` holds `build` (a picklable `MarketBuilder`) and `policies` (policy -> its groups).
+    `config.env_config` holds `build` (a picklable `MarketBuilder`), `policies` (learned policy -> its groups), `separate`
+    and `central` (learned policies with weights for each agent, and with a central critic) and `fixed` (market -> group
+    -> the policy of groups that do not learn).
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -45,7 +48,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         self.module: Any = None
         self._weights_seq_no = 0
         self._observations: dict[str, Tensor] | None = None
-        self.generator = torch.Generator(self._device).manual_seed(104_729 + (self._seed or 0))
+        self.generator = torch.Generator(self._device)
+        self.reseed(0)
         if self._samples():
             self.make_env()
         self.make_module()
@@ -59,7 +63,13 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
     def make_env(self) -> None:
         """Builds the market; the first sample resets it."""
         self.env = self.config.env_config["build"](str(self._device), None)
+        self.fixed: dict[str, Policy] = self.config.env_config["fixed"](self.env)
         self._observations = None
+
+    def reseed(self, salt: int) -> None:
+        """Shocks and exploration of its own for a runner that starts (again, then with another salt)."""
+        self._market_seed = (self._seed or 0) + 15_485_863 * salt % 2**31
+        self.generator.manual_seed(104_729 + self._market_seed)
 
     def get_spaces(self) -> dict[str, Any]:
         """Policy -> (observation space, action space), as RLlib asks for them."""
@@ -104,12 +114,12 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         started = time.perf_counter()
         assert self.env is not None
         if self._observations is None:
-            self._observations = self.env.reset(self._seed or 0)
+            self._observations = self.env.reset(self._market_seed)
             self._returns = {
                 g: torch.zeros(self.env.worlds, a.count, device=self._device) for g, a in self.env.groups.items()
             }
         steps = self.config.get_rollout_fragment_length(self.worker_index or 0)
-        recorder = _Recorder(self.env, steps)
+        recorder = Recorder(self.env, steps, self._recorded())
         finished, market_seconds = [], 0.0
         for t in range(steps):
             actions = self._act(recorder, t, self.config.explore if explore is None else explore)
@@ -121,30 +131,30 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
             self._observations = step.observations
         recorder.observe(steps, self._observations)
         recorder.check_finite()
-        rollout = Rollout({p: recorder.fragment(groups) for p, groups in self.policies.items()}, self.env.worlds)
+        rollout = Rollout(recorder.fragments(), self.env.worlds)
         self._log(rollout, finished, market_seconds, time.perf_counter() - started)
         return [rollout]
 
-    def _act(self, recorder: _Recorder, t: int, explore: bool) -> dict[str, Tensor]:
+    def _recorded(self) -> dict[str, Recorded]:
+        given = self.config.env_config
+        return {p: Recorded(g, p in given["separate"], p in given["central"]) for p, g in self.policies.items()}
+
+    def _act(self, recorder: Recorder, t: int, explore: bool) -> dict[str, Tensor]:
         """One forward pass per policy, over all of its groups, worlds and agents."""
         assert self.env is not None
         assert self._observations is not None
         recorder.observe(t, self._observations)
-        actions: dict[str, Tensor] = {}
+        actions = {group: policy(self._observations[group]) for group, policy in self.fixed.items()}
         for policy, groups in self.policies.items():
             module: MarketModule = self.module[policy]
-            rows = [self._observations[g].flatten(0, 1) for g in groups]
-            observations = rows[0] if len(rows) == 1 else torch.cat(rows)
-            columns = (
-                module.explore(observations, self.generator) if explore else {ACTIONS: module.exploit(observations)}
-            )
-            offset = 0
-            for group in groups:
-                count = self.env.groups[group].count
-                end = offset + self.env.worlds * count
-                mine = {n: c[offset:end].view(self.env.worlds, count, *c.shape[1:]) for n, c in columns.items()}
-                recorder.action(t, group, mine)
-                actions[group], offset = mine[ACTIONS], end
+            seen = side_by_side(self._observations, groups)
+            columns = module.explore(seen, self.generator) if explore else {ACTIONS: module.exploit(seen)}
+            recorder.action(t, policy, columns)
+            if len(groups) == 1:
+                actions[groups[0]] = columns[ACTIONS]
+            else:
+                counts = [self.env.groups[g].count for g in groups]
+                actions |= dict(zip(groups, columns[ACTIONS].split(counts, 1), strict=True))
         return actions
 
     def _count_returns(self, step: Step) -> list[Tensor]:
@@ -216,88 +226,3 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         """The module saves itself."""
         return [(COMPONENT_RL_MODULE, self.module)]
-
-
-class _Recorder:
-    """Preallocated buffers `[T, worlds, agents, ...]` of one fragment, written in place."""
-
-    def __init__(self, market: Market, steps: int) -> None:
-        self.market, self.steps = market, steps
-        self.buffers: dict[str, dict[str, Tensor]] = {}
-        for name, group in market.groups.items():
-            lead = (market.worlds, group.count)
-            self.buffers[name] = {
-                OBSERVATIONS: torch.empty((steps + 1, *lead, *group.observation_space.shape), device=market.device),
-                REWARDS: torch.empty((steps, *lead), device=market.device),
-            }
-        self.ends: list[tuple[int, Step]] = []
-
-    def observe(self, t: int, observations: dict[str, Tensor]) -> None:
-        for group, value in observations.items():
-            self.buffers[group][OBSERVATIONS][t] = value
-
-    def action(self, t: int, group: str, columns: dict[str, Tensor]) -> None:
-        buffers = self.buffers[group]
-        for name, value in columns.items():
-            if name not in buffers:
-                buffers[name] = torch.empty((self.steps, *value.shape), device=value.device, dtype=value.dtype)
-            buffers[name][t] = value
-
-    def outcome(self, t: int, step: Step) -> None:
-        for group, reward in step.rewards.items():
-            self.buffers[group][REWARDS][t] = reward
-        for group, acted in (step.acted or {}).items():
-            buffers = self.buffers[group]
-            if ACTED not in buffers:
-                buffers[ACTED] = torch.ones((self.steps, *acted.shape), device=acted.device, dtype=torch.bool)
-            buffers[ACTED][t] = acted
-        if step.ended is not None:
-            self.ends.append((t, step))
-
-    def check_finite(self) -> None:
-        """One reduction a column and fragment; only where it fails is the culprit looked for: the earliest one."""
-        found = []
-        for group, buffers in self.buffers.items():
-            for order, name in enumerate((OBSERVATIONS, REWARDS)):  # step t's observations come before its rewards
-                if not bool(torch.isfinite(buffers[name]).all()):
-                    at = tuple(int(i) for i in (~torch.isfinite(buffers[name])).nonzero()[0])
-                    found.append((at[0], order, group, name, at))
-        if not found:
-            return
-        _, _, group, name, at = min(found)
-        entry = f", entry {at[3]}" if len(at) > 3 else ""
-        raise MarketError(
-            f"market {type(self.market).__name__}: {name} of group {group!r} is {float(self.buffers[group][name][at])} "
-            f"in world {at[1]}, agent {at[2]}{entry}, step {at[0]} of the fragment: expected a finite number"
-        )
-
-    def fragment(self, groups: tuple[str, ...]) -> Fragment:
-        """The groups' buffers as trajectories `[T, worlds * agents, ...]`, side by side."""
-        flat = [{n: b.flatten(1, 2) for n, b in self.buffers[g].items() if n != ACTIONS} for g in groups]
-        columns = flat[0] if len(flat) == 1 else {n: torch.cat([f[n] for f in flat], 1) for n in flat[0]}
-        worlds = torch.arange(self.market.worlds, device=self.market.device)
-        world = torch.cat([worlds.repeat_interleave(self.market.groups[g].count) for g in groups])
-        return Fragment(columns, self._cuts(groups, columns[OBSERVATIONS]), world)
-
-    def _cuts(self, groups: tuple[str, ...], observations: Tensor) -> Cuts:
-        device, parts, offset = self.market.device, [], 0
-        for group in groups:
-            agents = torch.arange(self.market.groups[group].count, device=device)
-            for t, step in self.ends:
-                assert step.ended is not None
-                trajectory = (step.ended.worlds[:, None] * len(agents) + agents + offset).flatten()
-                terminated = step.ended.terminated.repeat_interleave(len(agents))
-                parts.append(
-                    (
-                        torch.full_like(trajectory, t),
-                        trajectory,
-                        terminated,
-                        step.ended.observations[group].flatten(0, 1),
-                    )
-                )
-            offset += self.market.worlds * len(agents)
-        if not parts:
-            none = torch.empty(0, dtype=torch.int64, device=device)
-            return Cuts(none, none, none.bool(), observations.new_empty((0, *observations.shape[2:])))
-        step_, trajectory, terminated, last = (torch.cat(column) for column in zip(*parts, strict=True))
-        return Cuts(step_, trajectory, terminated, last)

@@ -1,0 +1,235 @@
+"""Action heads: what turns a network's output into a distribution over actions.
+
+A head works on *raw* actions, in which densities are simple, and maps them into the action space by `to_action`.
+Heads of separate policies hold one set of parameters an agent, `[agents, ...]`, which broadcasts over `[..., agents, ...]`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+MARGIN = 1 / 98
+"""Share of the box by which the sigmoid reaches beyond each bound; turns [.01, .99] into [0, 1]."""
+
+QUADRATURE = 7
+"""Nodes of the quadrature of a mean action."""
+
+LOG_STD_LOW, LOG_STD_HIGH = -6.0, 1.0
+"""Bounds of the log standard deviation where the network gives it."""
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class ActionHead(nn.Module, ABC):
+    """A distribution over actions, given a network's output `[..., inputs]`."""
+
+    inputs: int
+    """Width of the network's output that the head needs."""
+
+    @abstractmethod
+    def sample(self, out: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws raw actions `[..., action]`; continuous ones carry gradients (reparametrised)."""
+
+    @abstractmethod
+    def log_prob(self, out: Tensor, raw: Tensor) -> Tensor:
+        """Log density (or log probability) of `raw`, `[...]`."""
+
+    @abstractmethod
+    def entropy(self, out: Tensor) -> Tensor:
+        """Entropy of the raw action, `[...]`."""
+
+    @abstractmethod
+    def to_action(self, raw: Tensor) -> Tensor:
+        """Maps raw actions into the action space."""
+
+    @abstractmethod
+    def deterministic(self, out: Tensor) -> Tensor:
+        """The deterministic policy's action, in the action space."""
+
+
+class _Squashed(ActionHead):
+    """Gaussian raw actions, squashed into the box `[low, high]`."""
+
+    low: Tensor
+    high: Tensor
+    nodes: Tensor
+    weights: Tensor
+
+    def __init__(self, low: Sequence[float], high: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.tensor(low, dtype=torch.float32))
+        self.register_buffer("high", torch.tensor(high, dtype=torch.float32))
+        nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE)
+        self.register_buffer("nodes", torch.tensor(nodes, dtype=torch.float32), persistent=False)
+        self.register_buffer("weights", torch.tensor(weights / weights.sum(), dtype=torch.float32), persistent=False)
+
+    @abstractmethod
+    def moments(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of the raw action, broadcastable to each other."""
+
+    def sample(self, out: Tensor, generator: torch.Generator) -> Tensor:
+        """mean + std * eps."""
+        mean, log_std = self.moments(out)
+        noise = torch.randn(mean.shape, generator=generator, device=out.device, dtype=out.dtype)
+        return torch.addcmul(mean, torch.exp(log_std), noise)
+
+    def entropy(self, out: Tensor) -> Tensor:
+        """Gaussian entropy."""
+        mean, log_std = self.moments(out)
+        return (log_std + HALF_LOG_2PI + 0.5).sum(-1).expand(mean.shape[:-1])
+
+    def deterministic(self, out: Tensor) -> Tensor:
+        """The mean action, by Gauss-Hermite quadrature: on average it uses what exploration used."""
+        raw, log_std = self.moments(out)
+        std = torch.exp(log_std)
+        mean = torch.zeros_like(raw)
+        for node, weight in zip(self.nodes, self.weights, strict=True):
+            mean = mean + weight * self.to_action(raw + node * std)
+        return mean
+
+
+class LogitNormal(_Squashed):
+    """Gaussian raw actions, squashed by a sigmoid into a box a little wider than `[low, high]`, and clamped to it.
+
+    The margin lets the bounds themselves be played: a sigmoid only comes near its ends. `log_prob` is the density of
+    the raw action: probability ratios are the same in both.
+
+    The standard deviation does not depend on the state (as in most PPO implementations); it is a trained parameter,
+    or follows a schedule through `set_log_std`.
+    """
+
+    margin: Tensor
+    log_std: Tensor
+
+    def __init__(
+        self, low: Sequence[float], high: Sequence[float], *, log_std: float, trained_std: bool, copies: int | None = None
+    ) -> None:  # fmt: skip
+        super().__init__(low, high)
+        self.inputs = len(low)
+        self.register_buffer("margin", MARGIN * (self.high - self.low), persistent=False)
+        start = torch.full((self.inputs,) if copies is None else (copies, self.inputs), float(log_std))
+        if trained_std:
+            self.log_std = nn.Parameter(start)
+        else:
+            self.register_buffer("log_std", start)
+
+    def moments(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """The output is the mean."""
+        return out, self.log_std
+
+    def log_prob(self, out: Tensor, raw: Tensor) -> Tensor:
+        """Gaussian log density, summed over the action's dimensions."""
+        z = (raw - out) * torch.exp(-self.log_std)
+        return -0.5 * z.square().sum(-1) - (self.log_std + HALF_LOG_2PI).sum(-1)
+
+    def to_action(self, raw: Tensor) -> Tensor:
+        """The squashed and clamped action."""
+        wide = torch.addcmul(self.low - self.margin, self.high - self.low + 2 * self.margin, torch.sigmoid(raw))
+        return torch.minimum(torch.maximum(wide, self.low), self.high)
+
+    @torch.no_grad()
+    def set_log_std(self, log_std: float) -> None:
+        """Sets the standard deviation of every dimension."""
+        self.log_std.fill_(log_std)
+
+
+class SquashedGaussian(_Squashed):
+    """Gaussian raw actions whose mean and standard deviation depend on the state, squashed by a tanh (Haarnoja et al. 2018).
+
+    `log_prob` is the density of tanh(raw) in [-1, 1], so that an entropy target does not depend on the box's width.
+    """
+
+    def __init__(self, low: Sequence[float], high: Sequence[float]) -> None:
+        super().__init__(low, high)
+        self.inputs = 2 * len(low)
+
+    def moments(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean, and log standard deviation within its bounds (0 in, about -0.6 out)."""
+        mean, free = out.chunk(2, -1)
+        middle, half = (LOG_STD_HIGH + LOG_STD_LOW) / 2, (LOG_STD_HIGH - LOG_STD_LOW) / 2
+        return mean, middle + half * torch.tanh(free + 0.65)
+
+    def log_prob(self, out: Tensor, raw: Tensor) -> Tensor:
+        """Log density of tanh(raw): Gaussian log density less log (1 - tanh^2)."""
+        mean, log_std = self.moments(out)
+        z = (raw - mean) * torch.exp(-log_std)
+        squash = 2 * (math.log(2) - raw - nn.functional.softplus(-2 * raw))
+        return -(0.5 * z.square() + log_std + HALF_LOG_2PI + squash).sum(-1)
+
+    def to_action(self, raw: Tensor) -> Tensor:
+        """Strictly inside the box, but for rounding."""
+        half = 0.5 * (self.high - self.low)
+        return torch.addcmul(self.low + half, half, torch.tanh(raw))
+
+
+class Categorical(ActionHead):
+    """One of `n` actions, by the softmax of the network's output."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.inputs = n
+
+    def sample(self, out: Tensor, generator: torch.Generator) -> Tensor:
+        """The Gumbel-max trick: one draw, any leading shape."""
+        uniform = torch.rand(out.shape, generator=generator, device=out.device, dtype=out.dtype)
+        gumbel = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
+        return torch.argmax(out + gumbel, -1)
+
+    def log_prob(self, out: Tensor, raw: Tensor) -> Tensor:
+        """Log softmax at `raw`."""
+        return torch.log_softmax(out, -1).gather(-1, raw.unsqueeze(-1)).squeeze(-1)
+
+    def entropy(self, out: Tensor) -> Tensor:
+        """-sum p log p."""
+        log_p = torch.log_softmax(out, -1)
+        return -(log_p.exp() * log_p).sum(-1)
+
+    def to_action(self, raw: Tensor) -> Tensor:
+        """The index itself."""
+        return raw
+
+    def deterministic(self, out: Tensor) -> Tensor:
+        """The most probable action."""
+        return torch.argmax(out, -1)
+
+
+LOGIT_NORMAL, SQUASHED_GAUSSIAN = "logit-normal", "squashed-gaussian"
+"""Names of the distributions over boxes."""
+
+
+def action_head(spec: dict[str, Any]) -> ActionHead:
+    """The head of an `Actor`'s spec.
+
+    Raises:
+        ValueError: for spaces other than `Discrete` and a bounded one-dimensional `Box`.
+    """
+    space = spec["action"]
+    if space["type"] == "discrete":
+        return Categorical(space["n"])
+    if space["type"] != "box" or not all(math.isfinite(b) for b in (*space["low"], *space["high"])):
+        raise ValueError(f"action space {space}: expected Discrete, or a one-dimensional Box with finite bounds")
+    if spec.get("distribution", LOGIT_NORMAL) == SQUASHED_GAUSSIAN:
+        return SquashedGaussian(space["low"], space["high"])
+    std = {"log_std": spec["log_std"], "trained_std": spec["trained_std"], "copies": spec.get("copies")}
+    return LogitNormal(space["low"], space["high"], **std)
+
+
+def describe_space(space: Any) -> dict[str, Any]:
+    """A space as JSON: `{"type": "box", "low": [...], "high": [...]}` or `{"type": "discrete", "n": 5}`.
+
+    Raises:
+        ValueError: for any other space.
+    """
+    kind = type(space).__name__
+    if kind == "Discrete":
+        return {"type": "discrete", "n": int(space.n)}
+    if kind == "Box" and len(space.shape) == 1:
+        return {"type": "box", "low": space.low.tolist(), "high": space.high.tolist()}
+    raise ValueError(f"space {space}: expected Discrete, or a one-dimensional Box")

@@ -1,0 +1,20 @@
+"""Soft actor-critic (Haarnoja et al. 2018) on replayed transitions."""
+
+from rl_markets.policies.registry import LearnerSpec
+from rl_markets.policies.sac.parameters import SACParameters
+
+SPEC = LearnerSpec(
+    name="sac",
+    summary="soft actor-critic: off-policy, twin critics, entropy temperature tuned to a target",
+    parameters=SACParameters,
+    learner="rl_markets.policies.sac.learner:SACLearner",
+    module="rl_markets.policies.sac.module:SACModule",
+    figures={
+        "critic_loss": "half the mean squared error of the normalised action values, both critics",
+        "policy_loss": "temperature times log density less the smaller action value, normalised",
+        "entropy": "entropy of the action in [-1, 1], nats",
+        "alpha": "temperature, in units of the action values' standard deviation",
+        "value_mean": "mean action value, in discounted reward",
+    },
+    actions=("box",),
+)
