@@ -7,7 +7,8 @@ import tempfile
 import time
 from typing import Any
 
-from ray.exceptions import RayActorError
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
@@ -50,6 +51,9 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
     its process runs again. What a market or a learner raises is passed on.
     """
 
+    runners_lost: int = 0
+    """How often a runner's process died."""
+
     _storage: Any
     _logdir: str
 
@@ -67,8 +71,10 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             try:
                 found = self.learner_group.update(episodes=rollouts, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: steps})
-            except RayActorError as error:
-                raise LearnersLostError("a learner's process died") from error
+            except Exception as error:
+                if isinstance(error, RayActorError) or self._learner_died():
+                    raise LearnersLostError("a learner's process died") from error
+                raise
             self.metrics.aggregate(found, key=LEARNER_RESULTS)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
             self.env_runner_group.sync_weights(
@@ -91,13 +97,26 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
                     rollouts += result[0]
                     figures.append(result[1])
                     steps += sum(rollout.env_steps() for rollout in result[0])
-                elif not isinstance(result, RayActorError):
+                elif isinstance(result, RayActorError):
+                    self.runners_lost += 1
+                else:
                     raise result
             if not healthy and not self.restore_env_runners(group):
                 if time.monotonic() - waiting_since > RESTART_SECONDS:
                     raise RunnersLostError(f"no runner is left, and none came back in {RESTART_SECONDS:.0f} s")
                 time.sleep(0.2)
         return rollouts, figures
+
+    def _learner_died(self) -> bool:
+        """Whether a learner's process is gone. The others fail first, when their connection to it breaks."""
+        if self.learner_group.is_local:
+            return False
+        try:
+            learners = self.learner_group._worker_manager.actors().values()
+            ray.get([learner.__ray_ready__.remote() for learner in learners], timeout=10)
+        except (RayActorError, GetTimeoutError):
+            return True
+        return False
 
     def restore_env_runners(self, env_runner_group: Any) -> list[int]:
         """Gives runners that came back the current weights, and shocks of their own: not those of their first start."""
@@ -106,13 +125,15 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
             state = self.learner_group.get_state(
                 components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
             )[COMPONENT_LEARNER]
-            salt = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
+            salt = int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
 
             def revive(runner: Any) -> None:
                 runner.set_state(state)
                 runner.reseed(salt)
 
-            env_runner_group.foreach_env_runner(revive, remote_worker_ids=restored, local_env_runner=False)
+            for answer in env_runner_group._worker_manager.foreach_actor(revive, remote_actor_ids=restored):
+                if not answer.ok and not isinstance(answer.get(), RayActorError):
+                    raise answer.get()
         return restored
 
     def _setup_logdir(self) -> None:

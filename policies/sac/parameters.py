@@ -32,7 +32,9 @@ class SACParameters(ReplayParameters):
         1e-3, gt=0, le=1, description="the critics' step size at the start; falls alike"
     )
     alpha_learning_rate: float = Field(3e-3, gt=0, le=1, description="the temperature's step size; falls alike")
-    initial_alpha: float = Field(0.05, gt=0, le=100, description="temperature at the start, in standard deviations of Q")
+    initial_alpha: float = Field(
+        0.05, gt=0, le=100, description="temperature at the start, in standard deviations of Q"
+    )
     target_entropy: float = Field(
         -1.0, ge=-20, le=0.69, description="entropy aimed at, nats for each action in [-1, 1]; uniform is .69"
     )
