@@ -216,4 +216,5 @@ def clip_by_agent(gradients: list[Tensor], agents: int, largest: float) -> None:
     square = torch.stack([g.reshape(agents, -1).square().sum(1) for g in gradients]).sum(0)
     factor = (largest / (square.sqrt() + 1e-6)).clamp_max(1.0)
     for gradient in gradients:
-        gradient.view(agents, -1).mul_(factor.unsqueeze(1))
+        each = factor.repeat_interleave(len(gradient) // agents)
+        gradient.mul_(each.view(-1, *[1] * (gradient.dim() - 1)))

@@ -40,7 +40,7 @@ def _orthogonal(copies: int, rows: int, columns: int, generator: torch.Generator
     tall = torch.randn((copies, max(rows, columns), min(rows, columns)), generator=generator)
     q, r = torch.linalg.qr(tall)
     unique: Tensor = q * torch.diagonal(r, dim1=-2, dim2=-1).sign().unsqueeze(-2)
-    return unique if rows >= columns else unique.transpose(-2, -1)
+    return unique if rows >= columns else unique.transpose(-2, -1).contiguous()
 
 
 class Stack(nn.Module):

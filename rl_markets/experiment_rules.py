@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 ROW_BYTES = 64
 """A rough size of one agent step in a rollout: observations, actions, returns."""
+
+EXPORTED = ("policy.json", "policy/policy.json")
+"""Where an exported policy is told by, in its own folder and in a run's."""
 
 LATEST = "latest"
 """The link under runs/ that points to the newest run."""
@@ -121,6 +125,9 @@ def check_sizes(experiment: Experiment) -> None:
 
 def check_machine(experiment: Experiment) -> None:
     """The experiment fits this machine. Not a rule of the content: runners on other machines read it, too."""
+    for policy, section in experiment.policies.items():
+        if section.frozen is not None and not any(Path(section.frozen, p).is_file() for p in EXPORTED):
+            raise FieldError(f"policies.{policy}.frozen = {section.frozen!r}: holds no exported policy")
     training, rows = experiment.training, experiment.agent_steps_per_iteration
     cpus, actors = available_cpus(), training.runners + training.learners
     if actors > cpus:

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import shutil
 from datetime import datetime
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class RunFolder:
     """Paths of one run.
 
     `experiment.yaml` (complete, as it ran), `metrics.csv`, `metrics.jsonl`, `tensorboard/`, `checkpoints/`,
-    `policy/`, `certificate.json`, `report.html`.
+    `policy/`, `frozen/` (copies of what the experiment freezes), `certificate.json`, `report.html`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,6 +35,7 @@ class RunFolder:
     def create(cls, experiment: Experiment, root: Path) -> RunFolder:
         """Makes `root/<experiment>/<time>/` and points `root/latest` to it."""
         run = cls(_new_folder(root / experiment.name))
+        experiment = _keeping_frozen(experiment, run.path)
         write_text(run.experiment_file, dump_yaml(experiment.model_dump(mode="json")))
         _point(root / LATEST, run.path)
         return run
@@ -78,6 +80,19 @@ class RunFolder:
     def report(self) -> Path:
         """The report page."""
         return self.path / "report.html"
+
+
+def _keeping_frozen(experiment: Experiment, folder: Path) -> Experiment:
+    """The experiment with copies of its frozen policies in `folder`: what they point to may change before a resume."""
+    policies = dict(experiment.policies)
+    for name, section in experiment.policies.items():
+        if section.frozen is not None:
+            source = Path(section.frozen)
+            source = source / "policy" if (source / "policy").is_dir() else source
+            copy = folder.resolve() / "frozen" / name
+            shutil.copytree(source, copy)
+            policies[name] = section.model_copy(update={"frozen": str(copy)})
+    return experiment.model_copy(update={"policies": policies})
 
 
 def _new_folder(parent: Path) -> Path:

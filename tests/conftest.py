@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,3 +63,15 @@ def command(*arguments: str | Path, cwd: Path | None = None, timeout: float = 24
     """Runs `rl-markets` as a person does."""
     line = [sys.executable, "-m", "rl_markets", *map(str, arguments)]
     return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=os.environ, check=False)
+
+
+@pytest.fixture(scope="session")
+def cournot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The example market of the docs, installed as a package of somebody else's into a folder of its own."""
+    folder = tmp_path_factory.mktemp("site")
+    line = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    source = shutil.copytree(ROOT / "examples" / "cournot", tmp_path_factory.mktemp("source") / "cournot")
+    subprocess.run([*line, "--target", str(folder), str(source)], check=True, timeout=120)
+    sys.path.insert(0, str(folder))
+    yield folder
+    sys.path.remove(str(folder))

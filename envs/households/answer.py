@@ -61,24 +61,44 @@ class HouseholdsAnswer(AnswerKey):
             return _constant(*known.closed_form(self.economy))
         return known.solve_collocation(self.economy).actions
 
-    def household_policy(self, policy: Policy) -> known.HouseholdPolicy:
-        """A learned policy as (own k, K, log A) -> (consumption share, labour).
+    def households_policy(self, policy: Policy) -> known.HouseholdPolicy:
+        """A learned policy as (own k, K, log A) -> (consumption shares, labours) `[..., households]`.
 
-        Last period's labour, which it also observes but which moves nothing, is what the known answer works.
+        Where every household does the same, one stands for all: `[..., 1]`. Last period's labour, which they also
+        observe but which moves nothing, is what the known answer works.
         """
 
         @torch.no_grad()
-        def act(k: Array, K: Array, z: Array) -> tuple[Array, Array]:
+        def act(k: Array, K: Array, z: Array, seats: int) -> tuple[Array, Array]:
             labour = self.exact(K, z)[1]
             columns = [torch.tensor(x, dtype=torch.float32).reshape(-1, 1) for x in (k, K, labour, labour, np.exp(z))]
-            actions = policy(self._observer.features(*columns)[:, 0]).double().numpy()
-            return actions[:, 0].reshape(np.shape(k)), actions[:, 1].reshape(np.shape(k))
+            actions = policy(self._observer.features(*columns).expand(-1, seats, -1)).double().numpy()
+            return tuple(actions[..., i].reshape(*np.shape(k), seats) for i in range(2))  # type: ignore[return-value]
 
-        return act
+        k, z = self.held_out
+        everybody = act(k, k, z, self.parameters.households)
+        alike = all((x == x[..., :1]).all() for x in everybody)
+        seats = 1 if alike else self.parameters.households
+        return lambda k, K, z: act(k, K, z, seats)
+
+    def household_policy(self, policy: Policy) -> known.HouseholdPolicy:
+        """The same, as the mean over households."""
+        act = self.households_policy(policy)
+
+        def mean(k: Array, K: Array, z: Array) -> tuple[Array, Array]:
+            share, labour = act(k, K, z)
+            return share.mean(-1), labour.mean(-1)
+
+        return mean
 
     def state_policy(self, policy: Policy) -> StatePolicy:
-        """A learned policy at symmetric states."""
+        """A learned policy at symmetric states; the mean where households differ in what they learned."""
         act = self.household_policy(policy)
+        return lambda k, z: act(k, k, z)
+
+    def each_policy(self, policy: Policy) -> StatePolicy:
+        """A learned policy at symmetric states, household by household `[..., households]`."""
+        act = self.households_policy(policy)
         return lambda k, z: act(k, k, z)
 
     @cached_property
@@ -90,16 +110,19 @@ class HouseholdsAnswer(AnswerKey):
         return k.ravel(), z.ravel()
 
     def errors(self, policy: StatePolicy) -> tuple[Array, Array]:
-        """Relative errors of both actions at the held-out states, in %."""
+        """Relative errors of both actions at the held-out states, in %; of each household where `policy` tells them apart."""
         ours, exact = policy(*self.held_out), self.exact(*self.held_out)
-        share, labour = (100 * np.abs(mine / true - 1) for mine, true in zip(ours, exact, strict=True))
+        share, labour = (
+            100 * np.abs(mine.reshape(len(true), -1) / true[:, None] - 1)
+            for mine, true in zip(ours, exact, strict=True)
+        )
         return share, labour
 
     # -- the contract ----------------------------------------------------------------------------------------------
 
     def distance(self, policies: Mapping[str, Policy]) -> float:
         """The larger of both actions' mean relative errors at the held-out states, in %."""
-        return float(max(error.mean() for error in self.errors(self.state_policy(policies["households"]))))
+        return float(max(error.mean() for error in self.errors(self.each_policy(policies["households"]))))
 
     def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
         """Policy and Euler errors, welfare loss, exact best response, moments and impulse responses."""
@@ -107,7 +130,7 @@ class HouseholdsAnswer(AnswerKey):
         controls = [*self._controls(), _Candidate("untrained network", self.state_policy(untrained["households"]))]
         moments, responses = self._moments(ours, seeds), self._responses(ours)
         metrics = [
-            *self._policy_errors(ours, controls),
+            *self._policy_errors(self.each_policy(policies["households"]), controls),
             *self._first_order_conditions(ours, controls),
             self._welfare_loss(ours, controls, seeds),
             self._best_response(policies["households"]),

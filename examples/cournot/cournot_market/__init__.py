@@ -1,0 +1,1 @@
+"""A market and a learner outside rl-markets, found by entry points."""
