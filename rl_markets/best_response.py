@@ -141,5 +141,7 @@ def discounted_rewards(market: Market, policy: Policy, gamma: float, seeds: list
             total += gamma**t * going * step.rewards[DEVIATOR][:, 0].double()
             if step.ended is not None:
                 going[step.ended.worlds] = 0.0
+                if not bool(going.any()):
+                    break
         means.append(float(total.mean()))
     return np.array(means)

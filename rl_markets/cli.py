@@ -33,11 +33,45 @@ RunArgument = Annotated[Path, typer.Argument(help="a run's folder, such as runs/
 
 
 @app.command()
-def check(file: FileArgument, override: Overrides = None, smoke: Smoke = False) -> None:
-    """Say whether an experiment file is right, and what it would run."""
-    from rl_markets.explain import explain
+def check(
+    file: Annotated[Path | None, typer.Argument(help="an experiment file")] = None,
+    market: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_PATH",
+            help="examine a market instead: a name, or path/to/file.py:SPEC; -o sets its parameters",
+        ),
+    ] = None,
+    override: Overrides = None,
+    smoke: Smoke = False,
+) -> None:
+    """Say whether an experiment file is right and what it would run, or whether a market keeps its contract."""
+    if (file is None) == (market is None):
+        _fail("check: expected an experiment file, or --market NAME_OR_PATH", EXIT_BAD_INPUT)
+    if file is not None:
+        from rl_markets.explain import explain
 
-    typer.echo(explain(load(file, override, smoke=smoke)))
+        typer.echo(explain(load(file, override, smoke=smoke)))
+    elif market is not None:
+        _examine(market, override or [])
+
+
+def _examine(market: str, overrides: list[str]) -> None:
+    from rl_markets.experiment_file import parse_override, set_path
+
+    parameters: dict[str, Any] = {}
+    for override in overrides:
+        parameters = set_path(parameters, *parse_override(override), override)
+    _quiet()
+    from rl_markets import conformance
+    from rl_markets.progress import console
+
+    try:
+        good = conformance.run(market, parameters, console())
+    except LookupError as error:
+        _fail(str(error), EXIT_BAD_INPUT)
+    if not good:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
@@ -89,14 +123,17 @@ def markets() -> None:
 
 @app.command()
 def bench(
-    seconds: Annotated[float, typer.Option(help="CPU seconds of each measurement")] = 8.0,
+    seconds: Annotated[float, typer.Option(help="CPU seconds of each figure in each round")] = 4.0,
     output: Annotated[Path | None, typer.Option(help="write the figures as JSON, too")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="measure only this, such as sac; may be repeated")
+    ] = None,
 ) -> None:
-    """Measure speed side by side with RLlib's own multi-agent runner."""
+    """Measure speed side by side with RLlib's own runner and SAC, Stable-Baselines3 and plain torch."""
     _quiet()
     from rl_markets.bench import run
 
-    run(seconds, output)
+    run(seconds, output, only or [])
 
 
 def _version(value: bool) -> None:

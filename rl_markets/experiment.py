@@ -78,6 +78,7 @@ class TrainingSection(Section):
     runners: int = Field(0, ge=0, le=10_000, description="runner actors, a CPU each; 0: the driver samples")
     learners: int = Field(0, ge=0, le=1_000, description="learner actors; 0: the driver learns")
     gpus_per_learner: float = Field(0, ge=0, le=1, description="GPUs of each learner; 0 learns on the CPU")
+    step_seconds: float = Field(5, gt=0, le=86_400, description="what a market's step may take; then the run fails")
     evaluate_every: int = Field(10, ge=1, description="iterations between looks at the known answer")
     checkpoint_every: int = Field(50, ge=1, description="iterations between checkpoints")
     keep_checkpoints: int = Field(3, ge=2, le=1000, description="checkpoints kept; one to fall back on")

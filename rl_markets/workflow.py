@@ -9,17 +9,23 @@ from rich.console import Console
 from rich.table import Table
 
 from rl_markets import evaluation, policy, report
+from rl_markets.conformance import preflight
 from rl_markets.experiment import Experiment
 from rl_markets.experiment_errors import ExperimentError
 from rl_markets.fixed import frozen_actors
 from rl_markets.progress import console
-from rl_markets.rllib.build import ray_session
+from rl_markets.rllib.build import build_market, ray_session
 from rl_markets.runs import RunFolder
-from rl_markets.training import RunFailedError, Trainer
+from rl_markets.training import RunFailedError, Trainer, explained
 
 
 def train(experiment: Experiment, root: Path) -> RunFolder:
-    """A new run under `root`, to its certificate and report."""
+    """A new run under `root`, to its certificate and report.
+
+    A market that breaks at once does so before there is a run, and before Ray starts.
+    """
+    with explained("the market is broken"):
+        preflight(build_market(experiment.model_dump(mode="json"), "cpu", 2), experiment.training.step_seconds)
     run, out = RunFolder.create(experiment, root), console()
     out.print(f"{experiment.name}: {experiment.iterations} iterations into {run.path}", highlight=False)
     with ray_session(experiment):

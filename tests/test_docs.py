@@ -90,4 +90,5 @@ def test_floors_import_only_downwards(name: str) -> None:
         for line in re.findall(r"^\s*(?:from|import) .*$", path.read_text(encoding="utf-8"), re.MULTILINE):
             if "rl_markets" in line:
                 assert re.search(allowed, line), f"{path}: {line}"
-            assert name != "envs" or not re.search(r"\bray\b", line), f"{path}: {line}"
+            ray_allowed = name != "envs" or path.name == "adapters.py"  # one of the adapters is RLlib's own interface
+            assert ray_allowed or not re.search(r"\bray\b", line), f"{path}: {line}"

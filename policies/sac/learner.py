@@ -15,20 +15,6 @@ from rl_markets.policies.rollout import OBSERVATIONS, REWARDS
 from rl_markets.policies.sac.module import RAW
 
 
-import os
-
-CENTRE = float(os.environ.get("CENTRE", "1"))
-
-
-def FEAT(raw):
-    f = os.environ.get("FEAT", "tanh")
-    if f == "tanh":
-        return torch.tanh(raw)
-    if f == "raw":
-        return raw
-    return torch.cat([torch.tanh(raw), raw], -1)
-
-
 class SACLearner(OffPolicyLearner):
     """Critics: E[(Q_i - y)^2] / 2, y = r + gamma (min_i Q'_i(s', a') - alpha log pi(a'|s')); actor: E[alpha log pi - min_i Q_i].
 
@@ -66,18 +52,9 @@ class SACLearner(OffPolicyLearner):
             mean, std = self.moments(batch[REWARDS])
             shift, scale = mean / (1 - gamma), std / math.sqrt(1 - gamma**2)
         else:
-            y = self._targets(policy, batch)
-            q = critic(torch.cat([batch[OBSERVATIONS], FEAT(batch[RAW])], -1)).mean(0)
-            if CENTRE:
-                d = CENTRE * self.moments(y - q)[0] / (1 - gamma * self.moments(batch[GOES_ON])[0])
-                critic.adopt(critic.shift + d, critic.scale)
-                target.adopt(target.shift + d, target.scale)
-                y = y + gamma * d
-            shift, scale = self.moments(y)
+            shift, scale = self.moments(self._targets(policy, batch))
         critic.renormalize(shift, scale, decay=0.95)
-        target.rescale(critic.shift, critic.scale) if int(critic.updates) > 1 else target.adopt(
-            critic.shift, critic.scale
-        )
+        target.rescale(critic.shift, critic.scale) if int(critic.updates) > 1 else target.adopt(critic.shift, critic.scale)
 
     @torch.no_grad()
     def _targets(self, policy: str, batch: Batch) -> Tensor:
@@ -86,7 +63,7 @@ class SACLearner(OffPolicyLearner):
         head, following, target = module.actor.head, batch[NEXT_OBSERVATIONS], module.target
         out = module.actor(module.own(following))
         raw = head.sample(out, self.generator)
-        q = target.normalized(torch.cat([following, FEAT(raw)], -1)).amin(0)
+        q = target.normalized(torch.cat([following, torch.tanh(raw)], -1)).amin(0)
         v = q - module.log_alpha.exp() * head.log_prob(out, raw)
         return batch[REWARDS] + gamma * batch[GOES_ON] * (target.shift + target.scale * v)
 
@@ -110,7 +87,7 @@ class SACLearner(OffPolicyLearner):
 
     def _critic_step(self, policy: str, module: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         y = (self._targets(policy, batch) - module.critic.shift) / module.critic.scale
-        q = module.critic.normalized(torch.cat([batch[OBSERVATIONS], FEAT(batch[RAW])], -1))
+        q = module.critic.normalized(torch.cat([batch[OBSERVATIONS], torch.tanh(batch[RAW])], -1))
         loss = 0.5 * self.mean((q - y).square().sum(0), batch)
         loss.backward()
         self.descend(policy, "critic")
@@ -121,7 +98,7 @@ class SACLearner(OffPolicyLearner):
         out = module.actor(module.own(observations))
         raw = head.sample(out, self.generator)
         log_prob = head.log_prob(out, raw)
-        q = module.critic.normalized(torch.cat([observations, FEAT(raw)], -1)).amin(0)
+        q = module.critic.normalized(torch.cat([observations, torch.tanh(raw)], -1)).amin(0)
         loss = self.mean(module.log_alpha.detach().exp() * log_prob - q, batch)
         weights = list(module.actor.parameters())
         for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):

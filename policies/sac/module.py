@@ -28,9 +28,7 @@ class SACModule(MarketModule):
         """Builds the networks from `model_config`."""
         super().setup()
         self.averaged = copy.deepcopy(self.actor).requires_grad_(False)
-        self.critic = self.critic_on(
-            (2 if __import__("os").environ.get("FEAT") == "both" else 1) * self.actor.head.inputs // 2, ensemble=2
-        )
+        self.critic = self.critic_on(self.actor.head.inputs // 2, ensemble=2)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
         self.log_alpha = nn.Parameter(torch.zeros(self.actor.spec.get("copies") or 1))
 

@@ -94,6 +94,7 @@ def algorithm_config(
         "policies": {name: tuple(section.groups) for name, section in learned.items()},
         "separate": {name for name, section in learned.items() if section.separate},
         "central": {name for name, section in learned.items() if section.central_critic},
+        "step_seconds": training.step_seconds,
     })  # fmt: skip
     config.env_runners(
         num_env_runners=training.runners, env_runner_cls=BatchedEnvRunner, create_local_env_runner=True,

@@ -21,10 +21,12 @@ from ray.rllib.utils.metrics import (
 )
 from torch import Tensor
 
+from rl_markets.envs.contract import check_observations, check_step
 from rl_markets.envs.market import Market, Policy, Step
 from rl_markets.policies.module import ACTIONS, MarketModule
 from rl_markets.policies.rollout import Rollout
 from rl_markets.rllib.recorder import Recorded, Recorder, side_by_side
+from rl_markets.watchdog import limit_steps
 
 EPISODE_RETURN = "episode_return"
 MARKET_SECONDS, POLICY_SECONDS, SAMPLE_SECONDS = "market_seconds", "policy_seconds", "sample_seconds"
@@ -34,8 +36,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
     """Samples rollouts from one `Market`.
 
     `config.env_config` holds `build` (a picklable `MarketBuilder`), `policies` (learned policy -> its groups), `separate`
-    and `central` (learned policies with weights for each agent, and with a central critic) and `fixed` (market -> group
-    -> the policy of groups that do not learn).
+    and `central` (learned policies with weights for each agent, and with a central critic) `fixed` (market -> group ->
+    the policy of groups that do not learn) and `step_seconds` (what a step may take).
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -109,26 +111,30 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         """Steps all worlds through one fragment.
 
         Raises:
-            MarketError: where an observation or a reward is not finite; says which group, world, agent and step.
+            MarketError: where the market breaks its contract, takes too long, or where an observation or a reward is
+                not finite; says which group, world, agent and step.
         """
         started = time.perf_counter()
         assert self.env is not None
         if self._observations is None:
             self._observations = self.env.reset(self._market_seed)
+            check_observations(self.env, self._observations)
             self._returns = {
                 g: torch.zeros(self.env.worlds, a.count, device=self._device) for g, a in self.env.groups.items()
             }
         steps = self.config.get_rollout_fragment_length(self.worker_index or 0)
         recorder = Recorder(self.env, steps, self._recorded())
         finished, market_seconds = [], 0.0
-        for t in range(steps):
-            actions = self._act(recorder, t, self.config.explore if explore is None else explore)
-            before = time.perf_counter()
-            step = self.env.step(actions)
-            market_seconds += time.perf_counter() - before
-            recorder.outcome(t, step)
-            finished += self._count_returns(step)
-            self._observations = step.observations
+        with limit_steps(self.env, self.config.env_config["step_seconds"]) as limited:
+            for t in range(steps):
+                actions = self._act(recorder, t, self.config.explore if explore is None else explore)
+                before = time.perf_counter()
+                step = limited(self.env.step, actions)
+                market_seconds += time.perf_counter() - before
+                check_step(self.env, step)
+                recorder.outcome(t, step)
+                finished += self._count_returns(step)
+                self._observations = step.observations
         recorder.observe(steps, self._observations)
         recorder.check_finite()
         rollout = Rollout(recorder.fragments(), self.env.worlds)

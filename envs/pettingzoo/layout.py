@@ -1,0 +1,201 @@
+"""What a foreign environment holds: built once to ask for its agents and their spaces. Imports no torch and no ray."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import json
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rl_markets.envs.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from rl_markets.envs.pettingzoo.parameters import ForeignParameters
+
+DEFAULT_GROUP = "agents"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One group: its agents in the environment's order, and the native spaces that they share."""
+
+    agents: tuple[Any, ...]
+    observation_space: Any
+    action_space: Any
+
+
+def layout(parameters: ForeignParameters) -> dict[str, Kind]:
+    """Group -> its agents, in order. The environment is built once for each `env`, `arguments` and `groups`.
+
+    Raises:
+        ValueError: one line that starts with the parameter to blame.
+    """
+    return _layout(parameters.env, json.dumps(parameters.arguments, sort_keys=True), json.dumps(parameters.groups))
+
+
+@functools.lru_cache(maxsize=64)
+def _layout(path: str, arguments: str, groups: str) -> dict[str, Kind]:
+    env = make(path, json.loads(arguments))
+    try:
+        return _kinds(path, env, json.loads(groups))
+    finally:
+        env.close()
+
+
+def make(path: str, arguments: dict[str, Any]) -> Any:
+    """Builds the `ParallelEnv` that `package.module:callable` returns.
+
+    Raises:
+        ValueError: one line that starts with `env` or `arguments`.
+    """
+    from pettingzoo import ParallelEnv
+
+    build, where = _callable(path), f"env = {path!r}"
+    try:
+        inspect.signature(build).bind(**arguments)
+    except TypeError as error:
+        raise ValueError(f"arguments: {error}; expected keyword arguments of {path}") from None
+    with _one_line(f"{where}: cannot be built with arguments {arguments}"):
+        env = build(**arguments)
+    if not isinstance(env, ParallelEnv):
+        bases = ", ".join(c.__name__ for c in type(env).__mro__[:-1])
+        raise ValueError(
+            f"{where}: returns {bases or type(env).__name__}: expected a pettingzoo.ParallelEnv, which acts all at once"
+        )
+    return env
+
+
+def _callable(path: str) -> Callable[..., Any]:
+    module_name, colon, name = path.partition(":")
+    where = f"env = {path!r}"
+    if not colon or not name.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
+        raise ValueError(f"{where}: expected package.module:callable, such as my_package.my_env:parallel_env")
+    with _one_line(f"{where}: cannot be imported (is it installed, or on PYTHONPATH?)"):
+        module = importlib.import_module(module_name)
+    found = getattr(module, name, None)
+    if found is None:
+        callables = [n for n, value in vars(module).items() if callable(value) and "env" in n.lower()]
+        raise ValueError(f"{where}: module {module_name!r} has no {name!r}{did_you_mean(name, callables)}")
+    if not callable(found):
+        raise ValueError(f"{where}: is of type {type(found).__name__}: expected a callable that returns a ParallelEnv")
+    return found  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Whatever foreign code raises, as a ValueError: what it said, and in which line."""
+    try:
+        yield
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [""])[0]
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        line = "" if frame.filename.startswith("<") else f" ({Path(frame.filename).name}, line {frame.lineno})"
+        raise ValueError(f"{what}: {type(error).__name__}: {said}{line}") from error
+
+
+# -- groups ------------------------------------------------------------------------------------------------------------
+
+
+def _kinds(path: str, env: Any, patterns: dict[str, list[str]] | None) -> dict[str, Kind]:
+    agents = list(getattr(env, "possible_agents", None) or [])
+    if not agents:
+        raise ValueError(f"env = {path!r}: has no possible_agents: expected a list of every agent that can appear")
+    spaces = {}
+    for agent in agents:
+        with _one_line(f"env = {path!r}: cannot tell the spaces of agent {agent!r}"):
+            spaces[agent] = (env.observation_space(agent), env.action_space(agent))
+        _check_spaces(path, agent, *spaces[agent])
+    grouped = _by_spaces(spaces) if patterns is None else _by_patterns(path, agents, patterns)
+    for group, (first, *others) in grouped.items():
+        for other in others:
+            if spaces[other] != spaces[first]:
+                raise ValueError(
+                    f"groups.{group}: agents {first!r} and {other!r} differ: {_shown(spaces[first])} and "
+                    f"{_shown(spaces[other])}: expected the same spaces in a group"
+                )
+    return {group: Kind(tuple(members), *spaces[members[0]]) for group, members in grouped.items()}
+
+
+def _shown(spaces: tuple[Any, Any]) -> str:
+    return " -> ".join(map(_text, spaces))
+
+
+def _text(space: Any) -> str:
+    """A space in one short line; numpy breaks long bounds into several."""
+    return " ".join(str(space).split())[:80]
+
+
+def _by_spaces(spaces: dict[Any, tuple[Any, Any]]) -> dict[str, list[Any]]:
+    """One group for each distinct pair of spaces."""
+    found: list[list[Any]] = []
+    for agent, pair in spaces.items():
+        for members in found:
+            if spaces[members[0]] == pair:
+                members.append(agent)
+                break
+        else:
+            found.append([agent])
+    return {DEFAULT_GROUP if i == 0 else f"{DEFAULT_GROUP}_{i + 1}": members for i, members in enumerate(found)}
+
+
+def _by_patterns(path: str, agents: list[Any], patterns: dict[str, list[str]]) -> dict[str, list[Any]]:
+    """The groups as the experiment names them; every agent is in exactly one."""
+    owner: dict[Any, str] = {}
+    names = [str(agent) for agent in agents[:20]]
+    for group, wanted in patterns.items():
+        for pattern in wanted:
+            matched = [agent for agent in agents if fnmatchcase(str(agent), pattern)]
+            if not matched:
+                raise ValueError(
+                    f"groups.{group}: {pattern!r} matches no agent of {path}{did_you_mean(pattern, names)}"
+                )
+            for agent in matched:
+                if owner.setdefault(agent, group) != group:
+                    raise ValueError(f"groups.{group}: agent {agent!r} already belongs to group {owner[agent]!r}")
+    for agent in agents:
+        if agent not in owner:
+            raise ValueError(f"groups: agent {agent!r} of {path} is in no group; expected every agent in one")
+    return {group: [agent for agent in agents if owner[agent] == group] for group in patterns}
+
+
+# -- spaces ------------------------------------------------------------------------------------------------------------
+
+
+def _check_spaces(path: str, agent: Any, observation: Any, action: Any) -> None:
+    """What can be flattened to numbers is observed; actions are Discrete or a finite one-dimensional Box."""
+    import numpy as np
+    from gymnasium import spaces
+
+    where = f"env = {path!r}: agent {agent!r}"
+    if (odd := _not_numbers(observation)) is not None or not spaces.flatdim(observation):
+        raise ValueError(
+            f"{where}: observation space {_text(odd or observation)}: expected Box, Discrete, MultiDiscrete, "
+            "MultiBinary, or a Tuple or Dict of these, with at least one entry"
+        )
+    if isinstance(action, spaces.Discrete):
+        return
+    box = isinstance(action, spaces.Box) and len(action.shape) == 1 and np.issubdtype(action.dtype, np.floating)
+    bounds = np.concatenate([action.low, action.high]) if box else np.empty(0)
+    if not bounds.size or not np.isfinite(bounds).all() or not (action.low < action.high).all():
+        raise ValueError(
+            f"{where}: action space {_text(action)}: expected Discrete, or a one-dimensional Box of real numbers with "
+            "finite bounds, low < high"
+        )
+
+
+def _not_numbers(space: Any) -> Any:
+    """The first part of an observation space that cannot be flattened, or None."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Tuple | spaces.Dict):
+        parts = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
+        return next((odd for part in parts if (odd := _not_numbers(part)) is not None), None)
+    plain = isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
+    return None if plain else space

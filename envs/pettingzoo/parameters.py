@@ -1,0 +1,42 @@
+"""Which foreign environment, and how its agents form groups. Imports neither torch nor gymnasium until validated."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rl_markets.envs.pettingzoo.layout import layout
+
+GroupName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=80)]
+Patterns = Annotated[list[str], Field(min_length=1)]
+
+
+class ForeignParameters(BaseModel):
+    """A PettingZoo ParallelEnv by its import path, its arguments, and the groups of its agents."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    env: str = Field(
+        max_length=300,
+        description="`package.module:callable` that returns a ParallelEnv; runners on other machines import it, too",
+    )
+    arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the callable")
+    groups: Annotated[dict[GroupName, Patterns], Field(min_length=1)] | None = Field(
+        None,
+        description="group -> names of its agents, or patterns such as `archer_*`; null puts agents with the same "
+        "spaces together: `agents`, `agents_2`, ...",
+    )
+    max_steps: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="steps after which an episode is truncated; null leaves its end to the env",
+    )
+    discount: float = Field(0.99, ge=0, lt=1, description="discount factor; the learner discounts by the same")
+
+    @model_validator(mode="after")
+    def _exists(self) -> ForeignParameters:
+        """Builds the environment once, so that every mistake is one line before anything starts."""
+        layout(self)
+        return self
