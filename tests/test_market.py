@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from rl_markets.bench_baseline import HandWrittenHouseholds
+from rl_markets.bench.by_hand import HandWrittenHouseholds
 from rl_markets.envs.deviation import DEVIATOR, DeviationMarket
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
+from rl_markets.envs.households.shocks import AutoregressiveProductivity
 from rl_markets.envs.market import AgentGroup, Market, State, TensorMarket, Transition
 
 HETEROGENEOUS = {"households": 6, "capital_productivity": [0.8, 1.0, 1.2], "labour_productivity": [1.0, 0.5]}
@@ -132,6 +133,34 @@ def test_clocks_are_staggered_and_final_observations_are_the_true_ones() -> None
     assert len(ends) > 5, "they do not end together"
 
 
+def test_episodes_end_when_their_clocks_say_so() -> None:
+    market, length = economy(worlds=7, households=2, episode_length=6), 6
+    market.reset(3)
+    clock, actions = market.clock.clone(), {"households": torch.full((7, 2, 2), 0.3)}
+    for t in range(40):
+        if t == 20:
+            market.load_state_dict(market.state_dict())
+        if t == 30:
+            market.episode_length = length = 4
+        clock += 1
+        ended, due = market.step(actions).ended, (clock >= length).nonzero()[:, 0]
+        assert ([] if ended is None else ended.worlds.tolist()) == due.tolist()
+        clock[due] = 0
+        assert torch.equal(market.clock, clock)
+
+
+def test_an_episode_without_a_length_never_ends() -> None:
+    market = economy(worlds=3, households=2, episode_length=4)
+    market.reset(0)
+    market.episode_length = None
+    market.reset(1)
+    assert all(market.step({"households": torch.full((3, 2, 2), 0.3)}).ended is None for _ in range(10))
+    market.episode_length = 4
+    ended = market.step({"households": torch.full((3, 2, 2), 0.3)}).ended
+    assert ended is not None
+    assert ended.worlds.tolist() == [0, 1, 2]
+
+
 class _Dying(TensorMarket):
     """Terminates world 0 at once; groups of one agent with one number."""
 
@@ -226,6 +255,68 @@ def test_productivity_has_the_moments_of_its_process() -> None:
     assert z.std().item() == pytest.approx(0.01 / (1 - 0.81) ** 0.5, rel=0.03)
     lagged = torch.corrcoef(torch.stack([z[:-1].flatten(), z[1:].flatten()]))[0, 1]
     assert lagged.item() == pytest.approx(0.9, abs=0.01)
+
+
+class _HalfHours(AutoregressiveProductivity):
+    """Every second household's hour counts half."""
+
+    def hours(self, state: State, labour: torch.Tensor) -> torch.Tensor:
+        return labour * (1 - 0.5 * (torch.arange(labour.shape[-1]) % 2))
+
+
+def half_hours(market: Households) -> Households:
+    p = market.parameters
+    market.shocks = _HalfHours(p.rho, p.sigma, device=market.device, dtype=market.dtype)
+    return market
+
+
+@pytest.mark.parametrize("parameters", [{"households": 4}, HETEROGENEOUS])
+@pytest.mark.parametrize("features", ["log", "raw"])
+@pytest.mark.parametrize("halved", [False, True])
+def test_observes_what_it_says(parameters: dict[str, Any], features: str, halved: bool) -> None:
+    market = economy(worlds=5, dtype=torch.float64, initial_dispersion=0.5, features=features, **parameters)
+    market = half_hours(market) if halved else market
+    state = market.initial_state(5, torch.Generator().manual_seed(0))
+    seen, p = market.observe(state)["households"], market.parameters
+    types = [p.capital_productivity, p.labour_productivity]
+    kappa, lambda_ = (torch.tensor(t, dtype=torch.float64).repeat(p.households // len(t)) for t in types)
+    k, labour, z = state["capital"], state["labour"], state["log_productivity"]
+    hours = market.shocks.hours(state, labour)
+    K, L = ((weight * own).mean(-1, keepdim=True) for weight, own in ((kappa, k), (lambda_, hours)))
+    log = [torch.log(k / K), torch.log(K) / 2, torch.log(labour / L), torch.log(L), 10 * z, kappa - 1, lambda_ - 1]
+    columns = log if features == "log" else [k, K, labour, L, torch.exp(z), kappa, lambda_]
+    torch.testing.assert_close(seen, torch.stack(torch.broadcast_tensors(*columns), -1), rtol=1e-12, atol=1e-14)
+    assert seen.is_contiguous()
+    asked = market.features(k, K, labour, L, torch.exp(z))
+    torch.testing.assert_close(asked, seen, rtol=1e-12, atol=1e-14)
+
+
+def test_efficient_hours_earn_what_they_produce() -> None:
+    market = half_hours(economy(worlds=9, households=6, dtype=torch.float64, delta=1.0))
+    state, p = market.initial_state(9, torch.Generator().manual_seed(0)), market.parameters
+    actions = torch.full((9, 6, 2), 0.3, dtype=torch.float64)
+    moved = market.transition(state, {"households": actions}, market.draw_noise(market.generator))
+    Y = torch.exp(state["log_productivity"][:, 0]) * state["capital"].mean(-1) ** p.alpha * 0.225 ** (1 - p.alpha)
+    torch.testing.assert_close(moved.state["capital"].mean(-1) / 0.7, Y, rtol=1e-12, atol=0)
+    assert torch.equal(moved.state["labour"], actions[..., 1]), "what is remembered is labour itself"
+
+
+@pytest.mark.parametrize("parameters", [{"households": 3}, HETEROGENEOUS])
+@pytest.mark.parametrize("features", ["log", "raw"])
+def test_gradients_are_those_of_finite_differences(parameters: dict[str, Any], features: str) -> None:
+    market = economy(worlds=2, dtype=torch.float64, conduct="strategic", features=features, **parameters)
+    generator = torch.Generator().manual_seed(0)
+    state, noise = market.initial_state(2, generator), market.draw_noise(generator)
+    actions = draw_actions(market, generator)["households"].double()
+
+    def two_steps(k: torch.Tensor, z: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        start = {"capital": k, "labour": state["labour"], "log_productivity": z}
+        first = market.transition(start, {"households": actions}, noise)
+        then = market.transition(first.state, {"households": actions}, noise)
+        return first.rewards["households"], then.rewards["households"], market.observe(then.state)["households"]
+
+    inputs = (state["capital"], state["log_productivity"], actions)
+    assert torch.autograd.gradcheck(two_steps, [x.clone().requires_grad_() for x in inputs])
 
 
 @pytest.mark.parametrize(("conduct", "moves"), [("price-taking", False), ("strategic", True)])

@@ -6,17 +6,20 @@ import csv
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT, command
 from safetensors.torch import load_file, save
 
 from rl_markets import metrics, policy
@@ -473,19 +476,38 @@ def test_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
     assert CheckpointStore(tmp_path / "file").iterations() == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_read_only_folder(checkpoints: CheckpointStore) -> None:
-    before = tree(checkpoints.root)
-    checkpoints.root.chmod(0o500)
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Nobody may write into `folder`, not even root: then the disk itself is mounted so."""
+    if os.geteuid() != 0:
+        folder.chmod(0o500)
+        try:
+            yield
+        finally:
+            folder.chmod(0o700)
+        return
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
     try:
-        with pytest.raises(PermissionError):
-            checkpoints.save(2, fill)
-        with pytest.raises(PermissionError):
-            write_text(checkpoints.root / "note", "text")
-        assert tree(checkpoints.root) == before
-        assert newest(checkpoints) == checkpoints.path(1)
+        yield
     finally:
-        checkpoints.root.chmod(0o700)
+        subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
+
+
+def test_read_only_folder(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    root = request.getfixturevalue("small_disk") if os.geteuid() == 0 else tmp_path
+    checkpoints = CheckpointStore(root)
+    checkpoints.save(1, fill_old)
+    before = tree(root)
+    with read_only(root):
+        for act in (lambda: checkpoints.save(2, fill), lambda: write_text(root / "note", "text")):
+            with pytest.raises(OSError, match=r"Permission denied|Read-only file system"):
+                act()
+        done = command("train", ROOT / "tune_configs" / "households-rbc.yaml", "--smoke", "--runs", root / "runs")
+        assert done.returncode == 1
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert re.search("Permission denied|Read-only file system", done.stderr)
+    assert tree(root) == before
+    assert newest(checkpoints) == checkpoints.path(1)
 
 
 # -- falling back and pruning --------------------------------------------------------------------------------

@@ -205,3 +205,38 @@ def test_ppo_learns_the_closed_form(tmp_path: Path) -> None:
     distances = [r["distance"] for r in read_rows(run.run) if math.isfinite(r["distance"])]
     assert distances[-1] < 5
     assert distances[0] > 10
+
+
+@pytest.mark.parametrize("learners", [0, 2])
+def test_one_flipped_bit_in_any_file_of_a_checkpoint_is_seen(tmp_path: Path, learners: int) -> None:
+    """The file is named, and the checkpoint before is used; replay and generators of every learner are such files."""
+    data = tiny(training={"learners": learners})
+    data["algorithm"] = {"name": "sac", "parameters": {"updates": 2, "batch_size": 16}}
+    run = trainer(tmp_path, data)
+    run.train()
+    files = [path for path in run.store.path(6).rglob("*") if path.is_file()]
+    assert len(files) > 15
+    assert len([path for path in files if path.name.startswith("learner-")]) == max(1, learners)
+    for path in files:
+        good, said = path.read_bytes(), []
+        bad = bytearray(good or b"\0")
+        bad[len(bad) // 2] ^= 1
+        path.write_bytes(bad)
+        assert run.store.newest(said.append) == run.store.path(4)
+        assert path.name in said[0]
+        path.write_bytes(good)
+    assert run.store.newest(lambda line: None) == run.store.path(6)
+
+
+def test_a_replay_goes_on_where_it_was_unless_told_not_to(tmp_path: Path) -> None:
+    data = tiny()
+    data["algorithm"] = {"name": "sac", "parameters": {"updates": 3, "batch_size": 16, "capacity": 200}}
+    kept = trainer(tmp_path, data)
+    expected = hashed(kept)
+    assert hashed(Trainer(kept.run, Console(quiet=True)), kept.store.path(2)) == expected
+    data["algorithm"]["parameters"]["store_replay"] = False
+    lost = trainer(tmp_path, data)
+    assert hashed(lost) == expected
+    sizes = [(run.store.path(6) / "learner-0.safetensors").stat().st_size for run in (kept, lost)]
+    assert sizes[0] > sizes[1] + 10_000
+    assert hashed(Trainer(lost.run, Console(quiet=True)), lost.store.path(2)) != expected
