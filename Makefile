@@ -1,11 +1,12 @@
 # make train   from an empty clone to a certificate        make test    everything that must hold
-# make bench   speed beside RLlib's own runner             make results the tables of the README, over seeds
+# make bench   speed beside RLlib and SB3                  make results the tables of the README, over seeds
+# make soak    a long run that must leak nothing
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 STAMP ?= $(VENV)/.rl-markets-installed
 
-.PHONY: train test lint bench results
+.PHONY: train test lint bench results soak
 .DELETE_ON_ERROR:
 
 train: $(STAMP)
@@ -21,6 +22,9 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/rl-markets bench --output docs/results/bench.json
+
+soak: $(STAMP)
+	RL_MARKETS_SOAK_ITERATIONS=20000 $(BIN)/python -m pytest tests/test_soak.py
 
 results: $(STAMP)
 	$(BIN)/python -m rl_markets.results docs/results
