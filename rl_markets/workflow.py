@@ -24,13 +24,24 @@ def train(experiment: Experiment, root: Path) -> RunFolder:
 
     A market that breaks at once does so before there is a run, and before Ray starts.
     """
+    seen = experiment.model_dump(mode="json"), experiment.training.step_seconds
     with explained("the market is broken"):
-        preflight(build_market(experiment.model_dump(mode="json"), "cpu", 2), experiment.training.step_seconds)
-    run, out = RunFolder.create(experiment, root), console()
-    out.print(f"{experiment.name}: {experiment.iterations} iterations into {run.path}", highlight=False)
+        _look(*seen)
     with ray_session(experiment):
+        if experiment.training.runners:
+            import ray
+
+            with explained("the market is broken in a worker process"):
+                ray.get(ray.remote(max_retries=0)(_look).remote(*seen))
+        run, out = RunFolder.create(experiment, root), console()
+        out.print(f"{experiment.name}: {experiment.iterations} iterations into {run.path}", highlight=False)
         _finish(run, Trainer(run, out).train(), out)
     return run
+
+
+def _look(content: dict[str, Any], step_seconds: float) -> None:
+    """Steps two worlds of an experiment's market a few times."""
+    preflight(build_market(content, "cpu", 2), step_seconds)
 
 
 def resume(path: Path) -> RunFolder:

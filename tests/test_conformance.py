@@ -354,6 +354,8 @@ def test_what_breaks_in_the_sixtieth_step_fails_the_run(name: str, tmp_path: Pat
 
 def test_what_breaks_only_in_rays_workers_fails_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a third party installs it: a module and its entry point on the path, which workers see, too."""
+    # Needs `workflow.train` to run the preflight in a worker of Ray's, too, where there are runners: RLlib hides why the
+    # constructor of a runner failed.
     site = tmp_path / "site"
     installed = site / "broken_markets-0.dist-info"
     installed.mkdir(parents=True)

@@ -21,7 +21,7 @@ from ray.rllib.utils.metrics import (
 )
 from torch import Tensor
 
-from rl_markets.envs.contract import check_observations, check_step
+from rl_markets.envs.contract import check_groups, check_observations, check_step
 from rl_markets.envs.market import Market, Policy, Step
 from rl_markets.policies.module import ACTIONS, MarketModule
 from rl_markets.policies.rollout import Rollout
@@ -65,6 +65,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
     def make_env(self) -> None:
         """Builds the market; the first sample resets it."""
         self.env = self.config.env_config["build"](str(self._device), None)
+        check_groups(self.env)
         self.fixed: dict[str, Policy] = self.config.env_config["fixed"](self.env)
         self._observations = None
 
@@ -117,11 +118,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         started = time.perf_counter()
         assert self.env is not None
         if self._observations is None:
-            self._observations = self.env.reset(self._market_seed)
-            check_observations(self.env, self._observations)
-            self._returns = {
-                g: torch.zeros(self.env.worlds, a.count, device=self._device) for g, a in self.env.groups.items()
-            }
+            self._start()
         steps = self.config.get_rollout_fragment_length(self.worker_index or 0)
         recorder = Recorder(self.env, steps, self._recorded())
         finished, market_seconds = [], 0.0
@@ -135,11 +132,22 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
                 recorder.outcome(t, step)
                 finished += self._count_returns(step)
                 self._observations = step.observations
+        assert self._observations is not None
         recorder.observe(steps, self._observations)
         recorder.check_finite()
         rollout = Rollout(recorder.fragments(), self.env.worlds)
         self._log(rollout, finished, market_seconds, time.perf_counter() - started)
         return [rollout]
+
+    def _start(self) -> None:
+        """Fresh episodes in every world."""
+        assert self.env is not None
+        with limit_steps(self.env, self.config.env_config["step_seconds"]) as limited:
+            self._observations = limited(self.env.reset, self._market_seed)
+        check_observations(self.env, self._observations)
+        self._returns = {
+            g: torch.zeros(self.env.worlds, a.count, device=self._device) for g, a in self.env.groups.items()
+        }
 
     def _recorded(self) -> dict[str, Recorded]:
         given = self.config.env_config
