@@ -251,7 +251,16 @@ class TensorMarket(Market):
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device)
         self.state: State = {}
-        self.clock = torch.zeros(worlds, dtype=torch.int64)  # on the CPU: reading it must not wait for a device
+        self._set_clock(torch.zeros(worlds, dtype=torch.int64))
+
+    @property
+    def clock(self) -> Tensor:
+        """Steps since each world's episode began, `[worlds]`; on the CPU: reading it must not wait for a device."""
+        return self._now - self._began
+
+    def _set_clock(self, clock: Tensor) -> None:
+        # Episodes remember when they began: time itself is one number, and most steps touch no tensor for their clocks.
+        self._now, self._began, self._oldest = 0, -clock, -int(clock.max())
 
     # -- what a market's author writes ---------------------------------------------------------------------------
 
@@ -281,22 +290,24 @@ class TensorMarket(Market):
         """Fresh episodes in every world."""
         self.generator.manual_seed(seed)
         self.state = self.initial_state(self.worlds, self.generator)
-        self.clock = torch.zeros(self.worlds, dtype=torch.int64)
+        clock = torch.zeros(self.worlds, dtype=torch.int64)
         if self.stagger and self.episode_length is not None:
             clocks = torch.Generator().manual_seed(seed)
-            self.clock = torch.randint(self.episode_length, (self.worlds,), generator=clocks)
+            clock = torch.randint(self.episode_length, (self.worlds,), generator=clocks)
+        self._set_clock(clock)
         return self.observe(self.state)
 
     def step(self, actions: Mapping[str, Tensor]) -> Step:
         """One step of the dynamics, then fresh episodes where one ended."""
         moved = self.transition(self.state, actions, self.draw_noise(self.generator))
-        self.clock = self.clock + 1
+        self._now += 1
         observations, state, ended = self.observe(moved.state), moved.state, None
         over = self._over(moved.terminated)
         if over is not None:
             ended = self._ended(over.to(self.device), moved, observations)
             state = self._restart(state, ended.worlds)
-            self.clock[over] = 0
+            self._began[over] = self._now
+            self._oldest = int(self._began.min())
             observations = self.observe(state)
         self.state = state
         return Step(observations, moved.rewards, ended, moved.acted, moved.left)
@@ -308,10 +319,11 @@ class TensorMarket(Market):
 
     def _over(self, terminated: Tensor | None) -> Tensor | None:
         """Indices of the worlds that ended, or None; waits for the device only where the market can terminate."""
-        over = torch.zeros(self.worlds, dtype=torch.bool) if terminated is None else terminated.cpu()
-        if self.episode_length is not None:
-            over = over | (self.clock >= self.episode_length)
-        return over.nonzero().squeeze(-1) if bool(over.any()) else None
+        over, length = None if terminated is None else terminated.cpu(), self.episode_length
+        if length is not None and self._oldest <= self._now - length:
+            late = self._began <= self._now - length
+            over = late if over is None else over | late
+        return over.nonzero().squeeze(-1) if over is not None and bool(over.any()) else None
 
     def _ended(self, worlds: Tensor, moved: Transition, observations: dict[str, Tensor]) -> Ended:
         none = torch.zeros_like(worlds, dtype=torch.bool)
@@ -335,6 +347,6 @@ class TensorMarket(Market):
     def load_state_dict(self, saved: Mapping[str, Any]) -> dict[str, Tensor]:
         """The reverse of `state_dict`."""
         self.state = {name: torch.as_tensor(value.copy(), device=self.device) for name, value in saved["state"].items()}
-        self.clock = torch.as_tensor(saved["clock"].copy())
+        self._set_clock(torch.as_tensor(saved["clock"].copy()))
         self.generator.set_state(torch.as_tensor(saved["generator"].copy()))
         return self.observe(self.state)

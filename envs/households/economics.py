@@ -1,6 +1,8 @@
 """The equations of the economy (MARL-BC, arXiv 2510.12272, Eqs. 1-5), as pure functions on `[worlds, households]`.
 
 Timing: the state (k, A) is observed, households act, the firm produces with today's labour, k' and A' follow.
+
+Constants are tensors: torch converts a Python number anew at every use, which costs as much as a small operation.
 """
 
 from __future__ import annotations
@@ -8,32 +10,41 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
-def effective(productivity: Tensor, quantity: Tensor) -> Tensor:
-    """Effective aggregate per household, `[worlds, 1]`: K = mean_i(kappa_i k_i), L = mean_i(lambda_i l_i) (Eq. 1)."""
-    return (productivity * quantity).mean(-1, keepdim=True)
+ONE = torch.ones(())
+"""1 on any device and in any precision: torch lets a tensor without dimensions follow the others."""
 
 
-def production(A: Tensor, K: Tensor, L: Tensor, alpha: float) -> Tensor:
-    """Cobb-Douglas output per household, Y = A K^alpha L^(1-alpha) (Eq. 2)."""
-    return A * K**alpha * L ** (1 - alpha)
+def total(productivity: Tensor | None, quantity: Tensor) -> Tensor:
+    """Effective quantity of all households, `[..., 1]`: sum_i kappa_i k_i, sum_i lambda_i l_i (n times Eq. 1).
+
+    A `productivity` of None is one.
+    """
+    return (quantity if productivity is None else productivity * quantity).sum(-1, keepdim=True)
 
 
-def interest(Y: Tensor, K: Tensor, kappa: Tensor, alpha: float) -> Tensor:
-    """Rental rate of household i's capital, r_i = alpha (Y/K) kappa_i (Eq. 3)."""
-    return alpha * (Y / K) * kappa
+def output(A: Tensor, intensity: Tensor, alpha: Tensor) -> Tensor:
+    """Cobb-Douglas output per effective hour, Y/L = A (K/L)^alpha: Y = A K^alpha L^(1-alpha) over L (Eq. 2)."""
+    return A * intensity**alpha
 
 
-def wage(Y: Tensor, L: Tensor, lambda_: Tensor, alpha: float) -> Tensor:
-    """Wage of household i, w_i = (1-alpha) (Y/L) lambda_i (Eq. 3)."""
-    return (1 - alpha) * (Y / L) * lambda_
+def gross_return(y: Tensor, intensity: Tensor, alpha_kappa: Tensor, kept: Tensor) -> Tensor:
+    """What a unit of household i's capital becomes, 1-delta + r_i with r_i = alpha kappa_i Y/K (Eq. 3).
+
+    Y/K is y = Y/L over the intensity K/L; `kept` is 1-delta.
+    """
+    return torch.addcdiv(kept, alpha_kappa * y, intensity)
 
 
-def wealth(w: Tensor, labour: Tensor, r: Tensor, k: Tensor, delta: float) -> Tensor:
-    """Wealth before consumption, a_i = w_i l_i + r_i k_i + (1-delta) k_i (Eq. 4)."""
-    return w * labour + r * k + (1 - delta) * k
+def wage(y: Tensor, alpha_lambda: Tensor) -> Tensor:
+    """Wage of household i, w_i = (1-alpha) lambda_i Y/L (Eq. 3)."""
+    return alpha_lambda * y
+
+
+def wealth(w: Tensor, hours: Tensor, R: Tensor, k: Tensor) -> Tensor:
+    """Wealth before consumption, a_i = w_i l_i + R_i k_i = w_i l_i + r_i k_i + (1-delta) k_i (Eq. 4)."""
+    return torch.addcmul(w * hours, R, k)
 
 
 def utility(c: Tensor, labour: Tensor, b: float) -> Tensor:
     """Reward of household i, log c_i + b log(1 - l_i) (Eq. 5)."""
-    return torch.log(c) + b * torch.log1p(-labour)
+    return torch.add(torch.log(c), torch.log(ONE - labour), alpha=b)

@@ -26,20 +26,24 @@ class Shocks(ABC):
         """Next period's shock state. Pure."""
 
     @abstractmethod
+    def log_productivity(self, state: State) -> Tensor:
+        """Log of total factor productivity A, `[worlds, 1]`."""
+
     def productivity(self, state: State) -> Tensor:
         """Total factor productivity A, `[worlds, 1]`."""
+        return torch.exp(self.log_productivity(state))
 
-    @abstractmethod
-    def endowment(self, state: State) -> Tensor:
-        """Efficient hours per hour worked, broadcastable to `[worlds, households]`."""
+    def hours(self, state: State, labour: Tensor) -> Tensor:
+        """Efficient hours of households who work `labour`; every hour counts fully where nothing else is said."""
+        return labour
 
 
 class AutoregressiveProductivity(Shocks):
-    """log A' = rho log A + sigma eps, eps ~ N(0, 1); every household's hour counts fully."""
+    """log A' = rho log A + sigma eps, eps ~ N(0, 1)."""
 
     def __init__(self, rho: float, sigma: float, *, device: torch.device, dtype: torch.dtype) -> None:
         self.rho, self.sigma, self.device, self.dtype = rho, sigma, device, dtype
-        self._one = torch.ones((), device=device, dtype=dtype)
+        self._rho = torch.tensor(rho, device=device, dtype=dtype)
 
     def initial(self, worlds: int, generator: torch.Generator) -> State:
         """Draws log A from its stationary distribution."""
@@ -52,15 +56,12 @@ class AutoregressiveProductivity(Shocks):
 
     def advance(self, state: State, noise: State) -> State:
         """The autoregression."""
-        return {"log_productivity": self.rho * state["log_productivity"] + self.sigma * noise["innovation"]}
+        following = torch.add(self._rho * state["log_productivity"], noise["innovation"], alpha=self.sigma)
+        return {"log_productivity": following}
 
-    def productivity(self, state: State) -> Tensor:
-        """A = exp(log A)."""
-        return torch.exp(state["log_productivity"])
-
-    def endowment(self, state: State) -> Tensor:
-        """One for everybody."""
-        return self._one
+    def log_productivity(self, state: State) -> Tensor:
+        """A part of the state."""
+        return state["log_productivity"]
 
     def _normal(self, worlds: int, generator: torch.Generator) -> Tensor:
         return torch.randn((worlds, 1), generator=generator, device=self.device, dtype=self.dtype)
