@@ -181,6 +181,9 @@ class Market(ABC):
     differentiable: ClassVar[bool] = False
     """True where rewards and observations carry gradients back to actions."""
 
+    exchangeable: ClassVar[bool] = False
+    """True where a group's agents are alike: permuting their states and actions permutes what they get."""
+
     worlds: int
     episode_length: int | None
     device: torch.device
@@ -251,6 +254,7 @@ class TensorMarket(Market):
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device)
         self.state: State = {}
+        self._asked_globally = False
         self._set_clock(torch.zeros(worlds, dtype=torch.int64))
 
     @property
@@ -313,7 +317,8 @@ class TensorMarket(Market):
         return Step(observations, moved.rewards, ended, moved.acted, moved.left)
 
     def global_state(self) -> Tensor:
-        """The global state of every world."""
+        """The global state of every world; from now on ended worlds come with theirs."""
+        self._asked_globally = True
         found = self.observe_globally(self.state)
         return super().global_state() if found is None else found
 
@@ -328,7 +333,7 @@ class TensorMarket(Market):
     def _ended(self, worlds: Tensor, moved: Transition, observations: dict[str, Tensor]) -> Ended:
         none = torch.zeros_like(worlds, dtype=torch.bool)
         terminated = none if moved.terminated is None else moved.terminated[worlds]
-        found = self.observe_globally(moved.state)
+        found = self.observe_globally(moved.state) if self._asked_globally else None
         last = {group: seen[worlds] for group, seen in observations.items()}
         return Ended(worlds, terminated, last, None if found is None else found[worlds])
 

@@ -204,7 +204,7 @@ def exchangeable(subject: Subject) -> str:
             told.append(f"{name}: {'yes' if _permutes(now, name, group.count) else 'no, they differ in advance'}")
         elif group.count > 1:
             told.append(f"{name}: cannot tell its axis from another group's")
-    if getattr(now.market, "exchangeable", False) and any(": no" in line for line in told):
+    if now.market.exchangeable and any(": no" in line for line in told):
         refuse(
             now.market, f"declares exchangeable agents, but permuting them changes what they get: {'; '.join(told)}",
             "let nothing depend on an agent's index, or drop `exchangeable`",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from conftest import tiny
 from rich.console import Console
 
 from rl_markets import policy, workflow
+from rl_markets.envs import households
 from rl_markets.experiment import load, parse
 from rl_markets.experiment_errors import ExperimentError
 from rl_markets.policies.learner import clip_by_agent
@@ -273,10 +275,18 @@ def test_a_central_critic_sees_the_global_state_and_the_actor_does_not(tmp_path:
         algorithm.stop()
 
 
-def test_a_central_critic_needs_a_global_state() -> None:
+def test_a_central_critic_needs_a_global_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(households, "SPEC", replace(households.SPEC, global_state=False))
     data = tiny(policies={"household": {"groups": ["households"], "central_critic": True}})
     with pytest.raises(ExperimentError, match="central_critic: market 'households' gives no global state"):
         parse(data, "test")
+
+
+def test_households_train_with_a_central_critic(tmp_path: Path) -> None:
+    section = {"groups": ["households"], "hidden": [8], "central_critic": True, "separate": True}
+    run = trainer(tmp_path, tiny(policies={"household": section}))
+    assert run.train()["household"].spec["observation"] == 7
+    assert np.isfinite(read_rows(run.run)[-1]["household/value_loss"])
 
 
 # -- parameters of one policy ------------------------------------------------------------------------------------

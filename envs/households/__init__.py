@@ -10,4 +10,5 @@ SPEC = MarketSpec(
     market="rl_markets.envs.households.market:Households",
     groups=lambda parameters: {"households": parameters.households},
     discount="beta",
+    global_state=True,
 )

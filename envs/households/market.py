@@ -116,6 +116,13 @@ class Households(TensorMarket):
         KL = economics.total(self._types, kl if hours is labour else torch.stack((k, hours))) / self._n
         return {"households": self._features(kl, self._taken(KL), self.shocks.log_productivity(state))}
 
+    def observe_globally(self, state: State) -> Tensor:
+        """Log mean capital and labour, log productivity in tenths, standard deviation of log capital: `[worlds, 4]`."""
+        k, labour, z = state["capital"], state["labour"], self.shocks.log_productivity(state)
+        spread = torch.log(k).std(-1, correction=0, keepdim=True)
+        columns = (torch.log(k.mean(-1, keepdim=True)), torch.log(labour.mean(-1, keepdim=True)))
+        return torch.cat((*columns, LOG_PRODUCTIVITY_SCALE * z, spread), -1)
+
     def features(self, k: Tensor, K: Tensor, labour: Tensor, L: Tensor, A: Tensor) -> Tensor:
         """The observations `[worlds, households, 7]` of households with capital `k` `[worlds, households]`."""
         return self._features(torch.stack((k, labour)), torch.stack((K, L)), torch.log(A))
