@@ -21,7 +21,8 @@ from rl_markets.store import write_text
 
 BEGIN, END = "<!-- results: made by `make results` -->", "<!-- end of results -->"
 SEEDS = (0, 1, 2)
-EXPERIMENTS = ("households-full-depreciation", "households-rbc")
+ECONOMIES = ("households-full-depreciation", "households-rbc")
+EXPERIMENTS = tuple(f"{economy}{learner}" for economy in ECONOMIES for learner in ("", "-sac"))
 SHOWN = ("policy_error/consumption_share", "policy_error/labour", "welfare_loss", "best_response_gain/exact")
 
 
@@ -31,6 +32,8 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in EXPERIMENTS:
         write(name, train(name), folder)
+    for economy in ECONOMIES:
+        write_text(folder / f"{economy}-curves.svg", report.svg(curves(folder, economy)))
     fill_readme(folder)
 
 
@@ -60,16 +63,34 @@ def document(name: str, runs: list[RunFolder], folder: Path) -> dict[str, Any]:
     for run in runs:
         certificate = evaluation.read(run.certificate)
         figures = {m["name"]: m for m in certificate["metrics"]}
-        seconds = round(read_rows(run)[-1]["seconds"], 1)
-        seeds.append(
-            {"seed": certificate["seed"], "passed": certificate["passed"], "seconds": seconds, "metrics": figures}
-        )
+        rows = read_rows(run)
+        seeds.append({
+            "seed": certificate["seed"], "passed": certificate["passed"], "seconds": round(rows[-1]["seconds"], 1),
+            "metrics": figures, "curve": curve(rows),
+        })  # fmt: skip
     for figure in evaluation.read(runs[0].certificate)["figures"][:2]:
         write_text(folder / f"{name}-{figure['title'].lower().replace(' ', '-')}.svg", report.svg(figure))
     return {
         "experiment": name, "command": f"rl-markets train tune_configs/{name}.yaml -o seed=SEED",
         "agent_steps": certificate["agent_steps"], "made_with": certificate["made_with"], "seeds": seeds,
     }  # fmt: skip
+
+
+def curve(rows: list[dict[str, float]]) -> list[list[float]]:
+    """Where the known answer was looked at: agent steps, seconds of training, distance in %."""
+    looks = [row for row in rows if math.isfinite(row["distance"])]
+    return [[int(r["agent_steps"]), round(r["seconds"], 1), float(f"{r['distance']:.4g}")] for r in looks]
+
+
+def curves(folder: Path, economy: str) -> dict[str, Any]:
+    """PPO's and SAC's distance from one economy's answer against seconds of training, as a figure of the report."""
+    lines = []
+    for name, label, style in ((economy, "PPO", "ours"), (f"{economy}-sac", "SAC", "control")):
+        for seed in json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["seeds"]:
+            _, x, y = zip(*seed["curve"], strict=True)
+            lines.append({"label": f"{label}, seed {seed['seed']}", "style": style, "x": x, "y": y})
+    return {"title": economy, "x_label": "seconds of training", "y_label": "distance from the answer, %",
+            "log_x": False, "log_y": True, "lines": lines}  # fmt: skip
 
 
 def table(folder: Path) -> str:

@@ -11,8 +11,8 @@ SPEC = LearnerSpec(
     module="rl_markets.policies.sac.module:SACModule",
     figures={
         "critic_loss": "half the mean squared error of the normalised action values, both critics",
-        "policy_loss": "temperature times log density less the smaller action value, normalised",
-        "entropy": "entropy of the action in [-1, 1], nats",
+        "policy_loss": "minus temperature times entropy and smaller action value, normalised",
+        "entropy": "entropy of the raw action, nats",
         "alpha": "temperature, in units of the action values' standard deviation",
         "value_mean": "mean action value, in discounted reward",
     },

@@ -12,7 +12,7 @@ from rl_markets.policies.registry import LearnerParameters
 class ReplayParameters(LearnerParameters):
     """What every learner that replays has."""
 
-    updates: int = Field(64, ge=1, le=1_000_000, description="gradient steps in each iteration")
+    updates: int = Field(16, ge=1, le=1_000_000, description="gradient steps in each iteration")
     batch_size: int = Field(256, ge=1, le=10**7, description="rows of each gradient step, over all learners")
     capacity: int = Field(
         1_000_000, ge=1, le=10**9, description="rows that each learner's replay keeps; separate policies' count worlds"
@@ -29,19 +29,22 @@ class SACParameters(ReplayParameters):
 
     final_learning_rate: float = Field(0.0, ge=0, le=1, description="step size at the end; linear in between")
     critic_learning_rate: float = Field(
-        1e-3, gt=0, le=1, description="the critics' step size at the start; falls alike"
+        3e-3, gt=0, le=1, description="the critics' step size at the start; falls alike"
     )
     alpha_learning_rate: float = Field(3e-3, gt=0, le=1, description="the temperature's step size; falls alike")
     initial_alpha: float = Field(
         0.05, gt=0, le=100, description="temperature at the start, in standard deviations of Q"
     )
     target_entropy: float = Field(
-        -1.0, ge=-20, le=0.69, description="entropy aimed at, nats for each action in [-1, 1]; uniform is .69"
+        -0.2,
+        ge=-4.5,
+        le=2.4,
+        description="entropy aimed at, nats for each raw action; a standard deviation of .2 has -.2",
     )
     final_target_entropy: float | None = Field(
-        None, ge=-20, le=0.69, description="entropy aimed at in the end, linear in between; null keeps it"
+        None, ge=-4.5, le=2.4, description="entropy aimed at in the end, linear in between; null keeps it"
     )
-    target_rate: float = Field(0.005, gt=0, le=1, description="Polyak rate of the target critics, each gradient step")
+    target_rate: float = Field(0.03, gt=0, le=1, description="Polyak rate of the target critics, each gradient step")
     averaging: float = Field(
         0.95, ge=0, lt=1, description="decay, per iteration, of the averaged actor that is deployed"
     )
