@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rl_markets.envs.registry import import_object
 
@@ -19,12 +19,22 @@ class LearnerParameters(BaseModel):
     """Parameters that all policies of an experiment share; the others may be set for each policy."""
 
     learning_rate: float = Field(1e-3, gt=0, le=1, description="the actor's step size (Adam) at the start")
+    final_learning_rate: float = Field(0.0, ge=0, le=1, description="step size at the end; linear in between")
     gamma: float | None = Field(None, ge=0, lt=1, description="discount factor; null takes the market's own")
     gradient_clip: float = Field(0.5, gt=0, description="largest norm of each network's gradient, each agent's own")
 
+    @model_validator(mode="after")
+    def _falls(self) -> LearnerParameters:
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate: expected at most learning_rate = {self.learning_rate:g}, "
+                f"found {self.final_learning_rate:g}"
+            )
+        return self
+
     def gently(self) -> dict[str, Any]:
         """What changes where training goes on from a trained policy, as a deviator's does: smaller steps."""
-        return {"learning_rate": 0.3 * self.learning_rate}
+        return {name: 0.3 * getattr(self, name) for name in ("learning_rate", "final_learning_rate")}
 
     def small(self, rows: int) -> dict[str, Any]:
         """What changes where an iteration brings only `rows` agent steps, as in `--smoke`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from rl_markets.policies.registry import LearnerParameters
 
@@ -14,7 +14,6 @@ class PPOParameters(LearnerParameters):
 
     common: ClassVar[tuple[str, ...]] = ("epochs", "minibatches")
 
-    final_learning_rate: float = Field(0.0, ge=0, le=1, description="step size at the end; linear in between")
     critic_learning_rate: float = Field(
         1e-3, gt=0, le=1, description="the critic's step size at the start; falls alike"
     )
@@ -36,18 +35,9 @@ class PPOParameters(LearnerParameters):
         None, ge=-10, le=3, description="log standard deviation at the end, linear in between; null trains it instead"
     )
 
-    @model_validator(mode="after")
-    def _consistent(self) -> PPOParameters:
-        if self.final_learning_rate > self.learning_rate:
-            raise ValueError(
-                f"final_learning_rate: expected at most learning_rate = {self.learning_rate:g}, "
-                f"found {self.final_learning_rate:g}"
-            )
-        return self
-
     def gently(self) -> dict[str, Any]:
         """Smaller steps, and the exploration of half-way."""
-        changed = super().gently() | {"final_learning_rate": 0.3 * self.final_learning_rate}
+        changed = super().gently()
         if self.final_log_std is not None:
             changed["log_std"] = (self.log_std + self.final_log_std) / 2
         return changed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from rl_markets.policies.registry import LearnerParameters
 
@@ -27,7 +27,6 @@ class ReplayParameters(LearnerParameters):
 class SACParameters(ReplayParameters):
     """Soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905)."""
 
-    final_learning_rate: float = Field(0.0, ge=0, le=1, description="step size at the end; linear in between")
     critic_learning_rate: float = Field(
         3e-3, gt=0, le=1, description="the critics' step size at the start; falls alike"
     )
@@ -49,18 +48,9 @@ class SACParameters(ReplayParameters):
         0.95, ge=0, lt=1, description="decay, per iteration, of the averaged actor that is deployed"
     )
 
-    @model_validator(mode="after")
-    def _consistent(self) -> SACParameters:
-        if self.final_learning_rate > self.learning_rate:
-            raise ValueError(
-                f"final_learning_rate: expected at most learning_rate = {self.learning_rate:g}, "
-                f"found {self.final_learning_rate:g}"
-            )
-        return self
-
     def gently(self) -> dict[str, Any]:
         """Smaller steps, and the entropy of the end."""
-        changed = super().gently() | {"final_learning_rate": 0.3 * self.final_learning_rate}
+        changed = super().gently()
         if self.final_target_entropy is not None:
             changed["target_entropy"] = (self.target_entropy + self.final_target_entropy) / 2
         return changed
