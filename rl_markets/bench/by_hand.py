@@ -1,7 +1,7 @@
-"""The household economy as one would write it for RLlib by hand: numpy, one world, dictionaries by agent.
+"""The household economy as one would write it by hand, in numpy: the fair opponent in `rl-markets bench`.
 
-It is the fair opponent of our runner in `rl-markets bench` (faster for one world than tensors are), and, being written
-apart from the market, a check of it in the tests.
+One world as dictionaries by agent for RLlib (faster for one world than tensors are), and many worlds as arrays for
+Stable-Baselines3 (`by_hand_sb3`). Being written apart from the market, it is a check of it in the tests.
 """
 
 from __future__ import annotations
@@ -10,30 +10,72 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rl_markets.envs.households.parameters import HouseholdsParameters
 
+Array = NDArray[Any]
 
-class HandWrittenHouseholds(MultiAgentEnv):  # type: ignore[misc]
-    """Identical households (kappa = lambda = 1), observed as the market's `log` features; actions in [.01, .99]."""
+OBSERVATION_SPACE = gym.spaces.Box(-np.inf, np.inf, (7,), np.float32)
+ACTION_SPACE = gym.spaces.Box(0.01, 0.99, (2,), np.float32)
+
+
+class Economy:
+    """Identical households (kappa = lambda = 1), observed as the market's `log` features; actions in [.01, .99].
+
+    Attributes:
+        k, l: capital and labour, `[households]` or `[worlds, households]`.
+        z: log productivity, a number or `[worlds, 1]`.
+    """
+
+    k: Array
+    l: Array  # noqa: E741 - labour
+    z: Any
 
     def __init__(self, parameters: HouseholdsParameters, seed: int = 0) -> None:
-        super().__init__()
         self.p, self.rng = parameters, np.random.default_rng(seed)
+        self.stationary = parameters.sigma / np.sqrt(1 - parameters.rho**2)
+        self.low, self.high = (float(x) for x in np.log(parameters.initial_capital))
+
+    def advance(self, actions: Array, innovation: Any) -> Array:
+        """The period's arithmetic: actions `[..., households, 2]` to rewards `[..., households]`."""
+        p, actions = self.p, np.clip(actions, 0.01, 0.99)
+        share, self.l = actions[..., 0], actions[..., 1]
+        K, L = self.k.mean(-1, keepdims=True), self.l.mean(-1, keepdims=True)
+        Y = np.exp(self.z) * K**p.alpha * L ** (1 - p.alpha)
+        wealth = (1 - p.alpha) * Y / L * self.l + (p.alpha * Y / K + (1 - p.delta)) * self.k
+        c = share * wealth
+        self.k = wealth - c
+        self.z = p.rho * self.z + p.sigma * innovation
+        rewards: Array = np.log(c) + p.b * np.log(1 - self.l)
+        return rewards
+
+    def features(self) -> Array:
+        """Observations `[..., households, 7]`."""
+        seen = np.zeros((*self.k.shape, 7), np.float32)
+        log_K, log_L = np.log(self.k.mean(-1, keepdims=True)), np.log(self.l.mean(-1, keepdims=True))
+        seen[..., 0], seen[..., 1] = np.log(self.k) - log_K, log_K / 2
+        seen[..., 2], seen[..., 3], seen[..., 4] = np.log(self.l) - log_L, log_L, 10 * self.z
+        return seen
+
+
+class HandWrittenHouseholds(Economy, MultiAgentEnv):  # type: ignore[misc]
+    """One world, for RLlib's own runner."""
+
+    def __init__(self, parameters: HouseholdsParameters, seed: int = 0) -> None:
+        MultiAgentEnv.__init__(self)
+        Economy.__init__(self, parameters, seed)
         self.possible_agents = [f"households_{i}" for i in range(parameters.households)]
         self.agents = list(self.possible_agents)
-        observation = gym.spaces.Box(-np.inf, np.inf, (7,), np.float32)
-        action = gym.spaces.Box(0.01, 0.99, (2,), np.float32)
-        self.observation_spaces = dict.fromkeys(self.agents, observation)
-        self.action_spaces = dict.fromkeys(self.agents, action)
+        self.observation_spaces = dict.fromkeys(self.agents, OBSERVATION_SPACE)
+        self.action_spaces = dict.fromkeys(self.agents, ACTION_SPACE)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """One level of capital for all, log-uniform, and any labour."""
-        low, high = np.log(self.p.initial_capital)
-        self.k = np.full(len(self.agents), np.exp(self.rng.uniform(low, high)))
+        self.k = np.full(len(self.agents), np.exp(self.rng.uniform(self.low, self.high)))
         self.l = np.full(len(self.agents), self.rng.uniform(0.01, 0.99))
-        self.z, self.t = self.rng.normal() * self.p.sigma / np.sqrt(1 - self.p.rho**2), 0
+        self.z, self.t = self.rng.normal() * self.stationary, 0
         return self._observations(), {}
 
     def step(self, action_dict: dict[str, Any]) -> tuple[dict[str, Any], ...]:
@@ -43,22 +85,5 @@ class HandWrittenHouseholds(MultiAgentEnv):  # type: ignore[misc]
         over = {"__all__": self.t >= self.p.episode_length}
         return self._observations(), dict(zip(self.agents, rewards.tolist(), strict=True)), {"__all__": False}, over, {}
 
-    def advance(self, actions: np.ndarray[Any, Any], innovation: float) -> np.ndarray[Any, Any]:
-        """The period's arithmetic: actions `[n, 2]` to rewards `[n]`."""
-        p = self.p
-        share, self.l = np.clip(actions, 0.01, 0.99).T
-        K, L = self.k.mean(), self.l.mean()
-        Y = np.exp(self.z) * K**p.alpha * L ** (1 - p.alpha)
-        wealth = (1 - p.alpha) * Y / L * self.l + p.alpha * Y / K * self.k + (1 - p.delta) * self.k
-        c = share * wealth
-        self.k = wealth - c
-        self.z = p.rho * self.z + p.sigma * innovation
-        rewards: np.ndarray[Any, Any] = np.log(c) + p.b * np.log(1 - self.l)
-        return rewards
-
     def _observations(self) -> dict[str, Any]:
-        seen = np.zeros((len(self.agents), 7), np.float32)
-        log_K, log_L = np.log(self.k.mean()), np.log(self.l.mean())
-        seen[:, 0], seen[:, 1] = np.log(self.k) - log_K, log_K / 2
-        seen[:, 2], seen[:, 3], seen[:, 4] = np.log(self.l) - log_L, log_L, 10 * self.z
-        return dict(zip(self.agents, seen, strict=True))
+        return dict(zip(self.agents, self.features(), strict=True))

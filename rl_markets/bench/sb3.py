@@ -1,0 +1,74 @@
+"""Stable-Baselines3 as the paper uses it: households share a policy, each is a slot of a vectorised environment."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+from rl_markets.bench import economy
+from rl_markets.bench.economy import built, experiment, trained
+from rl_markets.bench.rounds import OURS, Say, Work, compared, in_turns
+
+TARGET = 10.0
+MISSING = "Stable-Baselines3 is not installed: pip install 'rl-markets[sb3]'"
+SB3 = "Stable-Baselines3"
+
+
+def measure(seconds: float, say: Say) -> dict[str, Any]:
+    """PPO and SAC, ours and theirs in turns: in as many worlds as ours, and in one as in the paper."""
+    if find_spec("stable_baselines3") is None:
+        return {"rows": [], "notes": [MISSING]}
+    size, rows = economy.SIZE, []
+    for learner, build in (("ppo", ppo), ("sac", sac)):
+        with built(experiment(learner)) as (ours,):
+            sides: dict[str, Work] = {OURS: partial(trained, ours)}
+            for worlds in dict.fromkeys((size.worlds, 1)):
+                sides[f"{SB3}, {worlds} worlds" if worlds > 1 else f"{SB3}, a single world"] = build(worlds)
+            for work in sides.values():
+                work()
+            mine, *others = in_turns(sides, seconds, size.rounds, say).items()
+        for name, theirs in others:
+            rows.append(compared(learner.upper(), name, mine[1], theirs, TARGET))
+    return {"rows": rows, "notes": ["rows, minibatches, epochs and agent steps for each gradient step are ours"]}
+
+
+def ppo(worlds: int) -> Work:
+    """An iteration of PPO with as many rows as ours."""
+    from rl_markets.bench import by_hand_sb3
+
+    size = economy.SIZE
+    steps = size.steps * size.worlds // worlds
+    model = by_hand_sb3.PPO(
+        "MlpPolicy", _env(worlds), n_steps=steps, batch_size=size.minibatch, n_epochs=size.epochs,
+        learning_rate=1e-3, gamma=0.95, policy_kwargs=by_hand_sb3.networks(), device="cpu", seed=0,
+    )  # fmt: skip
+    return partial(_learned, model, steps * worlds * size.households)
+
+
+def sac(worlds: int) -> Work:
+    """A replay iteration with as many agent steps and gradient steps as ours; learning goes on from the start."""
+    from rl_markets.bench import by_hand_sb3
+
+    size = economy.SIZE
+    steps = size.replay_steps * size.worlds // worlds
+    each = max(1, size.updates // steps)
+    every = max(1, steps // size.updates)
+    model = by_hand_sb3.SAC(
+        "MlpPolicy", _env(worlds), train_freq=every, gradient_steps=each, batch_size=size.batch, learning_starts=0,
+        buffer_size=100_000, learning_rate=1e-3, gamma=0.95, policy_kwargs=by_hand_sb3.networks(), device="cpu", seed=0,
+    )  # fmt: skip
+    return partial(_learned, model, steps * worlds * size.households)
+
+
+def _env(worlds: int) -> Any:
+    from rl_markets.bench.by_hand_sb3 import HandWrittenVecEnv
+
+    parameters: Any = experiment().market_parameters
+    return HandWrittenVecEnv(parameters, worlds)
+
+
+def _learned(model: Any, rows: int) -> int:
+    before = model.num_timesteps
+    model.learn(rows, log_interval=None, reset_num_timesteps=False)
+    return int(model.num_timesteps - before)
