@@ -352,9 +352,9 @@ LEARNER = {
         Mutation("updates-negative", {"algorithm.parameters.updates": -3}, ["updates = -3: expected >= 1"]),
         Mutation("alpha-zero", {"algorithm.parameters.initial_alpha": 0.0}, ["initial_alpha = 0.0: expected > 0"]),
         Mutation(
-            "entropy-above-uniform",
-            {"algorithm.parameters.target_entropy": 1.0},
-            ["target_entropy = 1.0: expected <= 0.69"],
+            "entropy-too-large",
+            {"algorithm.parameters.target_entropy": 3.0},
+            ["target_entropy = 3.0: expected <= 2.4"],
         ),
         Mutation(
             "ppos-field",
