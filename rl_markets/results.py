@@ -85,13 +85,14 @@ def curve(rows: list[dict[str, float]]) -> list[list[float]]:
 
 
 def curves(folder: Path, economy: str) -> dict[str, Any]:
-    """PPO's and SAC's distance from one economy's answer against seconds of training, as a figure of the report."""
+    """PPO's and SAC's distance from one economy's answer against agent steps, as a figure of the report."""
     lines = []
     for name, label, style in ((economy, "PPO", "ours"), (f"{economy}-sac", "SAC", "control")):
         for seed in json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["seeds"]:
-            _, x, y = zip(*seed["curve"], strict=True)
+            steps, _, y = zip(*seed["curve"], strict=True)
+            x = [n / 1e6 for n in steps]
             lines.append({"label": f"{label}, seed {seed['seed']}", "style": style, "x": x, "y": y})
-    return {"title": economy, "x_label": "seconds of training", "y_label": "distance from the answer, %",
+    return {"title": economy, "x_label": "agent steps, millions", "y_label": "distance from the answer, %",
             "log_x": False, "log_y": True, "lines": lines}  # fmt: skip
 
 
