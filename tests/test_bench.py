@@ -1,27 +1,91 @@
-"""The benchmark's pieces at a tiny size: they run, and measure what they say. No timing is asserted."""
+"""Each measurement of `rl-markets bench` runs, at a tiny size, and says what it should. No timing is asserted."""
 
 from __future__ import annotations
 
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
 from rl_markets import bench
-from rl_markets.bench import market_alone
+from rl_markets.bench import economy, rounds, start_up
 from rl_markets.bench.raw_sac import RawSAC
-from rl_markets.bench.rounds import compared
+from rl_markets.envs.households.market import Households
+from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.experiment_errors import ExperimentError
 
+TINY = economy.Size(
+    households=3, worlds=2, rounds=2, hidden=(8,), steps=4, epochs=1, minibatch=12, stock_steps=12, stock_sample=4,
+    stock_envs=(1,), replay_steps=4, updates=2, batch=8, stock_replay_envs=(1,), stock_replay_warm_up=4,
+    separate_steps=12, many=(4, 2, 6), large=5, scales=((1, 6, 4), (3, 2, 4), (4, 1, 6)),
+)  # fmt: skip
+MEASURED = {m.name: m for m in bench.MEASUREMENTS}
 
-def test_the_market_alone_is_measured() -> None:
-    lines: list[str] = []
-    found = market_alone.measure(0.02, lines.append)
-    assert [row["ours"] > 0 for row in found["rows"]] == [True, True]
-    assert lines
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(economy, "SIZE", TINY)
 
 
-def test_ratios_are_of_figures_measured_in_the_same_round() -> None:
-    row = compared("x", "theirs", [10.0, 30.0, 20.0], [5.0, 10.0, 10.0], 2.0)
-    assert (row["ratio"], row["lowest"], row["highest"]) == (2.0, 2.0, 3.0)
+def measured(name: str) -> dict[str, Any]:
+    """A measurement's figures, after a look at every row."""
+    said: list[str] = []
+    found = MEASURED[name].measure(0.01, said.append)
+    for row in found["rows"]:
+        assert 0 < row["lowest"] <= row["highest"] < math.inf
+        figure = row["ours"] if row["theirs"] is None else row["ratio"]
+        assert row["lowest"] <= figure <= row["highest"]
+        if row["theirs"] is not None:
+            assert row["against"]
+            assert min(row["ours"], row["theirs"]) > 0
+    assert any(line.startswith("round 2/2") for line in said) or not found["rows"]
+    json.dumps(found, allow_nan=False)
+    return found
+
+
+def test_market_alone() -> None:
+    assert [row["target"] for row in measured("market_alone")["rows"]] == [5e6, 3e3]
+
+
+@pytest.mark.usefixtures("ray_once")
+class TestBesideRLlib:
+    def test_ppo(self) -> None:
+        found = measured("ppo")
+        assert [row["target"] for row in found["rows"]] == [None, 15.0]
+        assert found["stock_envs"] == 1
+
+    def test_sac_has_the_same_networks_on_all_sides(self) -> None:
+        found = measured("sac")
+        assert [row["against"] for row in found["rows"]] == ["RLlib's own", "plain torch", "RLlib's own"]
+        assert found["agent_steps_per_update"] == {"ours": 12, "RLlib's own": 3}
+        weights = found["parameters"]
+        linear_path = 2 * 9  # our critics have one beside the hidden layers
+        assert len({side["actor"] for side in weights.values()}) == 1
+        assert weights["ours"]["critics"] - linear_path == weights["RLlib's own"]["critics"]
+        assert weights["plain torch"]["critics"] == weights["RLlib's own"]["critics"]
+
+    def test_separate(self) -> None:
+        assert [row["target"] for row in measured("separate")["rows"]] == [1.3, None, 2.0]
+
+    def test_scaling(self) -> None:
+        sizes = [row["what"].split(",")[0] for row in measured("scaling")["rows"]]
+        assert sizes == ["6 x 1 households", "1 x 4 households"]
+
+    def test_sb3(self) -> None:
+        pytest.importorskip("stable_baselines3")
+        assert [row["what"] for row in measured("sb3")["rows"]] == ["PPO", "PPO", "SAC", "SAC"]
+
+
+def test_sb3_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rl_markets.bench.sb3.find_spec", lambda name: None)
+    found = measured("sb3")
+    assert found["rows"] == []
+    assert "pip install 'rl-markets[sb3]'" in found["notes"][0]
 
 
 def test_plain_torchs_sac_is_a_learner() -> None:
@@ -36,6 +100,105 @@ def test_plain_torchs_sac_is_a_learner() -> None:
     assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+# -- start-up ----------------------------------------------------------------------------------------------------------
+
+STUB = (
+    "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit({code})); {said}; time.sleep({sleep})"
+)
+
+
+def test_start_up_is_the_time_to_the_first_iteration() -> None:
+    stub = STUB.format(code=143, said="print('iteration 1/9: 5 steps', flush=True)", sleep=60)
+    found = start_up.started([sys.executable, "-c", stub])
+    assert 0 < found["wall"] < 60
+    assert found["cpu"] > 0
+    assert 1 < found["memory"] < 10_000
+
+
+def test_start_up_that_fails_says_what_was_said() -> None:
+    with pytest.raises(RuntimeError, match="no such market"):
+        start_up.started([sys.executable, "-c", STUB.format(code=1, said="print('no such market')", sleep=0)])
+
+
+# -- rounds, tables, files ---------------------------------------------------------------------------------------------
+
+
+def test_ratios_are_of_figures_measured_in_the_same_round() -> None:
+    row = rounds.compared("what", "theirs", [10.0, 30.0, 20.0], [1.0, 2.0, 4.0], 10.0)
+    assert (row["ratio"], row["lowest"], row["highest"]) == (10.0, 5.0, 15.0)
+    assert rounds.met(row) is True
+    dear = rounds.cost("what", "theirs", [10.0], [20.0], 1.5)
+    assert (dear["ours"], dear["ratio"]) == (1e5, 2.0)
+    assert rounds.met(dear) is False
+    assert rounds.met(rounds.absolute("what", [3.0, 5.0, 4.0], 4.0)) is True
+    assert rounds.met(rounds.absolute("what", [3.0], None)) is None
+
+
+def test_who_comes_first_comes_last_in_the_next_round() -> None:
+    order: list[str] = []
+
+    def work(name: str) -> rounds.Work:
+        return lambda: order.append(name) or 1
+
+    found = rounds.in_turns({"a": work("a"), "b": work("b")}, 0.0, 2, lambda line: None)
+    assert order == ["a", "b", "b", "a"]
+    assert [len(rates) for rates in found.values()] == [2, 2]
+
+
+def test_prints_a_table_and_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.run(0.01, tmp_path / "bench.json", ["market_alone"])
+    ((name, found),) = json.loads((tmp_path / "bench.json").read_text()).items()
+    assert name == "market_alone"
+    shown = capsys.readouterr().out
+    assert "the market alone" in shown
+    assert all(row["what"] in shown for row in found["rows"])
+
+
 def test_an_unknown_measurement_is_refused_before_anything_runs() -> None:
     with pytest.raises(ExperimentError, match=r"--only nothing: expected one of start_up, market_alone, ppo"):
-        bench.run(1.0, None, ["nothing"])
+        bench.run(1.0, None, ["ppo", "nothing"])
+
+
+# -- the worlds under Stable-Baselines3 --------------------------------------------------------------------------------
+
+
+def test_many_hand_written_worlds_move_as_the_market_does() -> None:
+    sb3 = pytest.importorskip("rl_markets.bench.by_hand_sb3", exc_type=ImportError)
+    parameters = HouseholdsParameters(households=5, episode_length=1000)
+    by_hand, market = sb3.HandWrittenVecEnv(parameters, worlds=3), Households(parameters, worlds=3)
+    by_hand.reset()
+    by_hand.t[:] = 0
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        state = {"capital": by_hand.k, "labour": by_hand.l, "log_productivity": by_hand.z}
+        state = {name: torch.from_numpy(value.copy()) for name, value in state.items()}
+        actions = rng.uniform(0.05, 0.5, (15, 2)).astype(np.float32)
+        by_hand.step_async(actions)
+        seen, rewards, dones, _ = by_hand.step_wait()
+        innovation = torch.from_numpy((by_hand.z - 0.9 * state["log_productivity"].numpy()) / 0.01)
+        moved = market.transition(
+            state, {"households": torch.from_numpy(actions).view(3, 5, 2)}, {"innovation": innovation}
+        )
+        np.testing.assert_allclose(rewards, moved.rewards["households"].flatten(), rtol=1e-5)
+        np.testing.assert_allclose(seen, market.observe(moved.state)["households"].flatten(0, 1), rtol=1e-4, atol=1e-5)
+        assert not dones.any()
+
+
+def test_hand_written_worlds_end_one_by_one_and_show_their_last_observation() -> None:
+    sb3 = pytest.importorskip("rl_markets.bench.by_hand_sb3", exc_type=ImportError)
+    worlds = sb3.HandWrittenVecEnv(HouseholdsParameters(households=2, episode_length=4), worlds=6)
+    worlds.reset()
+    ended = np.zeros(6, int)
+    for _ in range(4):
+        clock = worlds.t.copy()
+        worlds.step_async(np.full((12, 2), 0.3, np.float32))
+        seen, _, dones, infos = worlds.step_wait()
+        by_world = dones.reshape(6, 2)
+        assert (by_world == (clock == 3)[:, None]).all()
+        ended += by_world[:, 0]
+        for row in range(12):
+            assert ("terminal_observation" in infos[row]) == dones[row]
+            if dones[row]:
+                assert infos[row]["TimeLimit.truncated"]
+                assert not np.allclose(infos[row]["terminal_observation"], seen[row])
+    assert (ended == 1).all()

@@ -22,9 +22,9 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
     found = in_turns(sides, seconds / 4, size.rounds, say)
     rows = [
         absolute(
-            f"agent steps per CPU second, {size.worlds} worlds of {size.households}", found["small"], SMALL_TARGET
+            f"agent steps per CPU second, {size.worlds} x {size.households} households", found["small"], SMALL_TARGET
         ),
-        absolute(f"market steps per CPU second, 1 world of {size.large}", found["large"], LARGE_TARGET),
+        absolute(f"market steps per CPU second, 1 x {size.large} households", found["large"], LARGE_TARGET),
     ]
     return {"rows": rows}
 

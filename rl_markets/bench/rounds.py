@@ -38,11 +38,11 @@ def fastest(sides: Mapping[int, Work], seconds: float) -> int:
 
 
 def in_turns(sides: Mapping[str, Work], seconds: float, rounds: int, say: Say) -> dict[str, list[float]]:
-    """The rates of all sides, one for each round."""
+    """The rates of all sides, one for each round; who comes first comes last in the next."""
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(1, rounds + 1):
-        for name, work in sides.items():
-            rates[name].append(rate(work, seconds))
+        for name in list(sides)[:: 1 if turn % 2 else -1]:
+            rates[name].append(rate(sides[name], seconds))
         say(f"round {turn}/{rounds}: " + ", ".join(f"{name} {found[-1]:.4g}/s" for name, found in rates.items()))
     return rates
 

@@ -18,7 +18,7 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
     experiments = [experiment(households=n, worlds=worlds, steps=steps) for n, worlds, steps in size.scales]
     with built(*experiments) as algorithms:
         sides = {
-            f"{n} households, {worlds} worlds, {steps} steps": partial(trained, algorithm, n)
+            f"{worlds} x {n} households, {steps} steps": partial(trained, algorithm, n)
             for (n, worlds, steps), algorithm in zip(size.scales, algorithms, strict=True)
         }
         for work in sides.values():

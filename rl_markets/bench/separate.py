@@ -16,7 +16,7 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
     """PPO's sampling and learning: few households with RLlib's own beside them, and many."""
     size = economy.SIZE
     rows, (households, worlds, steps) = _few(seconds, say) + _many(seconds, say), size.many
-    note = f"{households} households: {worlds} worlds, {steps} steps; as many rows of each in a minibatch"
+    note = f"{worlds} x {households} households, {steps} steps; as many rows of each in a minibatch"
     return {"rows": rows, "notes": [note]}
 
 

@@ -19,7 +19,7 @@ FILE = Path(rl_markets.__file__).parent / "tune_configs" / "households-rbc.yaml"
 FIRST = "iteration 1/"
 FIGURES = {
     "wall": "wall-clock seconds to the first iteration",
-    "cpu": "CPU seconds to a checkpoint after it, and to the end",
+    "cpu": "CPU seconds, with the checkpoint of the interruption",
     "memory": "peak memory, MiB",
 }
 

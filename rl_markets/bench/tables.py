@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -23,35 +24,35 @@ def wide(out: Console) -> Console:
 
 def show(out: Console, title: str, found: dict[str, Any]) -> None:
     """A measurement's rows as a table, and its notes below."""
-    if found["rows"]:
-        table = Table(
-            "", "ours", "theirs", "", "ratio", "lowest to highest", "target", title=title, title_justify="left"
-        )
-        for row in found["rows"]:
-            table.add_row(*_cells(row))
+    rows = [_cells(row) for row in found["rows"]]
+    if rows:
+        table = Table(title=title, title_justify="left")
+        for name in rows[0]:
+            table.add_column(name)
+        for cells in rows:
+            table.add_row(*cells.values())
         out.print(table)
     for note in found.get("notes", ()):
         out.print(note, highlight=False)
 
 
-def _cells(row: Row) -> list[str]:
-    figure, theirs = short if row["ratio"] is None else _times, row["theirs"]
-    return [
-        row["what"],
-        short(row["ours"]),
-        "" if theirs is None else short(theirs),
-        row["against"] or "",
-        "" if row["ratio"] is None else _times(row["ratio"]),
-        f"{figure(row['lowest'])} to {figure(row['highest'])}",
-        _target(row, figure),
-    ]
+def _cells(row: Row) -> dict[str, str]:
+    """Heading -> text; a figure of ours alone has fewer."""
+    figure: Callable[[float], str] = short
+    beside: dict[str, str] = {}
+    if row["ratio"] is not None:
+        figure = _times
+        beside = {"theirs": short(row["theirs"]), "beside": row["against"], "ratio": _times(row["ratio"])}
+    spread = f"{figure(row['lowest'])} to {figure(row['highest'])}"
+    target = _target(row, figure)
+    return {"": row["what"], "ours": short(row["ours"])} | beside | {"lowest to highest": spread, "target": target}
 
 
 def _times(ratio: float) -> str:
     return f"{ratio:.0f}x" if ratio >= 30 else f"{ratio:.2f}x"
 
 
-def _target(row: Row, figure: Any) -> str:
+def _target(row: Row, figure: Callable[[float], str]) -> str:
     reached = met(row)
     if reached is None:
         return ""
