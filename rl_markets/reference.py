@@ -37,6 +37,8 @@ def reference() -> str:
     for group, title in ((MARKETS, "market.parameters"), (LEARNERS, "algorithm.parameters")):
         for name in names(group):
             spec = find(group, name)
+            if not spec.parameters.__module__.startswith("rl_markets."):
+                continue  # somebody else's, whose own documentation it is
             parts.append(_table(f"`{title}` of `{name}`", spec.parameters, spec.summary))
     return "\n".join(parts)
 
