@@ -13,6 +13,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.metrics import ALL_MODULES, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
+from torch.optim.adam import adam
 
 from rl_markets.policies.rollout import ACTED, Fragment, concatenate
 
@@ -97,17 +98,12 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
             yield {p: parts[i] for p, parts in shuffled.items()}
 
     def _shuffled(self, batch: Batch, count: int) -> list[Batch]:
-        """The rows in random order; columns of one type are gathered together, so that each row is fetched once."""
-        rows = len(next(iter(batch.values())))
-        order = torch.randperm(rows, generator=self.generator, device=self._device)
+        """The rows in random order."""
+        order = torch.randperm(len(next(iter(batch.values()))), generator=self.generator, device=self._device)
         parts: list[Batch] = [{} for _ in range(count)]
-        for dtype in {column.dtype for column in batch.values()}:
-            columns = {n: c.reshape(rows, -1) for n, c in batch.items() if c.dtype == dtype}
-            widths = [c.shape[1] for c in columns.values()]
-            packed = torch.cat(list(columns.values()), 1).index_select(0, order)
-            for part, piece in zip(parts, packed.tensor_split(count), strict=True):
-                for name, column in zip(columns, piece.split(widths, 1), strict=True):
-                    part[name] = column.contiguous().view(len(piece), *batch[name].shape[1:])
+        for name, column in batch.items():
+            for part, piece in zip(parts, column.index_select(0, order).tensor_split(count), strict=True):
+                part[name] = piece
         return parts
 
     def mean(self, x: Tensor, batch: Batch) -> Tensor:
@@ -140,14 +136,16 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
         for name in names:
             optimizer = self.get_optimizer(policy, name)
             weights = self._optimizer_parameters[optimizer]
+            gradients = [w.grad for w in weights]
             if self.config.num_learners > 1:
-                self._average([w.grad for w in weights])
+                self._average(gradients)
             if copies is None:
-                torch.nn.utils.clip_grad_norm_(weights, largest, foreach=True)
+                fused_adam(optimizer, excess(gradients, largest))
             else:
-                clip_by_agent([w.grad for w in weights], copies, largest)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+                clip_by_agent(gradients, copies, largest)
+                fused_adam(optimizer)
+            for weight in weights:
+                weight.grad = None
 
     def _average(self, gradients: list[Tensor]) -> None:
         """The mean over learners, in one message. No DDP: it ties a backward pass to one forward pass through a module."""
@@ -205,6 +203,38 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
         self.generator.set_state(saved["generator"])
 
 
+def excess(gradients: list[Tensor], largest: float) -> Tensor:
+    """By how much the gradients' common norm exceeds `largest`, as a factor of at least 1."""
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    factor: Tensor = (norm / largest).clamp_min_(1.0)
+    return factor
+
+
+@torch.no_grad()
+def fused_adam(optimizer: torch.optim.Adam, divisor: Tensor | None = None) -> None:
+    """Adam's step in one call: around the same kernel torch's own spends three times its time in Python.
+
+    Args:
+        optimizer: with `fused=True` and one group of weights, all of which have gradients; its state stays torch's own.
+        divisor: of the gradients.
+    """
+    (group,) = optimizer.param_groups
+    weights = group["params"]
+    gradients = [w.grad for w in weights]
+    if weights[0] not in optimizer.state:  # the first step: torch sets its state up
+        if divisor is not None:
+            torch._foreach_div_(gradients, divisor)
+        optimizer.step()
+        return
+    state = [optimizer.state[w] for w in weights]
+    beta1, beta2 = group["betas"]
+    adam(
+        weights, gradients, [s["exp_avg"] for s in state], [s["exp_avg_sq"] for s in state], [], [s["step"] for s in state],
+        fused=True, lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"],
+        amsgrad=False, maximize=False, grad_scale=divisor,
+    )  # fmt: skip
+
+
 def clip_by_agent(gradients: list[Tensor], agents: int, largest: float) -> None:
     """Scales each agent's own gradient to a norm of at most `largest`, in place.
 
@@ -213,8 +243,7 @@ def clip_by_agent(gradients: list[Tensor], agents: int, largest: float) -> None:
         agents: how many.
         largest: the bound.
     """
-    square = torch.stack([g.reshape(agents, -1).square().sum(1) for g in gradients]).sum(0)
-    factor = (largest / (square.sqrt() + 1e-6)).clamp_max(1.0)
-    for gradient in gradients:
-        each = factor.repeat_interleave(len(gradient) // agents)
-        gradient.mul_(each.view(-1, *[1] * (gradient.dim() - 1)))
+    each = [g.view(agents, -1) for g in gradients]
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g, dim=1) for g in each]), dim=0)
+    factor = (largest / (norm + 1e-6)).clamp_max_(1.0)[:, None]
+    torch._foreach_mul_(each, [factor] * len(each))

@@ -123,7 +123,7 @@ def markets() -> None:
 
 @app.command()
 def bench(
-    seconds: Annotated[float, typer.Option(help="CPU seconds of each figure in each round")] = 4.0,
+    seconds: Annotated[float, typer.Option(help="CPU seconds of each figure in each round")] = 2.5,
     output: Annotated[Path | None, typer.Option(help="write the figures as JSON, too")] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="measure only this, such as sac; may be repeated")

@@ -20,7 +20,7 @@ from rl_markets.policies.rollout import (
     successor_values,
 )
 
-ADVANTAGES, VALUE_TARGETS = "advantages", "value_targets"
+ADVANTAGES, MOST, VALUE_TARGETS = "advantages", "most", "value_targets"
 
 
 class PPOLearner(RolloutLearner):
@@ -68,6 +68,7 @@ class PPOLearner(RolloutLearner):
             advantages = advantages - others_mean(advantages, fragment.world)
         advantages = rows(advantages)
         mean, std = self.moments(advantages)
+        advantages = (advantages - mean) / std.clamp_min(1e-8)
         critic.renormalize(*self.moments(targets))
         missed = (targets - rows(values[:-1])).var(0)
         self.report(policy, {"value_explained": 1 - missed / targets.var(0).clamp_min(1e-12)})
@@ -75,7 +76,8 @@ class PPOLearner(RolloutLearner):
             OBSERVATIONS: rows(columns[OBSERVATIONS][:-1]),
             RAW: rows(columns[RAW]),
             LOG_PROB: rows(columns[LOG_PROB]),
-            ADVANTAGES: (advantages - mean) / std.clamp_min(1e-8),
+            ADVANTAGES: advantages,
+            MOST: advantages + p["clip"] * advantages.abs(),  # clip(rho, 1-eps, 1+eps) A where it is the smaller
             VALUE_TARGETS: (targets - critic.shift) / critic.scale,
         }
         return self._acting(batch, columns, fragment)
@@ -96,8 +98,7 @@ class PPOLearner(RolloutLearner):
         out = module.actor(module.own(observations))
         log_ratio = head.log_prob(out, batch[RAW]) - batch[LOG_PROB]
         ratio = torch.exp(log_ratio)
-        clipped = ratio.clamp(1 - p["clip"], 1 + p["clip"])
-        policy_loss = -self.mean(torch.min(ratio * batch[ADVANTAGES], clipped * batch[ADVANTAGES]), batch)
+        policy_loss = -self.mean(torch.clamp_max(ratio * batch[ADVANTAGES], batch[MOST]), batch)
         error = module.critic.normalized(observations) - batch[VALUE_TARGETS]
         value_loss = 0.5 * self.mean(error.square(), batch)
         loss = policy_loss + value_loss
@@ -114,7 +115,7 @@ class PPOLearner(RolloutLearner):
                 "value_loss": value_loss / agents,
                 "entropy": self.mean(head.entropy(out), batch) / agents,
                 "kl": (ratio - 1 - log_ratio).mean(),  # Schulman's low-variance estimate of KL(old || new)
-                "clipped": (ratio != clipped).float().mean(),
+                "clipped": ((ratio - 1).abs() > p["clip"]).float().mean(),
             }
 
     def _after(self, policy: str) -> None:

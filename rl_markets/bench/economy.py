@@ -20,7 +20,7 @@ class Size:
 
     households: int = 20
     worlds: int = 64
-    rounds: int = 3
+    rounds: int = 5
     hidden: tuple[int, ...] = (64, 64)
     steps: int = 50
     """PPO: steps of a rollout."""
