@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -68,9 +67,3 @@ class OffPolicyLearner(RolloutLearner):
         for policy, replay in self.replay.items():
             if kept := nested(f"replay.{policy}", saved):
                 replay.load_state_dict(kept)
-
-
-@torch.no_grad()
-def follow(targets: Sequence[Tensor], sources: Sequence[Tensor], rate: float) -> None:
-    """Polyak averaging: each target moves by `rate` of its distance towards its source."""
-    torch._foreach_lerp_(list(targets), list(sources), rate)

@@ -78,7 +78,7 @@ class TestBesideRLlib:
 
     def test_sb3(self) -> None:
         pytest.importorskip("stable_baselines3")
-        assert [row["what"] for row in measured("sb3")["rows"]] == ["PPO", "PPO", "SAC", "SAC"]
+        assert [row["what"] for row in measured("sb3")["rows"]] == ["PPO"] * 3 + ["SAC"] * 3
 
 
 def test_sb3_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

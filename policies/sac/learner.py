@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from rl_markets.policies.learner import Batch
-from rl_markets.policies.offpolicy import OffPolicyLearner, follow
+from rl_markets.policies.networks import follow
+from rl_markets.policies.offpolicy import OffPolicyLearner
 from rl_markets.policies.replay import GOES_ON, NEXT_OBSERVATIONS
 from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS
 from rl_markets.policies.sac.module import RAW

@@ -1,4 +1,8 @@
-"""Stable-Baselines3 as the paper uses it: households share a policy, each is a slot of a vectorised environment."""
+"""Stable-Baselines3 beside ours: households share a policy, each is a slot of a vectorised environment.
+
+Three times: with our settings in as many worlds as ours, the same in a single world, and as the paper runs it (its
+defaults, two economies), which is what our users would otherwise do.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,13 @@ from rl_markets.bench.rounds import OURS, Say, Work, compared, in_turns
 TARGET = 10.0
 MISSING = "Stable-Baselines3 is not installed: pip install 'rl-markets[sb3]'"
 SB3 = "Stable-Baselines3"
+PAPER = f"{SB3}, defaults, 2 worlds"
+PAPER_WORLDS, PAPER_STEPS = 2, 64
+"""The paper's economies side by side; steps of a measured iteration (a rate does not depend on them)."""
 
 
 def measure(seconds: float, say: Say) -> dict[str, Any]:
-    """PPO and SAC, ours and theirs in turns: in as many worlds as ours, and in one as in the paper."""
+    """PPO and SAC, ours and theirs in turns."""
     if find_spec("stable_baselines3") is None:
         return {"rows": [], "notes": [MISSING]}
     size, rows = economy.SIZE, []
@@ -25,12 +32,14 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
             sides: dict[str, Work] = {OURS: partial(trained, ours)}
             for worlds in dict.fromkeys((size.worlds, 1)):
                 sides[f"{SB3}, {worlds} worlds" if worlds > 1 else f"{SB3}, a single world"] = build(worlds)
+            sides[PAPER] = defaults(learner)
             for work in sides.values():
                 work()
             mine, *others = in_turns(sides, seconds, size.rounds, say).items()
         for name, theirs in others:
-            rows.append(compared(learner.upper(), name, mine[1], theirs, TARGET))
-    return {"rows": rows, "notes": ["rows, minibatches, epochs and agent steps for each gradient step are ours"]}
+            rows.append(compared(learner.upper(), name, mine[1], theirs, TARGET if name == PAPER else None))
+    note = f"rows, minibatches, epochs and agent steps for each gradient step are ours, but for {PAPER!r}"
+    return {"rows": rows, "notes": [note]}
 
 
 def ppo(worlds: int) -> Work:
@@ -59,6 +68,18 @@ def sac(worlds: int) -> Work:
         buffer_size=100_000, learning_rate=1e-3, gamma=0.95, policy_kwargs=by_hand_sb3.networks(), device="cpu", seed=0,
     )  # fmt: skip
     return partial(_learned, model, steps * worlds * size.households)
+
+
+def defaults(learner: str) -> Work:
+    """As the paper trains: every setting the library's own, the networks included."""
+    from rl_markets.bench import by_hand_sb3
+
+    env, rows = _env(PAPER_WORLDS), PAPER_STEPS * PAPER_WORLDS * economy.SIZE.households
+    if learner == "ppo":
+        model = by_hand_sb3.PPO("MlpPolicy", env, n_steps=PAPER_STEPS, gamma=0.95, device="cpu", seed=0)
+    else:
+        model = by_hand_sb3.SAC("MlpPolicy", env, gamma=0.95, device="cpu", seed=0)
+    return partial(_learned, model, rows)
 
 
 def _env(worlds: int) -> Any:
