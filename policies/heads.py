@@ -95,17 +95,9 @@ class _Squashed(ActionHead):
         return mean
 
 
-class LogitNormal(_Squashed):
-    """Gaussian raw actions, squashed by a sigmoid into a box a little wider than `[low, high]`, and clamped to it.
+class _OneStd(_Squashed):
+    """The standard deviation does not depend on the state: a trained parameter, or set by `set_log_std`."""
 
-    The margin lets the bounds themselves be played: a sigmoid only comes near its ends. `log_prob` is the density of
-    the raw action: probability ratios are the same in both.
-
-    The standard deviation does not depend on the state (as in most PPO implementations); it is a trained parameter,
-    or follows a schedule through `set_log_std`.
-    """
-
-    margin: Tensor
     log_std: Tensor
 
     def __init__(
@@ -113,7 +105,6 @@ class LogitNormal(_Squashed):
     ) -> None:  # fmt: skip
         super().__init__(low, high)
         self.inputs = len(low)
-        self.register_buffer("margin", MARGIN * (self.high - self.low), persistent=False)
         start = torch.full((self.inputs,) if copies is None else (copies, self.inputs), float(log_std))
         if trained_std:
             self.log_std = nn.Parameter(start)
@@ -124,37 +115,14 @@ class LogitNormal(_Squashed):
         """The output is the mean."""
         return out, self.log_std
 
-    def log_prob(self, out: Tensor, raw: Tensor) -> Tensor:
-        """Gaussian log density, summed over the action's dimensions."""
-        z = (raw - out) * torch.exp(-self.log_std)
-        return -0.5 * z.square().sum(-1) - (self.log_std + HALF_LOG_2PI).sum(-1)
-
-    def to_action(self, raw: Tensor) -> Tensor:
-        """The squashed and clamped action."""
-        wide = torch.addcmul(self.low - self.margin, self.high - self.low + 2 * self.margin, torch.sigmoid(raw))
-        return torch.minimum(torch.maximum(wide, self.low), self.high)
-
     @torch.no_grad()
     def set_log_std(self, log_std: float) -> None:
         """Sets the standard deviation of every dimension."""
         self.log_std.fill_(log_std)
 
 
-class SquashedGaussian(_Squashed):
-    """Gaussian raw actions whose mean and standard deviation depend on the state, squashed by a tanh (Haarnoja et al. 2018).
-
-    `log_prob` is the density of tanh(raw) in [-1, 1], so that an entropy target does not depend on the box's width.
-    """
-
-    def __init__(self, low: Sequence[float], high: Sequence[float]) -> None:
-        super().__init__(low, high)
-        self.inputs = 2 * len(low)
-
-    def moments(self, out: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean, and log standard deviation within its bounds (0 in, about -0.6 out)."""
-        mean, free = out.chunk(2, -1)
-        middle, half = (LOG_STD_HIGH + LOG_STD_LOW) / 2, (LOG_STD_HIGH - LOG_STD_LOW) / 2
-        return mean, middle + half * torch.tanh(free + 0.65)
+class _Tanh(_Squashed):
+    """Squashed by a tanh. `log_prob` is the density of tanh(raw) in [-1, 1]: a target entropy does not depend on the box."""
 
     def log_prob(self, out: Tensor, raw: Tensor) -> Tensor:
         """Log density of tanh(raw): Gaussian log density less log (1 - tanh^2)."""
@@ -167,6 +135,56 @@ class SquashedGaussian(_Squashed):
         """Strictly inside the box, but for rounding."""
         half = 0.5 * (self.high - self.low)
         return torch.addcmul(self.low + half, half, torch.tanh(raw))
+
+
+class LogitNormal(_OneStd):
+    """Gaussian raw actions, squashed by a sigmoid into a box a little wider than `[low, high]`, and clamped to it.
+
+    The margin lets the bounds themselves be played: a sigmoid only comes near its ends. `log_prob` is the density of
+    the raw action: probability ratios are the same in both.
+
+    The standard deviation does not depend on the state, as in most PPO implementations.
+    """
+
+    margin: Tensor
+
+    def __init__(
+        self, low: Sequence[float], high: Sequence[float], *, log_std: float, trained_std: bool, copies: int | None = None
+    ) -> None:  # fmt: skip
+        super().__init__(low, high, log_std=log_std, trained_std=trained_std, copies=copies)
+        self.register_buffer("margin", MARGIN * (self.high - self.low), persistent=False)
+
+    def log_prob(self, out: Tensor, raw: Tensor) -> Tensor:
+        """Gaussian log density, summed over the action's dimensions."""
+        z = (raw - out) * torch.exp(-self.log_std)
+        return -0.5 * z.square().sum(-1) - (self.log_std + HALF_LOG_2PI).sum(-1)
+
+    def to_action(self, raw: Tensor) -> Tensor:
+        """The squashed and clamped action."""
+        wide = torch.addcmul(self.low - self.margin, self.high - self.low + 2 * self.margin, torch.sigmoid(raw))
+        return torch.minimum(torch.maximum(wide, self.low), self.high)
+
+
+class SquashedGaussian(_Tanh):
+    """Gaussian raw actions whose mean and standard deviation depend on the state, squashed by a tanh (Haarnoja et al. 2018)."""
+
+    def __init__(self, low: Sequence[float], high: Sequence[float]) -> None:
+        super().__init__(low, high)
+        self.inputs = 2 * len(low)
+
+    def moments(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean, and log standard deviation within its bounds (0 in, about -0.6 out)."""
+        mean, free = out.chunk(2, -1)
+        middle, half = (LOG_STD_HIGH + LOG_STD_LOW) / 2, (LOG_STD_HIGH - LOG_STD_LOW) / 2
+        return mean, middle + half * torch.tanh(free + 0.65)
+
+
+class NoisyTanh(_OneStd, _Tanh):
+    """A deterministic policy, squashed by a tanh, that explores by Gaussian noise on its raw actions."""
+
+    def deterministic(self, out: Tensor) -> Tensor:
+        """The action without noise, at which the critics' values are largest; no average over noise, as elsewhere."""
+        return self.to_action(out)
 
 
 class Categorical(ActionHead):
@@ -200,7 +218,7 @@ class Categorical(ActionHead):
         return torch.argmax(out, -1)
 
 
-LOGIT_NORMAL, SQUASHED_GAUSSIAN = "logit-normal", "squashed-gaussian"
+LOGIT_NORMAL, SQUASHED_GAUSSIAN, NOISY_TANH = "logit-normal", "squashed-gaussian", "noisy-tanh"
 """Names of the distributions over boxes."""
 
 
@@ -218,7 +236,8 @@ def action_head(spec: dict[str, Any]) -> ActionHead:
     if spec.get("distribution", LOGIT_NORMAL) == SQUASHED_GAUSSIAN:
         return SquashedGaussian(space["low"], space["high"])
     std = {"log_std": spec["log_std"], "trained_std": spec["trained_std"], "copies": spec.get("copies")}
-    return LogitNormal(space["low"], space["high"], **std)
+    head = NoisyTanh if spec.get("distribution") == NOISY_TANH else LogitNormal
+    return head(space["low"], space["high"], **std)
 
 
 def describe_space(space: Any) -> dict[str, Any]:

@@ -44,6 +44,13 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
         """A policy's parameters, as in the experiment file."""
         return self.config.learner_config_dict["policies"][policy]  # type: ignore[no-any-return]
 
+    def scheduled(self, policy: str, name: str) -> float:
+        """The value, now, of a parameter `name` that goes to `final_name` over training, linearly; null keeps it."""
+        p = self.parameters(policy)
+        start, end = p[name], p[f"final_{name}"]
+        now: float = start if end is None else start + (end - start) * self.progress
+        return now
+
     @property
     def common(self) -> dict[str, Any]:
         """The first policy's parameters; for those that all policies have in common."""
@@ -123,6 +130,11 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
         count = self.total(torch.tensor(float(len(x)), device=x.device))
         mean = self.total(x.sum(0)) / count
         return mean, (self.total((x - mean).square().sum(0)) / count).sqrt()
+
+    def average(self, policy: str) -> None:
+        """Moves the averaged actor, at the end of an iteration."""
+        early = self._weights_seq_no / (self._weights_seq_no + 9)  # a short memory while everything still moves
+        self.networks(policy).average(min(self.parameters(policy)["averaging"], early))
 
     # -- gradient steps ------------------------------------------------------------------------------------------
 

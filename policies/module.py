@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rl_markets.policies.heads import LOGIT_NORMAL
-from rl_markets.policies.networks import Actor, Critic
+from rl_markets.policies.networks import Actor, Critic, follow
 
 ACTIONS = "actions"
 """Column of the actions given to the market, in its action space."""
@@ -22,8 +23,8 @@ class MarketModule(TorchRLModule, InferenceOnlyAPI):  # type: ignore[misc]
     """Base of every learner's module.
 
     `model_config` holds `actor` (the spec of `networks.Actor`), `central` (width of the global state that critics see,
-    0 for none), `seed` (of the initial weights), and optionally `weights` (a safetensors file with the actor to start
-    from; `agent` of it where it is stacked).
+    0 for none), `seed` (of the initial weights), `parameters` (the policy's, as in the experiment file), and optionally
+    `weights` (a safetensors file with the actor to start from; `agent` of it where it is stacked).
     """
 
     distribution: ClassVar[str] = LOGIT_NORMAL
@@ -81,3 +82,26 @@ class MarketModule(TorchRLModule, InferenceOnlyAPI):  # type: ignore[misc]
 
     def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         return {ACTIONS: self.exploit(self.own(batch["obs"]))}
+
+
+class AveragedModule(MarketModule):
+    """An actor and its running average over iterations, which filters the noise that the last updates left in it.
+
+    The average is what is deployed.
+    """
+
+    def setup(self) -> None:
+        """Builds the actor and its average."""
+        super().setup()
+        self.averaged = copy.deepcopy(self.actor).requires_grad_(False)
+
+    @property
+    def deployed(self) -> Actor:
+        """The averaged actor."""
+        return self.averaged
+
+    @torch.no_grad()
+    def average(self, decay: float) -> None:
+        """Moves the average towards the actor; what is not a weight of the network is copied."""
+        follow(list(self.averaged.net.parameters()), list(self.actor.net.parameters()), 1 - decay)
+        self.averaged.head.load_state_dict(self.actor.head.state_dict())

@@ -2,22 +2,69 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from rl_markets.policies.learner import Batch, RolloutLearner
-from rl_markets.policies.replay import Replay, nested, transitions
-from rl_markets.policies.rollout import Fragment
+from rl_markets.policies.module import ACTIONS, AveragedModule
+from rl_markets.policies.networks import Critic
+from rl_markets.policies.replay import GOES_ON, Replay, nested, transitions
+from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, Fragment
+
+RAW = "raw"
+REACH = 3.0
+"""Critics see raw actions within about +-3, where tanh has reached .995."""
+
+
+class OffPolicyModule(AveragedModule):
+    """Actor, its running average over iterations (which is deployed), critics on (s, raw) and their slow targets.
+
+    Several critics are one stack of networks: one batched product serves them all. With separate policies every agent
+    has its own.
+    """
+
+    critic: Critic
+    target: Critic
+
+    def build_critics(self, count: int) -> None:
+        """So many critics, and their targets."""
+        self.critic = self.critic_on(len(self.actor.spec["action"]["low"]), ensemble=count)
+        self.target = copy.deepcopy(self.critic).requires_grad_(False)
+
+    def values(self, critic: Critic, observations: Tensor, raw: Tensor) -> Tensor:
+        """Normalised Q of each critic, `[critics, ...]`.
+
+        The critics see raw and not squashed actions: what is logarithmic near a bound, such as utility, is about linear
+        in them. They see them bounded, so that no policy runs away to where the critics extrapolate.
+        """
+        return critic.normalized(torch.cat([observations, REACH * torch.tanh(raw / REACH)], -1))
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """What runners drop."""
+        return ["critic", "target"]
+
+    def explore(self, observations: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Samples the distribution; keeps the raw action."""
+        raw = self.actor.head.sample(self.actor(observations), generator)
+        return {ACTIONS: self.actor.head.to_action(raw), RAW: raw}
 
 
 class OffPolicyLearner(RolloutLearner):
-    """Base of learners on replayed transitions. Subclasses write `parts`, `prepare` and `improve`."""
+    """Base of learners of actors and critics on replayed transitions. Subclasses write `targets` and `improve`.
 
-    columns: ClassVar[tuple[str, ...]]
+    Everything is in normalised units, (Q - shift) / scale, so that rewards of any size and offset are learned alike.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = (RAW,)
     """The policy's own columns that the learner replays."""
+
+    gradient_step: int = 0
+    """The number of the gradient step that is being taken, counted from the start of training."""
 
     def build(self) -> None:
         """An empty replay for each policy."""
@@ -35,6 +82,7 @@ class OffPolicyLearner(RolloutLearner):
             rows = p["batch_size"] // max(1, self.config.num_learners)
             figures = []
             for step in range(p["updates"]):
+                self.gradient_step = (self._weights_seq_no - 1) * p["updates"] + step
                 batch = replay.sample(max(1, rows), self.generator)
                 found = self.improve(policy, batch, reporting=step >= p["updates"] * 3 // 4)
                 if found:
@@ -42,16 +90,74 @@ class OffPolicyLearner(RolloutLearner):
             self.report(policy, {name: torch.stack([f[name] for f in figures]).mean(0) for name in figures[0]})
             self.finish(policy)
 
-    @abstractmethod
+    def parts(self, policy: str) -> dict[str, tuple[list[Tensor], float, float]]:
+        """Actor and critics; both step sizes fall in the same proportion."""
+        p, module = self.parameters(policy), self._module[policy].unwrapped()
+        falls = p["final_learning_rate"] / p["learning_rate"]
+        critic = p["critic_learning_rate"]
+        return {
+            "actor": (list(module.actor.parameters()), p["learning_rate"], p["final_learning_rate"]),
+            "critic": (list(module.critic.parameters()), critic, critic * falls),
+        }
+
+    @torch.no_grad()
     def prepare(self, policy: str, batch: Batch) -> None:
-        """Before the gradient steps of an iteration, such as adapting normalisations to a large batch."""
+        """Before the gradient steps of an iteration, on a large batch: adapts the values' statistics to the targets.
+
+        At first to those of rewards summed for ever.
+        """
+        module, gamma = self.networks(policy), self.parameters(policy)["gamma"]
+        critic, target = module.critic, module.target
+        if int(critic.updates) == 0:
+            mean, std = self._moments(batch[REWARDS], batch)
+            critic.renormalize(mean / (1 - gamma), std / math.sqrt(1 - gamma**2))
+            target.adopt(critic.shift, critic.scale)
+        else:
+            mean, std = self._moments(self.targets(policy, module, batch), batch)
+            critic.renormalize(critic.shift + critic.scale * mean, critic.scale * std, decay=0.95)
+            target.rescale(critic.shift, critic.scale)
+
+    def _moments(self, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, each agent's over the rows in which it acted."""
+        if ACTED not in batch:
+            return self.moments(x)
+        acted = batch[ACTED]
+        count = self.total(acted.sum(0).to(x.dtype)).clamp_min(1)
+        mean = self.total((x * acted).sum(0)) / count
+        return mean, (self.total(((x - mean) * acted).square().sum(0)) / count).sqrt()
+
+    @abstractmethod
+    def targets(self, policy: str, module: Any, batch: Batch) -> Tensor:
+        """What the critics should say of the batch's actions, normalised, without gradient: `backed_up` of something."""
+
+    def backed_up(self, policy: str, module: Any, batch: Batch, following: Tensor) -> Tensor:
+        """(r + gamma V(s') - shift) / scale of normalised values V(s'); critics and targets have the same statistics."""
+        critic = module.critic
+        discount = self.parameters(policy)["gamma"] * batch[GOES_ON]
+        centred = (batch[REWARDS] - critic.shift * (1 - discount)) / critic.scale
+        y: Tensor = centred + discount * following
+        return y
+
+    def fit_critics(self, policy: str, module: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """A step of every critic along E[(Q_i - y)^2] / 2; the loss, and the values `[critics, ...]` before it."""
+        y = self.targets(policy, module, batch)
+        q = module.values(module.critic, batch[OBSERVATIONS], batch[RAW])
+        loss = 0.5 * self.mean((q - y).square().sum(0), batch)
+        loss.backward()
+        self.descend(policy, "critic")
+        return loss.detach(), q.detach()
 
     @abstractmethod
     def improve(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
         """One gradient step; its figures, if they are reported."""
 
+    def value_mean(self, module: Any, batch: Batch, q: Tensor) -> Tensor:
+        """The mean action value, in discounted reward, of `[critics, ...]` normalised ones."""
+        return self.mean((module.critic.shift + module.critic.scale * q).mean(0), batch) / agents_in(batch)
+
     def finish(self, policy: str) -> None:
-        """After the gradient steps of an iteration."""
+        """After the gradient steps of an iteration: averages the actor."""
+        self.average(policy)
 
     def private_state(self) -> dict[str, Tensor]:
         """The replay's contents too, where the experiment wants them kept."""
@@ -67,3 +173,14 @@ class OffPolicyLearner(RolloutLearner):
         for policy, replay in self.replay.items():
             if kept := nested(f"replay.{policy}", saved):
                 replay.load_state_dict(kept)
+
+
+def agents_in(batch: Batch) -> int:
+    """How many policies side by side learn from a batch."""
+    return 1 if batch[REWARDS].dim() == 1 else batch[REWARDS].shape[1]
+
+
+def differentiate(loss: Tensor, weights: list[Tensor]) -> None:
+    """Puts the gradients on these weights; others that the loss goes through, such as a critic's, get none."""
+    for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+        weight.grad = gradient

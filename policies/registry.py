@@ -41,6 +41,28 @@ class LearnerParameters(BaseModel):
         return {}
 
 
+class ReplayParameters(LearnerParameters):
+    """What every learner that replays has."""
+
+    updates: int = Field(16, ge=1, le=1_000_000, description="gradient steps in each iteration")
+    batch_size: int = Field(256, ge=1, le=10**7, description="rows of each gradient step, over all learners")
+    capacity: int = Field(
+        1_000_000, ge=1, le=10**9, description="rows that each learner's replay keeps; separate policies' count worlds"
+    )
+    store_replay: bool = Field(True, description="checkpoints hold the replay, so that a resumed run goes on alike")
+    critic_learning_rate: float = Field(
+        3e-3, gt=0, le=1, description="the critics' step size at the start; falls alike"
+    )
+    target_rate: float = Field(0.03, gt=0, le=1, description="Polyak rate of the targets, each time that they follow")
+    averaging: float = Field(
+        0.95, ge=0, lt=1, description="decay, per iteration, of the averaged actor that is deployed"
+    )
+
+    def small(self, rows: int) -> dict[str, Any]:
+        """Few and small gradient steps."""
+        return {"updates": min(self.updates, 8), "batch_size": min(self.batch_size, 64)}
+
+
 @dataclass(frozen=True)
 class LearnerSpec:
     """A learning algorithm.

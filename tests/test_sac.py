@@ -17,9 +17,10 @@ from torch import Tensor
 from rl_markets.experiment import load, parse
 from rl_markets.policies.heads import HALF_LOG_2PI, SquashedGaussian
 from rl_markets.policies.networks import Actor
+from rl_markets.policies.offpolicy import RAW, REACH
 from rl_markets.policies.replay import GOES_ON, NEXT_OBSERVATIONS, Replay, transitions
 from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, Cuts, Fragment
-from rl_markets.policies.sac.module import RAW, REACH, SACModule
+from rl_markets.policies.sac.module import SACModule
 from rl_markets.rllib.build import algorithm_config
 from rl_markets.runs import RunFolder, read_rows
 from rl_markets.training import Trainer
@@ -182,7 +183,7 @@ def test_targets_are_the_slow_formula(held: _Held) -> None:
     batch = _batch(learner, held.fragment())
     module = learner.networks("household")
     state = learner.generator.get_state()
-    y = learner._targets("household", module, batch) * module.critic.scale + module.critic.shift
+    y = learner.targets("household", module, batch) * module.critic.scale + module.critic.shift
     learner.generator.set_state(state)
     noise = torch.randn((16, 2), generator=learner.generator).double()
     actor, target = _double(module.actor), _double(module.target)
@@ -227,7 +228,7 @@ def test_gradients_are_those_of_the_losses_through_everything(held: _Held) -> No
     learner = held.learner(_data())
     batch = _batch(learner, held.fragment())
     module, state = learner.networks("household"), learner.generator.get_state()
-    y = learner._targets("household", module, batch).double()
+    y = learner.targets("household", module, batch).double()
     learner.generator.set_state(state)
     found, noise = _gradients(learner, batch)
     exact, rows = _double(module), {name: column.double() for name, column in batch.items()}
@@ -261,7 +262,7 @@ def test_the_temperature_moves_the_entropy_towards_its_target(held: _Held, targe
 def test_the_target_entropy_goes_from_start_to_end(held: _Held) -> None:
     learner = held.learner(_data(target_entropy=-1.0, final_target_entropy=-3.0))
     for learner.progress, expected in ((0.0, -1.0), (0.5, -2.0), (1.0, -3.0)):
-        assert learner._target_entropy("household") == expected
+        assert learner.scheduled("household", "target_entropy") == expected
 
 
 @pytest.mark.parametrize(("factor", "offset"), [(1000.0, 0.0), (1.0, 1000.0), (0.01, 0.0)])

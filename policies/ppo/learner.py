@@ -120,9 +120,7 @@ class PPOLearner(RolloutLearner):
 
     def _after(self, policy: str) -> None:
         """Averages the actor, and sets the next rollout's standard deviation where the experiment fixes it."""
-        p, module = self.parameters(policy), self.networks(policy)
-        head = module.actor.head
+        p, head = self.parameters(policy), self.networks(policy).actor.head
         if p["final_log_std"] is not None and isinstance(head, LogitNormal):
-            head.set_log_std(p["log_std"] + (p["final_log_std"] - p["log_std"]) * self.progress)
-        early = self._weights_seq_no / (self._weights_seq_no + 9)  # a short memory while everything still moves
-        module.average(min(p["averaging"], early))
+            head.set_log_std(self.scheduled(policy, "log_std"))
+        self.average(policy)

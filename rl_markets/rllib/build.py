@@ -137,6 +137,7 @@ def _module_specs(experiment: Experiment, market: Market, module: type[Any], wei
             "actor": actor_spec(experiment, policy, market.groups),
             "central": market_width(market) if section.central_critic else 0,
             "seed": experiment.seed + 31 * i,
+            "parameters": experiment.parameters(policy).model_dump(),
             **weights,
         }
         specs[policy] = RLModuleSpec(module_class=module, model_config=config)

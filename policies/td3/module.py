@@ -1,0 +1,34 @@
+"""TD3's networks: a deterministic actor with noise to explore, one or two critics, slow targets of both."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import ClassVar
+
+from rl_markets.policies.heads import NOISY_TANH
+from rl_markets.policies.networks import Actor
+from rl_markets.policies.offpolicy import OffPolicyModule
+
+
+class TD3Module(OffPolicyModule):
+    """Actor and its slow target, critics and theirs."""
+
+    distribution: ClassVar[str] = NOISY_TANH
+    target_actor: Actor
+
+    def setup(self) -> None:
+        """Builds the networks from `model_config`."""
+        super().setup()
+        parameters = self.model_config["parameters"]
+        self.explore_by(parameters["exploration_std"])
+        self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
+        self.build_critics(parameters["critics"])
+
+    def explore_by(self, std: float) -> None:
+        """Sets the standard deviation of the exploration noise on raw actions."""
+        self.actor.head.set_log_std(math.log(std))  # type: ignore[operator]
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """What runners drop."""
+        return [*super().get_non_inference_attributes(), "target_actor"]
