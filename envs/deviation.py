@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rl_markets.envs.market import Ended, Market, Policy, Step
+from rl_markets.envs.market import Ended, Market, Policy, State, Step, TensorMarket, Transition
 
 DEVIATOR = "deviator"
 
@@ -50,10 +50,7 @@ class DeviationMarket(Market):
 
     def step(self, actions: Mapping[str, Tensor]) -> Step:
         """The market's step with the deviator's action in its place."""
-        profile = self.profile()
-        mine = profile[self.group].clone()
-        mine[:, self.agent] = actions[DEVIATOR][:, 0]
-        step = self.market.step(profile | {self.group: mine})
+        step = self.market.step(self._in_place(self.profile(), actions))
         ended = step.ended
         if ended is not None:
             ended = Ended(ended.worlds, ended.terminated, self._own(ended.observations), ended.global_state)
@@ -80,9 +77,52 @@ class DeviationMarket(Market):
         """Closes the market."""
         self.market.close()
 
+    def _in_place(self, profile: dict[str, Tensor], actions: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The profile with the deviator's action in its place."""
+        mine = profile[self.group].clone()
+        mine[:, self.agent] = actions[DEVIATOR][:, 0]
+        return profile | {self.group: mine}
+
     def _note(self, observations: dict[str, Tensor]) -> dict[str, Tensor]:
         self._seen = observations
         return observations
 
     def _own(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {DEVIATOR: values[self.group][:, self.agent : self.agent + 1]}
+
+
+class DifferentiableDeviation(DeviationMarket):
+    """The same on a differentiable market, as pure functions too: the others' answer to a deviation is differentiated."""
+
+    differentiable = True
+    market: TensorMarket
+
+    @property
+    def state(self) -> State:
+        """The market's own."""
+        return self.market.state
+
+    def observe(self, state: State) -> dict[str, Tensor]:
+        """What the deviator sees of `state`."""
+        return self._own(self.market.observe(state))
+
+    def observe_globally(self, state: State) -> Tensor | None:
+        """The market's own."""
+        return self.market.observe_globally(state)
+
+    def draw_noise(self, generator: torch.Generator) -> State:
+        """The market's own."""
+        return self.market.draw_noise(generator)
+
+    def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
+        """The market's own, with the deviator's action in its place."""
+        profile = {group: self.policies[group](seen) for group, seen in self.market.observe(state).items()}
+        moved = self.market.transition(state, self._in_place(profile, actions), noise)
+        acted, left = (None if mask is None else self._own(mask) for mask in (moved.acted, moved.left))
+        return Transition(moved.state, self._own(moved.rewards), moved.terminated, acted, left)
+
+
+def deviation(market: Market, policies: Mapping[str, Policy], group: str) -> DeviationMarket:
+    """`market` with the first agent of `group` free to deviate from `policies`."""
+    kind = DifferentiableDeviation if market.differentiable and isinstance(market, TensorMarket) else DeviationMarket
+    return kind(market, policies, group)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import gymnasium as gym
 import torch
@@ -181,6 +181,10 @@ class Market(ABC):
     differentiable: ClassVar[bool] = False
     """True where rewards and observations carry gradients back to actions."""
 
+    owned: ClassVar[Mapping[str, str]] = {}
+    """Group -> the variable of the state, positive and `[worlds, agents]`, that each of its agents owns, such as its
+    capital. Learners that differentiate may learn what a little more of it is worth (its co-state)."""
+
     exchangeable: ClassVar[bool] = False
     """True where a group's agents are alike: permuting their states and actions permutes what they get."""
 
@@ -235,6 +239,30 @@ class Market(ABC):
 
     def close(self) -> None:  # noqa: B027 - most markets hold nothing
         """Releases what the market holds."""
+
+
+@runtime_checkable
+class Dynamics(Protocol):
+    """A market as pure functions, for learners that take gradients through it; see `TensorMarket`."""
+
+    differentiable: ClassVar[bool]
+    worlds: int
+    device: torch.device
+    groups: Mapping[str, AgentGroup]
+    owned: Mapping[str, str]
+    state: State
+
+    def observe(self, state: State) -> dict[str, Tensor]:
+        """Group -> observations `[worlds, agents, ...]`."""
+
+    def observe_globally(self, state: State) -> Tensor | None:
+        """The global state `[worlds, width]`, or None."""
+
+    def draw_noise(self, generator: torch.Generator) -> State:
+        """The shocks of one step."""
+
+    def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
+        """The dynamics."""
 
 
 class TensorMarket(Market):

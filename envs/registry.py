@@ -44,6 +44,7 @@ class MarketSpec:
         discount: the parameter that holds the agents' discount factor, or None where the learner chooses.
         scripts: the names of the market's own rules (`Market.scripts`) that groups may follow.
         global_state: whether the market gives one, for central critics.
+        differentiable: whether learners may take gradients through it (`Market.differentiable`).
     """
 
     name: str
@@ -54,6 +55,7 @@ class MarketSpec:
     discount: str | None = None
     scripts: tuple[str, ...] = ()
     global_state: bool = False
+    differentiable: bool = False
 
     def build(self, parameters: BaseModel, *, worlds: int, device: str = "cpu") -> Market:
         """Builds `worlds` parallel worlds of this market on `device`."""

@@ -39,6 +39,7 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
         super().build()
         self.generator = torch.Generator(self._device).manual_seed((self.config.seed or 0) + 7919 * self.rank)
         self.progress = 0.0
+        self.states: dict[str, Tensor] = {}
 
     def parameters(self, policy: str) -> dict[str, Any]:
         """A policy's parameters, as in the experiment file."""
@@ -83,6 +84,7 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
         started = time.perf_counter()
         rollouts = [rollout.to(self._device) for rollout in data.episodes]
         policies = rollouts[0].fragments
+        self.states = {n: torch.cat([r.states[n] for r in rollouts], 1) for n in rollouts[0].states}
         self.learn({p: concatenate([r.fragments[p] for r in rollouts]) for p in policies})
         self.after_gradient_based_update(timesteps=timesteps or {})
         self.metrics.log_value((ALL_MODULES, LEARN_SECONDS), time.perf_counter() - started, window=1)

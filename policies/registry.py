@@ -75,6 +75,8 @@ class LearnerSpec:
         module: import path of the `MarketModule` that acts and is trained.
         figures: name -> meaning of what the learner reports of each policy in each update.
         actions: the kinds of action spaces that it can learn, as in `heads.describe_space`.
+        differentiates: whether it takes gradients through the market, every `horizon` steps of a rollout from the state
+            that the runner was in.
     """
 
     name: str
@@ -84,6 +86,7 @@ class LearnerSpec:
     module: str
     figures: dict[str, str]
     actions: tuple[str, ...] = ("box", "discrete")
+    differentiates: bool = False
 
     def load(self) -> tuple[type[Any], type[Any]]:
         """Imports the learner and module classes (and with them ray)."""

@@ -98,7 +98,7 @@ class Fragment:
 
 
 class Rollout:
-    """Fragments of all policies. `len` and slices count equal shares of all trajectories.
+    """Fragments of all policies, and the market's states `[times, worlds, ...]` where the learner wants them.
 
     RLlib's `LearnerGroup` shards whatever has a length and can be sliced, so that a rollout stands in for a list of
     episodes. Slicing by *shares* (and not by rows) keeps groups of different sizes together: each learner gets the
@@ -108,8 +108,11 @@ class Rollout:
     SHARES = 5040
     """Divisible by every number of learners up to ten."""
 
-    def __init__(self, fragments: dict[str, Fragment], worlds: int, span: tuple[int, int] = (0, SHARES)) -> None:
-        self.fragments, self.worlds, self.span = fragments, worlds, span
+    def __init__(
+        self, fragments: dict[str, Fragment], worlds: int, span: tuple[int, int] = (0, SHARES),
+        states: dict[str, Tensor] | None = None,
+    ) -> None:  # fmt: skip
+        self.fragments, self.worlds, self.span, self.states = fragments, worlds, span, states or {}
 
     def __len__(self) -> int:
         return self.span[1] - self.span[0]
@@ -118,7 +121,9 @@ class Rollout:
         low, high, _ = index.indices(len(self))
         whole = len(self)
         cut = {p: f.share(low, high, whole) for p, f in self.fragments.items()}
-        return Rollout(cut, self.worlds, (self.span[0] + low, self.span[0] + high))
+        held = next(iter(self.states.values())).shape[1] if self.states else 0
+        states = {n: s[:, held * low // whole : held * high // whole] for n, s in self.states.items()}
+        return Rollout(cut, self.worlds, (self.span[0] + low, self.span[0] + high), states)
 
     def slice(self, index: slice, **_: Any) -> Rollout:
         """The same as `rollout[index]`; RLlib's name for it."""
@@ -140,7 +145,12 @@ class Rollout:
             world = fragment.world.cpu().numpy()
             return {"columns": columns, "cuts": cuts, "world": world, "separate": fragment.separate}
 
-        return {"fragments": {p: plain(f) for p, f in self.fragments.items()}, "worlds": self.worlds, "span": self.span}
+        return {
+            "fragments": {p: plain(f) for p, f in self.fragments.items()},
+            "worlds": self.worlds,
+            "span": self.span,
+            "states": {n: s.cpu().numpy() for n, s in self.states.items()},
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         def tensor(array: Any) -> Tensor:
@@ -156,6 +166,7 @@ class Rollout:
             for policy, saved in state["fragments"].items()
         }
         self.worlds, self.span = state["worlds"], state["span"]
+        self.states = {n: tensor(s) for n, s in state["states"].items()}
 
     def to(self, device: torch.device) -> Rollout:
         """The same rollout on `device`; nothing is copied if it is there already."""
@@ -165,7 +176,13 @@ class Rollout:
             columns = {n: c.to(device) for n, c in fragment.columns.items()}
             return Fragment(columns, cuts, fragment.world.to(device), fragment.separate)
 
-        return Rollout({p: move(f) for p, f in self.fragments.items()}, self.worlds, self.span)
+        states = {n: s.to(device) for n, s in self.states.items()}
+        return Rollout({p: move(f) for p, f in self.fragments.items()}, self.worlds, self.span, states)
+
+
+def stacked(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """A market's states of several times `[worlds, ...]` as one, `[times, worlds, ...]`."""
+    return {name: torch.stack([state[name] for state in states]) for name in states[0]} if states else {}
 
 
 def concatenate(fragments: list[Fragment]) -> Fragment:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rl_markets.envs.deviation import DEVIATOR, DeviationMarket
+from rl_markets.envs.deviation import DEVIATOR, deviation
 from rl_markets.envs.market import Market, Metric, Policy
 from rl_markets.envs.statistics import interval
 from rl_markets.experiment import Experiment, PolicySection, parse
@@ -34,7 +34,7 @@ def build_deviation(
     loaded, market = load(policy), build_market(content, device, worlds)
     for actor in loaded.actors.values():
         actor.to(device)
-    return DeviationMarket(market, profile(parse(content, "experiment"), loaded, market), group)
+    return deviation(market, profile(parse(content, "experiment"), loaded, market), group)
 
 
 def _nobody(market: Market) -> dict[str, Policy]:

@@ -84,6 +84,11 @@ def _check_learned(experiment: Experiment, policy: str, section: PolicySection) 
         validate(model, {**experiment.algorithm.parameters, **section.parameters})
     except ValidationError as error:
         raise FieldError(first_line(model, error, prefix=f"{field}.parameters.")) from None
+    if experiment.learner_spec.differentiates and not experiment.market_spec.differentiable:
+        raise FieldError(
+            f"algorithm.name = {experiment.algorithm.name!r}: takes gradients through the market, and "
+            f"{experiment.market.name!r} is not differentiable"
+        )
     if section.central_critic and not experiment.market_spec.global_state:
         raise FieldError(f"{field}.central_critic: market {experiment.market.name!r} gives no global state")
 
@@ -116,6 +121,12 @@ def check_sizes(experiment: Experiment) -> None:
         raise FieldError(
             f"algorithm.parameters.minibatches: {slices} slices of {smallest} rows leave less than 2 each; "
             f"expected at most {smallest // 2} slices"
+        )
+    horizon = getattr(parameters, "horizon", 1)
+    if training.rollout_length % horizon:
+        raise FieldError(
+            f"algorithm.parameters.horizon = {horizon}: expected a divisor of training.rollout_length = "
+            f"{training.rollout_length}"
         )
     if training.agent_steps < rows:
         raise FieldError(

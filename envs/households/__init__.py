@@ -11,4 +11,5 @@ SPEC = MarketSpec(
     groups=lambda parameters: {"households": parameters.households},
     discount="beta",
     global_state=True,
+    differentiable=True,
 )

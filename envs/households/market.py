@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -39,6 +39,7 @@ class Households(TensorMarket):
     """
 
     differentiable = True
+    owned: ClassVar[Mapping[str, str]] = {"households": "capital"}
 
     def __init__(
         self, parameters: HouseholdsParameters, *, worlds: int, device: str = "cpu",

@@ -94,6 +94,7 @@ def algorithm_config(
         "policies": {name: tuple(section.groups) for name, section in learned.items()},
         "separate": {name for name, section in learned.items() if section.separate},
         "central": {name for name, section in learned.items() if section.central_critic},
+        "states_every": _horizon(experiment),
         "step_seconds": training.step_seconds,
     })  # fmt: skip
     config.env_runners(
@@ -124,6 +125,13 @@ def _learner_config(experiment: Experiment, groups: Mapping[str, AgentGroup]) ->
     total = -(-experiment.training.agent_steps // (steps * agents)) * steps
     policies = {name: experiment.parameters(name).model_dump() for name in experiment.learned}
     return {"policies": policies, "total_env_steps": total}
+
+
+def _horizon(experiment: Experiment) -> int:
+    """Every how many steps a learner wants the market's state; 0 for never."""
+    if not experiment.learner_spec.differentiates:
+        return 0
+    return int(experiment.parameters(next(iter(experiment.learned))).horizon)  # type: ignore[attr-defined]
 
 
 def _module_specs(experiment: Experiment, market: Market, module: type[Any], weights: dict[str, Any]) -> Any:

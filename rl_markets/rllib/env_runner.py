@@ -22,9 +22,9 @@ from ray.rllib.utils.metrics import (
 from torch import Tensor
 
 from rl_markets.envs.contract import check_groups, check_observations, check_step
-from rl_markets.envs.market import Market, Policy, Step
+from rl_markets.envs.market import Dynamics, Market, Policy, Step
 from rl_markets.policies.module import ACTIONS, MarketModule
-from rl_markets.policies.rollout import Rollout
+from rl_markets.policies.rollout import Rollout, stacked
 from rl_markets.rllib.recorder import Recorded, Recorder, side_by_side
 from rl_markets.watchdog import limit_steps
 
@@ -37,7 +37,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
 
     `config.env_config` holds `build` (a picklable `MarketBuilder`), `policies` (learned policy -> its groups), `separate`
     and `central` (learned policies with weights for each agent, and with a central critic) `fixed` (market -> group ->
-    the policy of groups that do not learn) and `step_seconds` (what a step may take).
+    the policy of groups that do not learn), `states_every` (steps between the states that the learner wants, 0 for none)
+    and `step_seconds` (what a step may take).
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -121,9 +122,12 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
             self._start()
         steps = self.config.get_rollout_fragment_length(self.worker_index or 0)
         recorder = Recorder(self.env, steps, self._recorded())
-        finished, market_seconds = [], 0.0
+        finished, states, market_seconds = [], [], 0.0
+        every = self.config.env_config["states_every"]
         with limit_steps(self.env, self.config.env_config["step_seconds"]) as limited:
             for t in range(steps):
+                if every and t % every == 0 and isinstance(self.env, Dynamics):
+                    states.append(self.env.state)
                 actions = self._act(recorder, t, self.config.explore if explore is None else explore)
                 before = time.perf_counter()
                 step = limited(self.env.step, actions)
@@ -135,7 +139,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         assert self._observations is not None
         recorder.observe(steps, self._observations)
         recorder.check_finite()
-        rollout = Rollout(recorder.fragments(), self.env.worlds)
+        rollout = Rollout(recorder.fragments(), self.env.worlds, states=stacked(states))
         self._log(rollout, finished, market_seconds, time.perf_counter() - started)
         return [rollout]
 

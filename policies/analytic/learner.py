@@ -1,0 +1,202 @@
+"""Analytic policy gradients (SHAC, Xu et al. 2022, arXiv 2204.07137), next to their formulas."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rl_markets.envs.market import Dynamics
+from rl_markets.policies.analytic.unroll import Unrolled, unroll
+from rl_markets.policies.learner import LearnerError, RolloutLearner
+from rl_markets.policies.networks import follow
+from rl_markets.policies.rollout import Fragment
+
+CO_STATE = "co-state"
+NEAR = 0.01
+"""An action is saturated within this share of its box from a bound."""
+
+
+class AnalyticLearner(RolloutLearner):
+    """Actor: maximise J = sum_{t<H} gamma^t r_t + gamma^H V(s_H), differentiated through the market's dynamics.
+
+    The runner's rollout gives the states to start from; the learner goes H periods on from each with shocks of its own.
+
+    With a value critic, V is a network and J's gradient goes through it. With a *co-state* critic the network learns
+    lambda = dV / d log k, k being what the agent owns (dual heuristic programming, Werbos 1992): its targets
+    lambda_t = gamma^-t dJ / d log k_t come from the same backward pass, and J's last term is lambda_H log k_H to first
+    order. That is what an Euler equation needs, and it does not drown in the level of V.
+    """
+
+    def build(self) -> None:
+        """Markets are built when the first rollout says how many worlds there are."""
+        super().build()
+        self.market: Dynamics | None = None
+
+    def parts(self, policy: str) -> dict[str, tuple[list[Tensor], float, float]]:
+        """Actor and critic; both step sizes fall in the same proportion."""
+        p, module = self.parameters(policy), self._module[policy].unwrapped()
+        falls = p["final_learning_rate"] / p["learning_rate"]
+        rates = {"actor": p["learning_rate"], "critic": p["critic_learning_rate"]}
+        return {n: (list(getattr(module, n).parameters()), rate, rate * falls) for n, rate in rates.items()}
+
+    def learn(self, fragments: dict[str, Fragment]) -> None:
+        """A step of every actor and critic from each of the rollout's states."""
+        market = self._market_of(next(iter(self.states.values())).shape[1])
+        figures: dict[str, list[dict[str, Tensor]]] = defaultdict(list)
+        for t in range(len(next(iter(self.states.values())))):
+            state = {name: states[t] for name, states in self.states.items()}
+            unrolled = self._unroll(market, state)
+            for i, policy in enumerate(fragments):
+                last = i == len(fragments) - 1
+                figures[policy].append(self._improve(policy, unrolled, renormalize=t == 0, keep=not last))
+        for policy, found in figures.items():
+            self.report(policy, {name: torch.stack([f[name] for f in found]).mean(0) for name in found[0]})
+            self.average(policy)
+
+    def _market_of(self, worlds: int) -> Dynamics:
+        """The learner's own market; its dynamics are called, it is never stepped."""
+        if self.market is None or self.market.worlds != worlds:
+            given = self.config.env_config
+            market = given["build"](str(self._device), worlds)
+            if not (isinstance(market, Dynamics) and market.differentiable):
+                raise LearnerError(f"market {type(market).__name__} is not differentiable")
+            self.market, self.fixed = market, given["fixed"](market)
+        return self.market
+
+    # -- the objective -------------------------------------------------------------------------------------------
+
+    def _groups(self, policy: str) -> tuple[str, ...]:
+        groups: tuple[str, ...] = self.config.env_config["policies"][policy]
+        return groups
+
+    def _side_by_side(self, policy: str, by_group: dict[str, Tensor]) -> Tensor:
+        groups = self._groups(policy)
+        return by_group[groups[0]] if len(groups) == 1 else torch.cat([by_group[g] for g in groups], 1)
+
+    def _act(self, seen: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What everybody does, one forward pass for each policy."""
+        assert self.market is not None
+        actions = {group: policy(seen[group]) for group, policy in self.fixed.items()}
+        for policy in self.config.learner_config_dict["policies"]:
+            actor, groups = self.networks(policy).actor, self._groups(policy)
+            chosen = actor.act(self._side_by_side(policy, seen))
+            counts = [self.market.groups[g].count for g in groups]
+            actions |= dict(zip(groups, chosen.split(counts, 1), strict=True))
+        return actions
+
+    def _unroll(self, market: Dynamics, state: dict[str, Tensor]) -> Unrolled:
+        owned = {}
+        for policy in self.config.learner_config_dict["policies"]:
+            if self.parameters(policy)["critic"] == CO_STATE:
+                for group in self._groups(policy):
+                    if group not in market.owned:
+                        raise LearnerError(
+                            f"policy {policy!r}: the market does not say what an agent of group {group!r} owns; "
+                            "set algorithm.parameters.critic: value"
+                        )
+                    owned[group] = market.owned[group]
+        return unroll(market, state, self.common["horizon"], self._act, self.generator, owned)
+
+    def _seen(self, policy: str, unrolled: Unrolled, t: int) -> Tensor:
+        """What the policy's critic sees in period t."""
+        seen = self._side_by_side(policy, {g: o[t] for g, o in unrolled.observations.items()})
+        if not self.networks(policy).model_config["central"]:
+            return seen
+        everything = unrolled.global_states[t].unsqueeze(1).expand(-1, seen.shape[1], -1)
+        return torch.cat([seen, everything], -1)
+
+    def _objective(self, policy: str, unrolled: Unrolled) -> Tensor:
+        """J of each agent, `[worlds, agents]`."""
+        p, module = self.parameters(policy), self.networks(policy)
+        gamma, horizon = p["gamma"], p["horizon"]
+        rewards = (
+            gamma**t * self._side_by_side(policy, {g: r[t] for g, r in unrolled.rewards.items()})
+            for t in range(horizon)
+        )
+        alive = self._side_by_side(policy, {g: a[-1] for g, a in unrolled.alive.items()})
+        end = module.target(self._seen(policy, unrolled, horizon))
+        if p["critic"] == CO_STATE:
+            owned = self._side_by_side(policy, unrolled.owned)
+            end = end.detach() * torch.log(owned)
+        total: Tensor = sum(rewards, gamma**horizon * alive * end)
+        return total
+
+    # -- gradient steps ------------------------------------------------------------------------------------------
+
+    def _improve(self, policy: str, unrolled: Unrolled, *, renormalize: bool, keep: bool) -> dict[str, Tensor]:
+        """A step of actor and critic; its figures."""
+        p, module = self.parameters(policy), self.networks(policy)
+        objective = self._objective(policy, unrolled)
+        separate = module.actor.spec.get("copies") is not None
+        summed = (1 - p["gamma"]) * objective.sum()
+        rows = objective.shape[0] if separate else objective.numel()
+        nudges = [n for g in self._groups(policy) for n in unrolled.nudges.get(g, [])]
+        weights = list(module.actor.parameters())
+        gradients = torch.autograd.grad(summed, [*weights, *nudges], retain_graph=keep)
+        for weight, gradient in zip(weights, gradients, strict=False):
+            weight.grad = -gradient / rows
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(w.grad) for w in weights]))
+        seen, targets = self._critic_data(policy, unrolled, gradients[len(weights) :])
+        self.descend(policy, "actor")
+        if renormalize:
+            flat = targets if separate else targets.flatten()
+            module.critic.renormalize(*self.moments(flat.flatten(0, -2) if separate else flat))
+            module.target.rescale(module.critic.shift, module.critic.scale)
+        loss, explained = self._critic_steps(policy, seen, targets)
+        return {
+            "objective": summed.detach() / objective.numel(),
+            "critic_loss": loss,
+            "critic_explained": explained,
+            "gradient_norm": norm,
+            "saturated": self._saturated(policy, unrolled),
+        }
+
+    @torch.no_grad()
+    def _critic_data(self, policy: str, unrolled: Unrolled, slopes: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """What the critic saw `[H, worlds, agents, width]`, and its targets `[H, worlds, agents]`."""
+        p = self.parameters(policy)
+        gamma, horizon, groups = p["gamma"], p["horizon"], self._groups(policy)
+        seen = torch.stack([self._seen(policy, unrolled, t) for t in range(horizon)])
+        if p["critic"] == CO_STATE:
+            by_group = {g: slopes[i * horizon : (i + 1) * horizon] for i, g in enumerate(groups)}
+            steps = [self._side_by_side(policy, {g: by_group[g][t] for g in groups}) for t in range(horizon)]
+            return seen, torch.stack([s / ((1 - gamma) * gamma**t) for t, s in enumerate(steps)])
+        alive = [self._side_by_side(policy, {g: a[t] for g, a in unrolled.alive.items()}) for t in range(horizon + 1)]
+        following = alive[-1] * self.networks(policy).target(self._seen(policy, unrolled, horizon))
+        values: list[Tensor] = []
+        for t in reversed(range(horizon)):
+            following = self._side_by_side(policy, {g: r[t] for g, r in unrolled.rewards.items()}) + gamma * following
+            values.insert(0, following)
+        return seen, torch.stack(values)
+
+    def _critic_steps(self, policy: str, seen: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Half the mean squared error, and the share of the targets' variance explained, before the first step."""
+        p, module = self.parameters(policy), self.networks(policy)
+        critic = module.critic
+        aims = (targets - critic.shift) / critic.scale
+        figures: tuple[Tensor, Tensor] | None = None
+        for _ in range(p["critic_steps"]):
+            error = critic.normalized(seen) - aims
+            squares = error.square()
+            separate = module.actor.spec.get("copies") is not None
+            loss = 0.5 * (squares.flatten(0, -2).mean(0).sum() if separate else squares.mean())
+            loss.backward()
+            self.descend(policy, "critic")
+            explained = 1 - error.detach().var() / aims.var().clamp_min(1e-6)
+            figures = figures or (0.5 * squares.detach().mean(), explained)
+        follow(list(module.target.parameters()), list(module.critic.parameters()), p["target_rate"])
+        assert figures is not None
+        return figures
+
+    @torch.no_grad()
+    def _saturated(self, policy: str, unrolled: Unrolled) -> Tensor:
+        """Share of the first period's actions near a bound."""
+        module: Any = self.networks(policy)
+        head = module.actor.head
+        actions = module.actor.act(self._side_by_side(policy, {g: o[0] for g, o in unrolled.observations.items()}))
+        place = (actions - head.low) / (head.high - head.low)
+        near: Tensor = ((place < NEAR) | (place > 1 - NEAR)).float().mean()
+        return near

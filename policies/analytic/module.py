@@ -1,0 +1,42 @@
+"""The analytic learner's networks: a deterministic actor, and a critic with a slow target."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rl_markets.policies.heads import NOISY_TANH
+from rl_markets.policies.module import ACTIONS, AveragedModule
+
+SILENCE = 1e-8
+"""Standard deviation that stands for none."""
+
+
+class AnalyticModule(AveragedModule):
+    """Actor, its running average over iterations (which is deployed), critic and target critic.
+
+    The critic gives V, or the co-state: the derivative of V in the logarithm of what the agent owns.
+    """
+
+    distribution: ClassVar[str] = NOISY_TANH
+
+    def setup(self) -> None:
+        """Builds the networks from `model_config`."""
+        super().setup()
+        std = max(SILENCE, self.model_config["parameters"]["exploration_std"])
+        self.actor.head.set_log_std(math.log(std))  # type: ignore[operator]
+        self.critic = self.critic_on(0)
+        self.target = copy.deepcopy(self.critic).requires_grad_(False)
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """What runners drop."""
+        return ["critic", "target"]
+
+    def explore(self, observations: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The actor's actions with noise; the learner takes nothing but the states that they lead to."""
+        head = self.actor.head
+        return {ACTIONS: head.to_action(head.sample(self.actor(observations), generator))}
