@@ -37,9 +37,7 @@ class Grids:
         """Own capital equally spaced in logs, after 0; effective capital around the riskless one."""
         scale = economy.capital_scale
         low, high = np.log(LOWEST * scale), np.log(HIGHEST * scale)
-        k, finer = (
-            np.concatenate([[0.0], np.exp(np.linspace(low, high, points - 1))]) for points in (own, histogram)
-        )
+        k, finer = (np.concatenate([[0.0], np.exp(np.linspace(low, high, points - 1))]) for points in (own, histogram))
         return Grids(k=k, K=scale * np.linspace(*EFFECTIVE_RANGE, effective), histogram=finer)
 
 
