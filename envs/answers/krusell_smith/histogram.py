@@ -107,6 +107,6 @@ def _move(grids: Grids, mass: FloatArray, saved: FloatArray) -> FloatArray:
     index, weight = bracket(grids.histogram, saved)
     rows = points * np.arange(mass.size // points).reshape(mass.shape[:-1])
     target, above = (index + rows[..., None]).ravel(), (mass * weight).ravel()
-    left = np.bincount(target, mass.ravel() - above, mass.size)
-    left[1:] += np.bincount(target, above, mass.size)[:-1]
-    return left.reshape(mass.shape)
+    moved = np.bincount(target, mass.ravel() - above, mass.size).astype(np.float64)
+    moved[1:] += np.bincount(target, above, mass.size)[:-1]
+    return moved.reshape(mass.shape)

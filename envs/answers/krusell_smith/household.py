@@ -78,8 +78,8 @@ def solve_household(
 
 def wealth_on(economy: Economy, K: FloatArray, k: FloatArray) -> FloatArray:
     """Wealth at the points `K` and `k` for all types, states and employment: [J, nK, Z, E, nk]."""
-    kind, capital, z, e = np.ix_(range(economy.types), K, range(2), range(2))
-    return economy.wealth(k, *(index[..., None] for index in (capital, z, e, kind)))
+    kind, z, e = np.arange(economy.types)[:, None, None, None, None], np.arange(2)[:, None, None], np.arange(2)[:, None]
+    return economy.wealth(k, K[:, None, None, None], z, e, kind)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Regrid:
         rows = wealth.reshape(-1, wealth.shape[-1])
         span = 2.0 * float(wealth.max())
         shift = span * np.arange(len(rows))[:, None]
-        return Regrid(wealth, span, shift, rows + shift)
+        return Regrid(wealth, span, shift, np.asarray(rows + shift, dtype=np.float64))
 
     def __call__(self, points: FloatArray, values: FloatArray) -> FloatArray:
         """`values` known at `points` of wealth, which increase along the last axis: at the grids' wealth.
@@ -142,9 +142,9 @@ class Regrid:
         own = points.shape[-1]
         x, y = points.reshape(-1), values.reshape(-1)
         searched = np.minimum(points.reshape(-1, own), 0.99 * self.span) + self.shift
-        index = np.searchsorted(searched.reshape(-1), self.shifted.reshape(-1), side="right").reshape(-1, own) - 1
-        first = own * np.arange(len(index))[:, None]
-        index = np.clip(index, first, first + own - 2).reshape(points.shape)
+        found = np.searchsorted(searched.reshape(-1), self.shifted.reshape(-1), side="right").reshape(-1, own) - 1
+        first = own * np.arange(len(found))[:, None]
+        index = np.clip(found, first, first + own - 2).reshape(points.shape)
         left = x[index]
         weight = (self.wealth - left) / (x[index + 1] - left)
         c = y[index] + weight * (y[index + 1] - y[index])

@@ -53,7 +53,7 @@ class Solution:
             + weight * self.policy[states[0], row, states[1], states[2], at + 1]
             for row in (around, around + 1)
         )
-        return np.minimum((1.0 - share) * lower + share * upper, self.economy.wealth(k, K, z, e, kind))
+        return np.asarray(np.minimum((1.0 - share) * lower + share * upper, self.economy.wealth(k, K, z, e, kind)))
 
     def share(self, k: ArrayLike, K: ArrayLike, z: ArrayLike, e: ArrayLike, kind: ArrayLike = 0) -> FloatArray:
         """Consumed share of wealth, the market's action; at k = 0 without a wage, its limit."""

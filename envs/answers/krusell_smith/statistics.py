@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..households.economy import FloatArray
+from .economy import IntArray
 
 LEAST_OBSERVATIONS = 3  # of each state, for a regression with a residual
 
@@ -33,8 +34,8 @@ class LawOfMotion:
     def towards(self, other: LawOfMotion, step: float) -> LawOfMotion:
         """This law moved by the share `step` of the way to `other`, whose R2 it takes over."""
         pairs = ((self.intercept, other.intercept), (self.slope, other.slope))
-        moved = (tuple(a + step * (b - a) for a, b in zip(*pair, strict=True)) for pair in pairs)
-        return LawOfMotion(*moved, r2=other.r2)
+        intercept, slope = (tuple(a + step * (b - a) for a, b in zip(*pair, strict=True)) for pair in pairs)
+        return LawOfMotion(intercept, slope, other.r2)
 
     def distance(self, other: LawOfMotion) -> float:
         """Largest difference of a coefficient."""
@@ -108,7 +109,7 @@ def _regress(x: FloatArray, y: FloatArray, state: int) -> tuple[float, float, fl
     return float(y.mean() - slope * x.mean()), slope, float(1.0 - residual @ residual / (dy @ dy))
 
 
-def _paths(K: ArrayLike, z: ArrayLike) -> tuple[FloatArray, FloatArray]:
+def _paths(K: ArrayLike, z: ArrayLike) -> tuple[FloatArray, IntArray]:
     """Capital and state as arrays [T, paths]."""
     capital, states = np.asarray(K, dtype=np.float64), np.asarray(z, dtype=np.int64)
     if capital.shape != states.shape or capital.ndim not in (1, 2) or len(capital) < 2:
