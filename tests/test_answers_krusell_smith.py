@@ -208,7 +208,7 @@ def test_states_persist_and_come_in_mirrored_pairs() -> None:
 
 
 def test_law_of_a_naive_rule_has_a_high_r2_and_is_flagged() -> None:
-    """An economy that always saves the same share of output obeys a log-linear law too: the wrong one."""
+    """Always to save a quarter of output gives a law with a high R2, which fails on its own path, and on the exact."""
     found = solved(IMPATIENT)
     z = found.simulation.z
     K = np.empty(z.shape)
@@ -217,7 +217,7 @@ def test_law_of_a_naive_rule_has_a_high_r2_and_is_flagged() -> None:
         K[t + 1] = 0.975 * K[t] + 0.25 * IMPATIENT.output(K[t], z[t])
     naive = law_of_motion(K, z)
     assert min(naive.r2) > 0.999
-    assert den_haan(K, z, naive)[0] < 2.0
+    assert den_haan(K, z, naive)[0] > 2.0
     assert den_haan(found.simulation.K, z, naive)[0] > 5.0
 
 
@@ -238,7 +238,7 @@ def test_households_with_a_wrong_belief_bring_about_another_law() -> None:
     law = found.law
     hopeful = LawOfMotion(tuple(b + 0.01 for b in law.intercept), law.slope, law.r2)
     policy = solve_household(IMPATIENT, found.grids, hopeful, found.policy)
-    z = draw_states(IMPATIENT, 401, 2, seed=1)
+    z = draw_states(IMPATIENT, 401, 1, seed=1)
     path = simulate(IMPATIENT, found.grids, policy, z, found.simulation.last, burn_in=100)
     assert den_haan(path.K, path.z, hopeful)[0] > 5.0
     assert law_of_motion(path.K, path.z).distance(hopeful) > 0.01

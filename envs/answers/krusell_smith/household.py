@@ -33,16 +33,21 @@ class Grids:
     histogram: FloatArray
 
     @staticmethod
-    def build(economy: Economy, own: int = 150, effective: int = 9, histogram: int = 500) -> Grids:
-        """Own capital equally spaced in logs, after 0; effective capital around the riskless one."""
+    def build(economy: Economy, own: int = 200, effective: int = 9, histogram: int = 1000) -> Grids:
+        """Points for `economy`, of given numbers; those of own capital are dense where it is small."""
         scale = economy.capital_scale
-        low, high = np.log(LOWEST * scale), np.log(HIGHEST * scale)
-        k, finer = (np.concatenate([[0.0], np.exp(np.linspace(low, high, points - 1))]) for points in (own, histogram))
+        k, finer = (scale * _dense_at_zero(*shape) for shape in ((OWN_SHIFT, own), (HISTOGRAM_SHIFT, histogram)))
         return Grids(k=k, K=scale * np.linspace(*EFFECTIVE_RANGE, effective), histogram=finer)
 
 
-LOWEST, HIGHEST = 1e-3, 30.0  # own capital after 0, in multiples of the economy's capital_scale
+TOP = 20.0  # of own capital, in multiples of the economy's capital_scale
+OWN_SHIFT, HISTOGRAM_SHIFT = 0.01, 0.1  # in the same multiples: points are equally spaced in log(shift + k)
 EFFECTIVE_RANGE = (0.7, 1.5)  # in the same multiples
+
+
+def _dense_at_zero(shift: float, points: int) -> FloatArray:
+    """[points] from 0 to TOP, nearly equally spaced below `shift`, in proportion to k above."""
+    return np.asarray(shift * np.expm1(np.linspace(0.0, np.log1p(TOP / shift), points)))
 
 
 def bracket(grid: FloatArray, x: FloatArray) -> tuple[IntArray, FloatArray]:
@@ -130,8 +135,8 @@ class Regrid:
     def build(wealth: FloatArray) -> Regrid:
         rows = wealth.reshape(-1, wealth.shape[-1])
         span = 2.0 * float(wealth.max())
-        shift = span * np.arange(len(rows))[:, None]
-        return Regrid(wealth, span, shift, np.asarray(rows + shift, dtype=np.float64))
+        shift = np.asarray(span * np.arange(len(rows), dtype=np.float64)[:, None])
+        return Regrid(wealth, span, shift, rows + shift)
 
     def __call__(self, points: FloatArray, values: FloatArray) -> FloatArray:
         """`values` known at `points` of wealth, which increase along the last axis: at the grids' wealth.

@@ -7,7 +7,7 @@ answer with an R2 above .999; hence the damping, the tolerance and the last chec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -19,7 +19,7 @@ from .histogram import Simulation, draw_states, equal_start, simulate
 from .household import Grids, bracket, solve_household
 from .statistics import LawOfMotion, den_haan, gini, law_of_motion, lorenz, top_share
 
-PAIRS = 2  # of mirrored paths that are simulated side by side
+COARSE = 4  # every which point of the distribution's grid serves until the law has nearly settled
 FIRST_SLOPE = 0.94  # of the first guess of the law
 CROWDED_TOP = 1e-6  # share of households at the end of the grid from which the grid is too short
 WINDFALL = 0.01  # of wealth, for the marginal propensity to consume
@@ -111,8 +111,8 @@ def solve(
     damping: float = 0.3,
     tolerance: float = 1e-5,
     max_iterations: int = 90,
-    periods: int = 500,
-    final_periods: int = 1500,
+    periods: int = 600,
+    final_periods: int = 2500,
     seed: int = 0,
     den_haan_limit: float = 2.0,
 ) -> Solution:
@@ -127,17 +127,40 @@ def solve(
     if not 0.0 < damping <= 1.0:
         raise ValueError(f"damping = {damping!r}: expected a number in (0, 1]")
     grids = grids or Grids.build(economy)
-    z = draw_states(economy, periods + 1, PAIRS, seed)
-    law, mass, policy = _first_law(economy), equal_start(economy, grids, z.shape[1]), None
-    for iteration in range(1, max_iterations + 1):
-        policy = solve_household(economy, grids, law, policy)
-        path = simulate(economy, grids, policy, z, mass, burn_in=periods // 5)
-        found, mass = law_of_motion(path.K, path.z), path.last
-        distance, law = law.distance(found), law.towards(found, damping)
+    coarse = replace(grids, histogram=grids.histogram[::COARSE])
+    z = draw_states(economy, periods + 1, 1, seed)
+    belief = Belief(_first_law(economy), None, equal_start(economy, coarse, z.shape[1]), 0)
+    belief = _iterate(economy, coarse, belief, z, damping, tolerance, max_iterations)
+    mass = np.zeros((*belief.mass.shape[:-1], len(grids.histogram)))
+    mass[..., ::COARSE] = belief.mass
+    belief = _iterate(economy, grids, replace(belief, mass=mass), z, damping, tolerance, max_iterations)
+    fresh = draw_states(economy, final_periods + 1, 1, seed + 1)
+    return _finish(economy, grids, belief, fresh, den_haan_limit)
+
+
+@dataclass(frozen=True)
+class Belief:
+    """How far the iteration has come."""
+
+    law: LawOfMotion
+    policy: FloatArray | None  # its optimal consumption, [J, nK, Z, E, nk]
+    mass: FloatArray  # [paths, J, E, nh] to start the next simulation from
+    iterations: int
+
+
+def _iterate(
+    economy: Economy, grids: Grids, belief: Belief, z: IntArray, damping: float, tolerance: float, most: int
+) -> Belief:
+    """The belief after which households who hold it bring it about, along the states `z`."""
+    while belief.iterations < most:
+        policy = solve_household(economy, grids, belief.law, belief.policy)
+        path = simulate(economy, grids, policy, z, belief.mass, burn_in=len(z) // 6)
+        found = law_of_motion(path.K, path.z)
+        distance = belief.law.distance(found)
+        belief = Belief(belief.law.towards(found, damping), policy, path.last, belief.iterations + 1)
         if distance < tolerance:
-            fresh = draw_states(economy, final_periods + 1, PAIRS, seed + 1)
-            return _finish(economy, grids, law, policy, mass, fresh, den_haan_limit, iteration)
-    raise ConvergenceError(f"the law of motion still moved by {distance:.1e} after {max_iterations} iterations")
+            return belief
+    raise ConvergenceError(f"the law of motion still moved by {distance:.1e} after {most} iterations")
 
 
 def _first_law(economy: Economy) -> LawOfMotion:
@@ -145,19 +168,11 @@ def _first_law(economy: Economy) -> LawOfMotion:
     return LawOfMotion(((1.0 - FIRST_SLOPE) * level,) * 2, (FIRST_SLOPE,) * 2, (0.0,) * 2)
 
 
-def _finish(
-    economy: Economy,
-    grids: Grids,
-    law: LawOfMotion,
-    policy: FloatArray,
-    mass: FloatArray,
-    z: IntArray,
-    den_haan_limit: float,
-    iterations: int,
-) -> Solution:
+def _finish(economy: Economy, grids: Grids, belief: Belief, z: IntArray, den_haan_limit: float) -> Solution:
     """The solution, checked on the fresh states `z`."""
-    path = simulate(economy, grids, policy, z, mass, burn_in=len(z) // 6)
-    largest, mean = den_haan(path.K, path.z, law)
+    policy = solve_household(economy, grids, belief.law, belief.policy)
+    path = simulate(economy, grids, policy, z, belief.mass, burn_in=len(z) // 6)
+    largest, mean = den_haan(path.K, path.z, belief.law)
     if largest > den_haan_limit:
         raise ConvergenceError(f"the law's dynamic forecast is {largest:.2f}% off: expected at most {den_haan_limit}%")
     if path.K.min() <= grids.K[0] or path.K.max() >= grids.K[-1]:
@@ -165,4 +180,4 @@ def _finish(
     at_top = float(path.mean[..., -1].sum())
     if at_top > CROWDED_TOP:
         raise ConvergenceError(f"{at_top:.1e} of the households are at the end of the grid of own capital")
-    return Solution(economy, law, grids, policy, path, largest, mean, iterations)
+    return Solution(economy, belief.law, grids, policy, path, largest, mean, belief.iterations)
