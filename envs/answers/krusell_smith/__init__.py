@@ -1,0 +1,33 @@
+"""Known answers of the Krusell-Smith economy: the equilibrium and statistics of any simulated economy."""
+
+from ..households.economy import ConvergenceError
+from .economy import BAD, EMPLOYED, GOOD, KS98, UNEMPLOYED, Economy
+from .histogram import Simulation, draw_states, equal_start, simulate, with_head_count
+from .household import Grids, solve_household
+from .solution import Solution, solve
+from .statistics import LawOfMotion, den_haan, gini, law_of_motion, lorenz, top_share
+
+__all__ = [
+    "BAD",
+    "EMPLOYED",
+    "GOOD",
+    "KS98",
+    "UNEMPLOYED",
+    "ConvergenceError",
+    "Economy",
+    "Grids",
+    "LawOfMotion",
+    "Simulation",
+    "Solution",
+    "den_haan",
+    "draw_states",
+    "equal_start",
+    "gini",
+    "law_of_motion",
+    "lorenz",
+    "simulate",
+    "solve",
+    "solve_household",
+    "top_share",
+    "with_head_count",
+]
