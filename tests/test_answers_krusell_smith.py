@@ -91,7 +91,7 @@ def test_permanently_different_returns(
     assert found.mean_effective_capital == pytest.approx(capital, rel=0.01)
     assert found.mean_capital_by_type == pytest.approx(by_type, rel=0.03)
     assert found.mean_capital == pytest.approx(np.dot(economy.weights, found.mean_capital_by_type), rel=1e-12)
-    assert min(found.law.r2) > 0.9999
+    assert min(found.law.r2) > 0.9998
     assert found.den_haan_max < 0.5
 
 
@@ -128,8 +128,8 @@ def test_euler_equation_holds_off_the_grid(economy: Economy) -> None:
             gross = wealth(np.ones(n), K_next, there[0], np.ones(n, dtype=int))
             right += chance * gross / found.consumption(k_next, K_next, *there, kind)
     residual = economy.beta * right * c - 1.0
-    assert np.abs(residual).max() < 5e-3
-    assert np.abs(residual).mean() < 3e-4
+    assert np.abs(residual).max() < 1e-3
+    assert np.abs(residual).mean() < 1e-4
     assert np.abs(economy.beta * right * 1.01 * c - 1.0).mean() > 5e-3  # a mistake of 1% shows
 
 

@@ -1,8 +1,8 @@
 """The equilibrium: a law of motion which, believed by all households, is the one their saving brings about.
 
 Krusell and Smith's (1998) algorithm: solve the household's problem for a law, simulate, regress, move the law part
-of the way, repeat. Full steps make the law cycle, and an iteration that is stopped there reports a plausible wrong
-answer with an R2 above .999; hence the damping, the tolerance and the last check of Den Haan's error.
+of the way, repeat. Large steps make the law cycle, and an iteration that is stopped there may report a plausible
+wrong answer with an R2 above .999; hence the damping, the tolerance and the last check of Den Haan's error.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def solve(
 ) -> Solution:
     """The equilibrium of `economy`.
 
-    damping: how far the law moves towards the regression in an iteration, in (0, 1]; .6 cycles at beta = .99.
+    damping: how far the law moves towards the regression in an iteration, in (0, 1]; 1 cycles at beta = .99.
     tolerance: largest difference of a coefficient between the perceived and the regressed law.
     periods, final_periods: length of the simulations in the iterations, and of the fresh one at the end, whose
     mean distribution is reported. Raises ConvergenceError if households or law have not settled, the law's dynamic
@@ -149,6 +149,7 @@ def _iterate(
     economy: Economy, grids: Grids, belief: Belief, z: IntArray, damping: float, tolerance: float, most: int
 ) -> Belief:
     """The belief after which households who hold it bring it about, along the states `z`."""
+    distance = float("inf")
     while belief.iterations < most:
         policy = solve_household(economy, grids, belief.law, belief.policy)
         path = simulate(economy, grids, policy, z, belief.mass, burn_in=len(z) // 6)
@@ -186,7 +187,7 @@ def _finish(economy: Economy, grids: Grids, belief: Belief, z: IntArray, den_haa
     policy = solve_household(economy, grids, belief.law, belief.policy)
     path = simulate(economy, grids, policy, z, belief.mass, burn_in=len(z) // 6)
     largest, mean = den_haan(path.K, path.z, belief.law)
-    if largest > den_haan_limit:
+    if not largest <= den_haan_limit:  # nor NaN
         raise ConvergenceError(f"the law's dynamic forecast is {largest:.2f}% off: expected at most {den_haan_limit}%")
     if path.K.min() <= grids.K[0] or path.K.max() >= grids.K[-1]:
         raise ConvergenceError(f"effective capital left its grid: it reached [{path.K.min():.4g}, {path.K.max():.4g}]")
