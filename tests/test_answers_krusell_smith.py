@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from time import process_time
 
@@ -38,6 +39,7 @@ MILD = Economy(kappa=(0.98, 1.0, 1.02), weights=THIRDS)
 STRONG = Economy(kappa=(0.8, 1.0, 1.2), weights=THIRDS)
 ECONOMIES = (IMPATIENT, PATIENT, MILD, STRONG)
 NAMES = ("beta .95", "beta .99", "mild", "strong")
+SMALL = Grids.build(IMPATIENT, own=80, effective=5, histogram=200)
 CPU_SECONDS: dict[Economy, float] = {}
 
 
@@ -89,7 +91,7 @@ def test_permanently_different_returns(
     assert found.mean_effective_capital == pytest.approx(capital, rel=0.01)
     assert found.mean_capital_by_type == pytest.approx(by_type, rel=0.03)
     assert found.mean_capital == pytest.approx(np.dot(economy.weights, found.mean_capital_by_type), rel=1e-12)
-    assert min(found.law.r2) > 0.9999
+    assert min(found.law.r2) > 0.9998
     assert found.den_haan_max < 0.5
 
 
@@ -126,8 +128,8 @@ def test_euler_equation_holds_off_the_grid(economy: Economy) -> None:
             gross = wealth(np.ones(n), K_next, there[0], np.ones(n, dtype=int))
             right += chance * gross / found.consumption(k_next, K_next, *there, kind)
     residual = economy.beta * right * c - 1.0
-    assert np.abs(residual).max() < 5e-3
-    assert np.abs(residual).mean() < 3e-4
+    assert np.abs(residual).max() < 1e-3
+    assert np.abs(residual).mean() < 1e-4
     assert np.abs(economy.beta * right * 1.01 * c - 1.0).mean() > 5e-3  # a mistake of 1% shows
 
 
@@ -159,10 +161,21 @@ def test_marginal_propensity_to_consume(e: int, figures: tuple[float, ...]) -> N
 def test_solver_says_when_it_fails() -> None:
     with pytest.raises(ConvergenceError, match="after 2 iterations"):
         solve(IMPATIENT, max_iterations=2, periods=100)
-    with pytest.raises(ConvergenceError, match="dynamic forecast"):
-        solve(IMPATIENT, tolerance=0.02, periods=200, final_periods=300, den_haan_limit=0.05)
+    with pytest.raises(ConvergenceError, match="consumption still changed"):
+        solve_household(IMPATIENT, SMALL, LawOfMotion((0.2, 0.2), (0.92, 0.92), (1.0, 1.0)), max_iterations=3)
+    with pytest.raises(ConvergenceError, match="left its grid"):
+        solve(IMPATIENT, grids=replace(SMALL, K=np.linspace(11.0, 11.8, 5)), periods=200, den_haan_limit=50.0)
     with pytest.raises(ValueError, match="damping"):
         solve(IMPATIENT, damping=0.0)
+
+
+def test_law_that_cycles_is_not_reported() -> None:
+    """Full steps at beta = .99 go round in circles, and whoever stops there has a wrong law."""
+    grids = Grids.build(PATIENT, own=100, effective=9, histogram=300)
+    with pytest.raises(ConvergenceError, match=r"still moved .* after 12 iterations"):
+        solve(PATIENT, grids=grids, damping=1.0, periods=300, max_iterations=12)
+    with pytest.raises(ConvergenceError, match=r"dynamic forecast is .*% off"):
+        solve(PATIENT, grids=grids, damping=1.0, periods=300, tolerance=0.09, final_periods=400)
 
 
 # --- the simulated distribution -----------------------------------------------------------------------------
@@ -233,7 +246,7 @@ def test_small_errors_that_add_up_are_flagged_though_r2_is_high() -> None:
 
 
 def test_households_with_a_wrong_belief_bring_about_another_law() -> None:
-    """The equilibrium is checked by the regression: belief in faster growth changes saving, and capital."""
+    """Who expects capital to grow and interest to fall saves less, and capital falls."""
     found = solved(IMPATIENT)
     law = found.law
     hopeful = LawOfMotion(tuple(b + 0.01 for b in law.intercept), law.slope, law.r2)
@@ -241,7 +254,8 @@ def test_households_with_a_wrong_belief_bring_about_another_law() -> None:
     z = draw_states(IMPATIENT, 401, 1, seed=1)
     path = simulate(IMPATIENT, found.grids, policy, z, found.simulation.last, burn_in=100)
     assert den_haan(path.K, path.z, hopeful)[0] > 5.0
-    assert law_of_motion(path.K, path.z).distance(hopeful) > 0.01
+    assert law_of_motion(path.K, path.z).distance(hopeful) > 1e-3
+    assert path.K.mean() < 0.9 * found.mean_capital
 
 
 # --- statistics ---------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ class Grids:
     histogram: FloatArray
 
     @staticmethod
-    def build(economy: Economy, own: int = 200, effective: int = 9, histogram: int = 1000) -> Grids:
+    def build(economy: Economy, own: int = 200, effective: int = 17, histogram: int = 1000) -> Grids:
         """Points for `economy`, of given numbers; those of own capital are dense where it is small."""
         scale = economy.capital_scale
         k, finer = (scale * _dense_at_zero(*shape) for shape in ((OWN_SHIFT, own), (HISTOGRAM_SHIFT, histogram)))
@@ -42,7 +42,7 @@ class Grids:
 
 TOP = 20.0  # of own capital, in multiples of the economy's capital_scale
 OWN_SHIFT, HISTOGRAM_SHIFT = 0.01, 0.1  # in the same multiples: points are equally spaced in log(shift + k)
-EFFECTIVE_RANGE = (0.7, 1.5)  # in the same multiples
+EFFECTIVE_RANGE = (0.8, 1.4)  # in the same multiples
 
 
 def _dense_at_zero(shift: float, points: int) -> FloatArray:

@@ -1,13 +1,13 @@
 """The equilibrium: a law of motion which, believed by all households, is the one their saving brings about.
 
 Krusell and Smith's (1998) algorithm: solve the household's problem for a law, simulate, regress, move the law part
-of the way, repeat. Full steps make the law cycle, and an iteration that is stopped there reports a plausible wrong
-answer with an R2 above .999; hence the damping, the tolerance and the last check of Den Haan's error.
+of the way, repeat. Large steps make the law cycle, and an iteration that is stopped there may report a plausible
+wrong answer with an R2 above .999; hence the damping, the tolerance and the last check of Den Haan's error.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -19,9 +19,9 @@ from .histogram import Simulation, draw_states, equal_start, simulate
 from .household import Grids, bracket, solve_household
 from .statistics import LawOfMotion, den_haan, gini, law_of_motion, lorenz, top_share
 
-COARSE = 4  # every which point of the distribution's grid serves until the law has nearly settled
 FIRST_SLOPE = 0.94  # of the first guess of the law
 CROWDED_TOP = 1e-6  # share of households at the end of the grid from which the grid is too short
+MEMORY, NEAR = 2, 0.02  # steps that are extrapolated from, if they changed no coefficient by more
 WINDFALL = 0.01  # of wealth, for the marginal propensity to consume
 
 
@@ -118,7 +118,7 @@ def solve(
 ) -> Solution:
     """The equilibrium of `economy`.
 
-    damping: how far the law moves towards the regression in an iteration, in (0, 1]; .6 cycles at beta = .99.
+    damping: how far the law moves towards the regression in an iteration, in (0, 1]; 1 cycles at beta = .99.
     tolerance: largest difference of a coefficient between the perceived and the regressed law.
     periods, final_periods: length of the simulations in the iterations, and of the fresh one at the end, whose
     mean distribution is reported. Raises ConvergenceError if households or law have not settled, the law's dynamic
@@ -127,13 +127,9 @@ def solve(
     if not 0.0 < damping <= 1.0:
         raise ValueError(f"damping = {damping!r}: expected a number in (0, 1]")
     grids = grids or Grids.build(economy)
-    coarse = replace(grids, histogram=grids.histogram[::COARSE])
     z = draw_states(economy, periods + 1, 1, seed)
-    belief = Belief(_first_law(economy), None, equal_start(economy, coarse, z.shape[1]), 0)
-    belief = _iterate(economy, coarse, belief, z, damping, tolerance, max_iterations)
-    mass = np.zeros((*belief.mass.shape[:-1], len(grids.histogram)))
-    mass[..., ::COARSE] = belief.mass
-    belief = _iterate(economy, grids, replace(belief, mass=mass), z, damping, tolerance, max_iterations)
+    start = Belief(_first_law(economy), None, equal_start(economy, grids, z.shape[1]))
+    belief = _iterate(economy, grids, start, z, damping, tolerance, max_iterations)
     fresh = draw_states(economy, final_periods + 1, 1, seed + 1)
     return _finish(economy, grids, belief, fresh, den_haan_limit)
 
@@ -145,22 +141,40 @@ class Belief:
     law: LawOfMotion
     policy: FloatArray | None  # its optimal consumption, [J, nK, Z, E, nk]
     mass: FloatArray  # [paths, J, E, nh] to start the next simulation from
-    iterations: int
+    iterations: int = 0
+    steps: tuple[tuple[LawOfMotion, LawOfMotion], ...] = ()  # laws believed and brought about, the last ones
 
 
 def _iterate(
     economy: Economy, grids: Grids, belief: Belief, z: IntArray, damping: float, tolerance: float, most: int
 ) -> Belief:
     """The belief after which households who hold it bring it about, along the states `z`."""
+    distance = float("inf")
     while belief.iterations < most:
         policy = solve_household(economy, grids, belief.law, belief.policy)
         path = simulate(economy, grids, policy, z, belief.mass, burn_in=len(z) // 6)
         found = law_of_motion(path.K, path.z)
         distance = belief.law.distance(found)
-        belief = Belief(belief.law.towards(found, damping), policy, path.last, belief.iterations + 1)
+        steps = (*belief.steps[-MEMORY:], (belief.law, found))
+        belief = Belief(_next_law(steps, damping), policy, path.last, belief.iterations + 1, steps)
         if distance < tolerance:
             return belief
     raise ConvergenceError(f"the law of motion still moved by {distance:.1e} after {most} iterations")
+
+
+def _next_law(steps: tuple[tuple[LawOfMotion, LawOfMotion], ...], damping: float) -> LawOfMotion:
+    """The law to try after `steps`: damped, and near the end extrapolated from the last ones (Anderson 1965).
+
+    That takes back the part of a step which the last changes explain, and saves half of the iterations.
+    """
+    believed, found = (np.array([law.intercept + law.slope for law in laws]) for laws in zip(*steps, strict=True))
+    gaps = found - believed
+    law = believed[-1] + damping * gaps[-1]
+    if len(steps) > 1 and np.abs(gaps).max() < NEAR:
+        changes = np.diff(gaps, axis=0)
+        explained = np.linalg.lstsq(changes.T, gaps[-1], rcond=1e-3)[0]
+        law -= explained @ (np.diff(believed, axis=0) + damping * changes)
+    return LawOfMotion(tuple(law[:2].tolist()), tuple(law[2:].tolist()), steps[-1][1].r2)
 
 
 def _first_law(economy: Economy) -> LawOfMotion:
@@ -173,7 +187,7 @@ def _finish(economy: Economy, grids: Grids, belief: Belief, z: IntArray, den_haa
     policy = solve_household(economy, grids, belief.law, belief.policy)
     path = simulate(economy, grids, policy, z, belief.mass, burn_in=len(z) // 6)
     largest, mean = den_haan(path.K, path.z, belief.law)
-    if largest > den_haan_limit:
+    if not largest <= den_haan_limit:  # nor NaN
         raise ConvergenceError(f"the law's dynamic forecast is {largest:.2f}% off: expected at most {den_haan_limit}%")
     if path.K.min() <= grids.K[0] or path.K.max() >= grids.K[-1]:
         raise ConvergenceError(f"effective capital left its grid: it reached [{path.K.min():.4g}, {path.K.max():.4g}]")

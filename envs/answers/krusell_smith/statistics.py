@@ -31,12 +31,6 @@ class LawOfMotion:
         state = np.asarray(z)
         return np.asarray(np.exp(np.asarray(self.intercept)[state] + np.asarray(self.slope)[state] * np.log(K)))
 
-    def towards(self, other: LawOfMotion, step: float) -> LawOfMotion:
-        """This law moved by the share `step` of the way to `other`, whose R2 it takes over."""
-        pairs = ((self.intercept, other.intercept), (self.slope, other.slope))
-        intercept, slope = (tuple(a + step * (b - a) for a, b in zip(*pair, strict=True)) for pair in pairs)
-        return LawOfMotion(intercept, slope, other.r2)
-
     def distance(self, other: LawOfMotion) -> float:
         """Largest difference of a coefficient."""
         mine, theirs = self.intercept + self.slope, other.intercept + other.slope
