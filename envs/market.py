@@ -126,7 +126,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve of a figure: `style` is `ours`, `answer` or `control`."""
+    """One curve of a figure: `style` is `ours`, `answer`, `control`, or `points` (ours, as a cloud)."""
 
     label: str
     x: list[float]

@@ -1,0 +1,15 @@
+"""Krusell and Smith (1998): households with uninsured unemployment risk, and a business cycle."""
+
+from rl_markets.envs.krusell_smith.parameters import KrusellSmithParameters
+from rl_markets.envs.registry import MarketSpec
+
+SPEC = MarketSpec(
+    name="krusell_smith",
+    summary="households save against unemployment while productivity switches (Krusell and Smith 1998)",
+    parameters=KrusellSmithParameters,
+    market="rl_markets.envs.krusell_smith.market:KrusellSmith",
+    groups=lambda parameters: {"households": parameters.households},
+    discount="beta",
+    global_state=True,
+    differentiable=True,
+)

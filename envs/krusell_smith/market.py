@@ -1,0 +1,120 @@
+"""The Krusell-Smith economy as a market: one group, one action (consumption share of wealth)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl_markets.envs.households import economics
+from rl_markets.envs.krusell_smith.employment import Employment
+from rl_markets.envs.krusell_smith.parameters import KrusellSmithParameters
+from rl_markets.envs.market import AgentGroup, AnswerKey, State, TensorMarket, Transition
+
+ACTION_LOW, ACTION_HIGH = 0.01, 0.99
+"""Bounds of the consumption share, as in the paper."""
+
+POOR = 0.02
+"""Own capital is observed as log(k/K + POOR): who has nothing is at a finite place."""
+
+
+class KrusellSmith(TensorMarket):
+    """n households who cannot insure themselves against unemployment (Krusell and Smith 1998).
+
+        max E sum_t beta^t log c_t,   c + k' = a = w hours employed + (1 - delta + kappa r) k
+        Y = A K^alpha L^(1-alpha),   r = alpha Y / K,   w = (1 - alpha) Y / L
+
+    K is mean effective capital, L mean hours. Observation `[5]`: log(k/K + .02), log K / 2, the aggregate state
+    (+1 good, -1 bad), whether employed, kappa - 1. Action `[1]`: consumption share of wealth in [.01, .99]; values
+    outside are clamped. Reward: log c.
+    """
+
+    differentiable = True
+    owned: ClassVar[Mapping[str, str]] = {"households": "capital"}
+
+    def __init__(
+        self, parameters: KrusellSmithParameters, *, worlds: int, device: str = "cpu",
+        dtype: torch.dtype = torch.float32, stagger: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(worlds=worlds, episode_length=parameters.episode_length, device=device, stagger=stagger)
+        self.parameters, self.dtype, n = parameters, dtype, parameters.households
+        self.employment = Employment(parameters, self.device, dtype)
+        types: Any = parameters.capital_productivity
+        self.kappa = torch.tensor(types, dtype=dtype, device=self.device).repeat(n // len(types))
+        self._alpha, self._alpha_kappa, self._kept, self._labour_share = (
+            torch.as_tensor(x, dtype=dtype, device=self.device)
+            for x in (parameters.alpha, parameters.alpha * self.kappa, 1 - parameters.delta, 1 - parameters.alpha)
+        )
+        self.price_taking = parameters.conduct == "price-taking"
+        observation = gym.spaces.Box(-np.inf, np.inf, (5,), np.float32)
+        self.groups = {
+            "households": AgentGroup(n, observation, gym.spaces.Box(ACTION_LOW, ACTION_HIGH, (1,), np.float32))
+        }
+
+    def initial_state(self, worlds: int, generator: torch.Generator) -> State:
+        """Exploring starts: mean capital log-uniform in `initial_capital`, households spread around it."""
+        p, options = self.parameters, {"device": self.device, "dtype": self.dtype}
+        low, high = (math.log(bound) for bound in p.initial_capital)
+        level = torch.empty((worlds, 1), **options).uniform_(low, high, generator=generator)  # type: ignore[arg-type]
+        spread = torch.randn((worlds, p.households), generator=generator, **options)  # type: ignore[call-overload]
+        k = torch.exp(p.initial_dispersion * spread)
+        return {"capital": torch.exp(level) * k / k.mean(-1, keepdim=True)} | self.employment.initial(worlds, generator)
+
+    def draw_noise(self, generator: torch.Generator) -> State:
+        """This period's draws of the aggregate state and of employment."""
+        return self.employment.draw(self.worlds, generator)
+
+    def effective_capital(self, state: State) -> Tensor:
+        """K, the mean of kappa_i k_i, `[worlds, 1]`; a price taker takes it as given."""
+        K = (self.kappa * state["capital"]).mean(-1, keepdim=True)
+        return K.detach() if self.price_taking and torch.is_grad_enabled() else K
+
+    def wealth(self, state: State) -> Tensor:
+        """a, `[worlds, households]`."""
+        hours = self.employment.hours(state)
+        intensity = self.effective_capital(state) / hours.mean(-1, keepdim=True).clamp_min(1e-6)
+        y = economics.output(torch.exp(self.employment.log_productivity(state)), intensity, self._alpha)
+        R = economics.gross_return(y, intensity, self._alpha_kappa, self._kept)
+        return economics.wealth(economics.wage(y, self._labour_share), hours, R, state["capital"])
+
+    def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
+        """Produce, pay, consume, save; then draw tomorrow's state and jobs."""
+        share = actions["households"].squeeze(-1).clamp(ACTION_LOW, ACTION_HIGH)
+        a = self.wealth(state)
+        c = share * a
+        following = {"capital": a - c} | self.employment.advance(state, noise)
+        return Transition(following, {"households": torch.log(c)})
+
+    def observe(self, state: State) -> dict[str, Tensor]:
+        """Own capital relative to the economy's, the economy's state, own job and type."""
+        k = state["capital"]
+        return {"households": self.features(k, self.effective_capital(state), state["aggregate"], state["unemployed"])}
+
+    def features(self, k: Tensor, K: Tensor, z: Tensor, unemployed: Tensor, kappa: Tensor | None = None) -> Tensor:
+        """The observations `[..., 5]` of households; shapes broadcast to that of `k`."""
+        good = 1.0 - 2.0 * z.to(k.dtype)
+        types = self.kappa if kappa is None else kappa
+        columns = (torch.log(k / K + POOR), 0.5 * torch.log(K), good, 1.0 - unemployed, types - 1.0)
+        return torch.stack(torch.broadcast_tensors(*columns), -1)
+
+    def observe_globally(self, state: State) -> Tensor:
+        """log K, the aggregate state, and how far capital is spread: `[worlds, 3]`."""
+        K = self.effective_capital(state)
+        good = 1.0 - 2.0 * state["aggregate"].to(K.dtype)
+        spread = torch.log(state["capital"] / K + POOR).std(-1, correction=0, keepdim=True)
+        return torch.cat((torch.log(K), good, spread), -1)
+
+    def answer_key(self) -> AnswerKey | None:
+        """The equilibrium by endogenous grid points and a simulated distribution."""
+        from rl_markets.envs.krusell_smith.answer import KrusellSmithAnswer
+
+        return KrusellSmithAnswer(self.parameters)
+
+    def in_units(self, gain: float) -> tuple[float, str]:
+        """Consumption equivalent: the permanent rise of consumption worth `gain` utils, in %."""
+        return 100 * math.expm1((1 - self.parameters.beta) * gain), "% of consumption"
