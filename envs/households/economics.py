@@ -22,6 +22,17 @@ def total(productivity: Tensor | None, quantity: Tensor) -> Tensor:
     return (quantity if productivity is None else productivity * quantity).sum(-1, keepdim=True)
 
 
+def effective(productivity: Tensor | None, quantity: Tensor) -> Tensor:
+    """Each household's own effective quantity, kappa_i k_i or lambda_i l_i."""
+    return quantity if productivity is None else productivity * quantity
+
+
+def relative(types: Tensor) -> Tensor:
+    """Types as networks like them: the deviation from their mean over the largest one, 0 where all are alike."""
+    deviation = types - types.mean()
+    return deviation / deviation.abs().max().clamp_min(1e-6)
+
+
 def output(A: Tensor, intensity: Tensor, alpha: Tensor) -> Tensor:
     """Cobb-Douglas output per effective hour, Y/L = A (K/L)^alpha: Y = A K^alpha L^(1-alpha) over L (Eq. 2)."""
     return A * intensity**alpha

@@ -33,7 +33,7 @@ class Households(TensorMarket):
 
     Observation `[7]`, the paper's: own capital k, aggregate capital K, own and aggregate labour l, L of last period,
     productivity A, kappa, lambda; as levels, or of order one in logarithms (the default):
-    log k/K, log K / 2, log l/L, log L, 10 log A, kappa - 1, lambda - 1.
+    log k/K, log K / 2, log l/L, log L, 10 log A, and kappa and lambda relative to the other types' (-1 to 1).
     Action `[2]`: consumption share of wealth and labour, each in [.01, .99]; values outside are clamped.
     Reward: log c + b log(1 - l).
     """
@@ -52,7 +52,6 @@ class Households(TensorMarket):
         self.lambda_ = self._by_household(parameters.labour_productivity)
         self._precompute()
         self.shocks = AutoregressiveProductivity(parameters.rho, parameters.sigma, device=self.device, dtype=dtype)
-        self.price_taking = parameters.conduct == "price-taking"
         observation = gym.spaces.Box(-np.inf, np.inf, (7,), np.float32)
         action = gym.spaces.Box(ACTION_LOW, ACTION_HIGH, (2,), np.float32)
         self.groups = {"households": AgentGroup(n, observation, action)}
@@ -75,7 +74,7 @@ class Households(TensorMarket):
         self._types = None if bool((types == 1).all()) else types  # None counts as one, and saves the products
         log = p.features == "log"
         self._type_columns = torch.zeros((7, 1, p.households), dtype=self.dtype, device=self.device)
-        self._type_columns[5:] = types - 1 if log else types
+        self._type_columns[5:] = torch.stack([economics.relative(t) for t in types]) if log else types
         self._loadings = self._constant(LOG_LOADINGS if log else RAW_LOADINGS)[:, None, None]
         self._aggregates = torch.tensor(AGGREGATES, device=self.device)
 
@@ -101,7 +100,10 @@ class Households(TensorMarket):
         share, labour = (action.clamp(ACTION_LOW, ACTION_HIGH) for action in actions["households"].unbind(-1))
         hours = shocks.hours(state, labour)
         kappa, lambda_ = (None, None) if types is None else types
-        intensity = self._taken(economics.total(kappa, k) / economics.total(lambda_, hours))
+        K, L = economics.total(kappa, k), economics.total(lambda_, hours)
+        if torch.is_grad_enabled():
+            K, L = self._taken(K, economics.effective(kappa, k)), self._taken(L, economics.effective(lambda_, hours))
+        intensity = K / L
         y = economics.output(shocks.productivity(state), intensity, self._alpha)
         R = economics.gross_return(y, intensity, self._alpha_kappa, self._kept)
         w = economics.wage(y, self._alpha_lambda)
@@ -114,8 +116,12 @@ class Households(TensorMarket):
         """The paper's seven observations."""
         k, labour = state["capital"], state["labour"]
         kl, hours = torch.stack((k, labour)), self.shocks.hours(state, labour)
-        KL = economics.total(self._types, kl if hours is labour else torch.stack((k, hours))) / self._n
-        return {"households": self._features(kl, self._taken(KL), self.shocks.log_productivity(state))}
+        working, z = kl if hours is labour else torch.stack((k, hours)), self.shocks.log_productivity(state)
+        KL = economics.total(self._types, working) / self._n
+        if torch.is_grad_enabled():
+            KL = self._taken(KL, economics.effective(self._types, working) / self._n)
+            z = z.expand_as(KL[0])
+        return {"households": self._features(kl, KL, z)}
 
     def observe_globally(self, state: State) -> Tensor:
         """Log mean capital and labour, log productivity in tenths, standard deviation of log capital: `[worlds, 4]`."""
@@ -138,17 +144,31 @@ class Households(TensorMarket):
         columns[0:4:2].add_(own)
         return _rows(columns)
 
-    def _taken(self, aggregate: Tensor) -> Tensor:
-        """A price taker sees aggregates as given: no gradient flows through them."""
-        return aggregate.detach() if self.price_taking and torch.is_grad_enabled() else aggregate
+    def _taken(self, aggregate: Tensor, own: Tensor) -> Tensor:
+        """An aggregate as each household takes it: the values are the same, the gradients differ.
+
+        A price taker takes it as given; a strategic household counts what is its `own` and takes the others' as given.
+        """
+        if self.parameters.conduct == "price-taking":
+            return aggregate.detach()
+        return (aggregate - own).detach() + own if self.parameters.conduct == "strategic" else aggregate
 
     def answer_key(self) -> AnswerKey | None:
-        """Closed form at full depreciation, collocation otherwise; none where households differ in advance."""
-        if not self.parameters.homogeneous:
-            return None
-        from rl_markets.envs.households.answer import HouseholdsAnswer
+        """Identical households: closed form at full depreciation, collocation otherwise; different ones: Nash at rest.
 
-        return HouseholdsAnswer(self.parameters)
+        None for price takers who differ, as all capital ends with the most productive, and where somebody ends at a corner.
+        """
+        from rl_markets.envs.households.answer import HouseholdsAnswer
+        from rl_markets.envs.households.nash import NashAnswer
+
+        if self.parameters.homogeneous:
+            return HouseholdsAnswer(self.parameters)
+        if self.parameters.conduct != "strategic":
+            return None
+        try:
+            return NashAnswer(self.parameters)
+        except ValueError:
+            return None
 
     def in_units(self, gain: float) -> tuple[float, str]:
         """Consumption equivalent: the permanent rise of consumption worth `gain` utils, in %."""

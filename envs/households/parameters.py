@@ -28,10 +28,11 @@ class HouseholdsParameters(BaseModel):
     labour_productivity: list[Positive] = Field(
         [1.0], min_length=1, description="lambda of each type; the types repeat in order over the households"
     )
-    conduct: Literal["price-taking", "strategic"] = Field(
+    conduct: Literal["price-taking", "strategic", "cooperative"] = Field(
         "price-taking",
-        description="price-taking stops gradients through prices and aggregates; strategic counts the household's own "
-        "effect on them",
+        description="what gradients see: price-taking takes prices and aggregates as given; strategic counts the "
+        "household's own effect on them, the others' choices given; cooperative lets all gradients pass, so that "
+        "households choose for each other (no equilibrium); learning from samples is always strategic",
     )
     features: Literal["log", "raw"] = Field(
         "log",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,11 +72,11 @@ class KrusellSmithAnswer(AnswerKey):
 
         @torch.no_grad()
         def share(k: Array, K: Array, z: Array, e: Array, kind: NDArray[np.int64]) -> Array:
-            columns = np.broadcast_arrays(k, K, z, e, np.asarray(self.parameters.capital_productivity)[kind])
+            columns = np.broadcast_arrays(k, K, z, e, kind)
             flat = [torch.tensor(np.ascontiguousarray(c).ravel(), dtype=torch.float32) for c in columns]
-            seen = self._observer.features(*flat)
+            seen = self._observer.features(*flat[:4], flat[4].long())
             if self.separate(policy):
-                seat = (np.arange(len(seen)) // types * types % seats) + np.broadcast_to(kind, columns[0].shape).ravel()
+                seat = (np.arange(len(seen)) // types * types % seats) + columns[4].ravel()
                 chosen = policy(seen[:, None].expand(-1, seats, -1))[torch.arange(len(seen)), torch.from_numpy(seat)]
             else:
                 chosen = policy(seen)
@@ -85,7 +86,9 @@ class KrusellSmithAnswer(AnswerKey):
 
     def separate(self, policy: Policy) -> bool:
         """Whether households of a type have policies of their own."""
-        seen = self._observer.features(*(torch.full((1, 1), x) for x in (10.0, 10.0, 0.0, 0.0, 1.0)))
+        seen = self._observer.features(
+            *(torch.full((1, 1), x) for x in (10.0, 10.0, 0.0, 0.0)), torch.zeros(1, 1).long()
+        )
         actions = policy(seen.expand(1, self.parameters.households, -1))
         return not bool((actions == actions[:, :1]).all())
 
@@ -220,7 +223,7 @@ class KrusellSmithAnswer(AnswerKey):
                                     answer=float(exact[kind])))  # fmt: skip
         return found
 
-    def propensities(self, policy: SharePolicy, k: Array, e: int) -> Array:
+    def propensities(self, policy: SharePolicy, k: Any, e: int) -> Array:
         """Consumption out of a windfall of 1 % of wealth, as a share of it, in the good state at mean K."""
         K, zeros = self.solution.mean_effective_capital, np.zeros(len(k), np.int64)
         wealth, slope = self.economy.wealth(k, K, 0, e), self.economy.wealth(1.0, K, 0, 1)

@@ -30,7 +30,8 @@ class KrusellSmith(TensorMarket):
         Y = A K^alpha L^(1-alpha),   r = alpha Y / K,   w = (1 - alpha) Y / L
 
     K is mean effective capital, L mean hours. Observation `[5]`: log(k/K + .02), log K / 2, the aggregate state
-    (+1 good, -1 bad), whether employed, kappa - 1. Action `[1]`: consumption share of wealth in [.01, .99]; values
+    (+1 good, -1 bad), whether employed, kappa relative to the
+    other types' (-1 to 1). Action `[1]`: consumption share of wealth in [.01, .99]; values
     outside are clamped. Reward: log c.
     """
 
@@ -46,6 +47,7 @@ class KrusellSmith(TensorMarket):
         self.employment = Employment(parameters, self.device, dtype)
         types: Any = parameters.capital_productivity
         self.kappa = torch.tensor(types, dtype=dtype, device=self.device).repeat(n // len(types))
+        self.kinds = economics.relative(self.kappa)
         self._alpha, self._alpha_kappa, self._kept, self._labour_share = (
             torch.as_tensor(x, dtype=dtype, device=self.device)
             for x in (parameters.alpha, parameters.alpha * self.kappa, 1 - parameters.delta, 1 - parameters.alpha)
@@ -58,10 +60,11 @@ class KrusellSmith(TensorMarket):
 
     def initial_state(self, worlds: int, generator: torch.Generator) -> State:
         """Exploring starts: mean capital log-uniform in `initial_capital`, households spread around it."""
-        p, options = self.parameters, {"device": self.device, "dtype": self.dtype}
+        p = self.parameters
+        options: Any = {"device": self.device, "dtype": self.dtype}
         low, high = (math.log(bound) for bound in p.initial_capital)
-        level = torch.empty((worlds, 1), **options).uniform_(low, high, generator=generator)  # type: ignore[arg-type]
-        spread = torch.randn((worlds, p.households), generator=generator, **options)  # type: ignore[call-overload]
+        level = torch.empty((worlds, 1), **options).uniform_(low, high, generator=generator)
+        spread = torch.randn((worlds, p.households), generator=generator, **options)
         k = torch.exp(p.initial_dispersion * spread)
         return {"capital": torch.exp(level) * k / k.mean(-1, keepdim=True)} | self.employment.initial(worlds, generator)
 
@@ -95,11 +98,11 @@ class KrusellSmith(TensorMarket):
         k = state["capital"]
         return {"households": self.features(k, self.effective_capital(state), state["aggregate"], state["unemployed"])}
 
-    def features(self, k: Tensor, K: Tensor, z: Tensor, unemployed: Tensor, kappa: Tensor | None = None) -> Tensor:
-        """The observations `[..., 5]` of households; shapes broadcast to that of `k`."""
+    def features(self, k: Tensor, K: Tensor, z: Tensor, unemployed: Tensor, kind: Tensor | None = None) -> Tensor:
+        """The observations `[..., 5]`; shapes broadcast. `kind` is the number of each household's type, None for all in order."""
         good = 1.0 - 2.0 * z.to(k.dtype)
-        types = self.kappa if kappa is None else kappa
-        columns = (torch.log(k / K + POOR), 0.5 * torch.log(K), good, 1.0 - unemployed, types - 1.0)
+        kinds = self.kinds if kind is None else self.kinds[kind]
+        columns = (torch.log(k / K + POOR), 0.5 * torch.log(K), good, 1.0 - unemployed, kinds)
         return torch.stack(torch.broadcast_tensors(*columns), -1)
 
     def observe_globally(self, state: State) -> Tensor:

@@ -40,7 +40,7 @@ class Panel:
     @property
     def gini(self) -> Array:
         """Gini coefficient of capital in each path, the mean over snapshots, `[paths]`."""
-        ginis = [[known.gini(capital) for capital in snapshot] for snapshot in self.capital]
+        ginis = [[float(known.gini(capital)) for capital in snapshot] for snapshot in self.capital]
         mean: Array = np.asarray(ginis).mean(0)
         return mean
 
@@ -73,7 +73,7 @@ def _path(market: KrusellSmith, policy: SharePolicy, seed: int) -> tuple[Array, 
     K, z, capital = [], [], []
     for t in range(BURN_IN + PERIODS):
         state = market.state
-        now = [market.effective_capital(state).numpy(), state["aggregate"].numpy()]
+        now: list[Any] = [market.effective_capital(state).numpy(), state["aggregate"].numpy()]
         if t >= BURN_IN:
             K.append(now[0][:, 0])
             z.append(now[1][:, 0])

@@ -1,0 +1,131 @@
+"""The known answer of different households who know that they move prices: the open-loop Nash rest point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rl_markets.envs.answers import households as known
+from rl_markets.envs.answers.nash_shares import NashEquilibrium, nash_equilibrium
+from rl_markets.envs.households.market import Households
+from rl_markets.envs.households.parameters import HouseholdsParameters
+from rl_markets.envs.market import AnswerKey, Assessment, Figure, Line, Metric, Policy
+from rl_markets.envs.statistics import interval
+
+Array = NDArray[np.float64]
+
+PERIODS, WORLDS = 3000, 8
+"""Of the simulation to rest; shares move slowly, by the difference of returns."""
+START_SD = 0.2
+"""Standard deviation of log capital around the answer when the simulation starts."""
+SHARE_LIMIT, ACTION_LIMIT, CAPITAL_LIMIT = 1.0, 2.0, 2.0
+"""The certificate's limits: percentage points of all capital or labour, % of the answer."""
+
+
+class NashAnswer(AnswerKey):
+    """Shares of capital and labour at rest, s_i = m_i + (1 - c / kappa_i) / (1 - alpha); see `answers.nash_shares`.
+
+    Raises:
+        ValueError: where the formula does not hold, because a household would be at a corner.
+    """
+
+    name = "Nash rest point"
+
+    def __init__(self, parameters: HouseholdsParameters) -> None:
+        p = self.parameters = parameters
+        economy = known.Economy(alpha=p.alpha, beta=p.beta, delta=p.delta, b=p.b, rho=p.rho, sigma=p.sigma)
+        self.kappa, self.lambda_ = (
+            np.asarray(types * (p.households // len(types)))
+            for types in (p.capital_productivity, p.labour_productivity)
+        )
+        self.rest: NashEquilibrium = nash_equilibrium(economy, self.kappa, self.lambda_)
+        self._calm = p.model_copy(update={"sigma": 0.0, "episode_length": 10**6, "initial_dispersion": 0.0})
+
+    def _market(self, worlds: int) -> Households:
+        """Worlds without shocks, at the rest point."""
+        market = Households(self._calm, worlds=worlds, stagger=False)
+        market.reset(0)
+        for name, values in (("capital", self.rest.k), ("labour", self.rest.l)):
+            market.state[name] = torch.tensor(values, dtype=torch.float32).repeat(worlds, 1)
+        return market
+
+    def action_errors(self, policy: Policy) -> tuple[Array, Array]:
+        """Relative errors of share and labour at the rest point, in %, household by household."""
+        market = self._market(1)
+        actions = _acted(policy, market.observe(market.state)["households"])[0].double().numpy()
+        exact = (self.rest.chat, self.rest.l)
+        share, labour = (100 * np.abs(actions[:, i] / true - 1) for i, true in enumerate(exact))
+        return share, labour
+
+    def settle(self, policy: Policy, seed: int) -> tuple[Array, Array, Array]:
+        """Where worlds that start around the answer come to rest: capital and labour shares `[households]`, mean k `[]`."""
+        market = self._market(WORLDS)
+        spread = torch.randn(market.state["capital"].shape, generator=torch.Generator().manual_seed(seed))
+        market.state["capital"] = market.state["capital"] * torch.exp(START_SD * spread)
+        seen = market.observe(market.state)["households"]
+        for _ in range(PERIODS):
+            seen = market.step({"households": _acted(policy, seen)}).observations["households"]
+        k, labour = (market.state[name].double().numpy() for name in ("capital", "labour"))
+        effective, hours = self.kappa * k, self.lambda_ * labour
+        shares = [x / x.sum(-1, keepdims=True) for x in (effective, hours)]
+        return shares[0].mean(0), shares[1].mean(0), k.mean()
+
+    # -- the contract ----------------------------------------------------------------------------------------------
+
+    def distance(self, policies: Mapping[str, Policy]) -> float:
+        """The larger of both actions' mean errors at the rest point, in %."""
+        return float(max(error.mean() for error in self.action_errors(policies["households"])))
+
+    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
+        """Shares at rest beside the formula's, and the actions there."""
+        ours, control = policies["households"], untrained["households"]
+        runs = [self.settle(ours, seed) for seed in seeds[:3]]
+        shares, work, k = (np.stack(column) for column in zip(*runs, strict=True))
+        other = self.settle(control, seeds[0])
+        metrics = [
+            self._share_metric("capital", shares, other[0], self.rest.capital_shares),
+            self._share_metric("labour", work, other[1], self.rest.labour_shares),
+            Metric("capital_error", "error of mean capital", float(100 * abs(k.mean() / self.rest.k.mean() - 1)), "%",
+                   answer=0.0, limit=CAPITAL_LIMIT,
+                   controls={"untrained network": float(100 * abs(other[2] / self.rest.k.mean() - 1))}),
+            *self._action_metrics(ours, control),
+        ]  # fmt: skip
+        return Assessment(metrics, [self._figure("capital", shares.mean(0), self.rest.capital_shares),
+                                    self._figure("labour", work.mean(0), self.rest.labour_shares)])  # fmt: skip
+
+    def _share_metric(self, what: str, shares: Array, other: Array, exact: Array) -> Metric:
+        gaps = 100 * np.abs(shares - exact).max(-1)
+        equal = np.full_like(exact, 1 / len(exact))
+        controls = {
+            "equal shares": float(100 * np.abs(equal - exact).max()),
+            "untrained network": float(100 * np.abs(other - exact).max()),
+        }
+        return Metric(
+            f"{what}_shares", f"shares of {what}, largest error", float(gaps.mean()), "percentage points",
+            *interval(gaps), answer=0.0, controls=controls, limit=SHARE_LIMIT,
+            note=f"after {PERIODS:,} periods without shocks, from around the answer",
+        )  # fmt: skip
+
+    def _action_metrics(self, ours: Policy, control: Policy) -> list[Metric]:
+        mine, theirs = self.action_errors(ours), self.action_errors(control)
+        return [
+            Metric(f"policy_error/{key}", f"error of the {key.replace('_', ' ')}, mean", float(mine[i].mean()), "%",
+                   answer=0.0, limit=ACTION_LIMIT, controls={"untrained network": float(theirs[i].mean())},
+                   note="relative to the answer at its rest point, mean over households")
+            for i, key in enumerate(("consumption_share", "labour"))
+        ]  # fmt: skip
+
+    def _figure(self, what: str, shares: Array, exact: Array) -> Figure:
+        order = [float(i + 1) for i in range(len(exact))]
+        return Figure(f"Shares of {what} at rest", "household", f"share of all {what}", [
+            Line(self.name, order, exact.tolist(), "answer"), Line("learned", order, shares.tolist(), "ours"),
+        ])  # fmt: skip
+
+
+@torch.no_grad()
+def _acted(policy: Policy, seen: Tensor) -> Tensor:
+    return policy(seen)
