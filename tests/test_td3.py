@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from pathlib import Path
 from typing import Any
 
@@ -318,21 +317,22 @@ def test_two_learners_have_the_same_networks(tmp_path: Path) -> None:
     data = tiny_data("td3", separate=True, updates=3, batch_size=16)
     data["training"]["learners"] = 2
     run = Trainer(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
-    sums: list[list[float]] = []
+    sums: list[list[list[float]]] = []
     write = run._write_checkpoint
 
     def note(folder: Path) -> None:
         write(folder)
-        sums.append(each_learner(run.algorithm, _sum))
+        sums.append(
+            each_learner(  # a lambda travels to the learners as it is
+                run.algorithm,
+                lambda x: [float(v.double().sum()) for v in x.networks("household").state_dict().values()],
+            )
+        )
 
     run._write_checkpoint = note  # type: ignore[method-assign]
     run.train()
-    assert all(a == b for a, b in sums)
+    assert all(one == two for one, two in sums)
     assert sums[0] != sums[-1]
-
-
-def _sum(learner: Any) -> float:
-    return math.fsum(float(value.double().sum()) for value in learner.networks("household").state_dict().values())
 
 
 # -- learning --------------------------------------------------------------------------------------------------------
