@@ -59,6 +59,17 @@ def ray_once() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture
+def held(ray_once: None) -> Iterator[Any]:
+    """Algorithms that stop in the end; see `replaying.Held`."""
+    from replaying import Held
+
+    found = Held()
+    yield found
+    for algorithm in found.algorithms:
+        algorithm.stop()
+
+
 def command(*arguments: str | Path, cwd: Path | None = None, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     """Runs `rl-markets` as a person does."""
     line = [sys.executable, "-m", "rl_markets", *map(str, arguments)]

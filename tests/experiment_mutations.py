@@ -288,6 +288,41 @@ MARKET = {
         ),
     ],
 }
+REPLAYING = [
+    Mutation(
+        "rate-text",
+        {"algorithm.parameters.learning_rate": "1e-4"},
+        ["learning_rate = '1e-4': expected a number"],
+    ),
+    Mutation(
+        "rate-rises",
+        {"algorithm.parameters.learning_rate": 1e-4, "algorithm.parameters.final_learning_rate": 1e-2},
+        ["algorithm.parameters.final_learning_rate: expected at most learning_rate = 0.0001"],
+    ),
+    Mutation("batch-none", {"algorithm.parameters.batch_size": 0}, ["batch_size = 0: expected >= 1"]),
+    Mutation("capacity-float", {"algorithm.parameters.capacity": 1e6}, ["capacity = 1000000.0: expected a"]),
+    Mutation("updates-negative", {"algorithm.parameters.updates": -3}, ["updates = -3: expected >= 1"]),
+    Mutation(
+        "ppos-field",
+        {"algorithm.parameters.minibatches": 4},
+        ["algorithm.parameters.minibatches: unknown field"],
+    ),
+]
+DETERMINISTIC = [
+    *REPLAYING,
+    Mutation("critics-three", {"algorithm.parameters.critics": 3}, ["critics = 3: expected <= 2"]),
+    Mutation("critics-bool", {"algorithm.parameters.critics": True}, ["critics = True: expected a whole number"]),
+    Mutation("delay-zero", {"algorithm.parameters.policy_delay": 0}, ["policy_delay = 0: expected >= 1"]),
+    Mutation(
+        "smoothing-negative", {"algorithm.parameters.smoothing_std": -0.1}, ["smoothing_std = -0.1: expected >= 0"]
+    ),
+    Mutation("clip-zero", {"algorithm.parameters.smoothing_clip": 0.0}, ["smoothing_clip = 0.0: expected > 0"]),
+    Mutation(
+        "exploration-zero", {"algorithm.parameters.exploration_std": 0.0}, ["exploration_std = 0.0: expected > 0"]
+    ),
+    Mutation("exploration-nan", {"algorithm.parameters.final_exploration_std": NAN}, ["final_exploration_std = nan"]),
+    Mutation("sacs-field", {"algorithm.parameters.initial_alpha": 0.1}, ["parameters.initial_alpha: unknown field"]),
+]
 LEARNER = {
     "ppo": [
         Mutation(
@@ -337,31 +372,16 @@ LEARNER = {
         ),
     ],
     "sac": [
-        Mutation(
-            "rate-text",
-            {"algorithm.parameters.learning_rate": "1e-4"},
-            ["learning_rate = '1e-4': expected a number"],
-        ),
-        Mutation(
-            "rate-rises",
-            {"algorithm.parameters.learning_rate": 1e-4, "algorithm.parameters.final_learning_rate": 1e-2},
-            ["algorithm.parameters.final_learning_rate: expected at most learning_rate = 0.0001"],
-        ),
-        Mutation("batch-none", {"algorithm.parameters.batch_size": 0}, ["batch_size = 0: expected >= 1"]),
-        Mutation("capacity-float", {"algorithm.parameters.capacity": 1e6}, ["capacity = 1000000.0: expected a"]),
-        Mutation("updates-negative", {"algorithm.parameters.updates": -3}, ["updates = -3: expected >= 1"]),
+        *REPLAYING,
         Mutation("alpha-zero", {"algorithm.parameters.initial_alpha": 0.0}, ["initial_alpha = 0.0: expected > 0"]),
         Mutation(
             "entropy-too-large",
             {"algorithm.parameters.target_entropy": 3.0},
             ["target_entropy = 3.0: expected <= 2.4"],
         ),
-        Mutation(
-            "ppos-field",
-            {"algorithm.parameters.minibatches": 4},
-            ["algorithm.parameters.minibatches: unknown field"],
-        ),
     ],
+    "td3": DETERMINISTIC,
+    "ddpg": DETERMINISTIC,
 }
 
 

@@ -163,14 +163,14 @@ def _reset_optimizers(learner: Any) -> None:
         optimizer.state.clear()
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+@pytest.mark.parametrize("algorithm", ["ppo", "sac", "td3"])
 def test_separate_policies_train_export_resume_and_are_certified(tmp_path: Path, algorithm: str) -> None:
     """A mixture: the incumbents have a policy each, the entrants share one."""
     data = cournot_experiment(
         old={"groups": ["incumbents"], "separate": True, "hidden": [8]}, new={"groups": ["entrants"], "hidden": [8]}
     )
-    if algorithm == "sac":
-        data["algorithm"] = {"name": "sac", "parameters": {"gamma": 0.5, "updates": 4, "batch_size": 16}}
+    if algorithm != "ppo":
+        data["algorithm"] = {"name": algorithm, "parameters": {"gamma": 0.5, "updates": 4, "batch_size": 16}}
     data["certificate"] = {"seeds": 2, "deviation_agent_steps": 8 * 8 * 4}
     run = workflow.train(parse(data, "test"), tmp_path)
     loaded = policy.load(run.path)

@@ -22,7 +22,7 @@ GROWTH = 8 * 2**20
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("learner", ["ppo", "sac"])
+@pytest.mark.parametrize("learner", ["ppo", "sac", "td3"])
 def test_a_long_run_leaks_nothing(tmp_path: Path, learner: str) -> None:
     file, home = tmp_path / "soak.yaml", tmp_path / "home"
     home.mkdir()
@@ -57,7 +57,8 @@ def test_a_long_run_leaks_nothing(tmp_path: Path, learner: str) -> None:
 
 def _experiment(learner: str) -> dict[str, object]:
     """Rollouts of about 15 kB, so that keeping them would show."""
-    algorithm = {"ppo": {"epochs": 1, "minibatches": 1}, "sac": {"updates": 1, "batch_size": 32, "capacity": 5000}}
+    replaying = {"updates": 1, "batch_size": 32, "capacity": 5000}
+    algorithm = {"ppo": {"epochs": 1, "minibatches": 1}, "sac": replaying, "td3": replaying}
     data = tiny(training={"agent_steps": 4 * 8 * 3 * ITERATIONS, "checkpoint_every": 100, "evaluate_every": 50})
     return {**data, "name": "soak", "algorithm": {"name": learner, "parameters": algorithm[learner]}}
 

@@ -26,7 +26,7 @@ class TD3Parameters(ReplayParameters):
     smoothing_std: SmoothingStd = 0.1
     smoothing_clip: float = Field(0.25, gt=0, le=10, description="largest noise on the target actor's raw actions")
     exploration_std: float = Field(
-        0.3, gt=0, le=3, description="standard deviation of the noise on raw actions at the start"
+        0.4, gt=0, le=3, description="standard deviation of the noise on raw actions at the start"
     )
     final_exploration_std: float | None = Field(
         None, gt=0, le=3, description="the same in the end, linear in between; null keeps it"
