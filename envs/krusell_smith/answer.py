@@ -73,8 +73,8 @@ class KrusellSmithAnswer(AnswerKey):
         @torch.no_grad()
         def share(k: Array, K: Array, z: Array, e: Array, kind: NDArray[np.int64]) -> Array:
             columns = np.broadcast_arrays(k, K, z, e, kind)
-            flat = [torch.tensor(np.ascontiguousarray(c).ravel(), dtype=torch.float32) for c in columns]
-            seen = self._observer.features(*flat[:4], flat[4].long())
+            own, aggregate, state, job = (torch.tensor(np.ascontiguousarray(c).ravel()).float() for c in columns[:4])
+            seen = self._observer.features(own, aggregate, state, job, torch.tensor(columns[4].ravel()))
             if self.separate(policy):
                 seat = (np.arange(len(seen)) // types * types % seats) + columns[4].ravel()
                 chosen = policy(seen[:, None].expand(-1, seats, -1))[torch.arange(len(seen)), torch.from_numpy(seat)]
@@ -86,9 +86,8 @@ class KrusellSmithAnswer(AnswerKey):
 
     def separate(self, policy: Policy) -> bool:
         """Whether households of a type have policies of their own."""
-        seen = self._observer.features(
-            *(torch.full((1, 1), x) for x in (10.0, 10.0, 0.0, 0.0)), torch.zeros(1, 1).long()
-        )
+        ten, none = torch.full((1, 1), 10.0), torch.zeros(1, 1)
+        seen = self._observer.features(ten, ten, none, none, none.long())
         actions = policy(seen.expand(1, self.parameters.households, -1))
         return not bool((actions == actions[:, :1]).all())
 
@@ -283,7 +282,7 @@ class KrusellSmithAnswer(AnswerKey):
         share, spending = [], []
         for e, job in enumerate(("employed", "unemployed")):
             for policy, who, style in ((self.exact, self.name, "answer"), (ours, "learned", "ours")):
-                chosen = policy(k, np.full(len(k), K), zeros, zeros + e, zeros)
+                chosen = policy(k, np.full(len(k), K), zeros, zeros + e, zeros)  # type: ignore[arg-type]
                 share.append(Line(f"{who}, {job}", x, chosen.tolist(), style))
                 spending.append(Line(f"{who}, {job}", x, self.propensities(policy, k, e).tolist(), style))
         axes = "capital / mean capital"

@@ -79,7 +79,7 @@ def _path(market: KrusellSmith, policy: SharePolicy, seed: int) -> tuple[Array, 
             z.append(now[1][:, 0])
             if t % SNAPSHOT_EVERY == 0:
                 capital.append(state["capital"].numpy())
-        share = policy(state["capital"].numpy(), *now, state["unemployed"].numpy(), kinds)
+        share = policy(state["capital"].numpy(), now[0], now[1], state["unemployed"].numpy(), kinds)
         market.step({"households": torch.from_numpy(np.ascontiguousarray(share))[..., None]})
     return np.stack(K), np.stack(z), np.stack(capital)
 
