@@ -77,7 +77,7 @@ class HouseholdsAnswer(AnswerKey):
 
         k, z = self.held_out
         everybody = act(k, k, z, self.parameters.households)
-        alike = all((x == x[..., :1]).all() for x in everybody)
+        alike = all(np.allclose(x, x[..., :1], rtol=1e-5, atol=1e-6) for x in everybody)  # but for rounding
         seats = 1 if alike else self.parameters.households
         return lambda k, K, z: act(k, K, z, seats)
 
