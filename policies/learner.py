@@ -6,7 +6,7 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
@@ -33,6 +33,9 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
     `config.learner_config_dict` holds `policies` (policy -> its parameters, as in the experiment file) and
     `total_env_steps`, the length of training. Several learners average their gradients; each has its own generator.
     """
+
+    epsilon: ClassVar[float] = 1e-5
+    """Adam's; gradients well below it move weights less than the step size says."""
 
     def build(self) -> None:
         """Seeds the learner's own generator (minibatches, replay)."""
@@ -183,7 +186,7 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
         total = self.config.learner_config_dict["total_env_steps"]
         for name, (weights, start, end) in self.parts(module_id).items():
             self.register_optimizer(
-                module_id=module_id, optimizer_name=name, optimizer=torch.optim.Adam(weights, eps=1e-5, fused=True),
+                module_id=module_id, optimizer_name=name, optimizer=torch.optim.Adam(weights, eps=self.epsilon, fused=True),
                 params=weights, lr_or_lr_schedule=[[0, start], [total, end]],
             )  # fmt: skip
 

@@ -260,9 +260,11 @@ class KrusellSmithAnswer(AnswerKey):
 
     def _gain(self, policy: SharePolicy, found: Panel, seed: int) -> float:
         """In % of consumption; NaN where no household problem can be solved against the law that was found."""
+        grids = self.solution.grids
+        if found.K.min() < grids.K[0] or found.K.max() > grids.K[-1]:
+            return math.nan  # an economy far from the answer's: its prices lie beyond the grid
         try:
             law = known.law_of_motion(found.K, found.z)
-            grids = self.solution.grids
             best = known.solve_household(self.economy, grids, law)
         except (known.ConvergenceError, ValueError):
             return math.nan

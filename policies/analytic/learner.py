@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ class AnalyticLearner(RolloutLearner):
     lambda_t = gamma^-t dJ / d log k_t come from the same backward pass, and J's last term is lambda_H log k_H to first
     order. That is what an Euler equation needs, and it does not drown in the level of V.
     """
+
+    epsilon: ClassVar[float] = 1e-8  # gradients without noise become small, and still point the right way
 
     def build(self) -> None:
         """Markets are built when the first rollout says how many worlds there are."""
