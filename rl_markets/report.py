@@ -185,6 +185,9 @@ def svg(spec: dict[str, Any]) -> str:
         "ours": {"color": OURS, "lw": 1.8},
         "answer": {"color": ANSWER, "lw": 1.2, "ls": (0, (4, 3)), "zorder": 3},  # on top: both must be seen
         "control": {"color": CONTROL, "lw": 1.2},
+        "third": {"color": "#2a9d4a", "lw": 1.2},
+        "fourth": {"color": "#8e5bb5", "lw": 1.2},
+        "fifth": {"color": "#c43c5e", "lw": 1.2},
         "points": {"color": OURS, "ls": "none", "marker": ".", "ms": 2, "alpha": 0.4},
     }
     with matplotlib.rc_context({"svg.hashsalt": "rl-markets", "svg.fonttype": "none", "font.size": 9}):
