@@ -380,6 +380,27 @@ LEARNER = {
             ["target_entropy = 3.0: expected <= 2.4"],
         ),
     ],
+    "analytic": [
+        Mutation("horizon-zero", {"algorithm.parameters.horizon": 0}, ["horizon = 0: expected >= 1"]),
+        Mutation(
+            "horizon-divides-nothing",
+            {"algorithm.parameters.horizon": 7},
+            ["algorithm.parameters.horizon = 7: expected a divisor of training.rollout_length"],
+        ),
+        Mutation("critic-misspelt", {"algorithm.parameters.critic": "costate"}, ["critic = 'costate': expected"]),
+        Mutation(
+            "noise-negative", {"algorithm.parameters.exploration_std": -0.1}, ["exploration_std = -0.1: expected >= 0"]
+        ),
+        Mutation(
+            "market-without-gradients",
+            {
+                "market.name": "pettingzoo",
+                "market.parameters": {"env": "rl_markets.envs.pettingzoo.example:Cournot", "discount": 0.8},
+                "policies": {"p": {"groups": ["agents"]}},
+            },
+            ["is not differentiable"],
+        ),
+    ],
     "td3": DETERMINISTIC,
     "ddpg": DETERMINISTIC,
 }

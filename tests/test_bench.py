@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from rl_markets import bench
-from rl_markets.bench import economy, rounds, start_up
+from rl_markets.bench import accuracy, economy, rounds, start_up
 from rl_markets.bench.raw_sac import RawSAC
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
@@ -23,6 +23,7 @@ TINY = economy.Size(
     households=3, worlds=2, rounds=2, hidden=(8,), steps=4, epochs=1, minibatch=12, stock_steps=12, stock_sample=4,
     stock_envs=(1,), replay_steps=4, updates=2, batch=8, stock_replay_envs=(1,), stock_replay_warm_up=4,
     separate_steps=12, many=(4, 2, 6), large=5, scales=((1, 6, 4), (3, 2, 4), (4, 1, 6)),
+    patience=0.1, accuracy_look=4, accuracy=("market.worlds=4", "training.rollout_length=16", "training.agent_steps=128"),
 )  # fmt: skip
 MEASURED = {m.name: m for m in bench.MEASUREMENTS}
 
@@ -79,6 +80,17 @@ class TestBesideRLlib:
     def test_sb3(self) -> None:
         pytest.importorskip("stable_baselines3")
         assert [row["what"] for row in measured("sb3")["rows"]] == ["PPO"] * 3 + ["SAC"] * 3
+
+
+@pytest.mark.usefixtures("ray_once")
+def test_accuracy_is_nan_where_it_was_not_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("stable_baselines3")
+    monkeypatch.setattr(accuracy, "ROUTES", (("households-full-depreciation", {"-analytic": 20.0}),))
+    bench.run(0.1, tmp_path / "bench.json", ["accuracy"])
+    found = json.loads((tmp_path / "bench.json").read_text())["accuracy"]
+    assert [row["target"] for row in found["rows"]] == [20.0]
+    assert all(row["ratio"] == "NaN" for row in found["rows"])  # so short a training brings nobody within 1 %
+    assert len(found["notes"]) == 2  # and neither theirs
 
 
 def test_sb3_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

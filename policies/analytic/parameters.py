@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -36,6 +37,10 @@ class AnalyticParameters(LearnerParameters):
     averaging: float = Field(
         0.95, ge=0, lt=1, description="decay, per iteration, of the averaged actor that is deployed"
     )
+
+    def small(self, rows: int) -> dict[str, Any]:
+        """A horizon that divides a short rollout."""
+        return {"horizon": math.gcd(self.horizon, 8)}
 
     def gently(self) -> dict[str, Any]:
         """Smaller steps; a deviator's critic is of values, as what it owns is one agent's share of the state."""

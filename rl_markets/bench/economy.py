@@ -45,6 +45,12 @@ class Size:
     """Separate policies of many: households, worlds, steps of a rollout."""
     large: int = 10_000
     """Households of the market measured in a single world."""
+    patience: float = 300.0
+    """Accuracy: CPU seconds that Stable-Baselines3 has."""
+    accuracy_look: int = 500
+    """Steps of its worlds between two looks."""
+    accuracy: tuple[str, ...] = ()
+    """Overrides of our experiments."""
     scales: tuple[tuple[int, int, int], ...] = ((1, 1280, 50), (20, 64, 50), (529, 3, 40), (10_000, 1, 6))
     """Scaling: households, worlds and steps with about as many agent steps in each iteration."""
 
