@@ -147,12 +147,13 @@ class AnalyticLearner(RolloutLearner):
             weight.grad = -gradient / rows
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(w.grad) for w in weights]))
         seen, targets = self._critic_data(policy, unrolled, gradients[len(weights) :])
+        alive = self._alive(policy, unrolled)
         self.descend(policy, "actor")
         if renormalize:
-            flat = targets if separate else targets.flatten()
-            module.critic.renormalize(*self.moments(flat.flatten(0, -2) if separate else flat))
+            flat = targets.flatten(0, -2) if separate else targets.flatten() if alive is None else targets[alive > 0]
+            module.critic.renormalize(*self.moments(flat))
             module.target.rescale(module.critic.shift, module.critic.scale)
-        loss, explained = self._critic_steps(policy, seen, targets)
+        loss, explained = self._critic_steps(policy, seen, targets, alive)
         return {
             "objective": objective.mean(),
             "critic_loss": loss,
@@ -179,7 +180,16 @@ class AnalyticLearner(RolloutLearner):
             values.insert(0, following)
         return seen, torch.stack(values)
 
-    def _critic_steps(self, policy: str, seen: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _alive(self, policy: str, unrolled: Unrolled) -> Tensor | None:
+        """The rows of which a critic learns, 1 or 0 `[H, worlds, agents]`; None for all: nobody's episode ended."""
+        if unrolled.everybody:
+            return None
+        horizon = self.parameters(policy)["horizon"]
+        return torch.stack(
+            [self._side_by_side(policy, {g: a[t] for g, a in unrolled.alive.items()}) for t in range(horizon)]
+        )
+
+    def _critic_steps(self, policy: str, seen: Tensor, targets: Tensor, alive: Tensor | None) -> tuple[Tensor, Tensor]:
         """Half the mean squared error, and the share of the targets' variance explained, before the first step."""
         p, module = self.parameters(policy), self.networks(policy)
         critic = module.critic
@@ -187,6 +197,8 @@ class AnalyticLearner(RolloutLearner):
         figures: tuple[Tensor, Tensor] | None = None
         for _ in range(p["critic_steps"]):
             error = critic.normalized(seen) - aims
+            if alive is not None:  # the states after an agent's end are nobody's; the mean stays one over all rows
+                error = error * alive
             squares = error.square()
             separate = module.actor.spec.get("copies") is not None
             loss = 0.5 * (squares.flatten(0, -2).mean(0).sum() if separate else squares.mean())
