@@ -51,11 +51,13 @@ class AnalyticLearner(RolloutLearner):
         for t in range(len(next(iter(self.states.values())))):
             state = {name: states[t] for name, states in self.states.items()}
             unrolled = self._unroll(market, state)
-            for i, policy in enumerate(fragments):
-                last = i == len(fragments) - 1
-                figures[policy].append(self._improve(policy, unrolled, renormalize=t == 0, keep=not last))
-        for policy, found in figures.items():
-            self.report(policy, {name: torch.stack([f[name] for f in found]).mean(0) for name in found[0]})
+            # All gradients before any step: the others' go through these weights, too, and a fused step is not noticed.
+            last = len(fragments) - 1
+            slopes = {p: self._differentiate(p, unrolled, keep=i < last) for i, p in enumerate(fragments)}
+            for policy, found in slopes.items():
+                figures[policy].append(self._improve(policy, unrolled, *found, renormalize=t == 0))
+        for policy, each in figures.items():
+            self.report(policy, {name: torch.stack([f[name] for f in each]).mean(0) for name in each[0]})
             self.average(policy)
 
     def _market_of(self, worlds: int) -> Dynamics:
@@ -128,28 +130,34 @@ class AnalyticLearner(RolloutLearner):
 
     # -- gradient steps ------------------------------------------------------------------------------------------
 
-    def _improve(self, policy: str, unrolled: Unrolled, *, renormalize: bool, keep: bool) -> dict[str, Tensor]:
-        """A step of actor and critic; its figures."""
-        p, module = self.parameters(policy), self.networks(policy)
-        objective = self._objective(policy, unrolled)
-        separate = module.actor.spec.get("copies") is not None
-        summed = (1 - p["gamma"]) * objective.sum()
-        rows = objective.shape[0] if separate else objective.numel()
+    def _differentiate(self, policy: str, unrolled: Unrolled, *, keep: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Discounted reward a period and agent; the gradients of their sum in the actor's weights, then in nudges."""
+        objective = (1 - self.parameters(policy)["gamma"]) * self._objective(policy, unrolled)
         nudges = [n for g in self._groups(policy) for n in unrolled.nudges.get(g, [])]
+        weights = list(self.networks(policy).actor.parameters())
+        return objective.detach(), torch.autograd.grad(objective.sum(), [*weights, *nudges], retain_graph=keep)
+
+    def _improve(
+        self, policy: str, unrolled: Unrolled, objective: Tensor, gradients: tuple[Tensor, ...], *, renormalize: bool
+    ) -> dict[str, Tensor]:
+        """A step of actor and critic along what `_differentiate` found; its figures."""
+        module = self.networks(policy)
+        separate = module.actor.spec.get("copies") is not None
+        rows = objective.shape[0] if separate else objective.numel()
         weights = list(module.actor.parameters())
-        gradients = torch.autograd.grad(summed, [*weights, *nudges], retain_graph=keep)
         for weight, gradient in zip(weights, gradients, strict=False):
             weight.grad = -gradient / rows
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(w.grad) for w in weights]))
         seen, targets = self._critic_data(policy, unrolled, gradients[len(weights) :])
+        alive = self._alive(policy, unrolled)
         self.descend(policy, "actor")
         if renormalize:
-            flat = targets if separate else targets.flatten()
-            module.critic.renormalize(*self.moments(flat.flatten(0, -2) if separate else flat))
+            flat = targets.flatten(0, -2) if separate else targets.flatten() if alive is None else targets[alive > 0]
+            module.critic.renormalize(*self.moments(flat))
             module.target.rescale(module.critic.shift, module.critic.scale)
-        loss, explained = self._critic_steps(policy, seen, targets)
+        loss, explained = self._critic_steps(policy, seen, targets, alive)
         return {
-            "objective": summed.detach() / objective.numel(),
+            "objective": objective.mean(),
             "critic_loss": loss,
             "critic_explained": explained,
             "gradient_norm": norm,
@@ -174,7 +182,16 @@ class AnalyticLearner(RolloutLearner):
             values.insert(0, following)
         return seen, torch.stack(values)
 
-    def _critic_steps(self, policy: str, seen: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _alive(self, policy: str, unrolled: Unrolled) -> Tensor | None:
+        """The rows of which a critic learns, 1 or 0 `[H, worlds, agents]`; None for all: nobody's episode ended."""
+        if unrolled.everybody:
+            return None
+        horizon = self.parameters(policy)["horizon"]
+        return torch.stack(
+            [self._side_by_side(policy, {g: a[t] for g, a in unrolled.alive.items()}) for t in range(horizon)]
+        )
+
+    def _critic_steps(self, policy: str, seen: Tensor, targets: Tensor, alive: Tensor | None) -> tuple[Tensor, Tensor]:
         """Half the mean squared error, and the share of the targets' variance explained, before the first step."""
         p, module = self.parameters(policy), self.networks(policy)
         critic = module.critic
@@ -182,6 +199,8 @@ class AnalyticLearner(RolloutLearner):
         figures: tuple[Tensor, Tensor] | None = None
         for _ in range(p["critic_steps"]):
             error = critic.normalized(seen) - aims
+            if alive is not None:  # the states after an agent's end are nobody's; the mean stays one over all rows
+                error = error * alive
             squares = error.square()
             separate = module.actor.spec.get("copies") is not None
             loss = 0.5 * (squares.flatten(0, -2).mean(0).sum() if separate else squares.mean())

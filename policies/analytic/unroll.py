@@ -26,6 +26,7 @@ class Unrolled:
             period; the objective's gradient in them is the co-state. Empty where the market names nothing that is owned.
         owned: `[worlds, agents]`, what each agent owns in the end.
         global_states: `[H + 1]` of `[worlds, width]`; empty where the market gives none.
+        everybody: whether all were alive throughout.
     """
 
     observations: dict[str, list[Tensor]]
@@ -34,6 +35,7 @@ class Unrolled:
     nudges: dict[str, list[Tensor]] = field(default_factory=dict)
     owned: dict[str, Tensor] = field(default_factory=dict)
     global_states: list[Tensor] = field(default_factory=list)
+    everybody: bool = True
 
 
 def unroll(
@@ -68,6 +70,7 @@ def unroll(
             if moved.left is not None and group in moved.left:
                 alive = alive * ~moved.left[group]
             found.alive[group].append(alive)
+        found.everybody &= moved.terminated is None and moved.left is None
         state = moved.state
     _seen(market, state, found)
     found.owned = {group: state[name] for group, name in owned.items()}
