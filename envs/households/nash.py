@@ -22,8 +22,9 @@ PERIODS, WORLDS = 3000, 8
 """Of the simulation to rest; shares move slowly, by the difference of returns."""
 START_SD = 0.2
 """Standard deviation of log capital around the answer when the simulation starts."""
-SHARE_LIMIT, ACTION_LIMIT, CAPITAL_LIMIT = 1.0, 2.0, 2.0
-"""The certificate's limits: percentage points of all capital or labour, % of the answer."""
+SHARE_LIMITS = {"capital": 1.0, "labour": 0.3}
+ACTION_LIMIT, CAPITAL_LIMIT = 2.0, 2.0
+"""The certificate's limits: percentage points of all capital or labour (equal shares must miss both), % of the answer."""
 
 
 class NashAnswer(AnswerKey):
@@ -106,7 +107,7 @@ class NashAnswer(AnswerKey):
         }
         return Metric(
             f"{what}_shares", f"shares of {what}, largest error", float(gaps.mean()), "percentage points",
-            *interval(gaps), answer=0.0, controls=controls, limit=SHARE_LIMIT,
+            *interval(gaps), answer=0.0, controls=controls, limit=SHARE_LIMITS[what],
             note=f"after {PERIODS:,} periods without shocks, from around the answer",
         )  # fmt: skip
 
