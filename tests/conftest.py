@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+from storage import SPEC, actors, fill_old
 
+from rl_markets import policy
 from rl_markets.quiet import quiet_ray
+from rl_markets.store import CheckpointStore
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY: dict[str, Any] = {
@@ -86,3 +89,25 @@ def cournot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     sys.path.insert(0, str(folder))
     yield folder
     sys.path.remove(str(folder))
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported policy; only to be read."""
+    folder = tmp_path_factory.mktemp("export") / "policy"
+    policy.export(folder, actors(), SPEC)
+    return folder
+
+
+@pytest.fixture
+def damaged(exported: Path, tmp_path: Path) -> Path:
+    """A copy of the exported policy, to be damaged."""
+    return Path(shutil.copytree(exported, tmp_path / "policy"))
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> CheckpointStore:
+    """A store with one good checkpoint, of iteration 1."""
+    found = CheckpointStore(tmp_path / "checkpoints")
+    found.save(1, fill_old)
+    return found
