@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from rl_markets.policies.networks import Actor
-from rl_markets.store import written
+from rl_markets.store import CheckpointStore, written
 
 BOX = {"type": "box", "low": [0.0], "high": [1.0]}
 ACTOR = {
