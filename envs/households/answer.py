@@ -32,6 +32,8 @@ HELD_OUT_SD = 2.0
 ACCURACY_LIMIT, WELFARE_LIMIT = 1.0, 0.05
 """The certificate's limits: policy error in %, losses in % of consumption."""
 PERIODS, PATHS_PER_SEED = 500, 20
+GROWTH, TRANSITION = 0.1, 60
+"""The permanent rise of log productivity, and for how many periods the transition is followed."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,11 @@ class HouseholdsAnswer(AnswerKey):
         """Policy and Euler errors, welfare loss, exact best response, moments and impulse responses."""
         ours = self.state_policy(policies["households"])
         controls = [*self._controls(), _Candidate("untrained network", self.state_policy(untrained["households"]))]
-        moments, responses = self._moments(ours, seeds), self._responses(ours)
+        moments, responses, transition = (
+            self._moments(ours, seeds),
+            self._responses(ours),
+            self._transition(ours, controls),
+        )
         metrics = [
             *self._policy_errors(self.each_policy(policies["households"]), controls),
             *self._first_order_conditions(ours, controls),
@@ -136,8 +142,9 @@ class HouseholdsAnswer(AnswerKey):
             self._best_response(policies["households"]),
             *moments,
             responses[0],
+            transition[0],
         ]
-        return Assessment(metrics, [*self._policy_figures(ours), *responses[1]])
+        return Assessment(metrics, [*self._policy_figures(ours), *responses[1], transition[1]])
 
     def _controls(self) -> list[_Candidate]:
         """From knowing nothing, through the best simple method, to the exact optimum."""
@@ -270,6 +277,34 @@ class HouseholdsAnswer(AnswerKey):
             for v, label in (("y", "Output"), ("c", "Consumption"), ("i", "Investment"), ("l", "Labour"))
         ]  # fmt: skip
         return metric, figures
+
+    def _transition(self, ours: StatePolicy, controls: list[_Candidate]) -> tuple[Metric, Figure]:
+        """From the old rest to the new one, after productivity has risen for good."""
+        start = known.start_after_growth(self.economy, GROWTH)
+        answer = known.perfect_foresight(self.economy, start).k[:TRANSITION] / self.rest.k
+
+        def path(policy: StatePolicy) -> Array:
+            k = np.empty(TRANSITION + 1)
+            k[0] = start
+            for t in range(TRANSITION):
+                k[t + 1] = known.enact(self.economy, policy, k[t : t + 1], np.zeros(1)).k_next[0]
+            return k[:-1] / self.rest.k
+
+        def error(policy: StatePolicy) -> float:
+            return float(100 * np.abs(path(policy) / answer - 1).max())
+
+        title = f"Capital after +{100 * GROWTH:g} % productivity for good"
+        metric = Metric(
+            "transition_error", "transition after permanent growth, largest error", error(ours), "% of capital",
+            answer=0.0, controls={c.name: error(c.policy) for c in controls},
+            note=f"{title.lower()}, {TRANSITION} periods without shocks, against the perfect-foresight path",
+        )  # fmt: skip
+        periods = [float(t) for t in range(TRANSITION)]
+        lines = [
+            Line("perfect foresight", periods, answer.tolist(), "answer"),
+            Line("learned", periods, path(ours).tolist(), "ours"),
+        ]
+        return metric, Figure(title, "period", "capital / new balanced level", lines)
 
     def _policy_figures(self, ours: StatePolicy) -> list[Figure]:
         """Both actions over capital, at low, mean and high productivity."""

@@ -9,6 +9,7 @@ from .diagnostics import (
     Simulation,
     ValueFunction,
     consumption_equivalent,
+    enact,
     euler_errors,
     impulse_response,
     labour_errors,
@@ -19,6 +20,7 @@ from .diagnostics import (
 from .economy import ConvergenceError, Economy, Policy, Solution, SteadyState, closed_form, steady_state
 from .loglinear import BlanchardKahnError, LogLinear, solve_loglinear
 from .time_iteration import TimeIterationSolution, solve_time_iteration
+from .transition import Transition, perfect_foresight, start_after_growth
 
 __all__ = [
     "ALONE",
@@ -38,18 +40,22 @@ __all__ = [
     "Solution",
     "SteadyState",
     "TimeIterationSolution",
+    "Transition",
     "ValueFunction",
     "best_response",
     "closed_form",
     "consumption_equivalent",
+    "enact",
     "euler_errors",
     "impulse_response",
     "labour_errors",
     "moments",
+    "perfect_foresight",
     "simulate",
     "solve_collocation",
     "solve_loglinear",
     "solve_time_iteration",
+    "start_after_growth",
     "steady_state",
     "welfare",
 ]
