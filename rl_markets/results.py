@@ -32,6 +32,8 @@ EXPERIMENTS: dict[str, tuple[int, ...]] = {
 SIMPLE = ("constant actions", "constant share", "equal shares")
 """Controls that are a simple rule."""
 PAGE, PICTURES = "households.md", 6
+PICTURED = ("households-rbc", "households-rbc-analytic", "households-3x3", "krusell-smith")
+"""Experiments whose pictures are kept."""
 
 
 def main(folder: Path, names: list[str]) -> None:
@@ -82,7 +84,8 @@ def document(name: str, runs: list[RunFolder], folder: Path) -> dict[str, Any]:
             "seed": certificate["seed"], "passed": certificate["passed"], "seconds": round(rows[-1]["seconds"], 1),
             "metrics": figures, "curve": curve(rows),
         })  # fmt: skip
-    for i, figure in enumerate(evaluation.read(runs[0].certificate)["figures"][:PICTURES]):
+    pictures = evaluation.read(runs[0].certificate)["figures"][:PICTURES]
+    for i, figure in enumerate(pictures if name in PICTURED else []):
         write_text(folder / f"{name}-picture-{i + 1}.svg", report.svg(figure))
     return {
         "experiment": name, "command": f"rl-markets train tune_configs/{name}.yaml -o seed=SEED",

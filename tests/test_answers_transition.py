@@ -62,7 +62,9 @@ def test_who_always_does_the_same_is_off_the_path() -> None:
     economy, rest = Economy(), steady_state(Economy())
     start = start_after_growth(economy, GROWTH)
     rigid = followed(economy, lambda k, z: (np.full_like(k, rest.chat), np.full_like(k, rest.l)), start, 60)
-    assert np.abs(rigid / perfect_foresight(economy, start).k[:60] - 1).max() > 0.003  # fifty times what precaution makes
+    assert (
+        np.abs(rigid / perfect_foresight(economy, start).k[:60] - 1).max() > 0.003
+    )  # fifty times what precaution makes
 
 
 def test_without_growth_nothing_moves() -> None:
