@@ -42,7 +42,7 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
                 f"{name}: {SB3} was {error:.3g} % off after {theirs:.0f} CPU seconds; the ratio is at least that"
             )
         for suffix, target in learners.items():
-            ours = [_ours(_experiment(f"{name}{suffix}", seed), say) for seed in range(economy.SIZE.rounds)]
+            ours = [_ours(_experiment(f"{name}{suffix}", seed), say) for seed in range(economy.SIZE.accuracy_seeds)]
             rows.append(_row(f"{name}{suffix}", ours, theirs, target))
     return {"rows": rows, "notes": notes}
 

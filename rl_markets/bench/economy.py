@@ -45,6 +45,7 @@ class Size:
     """Separate policies of many: households, worlds, steps of a rollout."""
     large: int = 10_000
     """Households of the market measured in a single world."""
+    accuracy_seeds: int = 3
     patience: float = 300.0
     """Accuracy: CPU seconds that Stable-Baselines3 has."""
     accuracy_look: int = 500
