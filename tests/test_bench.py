@@ -23,7 +23,8 @@ TINY = economy.Size(
     households=3, worlds=2, rounds=2, hidden=(8,), steps=4, epochs=1, minibatch=12, stock_steps=12, stock_sample=4,
     stock_envs=(1,), replay_steps=4, updates=2, batch=8, stock_replay_envs=(1,), stock_replay_warm_up=4,
     separate_steps=12, many=(4, 2, 6), large=5, scales=((1, 6, 4), (3, 2, 4), (4, 1, 6)),
-    patience=0.1, accuracy_seeds=1, accuracy_look=4, accuracy=("market.worlds=4", "training.rollout_length=16", "training.agent_steps=128"),
+    patience=0.1, accuracy_seeds=1, accuracy_look=4,
+    accuracy=("market.worlds=4", "training.rollout_length=16", "training.agent_steps=128"),
 )  # fmt: skip
 MEASURED = {m.name: m for m in bench.MEASUREMENTS}
 
