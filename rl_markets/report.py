@@ -202,7 +202,9 @@ def svg(spec: dict[str, Any]) -> str:
         axes.set(title=spec["title"], xlabel=spec["x_label"], ylabel=spec["y_label"])
         if spec["log_x"]:
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+            low, high = axes.get_xlim()
+            subs = (1.0, 2.0, 3.0, 5.0) if high < 30 * low else (1.0, 3.0)
+            axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
             axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
             axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
         if spec["log_y"]:
@@ -213,7 +215,7 @@ def svg(spec: dict[str, Any]) -> str:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         if len(seen) > 1:
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, markerscale=4)
         buffer = io.StringIO()
         canvas.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()

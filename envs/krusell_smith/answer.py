@@ -290,7 +290,7 @@ class KrusellSmithAnswer(AnswerKey):
                 spending.append(Line(f"{who}, {job}", x, self.propensities(policy, k, e).tolist(), style))
         axes = "capital / mean capital"
         return [
-            Figure("Consumption share of wealth", axes, "share; upper: unemployed", share, log_x=True),
+            Figure("Consumption share of wealth", axes, "share, employed and unemployed", share, log_x=True),
             Figure("Propensity to consume", axes, "of a windfall; upper: unemployed", spending, log_x=True),
             self._lorenz_figure(mine),
             self._law_figure(mine),
