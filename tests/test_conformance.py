@@ -60,6 +60,7 @@ HOUSEHOLDS: dict[str, dict[str, Any]] = {
     "price-taking": {},
     "one": {"households": 1},
     "strategic": {"conduct": "strategic", "initial_dispersion": 0.5},
+    "cooperative": {"conduct": "cooperative", "initial_dispersion": 0.5},
     "heterogeneous": {"households": 6, "capital_productivity": [0.8, 1.0, 1.2], "labour_productivity": [1.0, 0.5]},
     "raw": {"features": "raw", "delta": 1.0, "episode_length": 7},
     "without noise": {"sigma": 0.0, "initial_capital": [1.0, 1.0], "episode_length": 1},
@@ -76,7 +77,7 @@ def test_households_pass(case: str) -> None:
     assert not failed(findings)
     told = {finding.check: finding.detail for finding in findings}
     assert told["agents alike"].endswith({"heterogeneous": "in advance", "one": "one agent each"}.get(case, "yes"))
-    if case in ("strategic", "one"):
+    if case in ("cooperative", "one"):
         assert "as finite differences say" in told["gradients"]
 
 

@@ -283,7 +283,10 @@ def test_observes_what_it_says(parameters: dict[str, Any], features: str, halved
     k, labour, z = state["capital"], state["labour"], state["log_productivity"]
     hours = market.shocks.hours(state, labour)
     K, L = ((weight * own).mean(-1, keepdim=True) for weight, own in ((kappa, k), (lambda_, hours)))
-    log = [torch.log(k / K), torch.log(K) / 2, torch.log(labour / L), torch.log(L), 10 * z, kappa - 1, lambda_ - 1]
+    log = [torch.log(k / K), torch.log(K) / 2, torch.log(labour / L), torch.log(L), 10 * z]
+    for own in (kappa, lambda_):
+        deviation = own - own.mean()
+        log.append(deviation / deviation.abs().max() if len(set(own.tolist())) > 1 else torch.zeros_like(own))
     columns = log if features == "log" else [k, K, labour, L, torch.exp(z), kappa, lambda_]
     torch.testing.assert_close(seen, torch.stack(torch.broadcast_tensors(*columns), -1), rtol=1e-12, atol=1e-14)
     assert seen.is_contiguous()
@@ -304,7 +307,7 @@ def test_efficient_hours_earn_what_they_produce() -> None:
 @pytest.mark.parametrize("parameters", [{"households": 3}, HETEROGENEOUS])
 @pytest.mark.parametrize("features", ["log", "raw"])
 def test_gradients_are_those_of_finite_differences(parameters: dict[str, Any], features: str) -> None:
-    market = economy(worlds=2, dtype=torch.float64, conduct="strategic", features=features, **parameters)
+    market = economy(worlds=2, dtype=torch.float64, conduct="cooperative", features=features, **parameters)
     generator = torch.Generator().manual_seed(0)
     state, noise = market.initial_state(2, generator), market.draw_noise(generator)
     actions = draw_actions(market, generator)["households"].double()
@@ -319,8 +322,8 @@ def test_gradients_are_those_of_finite_differences(parameters: dict[str, Any], f
     assert torch.autograd.gradcheck(two_steps, [x.clone().requires_grad_() for x in inputs])
 
 
-@pytest.mark.parametrize(("conduct", "moves"), [("price-taking", False), ("strategic", True)])
-def test_gradients_flow_through_prices_only_for_strategic_households(conduct: str, moves: bool) -> None:
+@pytest.mark.parametrize(("conduct", "moves"), [("price-taking", False), ("strategic", False), ("cooperative", True)])
+def test_others_choices_have_gradients_only_in_cooperation(conduct: str, moves: bool) -> None:
     market, generator = economy(worlds=2, households=3, conduct=conduct), torch.Generator()
     state = market.initial_state(2, generator)
     actions = draw_actions(market, generator)["households"].requires_grad_()

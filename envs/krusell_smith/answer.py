@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -261,8 +262,9 @@ class KrusellSmithAnswer(AnswerKey):
     def _gain(self, policy: SharePolicy, found: Panel, seed: int) -> float:
         """In % of consumption; NaN where no household problem can be solved against the law that was found."""
         grids = self.solution.grids
-        if found.K.min() < grids.K[0] or found.K.max() > grids.K[-1]:
-            return math.nan  # an economy far from the answer's: its prices lie beyond the grid
+        low, high = float(found.K.min()), float(found.K.max())
+        if low < grids.K[0] or high > grids.K[-1]:  # an economy far from the answer's
+            grids = replace(grids, K=np.linspace(0.9 * low, 1.1 * high, len(grids.K)))
         try:
             law = known.law_of_motion(found.K, found.z)
             best = known.solve_household(self.economy, grids, law)
