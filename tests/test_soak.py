@@ -22,7 +22,7 @@ GROWTH = 8 * 2**20
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("learner", ["ppo", "sac", "td3"])
+@pytest.mark.parametrize("learner", ["ppo", "sac", *(["td3"] if "RL_MARKETS_SOAK_ITERATIONS" in os.environ else [])])
 def test_a_long_run_leaks_nothing(tmp_path: Path, learner: str) -> None:
     file, home = tmp_path / "soak.yaml", tmp_path / "home"
     home.mkdir()
