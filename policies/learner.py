@@ -220,6 +220,20 @@ class RolloutLearner(TorchLearner):  # type: ignore[misc]
         self.generator.set_state(saved["generator"])
 
 
+class ActorCriticLearner(RolloutLearner):
+    """Base of learners whose modules have an `actor` and a `critic` (one or several in a stack)."""
+
+    def parts(self, policy: str) -> dict[str, tuple[list[Tensor], float, float]]:
+        """Actor and critic; both step sizes fall in the same proportion."""
+        p, module = self.parameters(policy), self._module[policy].unwrapped()
+        falls = p["final_learning_rate"] / p["learning_rate"]
+        critic = p["critic_learning_rate"]
+        return {
+            "actor": (list(module.actor.parameters()), p["learning_rate"], p["final_learning_rate"]),
+            "critic": (list(module.critic.parameters()), critic, critic * falls),
+        }
+
+
 def excess(gradients: list[Tensor], largest: float) -> Tensor:
     """By how much the gradients' common norm exceeds `largest`, as a factor of at least 1."""
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))

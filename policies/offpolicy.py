@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from rl_markets.policies.learner import Batch, RolloutLearner
+from rl_markets.policies.learner import ActorCriticLearner, Batch
 from rl_markets.policies.module import ACTIONS, AveragedModule
 from rl_markets.policies.networks import Critic
 from rl_markets.policies.replay import GOES_ON, Replay, nested, transitions
@@ -54,7 +54,7 @@ class OffPolicyModule(AveragedModule):
         return {ACTIONS: self.actor.head.to_action(raw), RAW: raw}
 
 
-class OffPolicyLearner(RolloutLearner):
+class OffPolicyLearner(ActorCriticLearner):
     """Base of learners of actors and critics on replayed transitions. Subclasses write `targets` and `improve`.
 
     Everything is in normalised units, (Q - shift) / scale, so that rewards of any size and offset are learned alike.
@@ -89,16 +89,6 @@ class OffPolicyLearner(RolloutLearner):
                     figures.append(found)
             self.report(policy, {name: torch.stack([f[name] for f in figures]).mean(0) for name in figures[0]})
             self.finish(policy)
-
-    def parts(self, policy: str) -> dict[str, tuple[list[Tensor], float, float]]:
-        """Actor and critics; both step sizes fall in the same proportion."""
-        p, module = self.parameters(policy), self._module[policy].unwrapped()
-        falls = p["final_learning_rate"] / p["learning_rate"]
-        critic = p["critic_learning_rate"]
-        return {
-            "actor": (list(module.actor.parameters()), p["learning_rate"], p["final_learning_rate"]),
-            "critic": (list(module.critic.parameters()), critic, critic * falls),
-        }
 
     @torch.no_grad()
     def prepare(self, policy: str, batch: Batch) -> None:

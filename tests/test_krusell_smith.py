@@ -393,7 +393,7 @@ def judged(key: KrusellSmithAnswer, rule: SharePolicy, seed: int = 0) -> tuple[P
     metrics = [
         *key._policy_errors(rule, {}), *key._capital(found, {}), *key._law(found, {}), *key._inequality(found, {}),
     ]  # fmt: skip
-    return found, key._gain(rule, found, seed), {m.name: m for m in metrics}
+    return found, float(key._gains(rule, found, [seed])[0]), {m.name: m for m in metrics}
 
 
 @pytest.mark.usefixtures("short_panel")

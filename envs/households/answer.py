@@ -290,19 +290,20 @@ class HouseholdsAnswer(AnswerKey):
                 k[t + 1] = known.enact(self.economy, policy, k[t : t + 1], np.zeros(1)).k_next[0]
             return k[:-1] / self.rest.k
 
-        def error(policy: StatePolicy) -> float:
-            return float(100 * np.abs(path(policy) / answer - 1).max())
+        def error(found: Array) -> float:
+            return float(100 * np.abs(found / answer - 1).max())
 
+        mine = path(ours)
         title = f"Capital after +{100 * GROWTH:g} % productivity for good"
         metric = Metric(
-            "transition_error", "transition after permanent growth, largest error", error(ours), "% of capital",
-            answer=0.0, controls={c.name: error(c.policy) for c in controls},
+            "transition_error", "transition after permanent growth, largest error", error(mine), "% of capital",
+            answer=0.0, controls={c.name: error(path(c.policy)) for c in controls},
             note=f"{title.lower()}, {TRANSITION} periods without shocks, against the perfect-foresight path",
         )  # fmt: skip
         periods = [float(t) for t in range(TRANSITION)]
         lines = [
             Line("perfect foresight", periods, answer.tolist(), "answer"),
-            Line("learned", periods, path(ours).tolist(), "ours"),
+            Line("learned", periods, mine.tolist(), "ours"),
         ]
         return metric, Figure(title, "period", "capital / new balanced level", lines)
 

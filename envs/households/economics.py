@@ -7,6 +7,8 @@ Constants are tensors: torch converts a Python number anew at every use, which c
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -54,6 +56,11 @@ def wage(y: Tensor, alpha_lambda: Tensor) -> Tensor:
 def wealth(w: Tensor, hours: Tensor, R: Tensor, k: Tensor) -> Tensor:
     """Wealth before consumption, a_i = w_i l_i + R_i k_i = w_i l_i + r_i k_i + (1-delta) k_i (Eq. 4)."""
     return torch.addcmul(w * hours, R, k)
+
+
+def consumption_equivalent(gain: float, beta: float) -> float:
+    """The permanent rise of consumption worth `gain` of discounted log utility, in %."""
+    return 100 * math.expm1((1 - beta) * gain)
 
 
 def utility(c: Tensor, labour: Tensor, b: float) -> Tensor:

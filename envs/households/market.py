@@ -172,7 +172,7 @@ class Households(TensorMarket):
 
     def in_units(self, gain: float) -> tuple[float, str]:
         """Consumption equivalent: the permanent rise of consumption worth `gain` utils, in %."""
-        return 100 * math.expm1((1 - self.parameters.beta) * gain), "% of consumption"
+        return economics.consumption_equivalent(gain, self.parameters.beta), "% of consumption"
 
 
 def _rows(columns: Tensor) -> Tensor:

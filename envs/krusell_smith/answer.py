@@ -251,32 +251,35 @@ class KrusellSmithAnswer(AnswerKey):
         seeds: list[int],
     ) -> Metric:  # fmt: skip
         """What one household could still gain by its exact best response to the economy that the others make."""
-        gains = np.array([self._gain(ours, mine, seed) for seed in seeds])
-        controls = {n: self._gain(p, theirs[n], seeds[0]) for n, p in candidates.items()}
+        gains = self._gains(ours, mine, seeds)
+        controls = {n: float(self._gains(p, theirs[n], seeds[:1])[0]) for n, p in candidates.items()}
         return Metric(
             "best_response_gain/exact", "best-response gain, exact", float(gains.mean()), "% of consumption",
             *interval(gains), answer=0.0, limit=GAIN_LIMIT, controls=controls,
             note="endogenous grid points against the learned economy's own law of motion, on the same jobs and prices",
         )  # fmt: skip
 
-    def _gain(self, policy: SharePolicy, found: Panel, seed: int) -> float:
-        """In % of consumption; NaN where no household problem can be solved against the law that was found."""
+    def _gains(self, policy: SharePolicy, found: Panel, seeds: list[int]) -> Array:
+        """In % of consumption, one for each seed; NaN where the household's problem cannot be solved against the law found."""
+        best = self._response(found)
+        if best is None:
+            return np.full(len(seeds), math.nan)
+        gains = (panel.deviation_gain(self.economy, found, policy, best, seed) for seed in seeds)
+        return np.array([self._observer.in_units(gain)[0] for gain in gains])
+
+    def _response(self, found: Panel) -> SharePolicy | None:
+        """What is best for one household in an economy, by endogenous grid points; None where there is no solution."""
         grids = self.solution.grids
         low, high = float(found.K.min()), float(found.K.max())
         if low < grids.K[0] or high > grids.K[-1]:  # an economy far from the answer's
             grids = replace(grids, K=np.linspace(0.9 * low, 1.1 * high, len(grids.K)))
         try:
             law = known.law_of_motion(found.K, found.z)
-            best = known.solve_household(self.economy, grids, law)
+            consumption = known.solve_household(self.economy, grids, law)
         except (known.ConvergenceError, ValueError):
-            return math.nan
-        response = known.Solution(self.economy, law, grids, best, self.solution.simulation, 0.0, 0.0, 0)
-
-        def deviate(k: Array, K: Array, z: Array, e: Array, kind: NDArray[np.int64]) -> Array:
-            return response.share(k, K, z, e, self._sorted(kind))
-
-        gain = panel.deviation_gain(self.economy, found, policy, deviate, seed)
-        return 100 * math.expm1((1 - self.economy.beta) * gain)
+            return None
+        best = replace(self.solution, law=law, grids=grids, policy=consumption)
+        return lambda k, K, z, e, kind: best.share(k, K, z, e, self._sorted(kind))
 
     # -- pictures --------------------------------------------------------------------------------------------------
 

@@ -30,9 +30,8 @@ class KrusellSmith(TensorMarket):
         Y = A K^alpha L^(1-alpha),   r = alpha Y / K,   w = (1 - alpha) Y / L
 
     K is mean effective capital, L mean hours. Observation `[5]`: log(k/K + .02), log K / 2, the aggregate state
-    (+1 good, -1 bad), whether employed, kappa relative to the
-    other types' (-1 to 1). Action `[1]`: consumption share of wealth in [.01, .99]; values
-    outside are clamped. Reward: log c.
+    (+1 good, -1 bad), whether employed, kappa relative to the other types' (-1 to 1). Action `[1]`: consumption share of
+    wealth in [.01, .99]; values outside are clamped. Reward: log c.
     """
 
     differentiable = True
@@ -120,4 +119,4 @@ class KrusellSmith(TensorMarket):
 
     def in_units(self, gain: float) -> tuple[float, str]:
         """Consumption equivalent: the permanent rise of consumption worth `gain` utils, in %."""
-        return 100 * math.expm1((1 - self.parameters.beta) * gain), "% of consumption"
+        return economics.consumption_equivalent(gain, self.parameters.beta), "% of consumption"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from rl_markets.envs.market import Dynamics
 from rl_markets.policies.analytic.unroll import Unrolled, unroll
-from rl_markets.policies.learner import LearnerError, RolloutLearner
+from rl_markets.policies.learner import ActorCriticLearner, LearnerError
 from rl_markets.policies.networks import follow
 from rl_markets.policies.rollout import Fragment
 
@@ -19,7 +20,7 @@ NEAR = 0.01
 """An action is saturated within this share of its box from a bound."""
 
 
-class AnalyticLearner(RolloutLearner):
+class AnalyticLearner(ActorCriticLearner):
     """Actor: maximise J = sum_{t<H} gamma^t r_t + gamma^H V(s_H), differentiated through the market's dynamics.
 
     The runner's rollout gives the states to start from; the learner goes H periods on from each with shocks of its own.
@@ -36,13 +37,6 @@ class AnalyticLearner(RolloutLearner):
         """Markets are built when the first rollout says how many worlds there are."""
         super().build()
         self.market: Dynamics | None = None
-
-    def parts(self, policy: str) -> dict[str, tuple[list[Tensor], float, float]]:
-        """Actor and critic; both step sizes fall in the same proportion."""
-        p, module = self.parameters(policy), self._module[policy].unwrapped()
-        falls = p["final_learning_rate"] / p["learning_rate"]
-        rates = {"actor": p["learning_rate"], "critic": p["critic_learning_rate"]}
-        return {n: (list(getattr(module, n).parameters()), rate, rate * falls) for n, rate in rates.items()}
 
     def learn(self, fragments: dict[str, Fragment]) -> None:
         """A step of every actor and critic from each of the rollout's states."""
@@ -80,6 +74,10 @@ class AnalyticLearner(RolloutLearner):
         groups = self._groups(policy)
         return by_group[groups[0]] if len(groups) == 1 else torch.cat([by_group[g] for g in groups], 1)
 
+    def _period(self, policy: str, by_group: Mapping[str, Sequence[Tensor]], t: int) -> Tensor:
+        """Period t of what lies by group and period, `[worlds, agents, ...]` of all of the policy's agents."""
+        return self._side_by_side(policy, {g: by_group[g][t] for g in self._groups(policy)})
+
     def _act(self, seen: dict[str, Tensor]) -> dict[str, Tensor]:
         """What everybody does, one forward pass for each policy."""
         assert self.market is not None
@@ -106,7 +104,7 @@ class AnalyticLearner(RolloutLearner):
 
     def _seen(self, policy: str, unrolled: Unrolled, t: int) -> Tensor:
         """What the policy's critic sees in period t."""
-        seen = self._side_by_side(policy, {g: o[t] for g, o in unrolled.observations.items()})
+        seen = self._period(policy, unrolled.observations, t)
         if not self.networks(policy).model_config["central"]:
             return seen
         everything = unrolled.global_states[t].unsqueeze(1).expand(-1, seen.shape[1], -1)
@@ -116,11 +114,8 @@ class AnalyticLearner(RolloutLearner):
         """J of each agent, `[worlds, agents]`."""
         p, module = self.parameters(policy), self.networks(policy)
         gamma, horizon = p["gamma"], p["horizon"]
-        rewards = (
-            gamma**t * self._side_by_side(policy, {g: r[t] for g, r in unrolled.rewards.items()})
-            for t in range(horizon)
-        )
-        alive = self._side_by_side(policy, {g: a[-1] for g, a in unrolled.alive.items()})
+        rewards = (gamma**t * self._period(policy, unrolled.rewards, t) for t in range(horizon))
+        alive = self._period(policy, unrolled.alive, -1)
         end = module.target(self._seen(policy, unrolled, horizon))
         if p["critic"] == CO_STATE:
             owned = self._side_by_side(policy, unrolled.owned)
@@ -172,13 +167,13 @@ class AnalyticLearner(RolloutLearner):
         seen = torch.stack([self._seen(policy, unrolled, t) for t in range(horizon)])
         if p["critic"] == CO_STATE:
             by_group = {g: slopes[i * horizon : (i + 1) * horizon] for i, g in enumerate(groups)}
-            steps = [self._side_by_side(policy, {g: by_group[g][t] for g in groups}) for t in range(horizon)]
+            steps = [self._period(policy, by_group, t) for t in range(horizon)]
             return seen, torch.stack([s / ((1 - gamma) * gamma**t) for t, s in enumerate(steps)])
-        alive = [self._side_by_side(policy, {g: a[t] for g, a in unrolled.alive.items()}) for t in range(horizon + 1)]
+        alive = [self._period(policy, unrolled.alive, t) for t in range(horizon + 1)]
         following = alive[-1] * self.networks(policy).target(self._seen(policy, unrolled, horizon))
         values: list[Tensor] = []
         for t in reversed(range(horizon)):
-            following = self._side_by_side(policy, {g: r[t] for g, r in unrolled.rewards.items()}) + gamma * following
+            following = self._period(policy, unrolled.rewards, t) + gamma * following
             values.insert(0, following)
         return seen, torch.stack(values)
 
@@ -187,9 +182,7 @@ class AnalyticLearner(RolloutLearner):
         if unrolled.everybody:
             return None
         horizon = self.parameters(policy)["horizon"]
-        return torch.stack(
-            [self._side_by_side(policy, {g: a[t] for g, a in unrolled.alive.items()}) for t in range(horizon)]
-        )
+        return torch.stack([self._period(policy, unrolled.alive, t) for t in range(horizon)])
 
     def _critic_steps(self, policy: str, seen: Tensor, targets: Tensor, alive: Tensor | None) -> tuple[Tensor, Tensor]:
         """Half the mean squared error, and the share of the targets' variance explained, before the first step."""
@@ -217,7 +210,7 @@ class AnalyticLearner(RolloutLearner):
         """Share of the first period's actions near a bound."""
         module: Any = self.networks(policy)
         head = module.actor.head
-        actions = module.actor.act(self._side_by_side(policy, {g: o[0] for g, o in unrolled.observations.items()}))
+        actions = module.actor.act(self._period(policy, unrolled.observations, 0))
         place = (actions - head.low) / (head.high - head.low)
         near: Tensor = ((place < NEAR) | (place > 1 - NEAR)).float().mean()
         return near

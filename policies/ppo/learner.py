@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rl_markets.policies.heads import LogitNormal
-from rl_markets.policies.learner import Batch, RolloutLearner
+from rl_markets.policies.learner import ActorCriticLearner, Batch
 from rl_markets.policies.ppo.module import LOG_PROB, RAW
 from rl_markets.policies.rollout import (
     ACTED,
@@ -23,18 +23,8 @@ from rl_markets.policies.rollout import (
 ADVANTAGES, MOST, VALUE_TARGETS = "advantages", "most", "value_targets"
 
 
-class PPOLearner(RolloutLearner):
+class PPOLearner(ActorCriticLearner):
     """L = E[-min(rho A, clip(rho, 1-eps, 1+eps) A)] + E[(V - V_target)^2] / 2 - c_H E[H],  rho = pi / pi_old."""
-
-    def parts(self, policy: str) -> dict[str, tuple[list[Tensor], float, float]]:
-        """Actor and critic; both step sizes fall in the same proportion."""
-        p, module = self.parameters(policy), self._module[policy].unwrapped()
-        falls = p["final_learning_rate"] / p["learning_rate"]
-        critic = p["critic_learning_rate"]
-        return {
-            "actor": (list(module.actor.parameters()), p["learning_rate"], p["final_learning_rate"]),
-            "critic": (list(module.critic.parameters()), critic, critic * falls),
-        }
 
     def learn(self, fragments: dict[str, Fragment]) -> None:
         """`epochs` passes over the rollout, in `minibatches` equal slices."""

@@ -41,14 +41,14 @@ def perfect_foresight(economy: Economy, k0: float, periods: int = 200) -> Transi
     """The path from capital `k0` to rest within `periods`; raises ConvergenceError where none is found."""
     rest = steady_state(economy)
 
-    def path(x: FloatArray) -> tuple[Transition, FloatArray]:
+    def path(x: FloatArray) -> Transition:
         k = np.exp(np.concatenate([[np.log(k0)], x[: periods - 1], [np.log(rest.k)]]))
         labour = expit(x[periods - 1 :])
         y = output(economy, k[:-1], labour, np.zeros(periods))
-        return Transition(k[:-1], y + (1.0 - economy.delta) * k[:-1] - k[1:], labour, y), k
+        return Transition(k[:-1], y + (1.0 - economy.delta) * k[:-1] - k[1:], labour, y)
 
     def conditions(x: FloatArray) -> FloatArray:
-        now, _ = path(x)
+        now = path(x)
         c = np.maximum(now.c, 1e-8)
         gross_return = 1.0 - economy.delta + economy.alpha * now.y / now.k
         euler = np.log(economy.beta * gross_return[1:] * c[:-1] / c[1:])
@@ -61,4 +61,4 @@ def perfect_foresight(economy: Economy, k0: float, periods: int = 200) -> Transi
     largest = float(np.abs(conditions(found.x)).max())
     if not largest < TOLERANCE:
         raise ConvergenceError(f"perfect foresight from k = {k0:.4g}: conditions are still {largest:.1e} off")
-    return path(found.x)[0]
+    return path(found.x)
