@@ -44,6 +44,24 @@ class AgentGroup:
 
 
 @dataclass(frozen=True)
+class Owned:
+    """What each agent of a group owns: the columns `[start, stop)` of a state variable, positive and `[worlds, agents]`.
+
+    Attributes:
+        variable: name in the state.
+        start, stop: the group's agents; a stop of None is the last one.
+    """
+
+    variable: str
+    start: int = 0
+    stop: int | None = None
+
+    def of(self, state: State) -> Tensor:
+        """The group's own columns."""
+        return state[self.variable][:, self.start : self.stop]
+
+
+@dataclass(frozen=True)
 class Ended:
     """The worlds whose episode ended in this step, and what their agents last saw.
 
@@ -181,9 +199,9 @@ class Market(ABC):
     differentiable: ClassVar[bool] = False
     """True where rewards and observations carry gradients back to actions."""
 
-    owned: ClassVar[Mapping[str, str]] = {}
-    """Group -> the variable of the state, positive and `[worlds, agents]`, that each of its agents owns, such as its
-    capital. Learners that differentiate may learn what a little more of it is worth (its co-state)."""
+    owned: Mapping[str, Owned] = {}
+    """Group -> what each of its agents owns, such as its capital. Learners that differentiate may learn what a little more
+    of it is worth (its co-state)."""
 
     exchangeable: ClassVar[bool] = False
     """True where a group's agents are alike: permuting their states and actions permutes what they get."""
@@ -249,7 +267,7 @@ class Dynamics(Protocol):
     worlds: int
     device: torch.device
     groups: Mapping[str, AgentGroup]
-    owned: Mapping[str, str]
+    owned: Mapping[str, Owned]
     state: State
 
     def observe(self, state: State) -> dict[str, Tensor]:

@@ -56,8 +56,8 @@ def untrained(experiment: Experiment, loaded: LoadedPolicy, trained: dict[str, P
     """Group -> the same network before training: the control that must fail. What never learned stays what it is."""
     found = dict(trained)
     for name, section in experiment.learned.items():
-        actor = Actor(loaded.actors[name].spec, torch.Generator().manual_seed(experiment.seed))
-        found |= dict.fromkeys(section.groups, torch.no_grad()(actor.act))
+        actor = Actor(loaded.actors[name].spec, torch.Generator().manual_seed(experiment.seed)).requires_grad_(False)
+        found |= dict.fromkeys(section.groups, actor.act)
     return found
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from rl_markets.envs.market import Market, Policy
 from rl_markets.envs.registry import did_you_mean, import_object
 from rl_markets.experiment import Experiment, PolicySection
@@ -51,7 +49,7 @@ def frozen(field: str, path: str, group: str, market: Market) -> Policy:
     if spec.get("copies") not in (None, agents.count):
         raise ExperimentError(f"{field} = {path!r}: holds {spec['copies']} agents, group {group!r} has {agents.count}")
     actor.to(market.device)
-    return torch.no_grad()(actor.act)
+    return actor.act
 
 
 def _actor(field: str, loaded: LoadedPolicy, group: str) -> Actor:
@@ -72,12 +70,12 @@ def frozen_actors(experiment: Experiment) -> dict[str, Actor]:
 
 
 def profile(experiment: Experiment, loaded: LoadedPolicy, market: Market) -> dict[str, Policy]:
-    """Group -> what it follows after training: an exported network, or a rule."""
+    """Group -> what it follows after training: an exported network, whose weights take no gradients, or a rule."""
     found: dict[str, Policy] = {}
     for name, section in experiment.policies.items():
         for group in section.groups:
             if section.scripted is not None:
                 found[group] = scripted(f"policies.{name}.scripted", section.scripted, market)
             else:
-                found[group] = torch.no_grad()(loaded.actors[name].act)
+                found[group] = loaded.actors[name].act
     return found

@@ -132,7 +132,7 @@ def load(path: str | Path) -> LoadedPolicy:
     actors = {}
     golden = load_file(folder / GOLDEN)
     for name, actor_spec in spec["actors"].items():
-        actors[name] = actor = Actor(actor_spec).eval()
+        actors[name] = actor = Actor(actor_spec).eval().requires_grad_(False)
         try:
             actor.load_state_dict(load_file(_weights(folder, name)))
         except RuntimeError as error:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from rl_markets.envs import registry
-from rl_markets.envs.market import AgentGroup, State, TensorMarket, Transition
+from rl_markets.envs.market import AgentGroup, Owned, State, TensorMarket, Transition
 
 SEES = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
 ACTS = gym.spaces.Box(0.1, 0.9, (1,), np.float32)
@@ -32,7 +32,7 @@ class Orchard(TensorMarket):
     """Two growers eat a share of their trees, which grow better where the merchant, who owns gold, sets a high price."""
 
     differentiable = True
-    owned: ClassVar[Mapping[str, str]] = {"growers": "trees", "merchants": "gold"}
+    owned: Mapping[str, Owned] = {"growers": Owned("trees"), "merchants": Owned("gold")}  # noqa: RUF012
 
     def __init__(
         self, parameters: OrchardParameters, *, worlds: int, device: str = "cpu", dtype: torch.dtype = torch.float32

@@ -19,7 +19,7 @@ from torch import Tensor
 from rl_markets.envs.deviation import DEVIATOR, DifferentiableDeviation, deviation
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
-from rl_markets.envs.market import State, TensorMarket
+from rl_markets.envs.market import Owned, State, TensorMarket
 from rl_markets.experiment import load, parse
 from rl_markets.policies.analytic.unroll import unroll
 from rl_markets.runs import RunFolder, read_rows
@@ -84,7 +84,7 @@ def test_a_horizon_is_a_plain_loop_and_its_co_states_are_finite_differences(n: i
     market, generator = household_market(n, conduct), torch.Generator().manual_seed(4)
     state = market.initial_state(2, generator)
     noise = shocks(market, HORIZON, generator)
-    found = unroll(market, state, HORIZON, rule, generator, {"households": "capital"})
+    found = unroll(market, state, HORIZON, rule, generator, {"households": Owned("capital")})
     states, rewards = played(market, state, noise, rule)
     for t in range(HORIZON):
         torch.testing.assert_close(found.rewards["households"][t], rewards[t]["households"], rtol=1e-12, atol=1e-12)
@@ -123,7 +123,7 @@ def test_states_that_were_given_are_left_alone() -> None:
     market, generator = household_market(3, "strategic"), torch.Generator().manual_seed(4)
     market.reset(0)
     state = {name: value.clone() for name, value in market.state.items()}
-    unroll(market, market.state, 2, rule, generator, {"households": "capital"})
+    unroll(market, market.state, 2, rule, generator, {"households": Owned("capital")})
     assert all(torch.equal(value, market.state[name]) for name, value in state.items())
     assert not any(value.requires_grad for value in market.state.values())
 
@@ -166,7 +166,7 @@ def test_what_happens_after_the_end_has_no_gradient() -> None:
     def act(seen: dict[str, Tensor]) -> dict[str, Tensor]:
         return orchard_rule(seen) | {"merchants": next(calls)}
 
-    found = unroll(market, state, 4, act, generator, {"growers": "trees"})
+    found = unroll(market, state, 4, act, generator, {"growers": Owned("trees")})
     total = (
         torch.stack(found.rewards["growers"]).sum() + (found.alive["growers"][-1] * found.owned["growers"].log()).sum()
     )

@@ -18,6 +18,7 @@ from rl_markets.envs.answers import households as known
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.market import AnswerKey, Assessment, Figure, Line, Metric, Policy
+from rl_markets.envs.seats import Seats
 from rl_markets.envs.statistics import interval
 
 Array = NDArray[np.float64]
@@ -50,7 +51,8 @@ class HouseholdsAnswer(AnswerKey):
         self.economy = known.Economy(alpha=p.alpha, beta=p.beta, delta=p.delta, b=p.b, rho=p.rho, sigma=p.sigma)
         self.rest = known.steady_state(self.economy)
         self.name = "closed form" if p.delta == 1 else "RBC solution"  # type: ignore[misc]
-        one = {"households": 1, "capital_productivity": p.capital_productivity[:1]}
+        self.seats = Seats(p.group_sizes)
+        one = {"households": 1, "groups": {}, "capital_productivity": p.capital_productivity[:1]}
         one |= {"labour_productivity": p.labour_productivity[:1]}
         self._observer = Households(p.model_copy(update=one), worlds=1)
 
@@ -80,7 +82,7 @@ class HouseholdsAnswer(AnswerKey):
         k, z = self.held_out
         everybody = act(k, k, z, self.parameters.households)
         alike = all(np.allclose(x, x[..., :1], rtol=1e-5, atol=1e-6) for x in everybody)  # but for rounding
-        seats = 1 if alike else self.parameters.households
+        seats = 1 if alike and len(self.seats.counts) == 1 else self.parameters.households
         return lambda k, K, z: act(k, K, z, seats)
 
     def household_policy(self, policy: Policy) -> known.HouseholdPolicy:
@@ -124,22 +126,23 @@ class HouseholdsAnswer(AnswerKey):
 
     def distance(self, policies: Mapping[str, Policy]) -> float:
         """The larger of both actions' mean relative errors at the held-out states, in %."""
-        return float(max(error.mean() for error in self.errors(self.each_policy(policies["households"]))))
+        return float(max(error.mean() for error in self.errors(self.each_policy(self.seats.policy(policies)))))
 
     def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
         """Policy and Euler errors, welfare loss, exact best response, moments and impulse responses."""
-        ours = self.state_policy(policies["households"])
-        controls = [*self._controls(), _Candidate("untrained network", self.state_policy(untrained["households"]))]
+        learned, other = self.seats.policy(policies), self.seats.policy(untrained)
+        ours = self.state_policy(learned)
+        controls = [*self._controls(), _Candidate("untrained network", self.state_policy(other))]
         moments, responses, transition = (
             self._moments(ours, seeds),
             self._responses(ours),
             self._transition(ours, controls),
         )
         metrics = [
-            *self._policy_errors(self.each_policy(policies["households"]), controls),
+            *self._policy_errors(self.each_policy(learned), controls),
             *self._first_order_conditions(ours, controls),
             self._welfare_loss(ours, controls, seeds),
-            self._best_response(policies["households"]),
+            self._best_response(learned),
             *moments,
             responses[0],
             transition[0],

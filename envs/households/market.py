@@ -1,10 +1,10 @@
-"""The household economy as a market: one group, two actions (consumption share of wealth, labour)."""
+"""The household economy as a market: one group or several, two actions (consumption share of wealth, labour)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -15,6 +15,7 @@ from rl_markets.envs.households import economics
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.households.shocks import AutoregressiveProductivity
 from rl_markets.envs.market import AgentGroup, AnswerKey, State, TensorMarket, Transition
+from rl_markets.envs.seats import Seats
 
 ACTION_LOW, ACTION_HIGH = 0.01, 0.99
 """Bounds of both actions, as in the paper."""
@@ -39,7 +40,6 @@ class Households(TensorMarket):
     """
 
     differentiable = True
-    owned: ClassVar[Mapping[str, str]] = {"households": "capital"}
 
     def __init__(
         self, parameters: HouseholdsParameters, *, worlds: int, device: str = "cpu",
@@ -47,14 +47,15 @@ class Households(TensorMarket):
     ) -> None:  # fmt: skip
         super().__init__(worlds=worlds, episode_length=parameters.episode_length, device=device, stagger=stagger)
         self.parameters, self.dtype = parameters, dtype
-        n = parameters.households
         self.kappa = self._by_household(parameters.capital_productivity)
         self.lambda_ = self._by_household(parameters.labour_productivity)
         self._precompute()
         self.shocks = AutoregressiveProductivity(parameters.rho, parameters.sigma, device=self.device, dtype=dtype)
         observation = gym.spaces.Box(-np.inf, np.inf, (7,), np.float32)
         action = gym.spaces.Box(ACTION_LOW, ACTION_HIGH, (2,), np.float32)
-        self.groups = {"households": AgentGroup(n, observation, action)}
+        self.seats = Seats(parameters.group_sizes)
+        self.groups = {name: AgentGroup(count, observation, action) for name, count in self.seats.counts.items()}
+        self.owned = self.seats.owned("capital")
 
     def _by_household(self, types: list[float]) -> Tensor:
         """`[households]`, or `[1]` where all are alike."""
@@ -97,7 +98,7 @@ class Households(TensorMarket):
     def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
         """Produce, pay, consume, save; then draw tomorrow's productivity."""
         k, shocks, types = state["capital"], self.shocks, self._types
-        share, labour = (action.clamp(ACTION_LOW, ACTION_HIGH) for action in actions["households"].unbind(-1))
+        share, labour = (action.clamp(ACTION_LOW, ACTION_HIGH) for action in self.seats.together(actions).unbind(-1))
         hours = shocks.hours(state, labour)
         kappa, lambda_ = (None, None) if types is None else types
         K, L = economics.total(kappa, k), economics.total(lambda_, hours)
@@ -110,7 +111,7 @@ class Households(TensorMarket):
         a = economics.wealth(w, hours, R, k)
         c = share * a
         following = {"capital": a - c, "labour": labour} | shocks.advance(state, noise)
-        return Transition(following, {"households": economics.utility(c, labour, self.parameters.b)})
+        return Transition(following, self.seats.apart(economics.utility(c, labour, self.parameters.b)))
 
     def observe(self, state: State) -> dict[str, Tensor]:
         """The paper's seven observations."""
@@ -121,7 +122,7 @@ class Households(TensorMarket):
         if torch.is_grad_enabled():
             KL = self._taken(KL, economics.effective(self._types, working) / self._n)
             z = z.expand_as(KL[0])
-        return {"households": self._features(kl, KL, z)}
+        return self.seats.apart(self._features(kl, KL, z))
 
     def observe_globally(self, state: State) -> Tensor:
         """Log mean capital and labour, log productivity in tenths, standard deviation of log capital: `[worlds, 4]`."""

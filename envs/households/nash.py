@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,9 +12,12 @@ from torch import Tensor
 
 from rl_markets.envs.answers import households as known
 from rl_markets.envs.answers.nash_shares import NashEquilibrium, nash_equilibrium
+from rl_markets.envs.households import economics
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
-from rl_markets.envs.market import AnswerKey, Assessment, Figure, Line, Metric, Policy
+from rl_markets.envs.market import AnswerKey, Assessment, Figure, Line, Metric, Policy, State
+from rl_markets.envs.paths import PathDeviation
+from rl_markets.envs.seats import Seats
 from rl_markets.envs.statistics import interval
 
 Array = NDArray[np.float64]
@@ -23,8 +27,9 @@ PERIODS, WORLDS = 3000, 8
 START_SD = 0.2
 """Standard deviation of log capital around the answer when the simulation starts."""
 SHARE_LIMITS = {"capital": 1.0, "labour": 0.3}
-ACTION_LIMIT, CAPITAL_LIMIT = 2.0, 2.0
-"""The certificate's limits: percentage points of all capital or labour (equal shares must miss both), % of the answer."""
+ACTION_LIMIT, CAPITAL_LIMIT, GAIN_LIMIT = 2.0, 2.0, 0.05
+"""The certificate's limits: percentage points of all capital or labour (equal shares must miss both), % of the answer,
+% of consumption."""
 
 
 class NashAnswer(AnswerKey):
@@ -38,6 +43,7 @@ class NashAnswer(AnswerKey):
 
     def __init__(self, parameters: HouseholdsParameters) -> None:
         p = self.parameters = parameters
+        self.seats = Seats(p.group_sizes)
         economy = known.Economy(alpha=p.alpha, beta=p.beta, delta=p.delta, b=p.b, rho=p.rho, sigma=p.sigma)
         self.kappa, self.lambda_ = (
             np.asarray(types * (p.households // len(types)))
@@ -57,36 +63,59 @@ class NashAnswer(AnswerKey):
     def action_errors(self, policy: Policy) -> tuple[Array, Array]:
         """Relative errors of share and labour at the rest point, in %, household by household."""
         market = self._market(1)
-        actions = _acted(policy, market.observe(market.state)["households"])[0].double().numpy()
+        actions = _acted(policy, market.seats.together(market.observe(market.state)))[0].double().numpy()
         exact = (self.rest.chat, self.rest.l)
         share, labour = (100 * np.abs(actions[:, i] / true - 1) for i, true in enumerate(exact))
         return share, labour
 
-    def settle(self, policy: Policy, seed: int) -> tuple[Array, Array, Array]:
-        """Where worlds that start around the answer come to rest: capital and labour shares `[households]`, mean k `[]`."""
+    def settle(self, policy: Policy, seed: int) -> State:
+        """Where worlds that start around the answer come to rest."""
         market = self._market(WORLDS)
         spread = torch.randn(market.state["capital"].shape, generator=torch.Generator().manual_seed(seed))
         market.state["capital"] = market.state["capital"] * torch.exp(START_SD * spread)
-        seen = market.observe(market.state)["households"]
+        seen = market.seats.together(market.observe(market.state))
         for _ in range(PERIODS):
-            seen = market.step({"households": _acted(policy, seen)}).observations["households"]
-        k, labour = (market.state[name].double().numpy() for name in ("capital", "labour"))
+            actions = market.seats.apart(_acted(policy, seen))
+            seen = market.seats.together(market.step(actions).observations)
+        return market.state
+
+    def shares(self, state: State) -> tuple[Array, Array, Array]:
+        """Shares of capital and labour `[households]` and mean capital `[]`, means over worlds."""
+        k, labour = (state[name].double().numpy() for name in ("capital", "labour"))
         effective, hours = self.kappa * k, self.lambda_ * labour
         shares = [x / x.sum(-1, keepdims=True) for x in (effective, hours)]
         return shares[0].mean(0), shares[1].mean(0), k.mean()
+
+    @cached_property
+    def types(self) -> dict[tuple[float, float], int]:
+        """(kappa, lambda) -> the first household of this type."""
+        found: dict[tuple[float, float], int] = {}
+        for i, pair in enumerate(zip(self.kappa.tolist(), self.lambda_.tolist(), strict=True)):
+            found.setdefault(pair, i)
+        return found
+
+    def gains(self, policy: Policy, state: State) -> Array:
+        """What a household of each type gains by its best path from the first world of `state`, in % of consumption."""
+        alone = {"groups": {}, "conduct": "cooperative"}  # one group, and a gradient that leaves nothing out
+        market = Households(self._calm.model_copy(update=alone), worlds=len(self.types), dtype=torch.float64)
+        start = {name: value[:1].double().expand(market.worlds, *value.shape[1:]) for name, value in state.items()}
+        seats = torch.tensor(list(self.types.values()))
+        found = PathDeviation(market, {"households": policy}, "households", seats, self.parameters.beta)
+        return np.array([economics.consumption_equivalent(float(g), self.parameters.beta) for g in found.gains(start)])
 
     # -- the contract ----------------------------------------------------------------------------------------------
 
     def distance(self, policies: Mapping[str, Policy]) -> float:
         """The larger of both actions' mean errors at the rest point, in %."""
-        return float(max(error.mean() for error in self.action_errors(policies["households"])))
+        return float(max(error.mean() for error in self.action_errors(self.seats.policy(policies))))
 
     def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
         """Shares at rest beside the formula's, and the actions there."""
-        ours, control = policies["households"], untrained["households"]
-        runs = [self.settle(ours, seed) for seed in seeds[:3]]
-        shares, work, k = (np.stack(column) for column in zip(*runs, strict=True))
-        other = self.settle(control, seeds[0])
+        ours, control = self.seats.policy(policies), self.seats.policy(untrained)
+        rests = [self.settle(ours, seed) for seed in seeds[:3]]
+        shares, work, k = (np.stack(column) for column in zip(*map(self.shares, rests), strict=True))
+        theirs = self.settle(control, seeds[0])
+        other = self.shares(theirs)
         metrics = [
             self._share_metric("capital", shares, other[0], self.rest.capital_shares),
             self._share_metric("labour", work, other[1], self.rest.labour_shares),
@@ -94,6 +123,7 @@ class NashAnswer(AnswerKey):
                    answer=0.0, limit=CAPITAL_LIMIT,
                    controls={"untrained network": float(100 * abs(other[2] / self.rest.k.mean() - 1))}),
             *self._action_metrics(ours, control),
+            *self._gain_metrics(self.gains(ours, rests[0]), self.gains(control, theirs)),
         ]  # fmt: skip
         return Assessment(metrics, [self._figure("capital", shares.mean(0), self.rest.capital_shares),
                                     self._figure("labour", work.mean(0), self.rest.labour_shares)])  # fmt: skip
@@ -119,6 +149,20 @@ class NashAnswer(AnswerKey):
                    note="relative to the answer at its rest point, mean over households")
             for i, key in enumerate(("consumption_share", "labour"))
         ]  # fmt: skip
+
+    def _gain_metrics(self, mine: Array, theirs: Array) -> list[Metric]:
+        """The largest gain, which is judged, and each type's own."""
+        name, unit = "best_response_gain/path", "% of consumption"
+        note = "the best path of actions without shocks, from where the learned economy rests, against the frozen others"
+        found = [
+            Metric(name, "best-response gain, largest of all types", float(mine.max()), unit, answer=0.0, limit=GAIN_LIMIT,
+                   controls={"untrained network": float(theirs.max())}, note=note)
+        ]  # fmt: skip
+        for (kappa, lambda_), gain, other in zip(self.types, mine, theirs, strict=True):
+            found.append(Metric(f"{name}/kappa={kappa:g},lambda={lambda_:g}",
+                                f"best-response gain, kappa = {kappa:g}, lambda = {lambda_:g}", float(gain), unit,
+                                answer=0.0, controls={"untrained network": float(other)}))  # fmt: skip
+        return found
 
     def _figure(self, what: str, shares: Array, exact: Array) -> Figure:
         order = [float(i + 1) for i in range(len(exact))]

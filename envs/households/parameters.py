@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+GroupName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=80)]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -39,6 +40,11 @@ class HouseholdsParameters(BaseModel):
         description="log observes logarithms, own quantities relative to the mean; raw observes levels as in the "
         "paper (saturates the actor)",
     )
+    groups: dict[GroupName, Annotated[int, Field(ge=1)]] = Field(
+        {},
+        description="households by name and number, in order, so that policies can be theirs alone; left out, all are "
+        "one group called households",
+    )
     initial_capital: tuple[Positive, Positive] = Field(
         (0.1, 10.0), description="interval of the log-uniform draw of an episode's capital level"
     )
@@ -57,7 +63,16 @@ class HouseholdsParameters(BaseModel):
                 raise ValueError(f"{name}: {types} types do not divide {self.households} households evenly")
         if not any(self.capital_productivity):
             raise ValueError("capital_productivity: expected at least one positive value, found only zeros")
+        if self.groups and sum(self.groups.values()) != self.households:
+            raise ValueError(
+                f"groups: have {sum(self.groups.values())} households, expected the {self.households} of `households`"
+            )
         return self
+
+    @property
+    def group_sizes(self) -> dict[str, int]:
+        """Group -> its households."""
+        return self.groups or {"households": self.households}
 
     @property
     def homogeneous(self) -> bool:

@@ -138,7 +138,7 @@ class KrusellSmithAnswer(AnswerKey):
             *self._law(mine, theirs),
             *self._inequality(mine, theirs),
             *self._propensities(ours),
-            self._best_response(ours, mine, candidates, theirs, seeds),
+            *self._best_response(ours, mine, candidates, theirs, seeds),
         ]
         return Assessment(metrics, self._figures(ours, mine))
 
@@ -249,23 +249,31 @@ class KrusellSmithAnswer(AnswerKey):
     def _best_response(
         self, ours: SharePolicy, mine: Panel, candidates: dict[str, SharePolicy], theirs: dict[str, Panel],
         seeds: list[int],
-    ) -> Metric:  # fmt: skip
-        """What one household could still gain by its exact best response to the economy that the others make."""
+    ) -> list[Metric]:  # fmt: skip
+        """What one household could still gain by its exact best response to the economy that the others make, by type."""
         gains = self._gains(ours, mine, seeds)
-        controls = {n: float(self._gains(p, theirs[n], seeds[:1])[0]) for n, p in candidates.items()}
-        return Metric(
-            "best_response_gain/exact", "best-response gain, exact", float(gains.mean()), "% of consumption",
-            *interval(gains), answer=0.0, limit=GAIN_LIMIT, controls=controls,
-            note="endogenous grid points against the learned economy's own law of motion, on the same jobs and prices",
-        )  # fmt: skip
+        controls = {n: self._gains(p, theirs[n], seeds[:1])[0] for n, p in candidates.items()}
+        worst = int(np.argmax(gains.mean(0)))
+        several, unit = gains.shape[1] > 1, "% of consumption"
+        found = [
+            Metric("best_response_gain/exact", f"best-response gain, exact{', largest of all types' if several else ''}",
+                   float(gains.mean(0)[worst]), unit, *interval(gains[:, worst]), answer=0.0, limit=GAIN_LIMIT,
+                   controls={n: float(g.max()) for n, g in controls.items()},
+                   note="endogenous grid points against the learned economy's own law of motion, on the same jobs and prices")
+        ]  # fmt: skip
+        for kind, kappa in enumerate(self.parameters.capital_productivity if several else []):
+            found.append(Metric(f"best_response_gain/exact/type={kind}", f"best-response gain, kappa = {kappa:g}",
+                                float(gains.mean(0)[kind]), unit, *interval(gains[:, kind]), answer=0.0,
+                                controls={n: float(g[kind]) for n, g in controls.items()}))  # fmt: skip
+        return found
 
     def _gains(self, policy: SharePolicy, found: Panel, seeds: list[int]) -> Array:
-        """In % of consumption, one for each seed; NaN where the household's problem cannot be solved against the law found."""
+        """In % of consumption `[seeds, types]`; NaN where the household's problem cannot be solved against the law found."""
         best = self._response(found)
         if best is None:
-            return np.full(len(seeds), math.nan)
+            return np.full((len(seeds), len(self.parameters.capital_productivity)), math.nan)
         gains = (panel.deviation_gain(self.economy, found, policy, best, seed) for seed in seeds)
-        return np.array([self._observer.in_units(gain)[0] for gain in gains])
+        return np.array([[self._observer.in_units(float(g))[0] for g in by_type] for by_type in gains])
 
     def _response(self, found: Panel) -> SharePolicy | None:
         """What is best for one household in an economy, by endogenous grid points; None where there is no solution."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from rl_markets.envs.households import economics
 from rl_markets.envs.krusell_smith.employment import Employment
 from rl_markets.envs.krusell_smith.parameters import KrusellSmithParameters
-from rl_markets.envs.market import AgentGroup, AnswerKey, State, TensorMarket, Transition
+from rl_markets.envs.market import AgentGroup, AnswerKey, Owned, State, TensorMarket, Transition
 
 ACTION_LOW, ACTION_HIGH = 0.01, 0.99
 """Bounds of the consumption share, as in the paper."""
@@ -35,7 +35,7 @@ class KrusellSmith(TensorMarket):
     """
 
     differentiable = True
-    owned: ClassVar[Mapping[str, str]] = {"households": "capital"}
+    owned: ClassVar[Mapping[str, Owned]] = {"households": Owned("capital")}
 
     def __init__(
         self, parameters: KrusellSmithParameters, *, worlds: int, device: str = "cpu",

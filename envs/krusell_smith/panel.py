@@ -84,8 +84,8 @@ def _path(market: KrusellSmith, policy: SharePolicy, seed: int) -> tuple[Array, 
     return np.stack(K), np.stack(z), np.stack(capital)
 
 
-def deviation_gain(economy: known.Economy, panel: Panel, stay: SharePolicy, deviate: SharePolicy, seed: int) -> float:
-    """Discounted utility that a household gains on average by `deviate`, while everybody else goes on as in `panel`.
+def deviation_gain(economy: known.Economy, panel: Panel, stay: SharePolicy, deviate: SharePolicy, seed: int) -> Array:
+    """Discounted utility that a household of each type gains on average by `deviate`, everybody else as in `panel`: `[types]`.
 
     It is one of so many that prices do not move; same start, same jobs, same path of prices.
     """
@@ -97,13 +97,14 @@ def deviation_gain(economy: known.Economy, panel: Panel, stay: SharePolicy, devi
     unemployed = (rng.random(DEVIATORS) < economy.head_count[z[0], known.UNEMPLOYED]).astype(np.int64)
     draws = rng.random((DEVIATION_PERIODS, DEVIATORS))
     chances = np.asarray(economy.employment)
-    own, total = [start.copy(), start.copy()], np.zeros(2)
+    own, total = [start.copy(), start.copy()], np.zeros((2, DEVIATORS))
     for t in range(DEVIATION_PERIODS):
         for i, policy in enumerate((stay, deviate)):
             wealth = economy.wealth(own[i], K[t], z[t], unemployed, kinds)
             share = np.clip(policy(own[i], K[t], z[t], unemployed, kinds), ACTION_LOW, ACTION_HIGH)
-            total[i] += economy.beta**t * np.log(share * wealth).mean()
+            total[i] += economy.beta**t * np.log(share * wealth)
             own[i] = (1 - share) * wealth
         if t + 1 < DEVIATION_PERIODS:
             unemployed = (draws[t] < chances[z[t], z[t + 1], unemployed, known.UNEMPLOYED]).astype(np.int64)
-    return float(total[1] - total[0])
+    gained, of_type = np.bincount(kinds, total[1] - total[0]), np.bincount(kinds)
+    return np.asarray(gained / of_type)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from rl_markets.envs.market import Dynamics, State
+from rl_markets.envs.market import Dynamics, Owned, State
 
 Actors = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 """Observations by group -> actions by group, with gradients."""
@@ -39,7 +39,7 @@ class Unrolled:
 
 
 def unroll(
-    market: Dynamics, state: State, horizon: int, act: Actors, generator: torch.Generator, owned: Mapping[str, str]
+    market: Dynamics, state: State, horizon: int, act: Actors, generator: torch.Generator, owned: Mapping[str, Owned]
 ) -> Unrolled:
     """`horizon` periods from `state` `[worlds, ...]`, with shocks of their own.
 
@@ -49,7 +49,7 @@ def unroll(
         horizon: H.
         act: what everybody does.
         generator: draws the shocks.
-        owned: group -> the state variable whose co-state is wanted.
+        owned: group -> what its agents own, whose co-state is wanted.
     """
     found = Unrolled(
         observations={group: [] for group in market.groups},
@@ -73,7 +73,7 @@ def unroll(
         found.everybody &= moved.terminated is None and moved.left is None
         state = moved.state
     _seen(market, state, found)
-    found.owned = {group: state[name] for group, name in owned.items()}
+    found.owned = {group: own.of(state) for group, own in owned.items()}
     return found
 
 
@@ -88,11 +88,13 @@ def _seen(market: Dynamics, state: State, found: Unrolled) -> dict[str, Tensor]:
     return seen
 
 
-def _nudged(state: State, owned: Mapping[str, str], found: Unrolled) -> State:
+def _nudged(state: State, owned: Mapping[str, Owned], found: Unrolled) -> State:
     """The same state, as a function of a nudge to the logarithm of what each agent owns."""
     state = dict(state)
-    for group, name in owned.items():
-        nudge = torch.zeros_like(state[name], requires_grad=True)
+    for group, own in owned.items():
+        whole = state[own.variable]
+        nudge = torch.zeros_like(own.of(state), requires_grad=True)
         found.nudges[group].append(nudge)
-        state[name] = state[name] * torch.exp(nudge)
+        after = whole.shape[1] - own.start - nudge.shape[1]
+        state[own.variable] = whole * torch.exp(torch.nn.functional.pad(nudge, (own.start, after)))
     return state

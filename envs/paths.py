@@ -1,0 +1,110 @@
+"""The best deviation along a path without shocks: one agent's actions are optimised, everybody else follows a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rl_markets.envs.market import Policy, State, TensorMarket
+
+INSIDE = 1e-4
+"""Free actions stay so far, as a share of the box, from its bounds."""
+
+
+@dataclass(frozen=True)
+class PathDeviation:
+    """One agent of each world leaves a frozen profile for the actions that are best for it from now on.
+
+    Without shocks the future is known, so that a path of actions is as good as a policy: what is found is the best
+    response, up to the periods that are free and to the optimiser. It is a lower bound in any case, as staying is where
+    it starts. The others go on to follow their policies, and react.
+
+    Attributes:
+        market: pure functions in double precision, without shocks that matter; gradients must go through everything, so
+            that the deviator's effect on prices and on the others counts.
+        policies: group -> the frozen policy.
+        group: the deviators' group.
+        agents: world -> its deviator's place in the group, `[worlds]`.
+        gamma: discount factor.
+        periods: how many actions are free; afterwards the deviator follows the policy again.
+        tail: periods after those, so that what it leaves itself with is valued.
+    """
+
+    market: TensorMarket
+    policies: Mapping[str, Policy]
+    group: str
+    agents: Tensor
+    gamma: float
+    periods: int = 80
+    tail: int = 80
+
+    def gains(self, state: State, *, steps: int = 40) -> Tensor:
+        """Discounted reward that each world's deviator gains from `state`, `[worlds]`, by so many quasi-Newton steps."""
+        with torch.no_grad():
+            noise = self.market.draw_noise(torch.Generator(self.market.device).manual_seed(0))
+            stay, raw = self._follow(state, noise, None)
+        raw = raw.requires_grad_()
+        best = torch.zeros_like(stay)
+        optimizer = torch.optim.LBFGS([raw], max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            gains = self._follow(state, noise, raw)[0] - stay
+            best.copy_(torch.maximum(best, gains.detach().nan_to_num(0.0)))
+            loss = -(1 - self.gamma) * gains.sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        return best
+
+    @property
+    def _box(self) -> tuple[Tensor, Tensor]:
+        """The lowest action, and how far the highest is from it."""
+        space: Any = self.market.groups[self.group].action_space
+        low, high = (torch.as_tensor(bound, device=self.market.device).double() for bound in (space.low, space.high))
+        return low, high - low
+
+    def _follow(self, state: State, noise: State, raw: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The deviators' discounted rewards `[worlds]`, and their raw actions `[periods, worlds, action]`.
+
+        Without raw actions they do what the policy says, and those that this amounts to are returned.
+        """
+        worlds, total, done = torch.arange(len(self.agents)), torch.zeros(()), []
+        for t in range(self.periods + self.tail):
+            actions = {g: _answer(self.policies[g], x.float()).double() for g, x in self.market.observe(state).items()}
+            if t < self.periods and raw is not None:
+                mine = actions[self.group].clone()
+                mine[worlds, self.agents] = self._to_action(raw[t])
+                actions[self.group] = mine
+            elif t < self.periods:
+                done.append(self._to_raw(actions[self.group][worlds, self.agents]))
+            moved = self.market.transition(state, actions, noise)
+            total = total + self.gamma**t * moved.rewards[self.group][worlds, self.agents]
+            state = moved.state
+        return total, torch.stack(done) if raw is None else raw
+
+    def _to_action(self, raw: Tensor) -> Tensor:
+        """Any number to the inside of the box."""
+        low, width = self._box
+        return low + width * (INSIDE + (1 - 2 * INSIDE) * torch.sigmoid(raw))
+
+    def _to_raw(self, action: Tensor) -> Tensor:
+        """The reverse; an action nearer to a bound than the inside is moved there."""
+        low, width = self._box
+        place = ((action - low) / width - INSIDE) / (1 - 2 * INSIDE)
+        return torch.logit(place.clamp(INSIDE, 1 - INSIDE))
+
+
+def _answer(policy: Policy, seen: Tensor) -> Tensor:
+    """What a policy does; one that leaves torch, as a rule of the user's may, reacts, but the search does not foresee it."""
+    try:
+        return policy(seen)
+    except RuntimeError:
+        if not seen.requires_grad:
+            raise
+        return policy(seen.detach())
