@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from rl_markets import experiment_rules
 from rl_markets.envs.registry import LEARNERS, MARKETS, MarketSpec, find
+from rl_markets.experiment_columns import with_columns
 from rl_markets.experiment_errors import ExperimentError, FieldError, first_line, plain, validate
 from rl_markets.experiment_file import parse_override, read_yaml, set_path
 from rl_markets.policies.registry import LearnerParameters, LearnerSpec
@@ -34,7 +35,9 @@ class MarketSection(Section):
 
     name: str = Field(description="a market's name; `rl-markets markets` lists them")
     worlds: int = Field(64, ge=1, le=1_000_000, description="worlds stepped in parallel by each runner")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="the market's own parameters")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="the market's own parameters; lists may come from files"
+    )
 
 
 class PolicySection(Section):
@@ -205,7 +208,7 @@ class Experiment(Section):
 def load(
     path: str | Path, overrides: list[str] | None = None, *, smoke: bool = False, machine: bool = True
 ) -> Experiment:
-    """Reads an experiment file.
+    """Reads an experiment file, and the columns of CSV files that it names.
 
     Args:
         path: the YAML file.
@@ -220,7 +223,7 @@ def load(
     for override in overrides or []:
         keys, value = parse_override(override)
         data = set_path(data, keys, value, override)
-    experiment = parse(data, str(path))
+    experiment = parse(with_columns(data, path), str(path))
     if smoke:
         experiment = parse(shrunk(experiment), str(path))
     if machine and not os.environ.get("RAY_ADDRESS"):

@@ -18,11 +18,42 @@ from rl_markets.experiment import (
     PolicySection,
     TrainingSection,
 )
+from rl_markets.experiment_columns import MAX_ROWS, Column
 
 _HEAD = """# Experiment files
 
 Made by `python -m rl_markets.reference > docs/experiments.md`; a test keeps it true. Unknown fields are errors, values
 are not converted, and `-o section.field=value` overrides any of them on the command line.
+"""
+
+_COLUMNS = f"""Any list of numbers under `market.parameters` may be left to a file, such as draws from a distribution:
+
+```yaml
+market:
+  name: households
+  parameters:
+    households: 20
+    capital_productivity: {{file: types.csv, column: kappa}}
+    labour_productivity: {{file: types.csv, column: lambda}}
+```
+
+with a `types.csv` beside the experiment file:
+
+```csv
+# drawn from a log-normal
+kappa,lambda
+0.92,1.1
+0.98,1.0
+
+1.01,0.7
+1.09,1.2
+```
+
+The file is UTF-8 text with commas and a header line; blank lines and lines that start with `#` are skipped, and each of
+at most {MAX_ROWS:,} rows has as many cells as the header. It is read when the experiment file is: runners, checkpoints and
+the run's own `experiment.yaml` hold the numbers, and a run goes on when the file has changed or is gone. It works on the
+command line, too, again relative to the experiment file's folder:
+`-o market.parameters.capital_productivity='{{file: types.csv, column: kappa}}'`.
 """
 
 
@@ -34,6 +65,7 @@ def reference() -> str:
         ("training", TrainingSection), ("certificate", CertificateSection),
     ]  # fmt: skip
     parts += [_table(f"`{name}`", model) for name, model in sections]
+    parts.append(_table("Lists from files", Column) + "\n" + _COLUMNS)
     for group, title in ((MARKETS, "market.parameters"), (LEARNERS, "algorithm.parameters")):
         for name in names(group):
             spec = find(group, name)
