@@ -144,12 +144,16 @@ class Metric:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve of a figure: `style` is `ours`, `answer`, `control`, or `points` (ours, as a cloud)."""
+    """One curve of a figure: `style` is `ours`, `answer`, `control`, or `points` (ours, as a cloud).
+
+    Where `upper` is given, the band from `y` up to it is filled instead.
+    """
 
     label: str
     x: list[float]
     y: list[float]
     style: str
+    upper: list[float] | None = None
 
 
 @dataclass(frozen=True)

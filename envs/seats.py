@@ -20,7 +20,7 @@ class Seats:
     def __init__(self, counts: Mapping[str, int]) -> None:
         self.counts = dict(counts)
         self.total = sum(self.counts.values())
-        (self._only,) = self.counts if len(self.counts) == 1 else (None,)
+        self._only: str | None = next(iter(self.counts)) if len(self.counts) == 1 else None
 
     def apart(self, values: Tensor) -> dict[str, Tensor]:
         """`[worlds, agents, ...]` as group -> `[worlds, agents of the group, ...]`; views."""

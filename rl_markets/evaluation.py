@@ -103,6 +103,7 @@ def _plain(metric: Metric) -> dict[str, Any]:
 def _figure(figure: Figure) -> dict[str, Any]:
     lines = [
         {"label": line.label, "style": line.style, "x": line.x, "y": [_number(y) for y in line.y]}
+        | ({} if line.upper is None else {"upper": [_number(y) for y in line.upper]})
         for line in figure.lines
     ]
     return {"title": figure.title, "x_label": figure.x_label, "y_label": figure.y_label,

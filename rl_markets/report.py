@@ -196,8 +196,14 @@ def svg(spec: dict[str, Any]) -> str:
         seen = set()
         for line in spec["lines"]:
             kind = line["label"].split(",")[0]
-            y = [float(v) for v in line["y"]]
-            axes.plot(line["x"], y, label=None if kind in seen else kind, **styles[line["style"]])
+            y, label = [float(v) for v in line["y"]], None if kind in seen else kind
+            if "upper" in line:
+                upper = [float(v) for v in line["upper"]]
+                axes.fill_between(
+                    line["x"], y, upper, label=label, color=styles[line["style"]]["color"], alpha=0.15, lw=0
+                )
+            else:
+                axes.plot(line["x"], y, label=label, **styles[line["style"]])
             seen.add(kind)
         axes.set(title=spec["title"], xlabel=spec["x_label"], ylabel=spec["y_label"])
         if spec["log_x"]:

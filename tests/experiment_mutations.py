@@ -83,7 +83,7 @@ ANY_MARKET = [
     Mutation("worlds-many", {"market.worlds": 10**7}, ["market.worlds = 10000000: expected <= 1000000"]),
     Mutation(
         "worlds-fill-the-memory",
-        {"market.worlds": 10**6, "training.rollout_length": 10**5, "training.agent_steps": ENOUGH},
+        {"market.worlds": 10**6, "training.rollout_length": 10**4, "training.agent_steps": ENOUGH},
         ["market.worlds: one rollout of ", " GiB; expected at most half of this machine's"],
     ),
     Mutation(

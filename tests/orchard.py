@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -32,7 +32,7 @@ class Orchard(TensorMarket):
     """Two growers eat a share of their trees, which grow better where the merchant, who owns gold, sets a high price."""
 
     differentiable = True
-    owned: Mapping[str, Owned] = {"growers": Owned("trees"), "merchants": Owned("gold")}  # noqa: RUF012
+    owned: Mapping[str, Owned] = {"growers": Owned("trees"), "merchants": Owned("gold")}
 
     def __init__(
         self, parameters: OrchardParameters, *, worlds: int, device: str = "cpu", dtype: torch.dtype = torch.float32

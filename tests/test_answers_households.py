@@ -18,6 +18,7 @@ from rl_markets.envs.answers.households import (
     closed_form,
     consumption_equivalent,
     euler_errors,
+    generalised_responses,
     impulse_response,
     labour_errors,
     moments,
@@ -430,3 +431,18 @@ def test_maximise_finds_interior_corner_and_the_higher_of_two_hills() -> None:
     assert x == pytest.approx([0.3, 0.99, 0.8], abs=2e-5)
     assert y == pytest.approx([0.7, 0.01, 0.5], abs=2e-5)
     assert best == pytest.approx([0.0, 1.97, 1.2], abs=1e-4)
+
+
+def test_generalised_responses_are_the_plain_one_where_the_economy_is_nearly_linear(
+    solution: CollocationSolution,
+) -> None:
+    """Their mean is the response at rest to 2 % of its peak, they differ from state to state, and no shock moves nothing."""
+    plain = impulse_response(BASE, solution.actions, 0.01, periods=20)
+    found = generalised_responses(BASE, solution.actions, np.random.default_rng(1), periods=20, paths=200)
+    for name in ("y", "c", "i", "k"):
+        assert found[name].shape == (20, 200)
+        peak = np.abs(plain[name]).max()
+        assert np.abs(found[name].mean(1) - plain[name]).max() < 0.02 * peak
+        assert found[name].std(1).max() > 1e-3 * peak
+    nothing = generalised_responses(BASE, solution.actions, np.random.default_rng(1), shock=0.0, periods=5, paths=9)
+    assert all(not response.any() for response in nothing.values())

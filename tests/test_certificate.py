@@ -247,3 +247,14 @@ def test_console_is_plain_where_there_is_no_terminal(capsys: pytest.CaptureFixtu
     with TrainingProgress(Console(soft_wrap=True), 1, 0, "closed form") as progress:
         progress.update(row)
     assert capsys.readouterr().out == "iteration 1/1: 1.23k steps, 50k/s, 3.20 % from the closed form, 0 s left\n"
+
+
+def test_diagnostics_see_actions_at_their_bounds_and_economies_that_leave_where_they_were_trained() -> None:
+    """A policy that eats everything is saturated, consumes too much at every state, and leaves for where nobody was."""
+    key = answer(households=1, conduct="strategic")
+    good, greedy = metrics(key, exact_policy(key)), metrics(key, constant(0.985, 0.2))
+    assert good["saturated"].value == good["off_support"].value == 0
+    assert greedy["saturated"].value == 100
+    assert greedy["off_support"].value > 50
+    assert abs(good["euler_error/signed"].value) < 0.01
+    assert greedy["euler_error/signed"].value > 50, "a little more saved would be worth far more tomorrow"

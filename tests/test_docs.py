@@ -12,7 +12,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from rl_markets import reference, results
+from rl_markets import reference
+from rl_markets.results.page import table
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(bash|python|yaml)\n(.*?)```", README, re.DOTALL)
@@ -57,7 +58,7 @@ def test_commands_that_the_readme_test_leaves_out_exist() -> None:
 
 
 def test_the_readmes_table_is_the_one_that_was_measured() -> None:
-    assert results.table(ROOT / "docs" / "results") in README
+    assert table(ROOT / "docs" / "results") in README
 
 
 def test_the_experiment_reference_is_current() -> None:

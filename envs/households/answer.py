@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from rl_markets.envs.answers import households as known
-from rl_markets.envs.households.market import Households
+from rl_markets.envs.households.market import ACTION_HIGH, ACTION_LOW, Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.market import AnswerKey, Assessment, Figure, Line, Metric, Policy
 from rl_markets.envs.seats import Seats
@@ -32,7 +32,13 @@ HELD_OUT_SD = 2.0
 """Held-out productivity, in standard deviations either way."""
 ACCURACY_LIMIT, WELFARE_LIMIT = 1.0, 0.05
 """The certificate's limits: policy error in %, losses in % of consumption."""
+SATURATED = 0.01
+"""Within this share of its box from a bound, an action is saturated."""
 PERIODS, PATHS_PER_SEED = 500, 20
+SHOCK, RESPONSE, RESPONSE_LIMIT = 0.01, 40, 10.0
+"""The impulse to log productivity, for how many periods it is followed, and by how much of the peak responses may be off."""
+RESPONSES = (("y", "Output"), ("c", "Consumption"), ("i", "Investment"), ("l", "Labour"))
+JUDGED, BAND = RESPONSES[:3], (0.05, 0.95)
 GROWTH, TRANSITION = 0.1, 60
 """The permanent rise of log productivity, and for how many periods the transition is followed."""
 
@@ -135,16 +141,17 @@ class HouseholdsAnswer(AnswerKey):
         controls = [*self._controls(), _Candidate("untrained network", self.state_policy(other))]
         moments, responses, transition = (
             self._moments(ours, seeds),
-            self._responses(ours),
+            self._responses(ours, controls, seeds[0]),
             self._transition(ours, controls),
         )
         metrics = [
             *self._policy_errors(self.each_policy(learned), controls),
             *self._first_order_conditions(ours, controls),
+            *self._diagnostics(ours, controls, seeds[0]),
             self._welfare_loss(ours, controls, seeds),
             self._best_response(learned),
             *moments,
-            responses[0],
+            *responses[0],
             transition[0],
         ]
         return Assessment(metrics, [*self._policy_figures(ours), *responses[1], transition[1]])
@@ -178,42 +185,60 @@ class HouseholdsAnswer(AnswerKey):
         return metrics
 
     def _first_order_conditions(self, ours: StatePolicy, controls: list[_Candidate]) -> list[Metric]:
-        def mean_error(diagnose: Callable[..., Array], policy: StatePolicy) -> float:
-            return float(100 * np.abs(diagnose(self.economy, policy, *self.held_out)).mean())
+        def errors(diagnose: Callable[..., Array], policy: StatePolicy) -> Array:
+            return 100 * diagnose(self.economy, policy, *self.held_out)
 
-        rows = (
-            (
-                "euler_error",
-                "Euler error, mean",
-                known.euler_errors,
-                "of consumption against what tomorrow justifies, unit-free",
-            ),
-            (
-                "labour_error",
-                "labour condition error, mean",
-                known.labour_errors,
-                "of leisure's value against the wage, unit-free",
-            ),
-        )
+        consumption = "of consumption against what tomorrow justifies, unit-free"
+        rows: tuple[tuple[str, str, Callable[..., Array], Callable[[Array], Array], str], ...] = (
+            ("euler_error", "Euler error, mean", known.euler_errors, np.abs, consumption),
+            ("euler_error/signed", "Euler error, signed mean", known.euler_errors, np.array,
+             f"{consumption}; positive consumes too much everywhere"),
+            ("labour_error", "labour condition error, mean", known.labour_errors, np.abs,
+             "of leisure's value against the wage, unit-free"),
+        )  # fmt: skip
         return [
-            Metric(key, label, mean_error(diagnose, ours), "%", answer=0.0, note=f"{what}, at the held-out states",
-                   controls={c.name: mean_error(diagnose, c.policy) for c in controls})
-            for key, label, diagnose, what in rows
+            Metric(key, label, float(size(errors(diagnose, ours)).mean()), "%", answer=0.0,
+                   note=f"{what}, at the held-out states",
+                   controls={c.name: float(size(errors(diagnose, c.policy)).mean()) for c in controls})
+            for key, label, diagnose, size, what in rows
         ]  # fmt: skip
 
-    def _welfare_loss(self, ours: StatePolicy, controls: list[_Candidate], seeds: list[int]) -> Metric:
-        """In consumption equivalents, paired with the exact policy on the same shocks and starts."""
+    def _diagnostics(self, ours: StatePolicy, controls: list[_Candidate], seed: int) -> list[Metric]:
+        """Whether actions stick to their bounds, and whether the learned economy stays where it was trained."""
+
+        def saturated(policy: StatePolicy) -> float:
+            actions = np.stack(policy(*self.held_out))
+            reach = SATURATED * (ACTION_HIGH - ACTION_LOW)
+            return float(100 * ((actions < ACTION_LOW + reach) | (actions > ACTION_HIGH - reach)).any(0).mean())
+
+        low, high = self.parameters.initial_capital
+        k = known.simulate(self.economy, ours, 1000, PATHS_PER_SEED, np.random.default_rng(seed)).k
+        return [
+            Metric("saturated", "held-out states with an action at a bound", saturated(ours), "%", answer=0.0,
+                   controls={c.name: saturated(c.policy) for c in controls}, note="within 1 % of the bound of its box"),
+            Metric("off_support", "states outside those where training started", float(100 * ((k < low) | (k > high)).mean()),
+                   "%", answer=0.0, note="of capital in simulations of the learned economy, against initial_capital"),
+        ]  # fmt: skip
+
+    def returns(self, policy: StatePolicy, seeds: list[int]) -> Array:
+        """Discounted utility from capital in [.5, 2] of the steady state, a mean for each seed `[seeds]`.
+
+        Starts and shocks are the same for every policy.
+        """
         draws = [np.random.default_rng(seed) for seed in seeds]
         shocks = np.concatenate([rng.standard_normal((PERIODS, PATHS_PER_SEED)) for rng in draws], 1)
         low, high = np.log(HELD_OUT_CAPITAL)
         starts = np.concatenate([self.rest.k * np.exp(rng.uniform(low, high, PATHS_PER_SEED)) for rng in draws])
-        best = known.welfare(self.economy, self.exact, starts, shocks)
+        found = known.welfare(self.economy, policy, starts, shocks).reshape(len(seeds), PATHS_PER_SEED)
+        return np.asarray(found.mean(1))
+
+    def _welfare_loss(self, ours: StatePolicy, controls: list[_Candidate], seeds: list[int]) -> Metric:
+        """In consumption equivalents, paired with the exact policy on the same shocks and starts."""
+        best = self.returns(self.exact, seeds)
 
         def losses(policy: StatePolicy) -> Array:
-            gap = (
-                (best - known.welfare(self.economy, policy, starts, shocks)).reshape(len(seeds), PATHS_PER_SEED).mean(1)
-            )
-            return np.array([-100 * known.consumption_equivalent(self.economy, -float(g)) for g in gap])
+            gaps = best - self.returns(policy, seeds)
+            return np.array([-100 * known.consumption_equivalent(self.economy, -float(g)) for g in gaps])
 
         mine = losses(ours)
         return Metric(
@@ -262,24 +287,38 @@ class HouseholdsAnswer(AnswerKey):
             for name, label in labels.items()
         ]  # fmt: skip
 
-    def _responses(self, ours: StatePolicy) -> tuple[Metric, list[Figure]]:
-        """Impulse responses to +1 % productivity."""
-        mine, exact = (known.impulse_response(self.economy, p, 0.01, 40) for p in (ours, self.exact))
-        error = max(
-            float(np.abs(mine[v] - exact[v]).max() / max(np.abs(exact[v]).max(), 1e-12)) for v in ("y", "c", "i")
+    def _responses(self, ours: StatePolicy, controls: list[_Candidate], seed: int) -> tuple[list[Metric], list[Figure]]:
+        """Impulse responses to +1 % productivity: at rest, and from the states that the answer visits."""
+        mine, exact = (known.impulse_response(self.economy, p, SHOCK, RESPONSE) for p in (ours, self.exact))
+
+        def error(response: dict[str, Array]) -> float:
+            return 100 * max(float(np.abs(response[v] - exact[v]).max() / np.abs(exact[v]).max()) for v, _ in JUDGED)
+
+        others = {c.name: error(known.impulse_response(self.economy, c.policy, SHOCK, RESPONSE)) for c in controls}
+        spread = known.generalised_responses(
+            self.economy, self.exact, np.random.default_rng(seed), shock=SHOCK, periods=RESPONSE
         )
-        metric = Metric(
-            "impulse_response_error", "impulse responses, largest error", 100 * error, "% of the peak", answer=0.0,
-            note="of output, consumption and investment after +1 % productivity, 40 periods, relative to the answer's peak",
-        )  # fmt: skip
-        periods = [float(t) for t in range(40)]
+        bands = {v: np.quantile(spread[v], BAND, axis=1) for v, _ in RESPONSES}
+        outside = [np.abs(mine[v] - np.clip(mine[v], *bands[v])) / np.abs(exact[v]).max() for v, _ in JUDGED]
+        metrics = [
+            Metric("impulse_response_error", "impulse responses, largest error", error(mine), "% of the peak", answer=0.0,
+                   limit=None if self.economy.delta == 1 else RESPONSE_LIMIT, controls=others,  # any constants do there
+                   note="of output, consumption and investment after +1 % productivity, 40 periods, "
+                   "relative to the answer's peak"),
+            Metric("impulse_response_outside", "impulse responses, farthest outside the answer's band",
+                   float(100 * np.max(outside)), "% of the peak", answer=0.0,
+                   note="the band holds 90 % of the answer's responses from the states that it visits"),
+        ]  # fmt: skip
+        periods = [float(t) for t in range(RESPONSE)]
         figures = [
             Figure(f"{label} after +1 % productivity", "period", "% deviation", [
-                Line(self.name, periods, exact[v].tolist(), "answer"), Line("learned", periods, mine[v].tolist(), "ours"),
+                Line(f"{self.name} from its states", periods, bands[v][0].tolist(), "answer", bands[v][1].tolist()),
+                Line(self.name, periods, exact[v].tolist(), "answer"),
+                Line("learned", periods, mine[v].tolist(), "ours"),
             ])
-            for v, label in (("y", "Output"), ("c", "Consumption"), ("i", "Investment"), ("l", "Labour"))
+            for v, label in RESPONSES
         ]  # fmt: skip
-        return metric, figures
+        return metrics, figures
 
     def _transition(self, ours: StatePolicy, controls: list[_Candidate]) -> tuple[Metric, Figure]:
         """From the old rest to the new one, after productivity has risen for good."""

@@ -153,7 +153,9 @@ class NashAnswer(AnswerKey):
     def _gain_metrics(self, mine: Array, theirs: Array) -> list[Metric]:
         """The largest gain, which is judged, and each type's own."""
         name, unit = "best_response_gain/path", "% of consumption"
-        note = "the best path of actions without shocks, from where the learned economy rests, against the frozen others"
+        note = (
+            "the best path of actions without shocks, from where the learned economy rests, against the frozen others"
+        )
         found = [
             Metric(name, "best-response gain, largest of all types", float(mine.max()), unit, answer=0.0, limit=GAIN_LIMIT,
                    controls={"untrained network": float(theirs.max())}, note=note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -35,7 +35,7 @@ class KrusellSmith(TensorMarket):
     """
 
     differentiable = True
-    owned: ClassVar[Mapping[str, Owned]] = {"households": Owned("capital")}
+    owned: Mapping[str, Owned] = {"households": Owned("capital")}
 
     def __init__(
         self, parameters: KrusellSmithParameters, *, worlds: int, device: str = "cpu",

@@ -1,112 +1,47 @@
-"""The README's tables: shipped experiments trained over seeds, `python -m rl_markets.results docs/results [NAME ...]`.
+"""The pages made from what was measured: the table of the README, and `households.md` with every judged figure.
 
-Writes one JSON and the pictures of each experiment, and the table into the project's README, between its two markers; a
-test compares them.
+A test compares them with the JSON.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import sys
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from rl_markets import evaluation, report
-from rl_markets.experiment import load
-from rl_markets.quiet import quiet_ray
-from rl_markets.runs import RunFolder, read_rows
+from rl_markets import report
+from rl_markets.results.documents import COMPARISON, middle, read
+from rl_markets.results.plan import EXPERIMENTS, FULL_DEPRECIATION, LEARNERS, RBC
 from rl_markets.store import write_text
 
 BEGIN, END = "<!-- results: made by `make results` -->", "<!-- end of results -->"
-ECONOMIES = ("households-full-depreciation", "households-rbc")
-LEARNERS = {"": "PPO", "-sac": "SAC", "-td3": "TD3", "-ddpg": "DDPG", "-analytic": "analytic gradient"}
-EXPERIMENTS: dict[str, tuple[int, ...]] = {
-    **{f"{ECONOMIES[0]}{learner}": (0, 1, 2) for learner in LEARNERS},
-    **{f"{ECONOMIES[1]}{learner}": (0, 1, 2) for learner in ("", "-analytic")},
-    "households-rbc-sac": (0,),  # minutes, and off its limits: the curve shows it
-    "households-3x3": (0, 1, 2),
-    "krusell-smith": (0, 1, 2),
-}
+ECONOMIES = (FULL_DEPRECIATION, RBC)
+STYLES = ("ours", "control", "third", "fourth", "fifth")
+"""Of the learners' lines, in their order."""
 SIMPLE = ("constant actions", "constant share", "equal shares")
 """Controls that are a simple rule."""
-PAGE, PICTURES = "households.md", 6
-PICTURED = ("households-rbc", "households-rbc-analytic", "households-3x3", "krusell-smith")
-"""Experiments whose pictures are kept."""
+PAGE = "households.md"
 
 
-def main(folder: Path, names: list[str]) -> None:
-    """Trains these experiments, or all, and writes the tables."""
-    quiet_ray()
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names or EXPERIMENTS:
-        write(name, train(name), folder)
-    finish(folder)
-
-
-def finish(folder: Path) -> None:
-    """Curves, page and the README's table, from the documents in `folder`."""
+def write(folder: Path) -> None:
+    """Curves and page, from the documents in `folder`."""
     for economy in ECONOMIES:
         write_text(folder / f"{economy}-curves.svg", report.svg(curves(folder, economy)))
+    for what, label in (("error", "error of the worse action, %"), ("training_seconds", "seconds of training")):
+        write_text(folder / f"{COMPARISON}-{what.split('_')[-1]}.svg", report.svg(by_size(folder, what, label)))
     write_text(folder / PAGE, page(folder))
-    fill_readme(folder)
 
 
-def write(name: str, runs: list[RunFolder], folder: Path) -> None:
-    """The document of one experiment, as `NAME.json`."""
-    write_text(folder / f"{name}.json", json.dumps(document(name, runs, folder), indent=1))
-
-
-def fill_readme(folder: Path) -> None:
-    """Puts the table between the markers of the project's README."""
-    readme = Path("README.md")
+def fill_readme(folder: Path, readme: Path) -> None:
+    """Puts the table between the markers of a README."""
     before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
     write_text(readme, f"{before}{BEGIN}\n{table(folder)}\n{END}{rest.partition(END)[2]}")
 
 
-def train(name: str) -> list[RunFolder]:
-    """One experiment over all seeds."""
-    from rl_markets import workflow
-
-    file = Path("tune_configs") / f"{name}.yaml"
-    return [workflow.train(load(file, [f"seed={seed}"]), Path("runs")) for seed in EXPERIMENTS[name]]
-
-
-def document(name: str, runs: list[RunFolder], folder: Path) -> dict[str, Any]:
-    """The runs' certificates as one document; the first one's figures become pictures in `folder`."""
-    seeds = []
-    for run in runs:
-        certificate = evaluation.read(run.certificate)
-        figures = {m["name"]: m for m in certificate["metrics"]}
-        rows = read_rows(run)
-        seeds.append({
-            "seed": certificate["seed"], "passed": certificate["passed"], "seconds": round(rows[-1]["seconds"], 1),
-            "metrics": figures, "curve": curve(rows),
-        })  # fmt: skip
-    pictures = evaluation.read(runs[0].certificate)["figures"][:PICTURES]
-    for i, figure in enumerate(pictures if name in PICTURED else []):
-        write_text(folder / f"{name}-picture-{i + 1}.svg", report.svg(figure))
-    return {
-        "experiment": name, "command": f"rl-markets train tune_configs/{name}.yaml -o seed=SEED",
-        "agent_steps": certificate["agent_steps"], "made_with": certificate["made_with"], "seeds": seeds,
-    }  # fmt: skip
-
-
-def curve(rows: list[dict[str, float]]) -> list[list[float]]:
-    """Where the known answer was looked at: agent steps, seconds of training, distance in %."""
-    looks = [row for row in rows if math.isfinite(row["distance"])]
-    return [[int(r["agent_steps"]), round(r["seconds"], 1), float(f"{r['distance']:.4g}")] for r in looks]
-
-
 def curves(folder: Path, economy: str) -> dict[str, Any]:
     """Every learner's distance from one economy's answer against agent steps, as a figure of the report."""
-    styles = ("ours", "control", "third", "fourth", "fifth")
     lines = []
-    for (suffix, label), style in zip(LEARNERS.items(), styles, strict=True):
-        if f"{economy}{suffix}" not in EXPERIMENTS:
-            continue
-        for seed in _found(folder, f"{economy}{suffix}")["seeds"]:
+    for (suffix, label), style in zip(LEARNERS.items(), STYLES, strict=True):
+        for seed in read(folder, f"{economy}{suffix}")["seeds"]:
             steps, _, y = zip(*seed["curve"], strict=True)
             x = [n / 1e6 for n in steps]
             lines.append({"label": f"{label}, seed {seed['seed']}", "style": style, "x": x, "y": y})
@@ -114,9 +49,41 @@ def curves(folder: Path, economy: str) -> dict[str, Any]:
             "log_x": False, "log_y": True, "lines": lines}  # fmt: skip
 
 
-def _found(folder: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    return found
+def by_size(folder: Path, what: str, label: str) -> dict[str, Any]:
+    """A figure of every learner against the number of households, a line for each seed."""
+    rows, lines = read(folder, COMPARISON)["rows"], []
+    for learner, style in zip(LEARNERS.values(), STYLES, strict=True):
+        mine = [row for row in rows if row["learner"] == learner]
+        for i, seed in enumerate(mine[0]["seeds"]):
+            y = [_error(row["seeds"][i]) if what == "error" else row["seeds"][i][what] for row in mine]
+            lines.append({"label": f"{learner}, seed {seed['seed']}", "style": style,
+                          "x": [row["households"] for row in mine], "y": y})  # fmt: skip
+    return {"title": f"{RBC}, by number of households", "x_label": "households n", "y_label": label,
+            "log_x": True, "log_y": True, "lines": lines}  # fmt: skip
+
+
+def _error(seed: dict[str, float]) -> float:
+    return max(seed["share_error"], seed["labour_error"])
+
+
+def comparison(folder: Path) -> list[str]:
+    """The table of learners by number of households."""
+    head = ("n", "learner", "policy error, %", "discounted return", "best", "agent steps", "training, s", "memory, MiB")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row in read(folder, COMPARISON)["rows"]:
+        seeds = row["seeds"]
+        cells = [
+            f"{row['households']:,}", row["learner"], _spread([_error(seed) for seed in seeds]),
+            _returns([seed["return"] for seed in seeds]), f"{seeds[0]['best_return']:.3f}",
+            f"{seeds[0]['agent_steps']:,.0f}", _spread([seed["training_seconds"] for seed in seeds]),
+            f"{middle([seed['peak_mib'] for seed in seeds]):.0f}",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _returns(values: list[float]) -> str:
+    return f"{middle(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def table(folder: Path) -> str:
@@ -124,7 +91,7 @@ def table(folder: Path) -> str:
     head = ("experiment", "seeds certified", "policy error, %", "a simple rule's", "untrained", "best-response gain, %")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in EXPERIMENTS:
-        seeds = _found(folder, name)["seeds"]
+        seeds = read(folder, name)["seeds"]
         errors = [max(_policy_errors(seed), key=lambda m: float(m["value"])) for seed in seeds]
         gains = [seed["metrics"].get("best_response_gain/exact") for seed in seeds]
         cells = [
@@ -146,7 +113,7 @@ def _policy_errors(seed: dict[str, Any]) -> list[dict[str, Any]]:
 
 def page(folder: Path) -> str:
     """All judged figures of all experiments as Markdown, with commands, seeds and the machine."""
-    made = _found(folder, next(iter(EXPERIMENTS)))["made_with"]
+    made = read(folder, next(iter(EXPERIMENTS)))["made_with"]
     lines = [
         "# Households: what was learned, beside what is known",
         "",
@@ -156,7 +123,7 @@ def page(folder: Path) -> str:
         "network before training, which must fail.",
     ]
     for name in EXPERIMENTS:
-        found = _found(folder, name)
+        found = read(folder, name)
         seconds = [float(seed["seconds"]) for seed in found["seeds"]]
         lines += [
             "",
@@ -173,12 +140,27 @@ def page(folder: Path) -> str:
                 lines.append(_row([seed["metrics"][key] for seed in found["seeds"]]))
         pictures = sorted(folder.glob(f"{name}-picture-*.svg"))
         lines += ["", *(f"![{p.stem}]({p.name})" for p in pictures)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_by_size_section(folder)]) + "\n"
+
+
+def _by_size_section(folder: Path) -> list[str]:
+    return [
+        "",
+        "## The learners by number of households",
+        "",
+        "The economy of `households-rbc` with n households in as many worlds as make about 1,280 agents together. Each "
+        "learner has its own recipe and about as much time; *policy error* is the larger of both actions' mean errors, "
+        "*best* the optimum's return on the same shocks. Returns tell little: see the README. Commands are in "
+        f"[{COMPARISON}.json]({COMPARISON}.json).",
+        "",
+        *comparison(folder),
+        "",
+        *(f"![{path.stem}]({path.name})" for path in sorted(folder.glob(f"{COMPARISON}-*.svg"))),
+    ]
 
 
 def _spread(values: list[float]) -> str:
-    middle = math.nan if any(math.isnan(v) for v in values) else median(values)
-    return f"**{report.figure(middle)}** ({report.figure(min(values))} to {report.figure(max(values))})"
+    return f"**{report.figure(middle(values))}** ({report.figure(min(values))} to {report.figure(max(values))})"
 
 
 def _control(metric: dict[str, Any], names: tuple[str, ...]) -> str:
@@ -196,7 +178,3 @@ def _row(metrics: list[dict[str, Any]]) -> str:
         report.figure(first["limit"]),
     ]
     return "| " + " | ".join([*cells, *controls]) + " |"
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/results"), sys.argv[2:])

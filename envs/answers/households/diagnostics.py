@@ -143,6 +143,35 @@ def impulse_response(
     return response
 
 
+def generalised_responses(
+    economy: Economy,
+    policy: PolicyFunction,
+    rng: np.random.Generator,
+    *,
+    shock: float = 0.01,
+    periods: int = 40,
+    paths: int = 300,
+    burn_in: int = 300,
+) -> dict[str, FloatArray]:
+    """Responses of y, c, i, l, k and chat to `shock`, in % of what each path would have been: each [periods, paths].
+
+    The paths start where shocks have brought the economy in `burn_in` periods, and go on with shocks of their own, the
+    same with and without `shock` (Koop, Pesaran and Potter 1996). Their spread is how the response depends on the state.
+    """
+    k, z = np.full(paths, steady_state(economy).k), np.zeros(paths)
+    for _ in range(burn_in):
+        k = enact(economy, policy, k, z).k_next
+        z = economy.rho * z + economy.sigma * rng.standard_normal(paths)
+    capital, tfp = np.stack([k, k]), np.stack([z, z + shock])
+    response = {name: np.empty((periods, paths)) for name in VARIABLES}
+    for period in range(periods):
+        now = enact(economy, policy, capital, tfp)
+        for name, levels in _levels(now, capital).items():
+            response[name][period] = 100.0 * (levels[1] / levels[0] - 1.0)
+        capital, tfp = now.k_next, economy.rho * tfp + economy.sigma * rng.standard_normal(paths)
+    return response
+
+
 def welfare(
     economy: Economy,
     policy: PolicyFunction,

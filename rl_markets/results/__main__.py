@@ -1,0 +1,42 @@
+"""`python -m rl_markets.results FOLDER [--quick] [--runs RUNS] [--workers N]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rl_markets.experiment_rules import available_cpus
+from rl_markets.results import documents, page
+from rl_markets.results.plan import FULL, QUICK
+from rl_markets.results.pool import RunsFailedError, carry_out
+
+README = Path("README.md")
+
+
+def main() -> int:
+    """Trains everything that is planned, and writes it down."""
+    parser = argparse.ArgumentParser(prog="python -m rl_markets.results", description=__doc__)
+    parser.add_argument("folder", type=Path, help="takes the documents, pictures and the page")
+    parser.add_argument("--quick", action="store_true", help="one seed and few sizes; the README stays as it is")
+    parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="takes the runs")
+    parser.add_argument("--workers", type=int, default=available_cpus(), help="runs at a time, by default one a core")
+    arguments = parser.parse_args()
+    plan = QUICK if arguments.quick else FULL
+    try:
+        carry_out(
+            [*plan.certified, *plan.compared], arguments.runs, arguments.workers, lambda line: print(line, flush=True)
+        )
+    except RunsFailedError as error:
+        print(f"rl-markets: {error}", file=sys.stderr)
+        return 1
+    documents.write_all(plan, arguments.runs, arguments.folder)
+    page.write(arguments.folder)
+    if not arguments.quick:
+        page.fill_readme(arguments.folder, README)
+    print(f"written: {arguments.folder / page.PAGE}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Which experiments are trained, over which seeds, and at which sizes learners are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FULL_DEPRECIATION, RBC = "households-full-depreciation", "households-rbc"
+LEARNERS = {"": "PPO", "-sac": "SAC", "-td3": "TD3", "-ddpg": "DDPG", "-analytic": "analytic gradient"}
+"""Suffix of an experiment's file -> its learner; each economy has a file for each."""
+
+SEEDS = (0, 1, 2)
+EXPERIMENTS = (
+    *(f"{FULL_DEPRECIATION}{learner}" for learner in LEARNERS),
+    *(f"{RBC}{learner}" for learner in LEARNERS),
+    "households-3x3",
+    "households-3x3-separate",
+    "households-3x3-mixture",
+    "krusell-smith",
+    "krusell-smith-99",
+    "krusell-smith-mild",
+    "krusell-smith-strong",
+    "fiscal-full-depreciation",
+    "fiscal",
+)
+PICTURED = (f"{RBC}", f"{RBC}-analytic", "households-3x3", "krusell-smith", "krusell-smith-strong", "fiscal")
+"""Experiments whose pictures are kept."""
+
+ROWS = 1280
+"""Agents in all worlds together, where learners are compared by the number of households."""
+SIZES = (10, 20, 50, 100, 200, 529)
+"""Households n of the comparison, as in the paper."""
+MANY = 10_000
+BUDGETS = {"": 3_840_000, "-sac": 1_280_000, "-td3": 1_280_000, "-ddpg": 1_280_000, "-analytic": 1_920_000}
+"""Agent steps of each learner in the comparison: about as much time for each."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    Attributes:
+        experiment: name of the file in `tune_configs`.
+        seed: of the run.
+        overrides: `a.b=c`, beside the seed.
+        certified: whether it ends with a certificate; else only policy errors and returns are looked at.
+        label: names its folder.
+    """
+
+    experiment: str
+    seed: int
+    overrides: tuple[str, ...] = ()
+    certified: bool = True
+    label: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Where it goes, below the folder of all."""
+        return f"{self.label or self.experiment}/seed-{self.seed}"
+
+    @property
+    def settings(self) -> list[str]:
+        """All overrides."""
+        return [f"seed={self.seed}", *self.overrides]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is trained.
+
+    Attributes:
+        seeds: of the certified experiments and of the comparison.
+        sizes: households of the comparison.
+        experiments: names.
+    """
+
+    seeds: tuple[int, ...]
+    sizes: tuple[int, ...]
+    experiments: tuple[str, ...] = EXPERIMENTS
+
+    @property
+    def certified(self) -> list[Run]:
+        """The experiments as they are shipped."""
+        return [Run(name, seed) for name in self.experiments for seed in self.seeds]
+
+    @property
+    def compared(self) -> list[Run]:
+        """Every learner on the economy with partial depreciation, by number of households."""
+        return [sized(learner, n, seed) for n in self.sizes for learner in LEARNERS for seed in self.seeds]
+
+
+def sized(learner: str, households: int, seed: int) -> Run:
+    """A run of the comparison: as many agents in all worlds together whatever the number of households."""
+    worlds = max(1, round(ROWS / households))
+    overrides = [
+        f"market.parameters.households={households}",
+        f"market.worlds={worlds}",
+        f"training.agent_steps={BUDGETS[learner] * worlds * households // ROWS}",
+    ]
+    return Run(f"{RBC}{learner}", seed, tuple(overrides), False, f"by-size/{households}{learner or '-ppo'}")
+
+
+FULL = Plan(SEEDS, (*SIZES, MANY))
+QUICK = Plan(SEEDS[:1], (20, 529))
+"""Under half an hour on two cores; a part of the full one, so that its figures must be found there, too."""

@@ -1,0 +1,112 @@
+"""What `make results` does, at a tiny size: runs are kept and gone on with, documents and pages say what was measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from rl_markets.experiment_rules import LATEST
+from rl_markets.results import documents, page, plan, pool
+from rl_markets.results.plan import Plan, Run
+
+TINY = (
+    "market.worlds=4", "training.rollout_length=8", "training.agent_steps=64", "certificate.seeds=2",
+    "certificate.deviation_agent_steps=0", "policies.household.hidden=[8]", "algorithm.parameters.minibatches=2",
+)  # fmt: skip
+RUN = Run("households-full-depreciation", 3, TINY)
+
+
+def test_every_planned_run_is_a_valid_experiment_in_a_folder_of_its_own() -> None:
+    for each in (plan.FULL, plan.QUICK):
+        runs = [*each.certified, *each.compared]
+        assert len({run.folder for run in runs}) == len(runs)
+        assert len({pool.experiment_of(run).digest for run in runs}) == len(runs)
+    full = {(run.folder, tuple(run.settings)) for run in (*plan.FULL.certified, *plan.FULL.compared)}
+    assert {(run.folder, tuple(run.settings)) for run in (*plan.QUICK.certified, *plan.QUICK.compared)} <= full
+    for n in plan.FULL.sizes:
+        experiment = pool.experiment_of(plan.sized("-sac", n, 0))
+        assert experiment.agents == n
+        assert n * experiment.market.worlds >= 0.8 * plan.ROWS
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """One tiny run, carried out twice, and a comparison; what was said."""
+    root, said = tmp_path_factory.mktemp("runs"), list[str]()
+    pool.carry_out([RUN], root, 1, said.append)
+    pool.carry_out([RUN], root, 1, said.append)
+    return root, said
+
+
+def test_a_finished_run_is_not_trained_again(finished: tuple[Path, list[str]]) -> None:
+    root, said = finished
+    assert said[0].startswith("1 runs, 0 of them finished before")
+    assert said[-1].startswith("1 runs, 1 of them finished before")
+    record = pool.record_of(RUN, root)
+    assert record is not None
+    assert record.cpu_seconds > 0 < record.seconds
+    assert 100 < record.peak_mib < 10_000
+    other = Run(RUN.experiment, RUN.seed, (*TINY, "certificate.seeds=3"))
+    assert pool.record_of(other, root) is None, "another experiment in the same folder"
+
+
+def test_a_document_holds_the_certificate_and_what_it_took(finished: tuple[Path, list[str]]) -> None:
+    root, _ = finished
+    found = documents.document(RUN.experiment, [RUN], root)
+    (seed,) = found["seeds"]
+    certificate = json.loads((root / RUN.folder / LATEST / "certificate.json").read_text())
+    assert seed["seed"] == 3
+    assert list(seed["metrics"]) == [m["name"] for m in certificate["metrics"]]
+    assert seed["curve"][-1][0] == 64
+    assert seed["peak_mib"] > 100
+
+
+def test_a_run_that_fails_is_named_with_its_log_and_the_others_go_on(tmp_path: Path) -> None:
+    broken = Run("households-full-depreciation", 0, ("algorithm.parameters.minibatches=2", "market.worlds=0"))
+    with pytest.raises(Exception, match=r"market\.worlds"):
+        pool.carry_out([broken], tmp_path, 1, lambda line: None)
+    absent = Run("households-full-depreciation", 0, (*TINY, "policies.household.frozen=nowhere"))
+    with pytest.raises(Exception, match="frozen"):
+        pool.carry_out([absent], tmp_path, 1, lambda line: None)
+
+
+def test_a_process_that_ends_badly_is_told_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool.sys, "executable", "false")
+    said: list[str] = []
+    with pytest.raises(pool.RunsFailedError, match=r"1 of 1 runs failed: .*seed-3 \(exit code 1, see .*log\.txt\)"):
+        pool.carry_out([RUN], tmp_path, 1, said.append)
+    assert said[-1].endswith("failed")
+    assert pool.record_of(RUN, tmp_path) is None
+
+
+def test_the_comparison_looks_at_errors_returns_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = (*TINY, "market.parameters.households=3", "training.agent_steps=192")
+    monkeypatch.setattr(plan, "LEARNERS", {"": "PPO"})
+    monkeypatch.setattr(documents, "LEARNERS", {"": "PPO"})
+    monkeypatch.setattr(page, "LEARNERS", {"": "PPO"})
+    run = Run("households-rbc", 0, tiny, False, "by-size/3-ppo")
+    for module in (plan, documents):
+        monkeypatch.setattr(module, "sized", lambda learner, n, seed: run)
+    pool.carry_out([run], tmp_path, 1, lambda line: None)
+    found = documents.comparison(Plan((0,), (3,), ()), tmp_path)
+    (row,) = found["rows"]
+    assert (row["households"], row["learner"]) == (3, "PPO")
+    (seed,) = row["seeds"]
+    assert seed["return"] < seed["best_return"] < 0
+    assert seed["labour_error"] > 10 < seed["share_error"], "hardly trained"
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / f"{documents.COMPARISON}.json").write_text(json.dumps(found))
+    lines = page.comparison(folder)
+    assert len(lines) == 3
+    assert lines[2].startswith("| 3 | PPO | **")
+    figure = page.by_size(folder, "error", "error, %")
+    assert figure["lines"][0]["y"] == [max(seed["share_error"], seed["labour_error"])]
+
+
+def test_a_median_over_seeds_is_nan_where_one_of_them_failed() -> None:
+    assert documents.middle([1.0, 5.0, 3.0]) == 3.0
+    assert math.isnan(documents.middle([1.0, math.nan, 3.0]))
