@@ -1,12 +1,13 @@
 # make train   from an empty clone to a certificate        make test    everything that must hold
-# make bench   speed beside RLlib and SB3                  make results the tables of the README, over seeds
-# make soak    a long run that must leak nothing
+# make bench   speed beside RLlib, SB3 and JAX             make soak    a long run that must leak nothing
+# make results the README's tables, over seeds: hours;     make results-quick  one seed of all of it, half an hour on two cores
+#              what is finished is kept
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 STAMP ?= $(VENV)/.rl-markets-installed
 
-.PHONY: train test lint bench results soak
+.PHONY: train test lint bench results results-quick soak
 .DELETE_ON_ERROR:
 
 train: $(STAMP)
@@ -28,6 +29,9 @@ soak: $(STAMP)
 
 results: $(STAMP)
 	$(BIN)/python -m rl_markets.results docs/results
+
+results-quick: $(STAMP)
+	$(BIN)/python -m rl_markets.results runs/results-quick --quick
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rl-markets needs Python 3.11 or newer, $(PYTHON) is %d.%d; name another with make PYTHON=..." % sys.version_info[:2])'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rl_markets.bench.raw_sac import RawSAC
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.experiment_errors import ExperimentError
+from rl_markets.policies.rollout import generalized_advantages
 
 TINY = economy.Size(
     households=3, worlds=2, rounds=2, hidden=(8,), steps=4, epochs=1, minibatch=12, stock_steps=12, stock_sample=4,
@@ -82,6 +84,21 @@ class TestBesideRLlib:
         pytest.importorskip("stable_baselines3")
         assert [row["what"] for row in measured("sb3")["rows"]] == ["PPO"] * 3 + ["SAC"] * 3
 
+    @pytest.mark.slow
+    def test_vectorised(self) -> None:
+        pytest.importorskip("jax")
+        found = measured("vectorised")
+        alone, training = found["rows"][:3], found["rows"][3:]
+        sizes = ["1 x 3 households", "2 x 3 households", "1 x 5 households"]
+        assert [row["what"] for row in alone] == [f"the market alone, {size}" for size in sizes]
+        assert [row["what"] for row in training] == [
+            "PPO, 2 x 3 households, 4 steps",
+            "PPO, 1 x 3 households, 8 steps",
+        ]
+        assert {row["target"] for row in found["rows"]} == {None}
+        assert all(spent > 0 for spent in found["compile_seconds"].values())
+        assert "compile time is not counted" in "\n".join(found["notes"])
+
 
 @pytest.mark.usefixtures("ray_once")
 def test_accuracy_is_nan_where_it_was_not_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,11 +111,12 @@ def test_accuracy_is_nan_where_it_was_not_reached(tmp_path: Path, monkeypatch: p
     assert len(found["notes"]) == 2  # and neither theirs
 
 
-def test_sb3_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rl_markets.bench.sb3.find_spec", lambda name: None)
-    found = measured("sb3")
+@pytest.mark.parametrize(("name", "extra"), [("sb3", "sb3"), ("vectorised", "jax")])
+def test_a_library_that_is_missing(name: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"rl_markets.bench.{name}.find_spec", lambda name: None)
+    found = measured(name)
     assert found["rows"] == []
-    assert "pip install 'rl-markets[sb3]'" in found["notes"][0]
+    assert f"pip install 'rl-markets[{extra}]'" in found["notes"][0]
 
 
 def test_plain_torchs_sac_is_a_learner() -> None:
@@ -215,3 +233,88 @@ def test_hand_written_worlds_end_one_by_one_and_show_their_last_observation() ->
                 assert infos[row]["TimeLimit.truncated"]
                 assert not np.allclose(infos[row]["terminal_observation"], seen[row])
     assert (ended == 1).all()
+
+
+# -- the worlds and the learner in JAX ---------------------------------------------------------------------------------
+
+
+def test_worlds_in_jax_move_as_the_market_does() -> None:
+    jax = pytest.importorskip("jax")
+    from rl_markets.bench import by_hand_jax
+
+    parameters, worlds = HouseholdsParameters(households=5, initial_dispersion=0.5), 3
+    market, rng = Households(parameters, worlds=worlds, stagger=False), np.random.default_rng(0)
+    market.reset(0)
+    state = market.state
+    k, labour, z = (state[name].numpy().copy() for name in ("capital", "labour", "log_productivity"))
+    world = by_hand_jax.World(k, labour, z[:, 0], np.zeros(worlds, np.int32))
+    advance = jax.jit(jax.vmap(lambda *given: by_hand_jax.advance(parameters, *given)))
+    for _ in range(50):
+        actions = rng.uniform(-0.1, 0.6, (worlds, 5, 2)).astype(np.float32)  # some are out of bounds
+        innovation = rng.standard_normal(worlds, np.float32)
+        world, rewards = advance(world, actions, innovation)
+        noise = {"innovation": torch.from_numpy(innovation[:, None])}
+        moved = market.transition(state, {"households": torch.from_numpy(actions)}, noise)
+        state = moved.state
+        np.testing.assert_allclose(rewards, moved.rewards["households"], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(world.k, state["capital"], rtol=1e-4)
+        seen = jax.vmap(by_hand_jax.observe)(world)
+        np.testing.assert_allclose(seen, market.observe(state)["households"], rtol=1e-4, atol=2e-5)
+
+
+def test_worlds_in_jax_start_anew_one_by_one() -> None:
+    jax = pytest.importorskip("jax")
+    from rl_markets.bench import by_hand_jax
+
+    parameters = HouseholdsParameters(households=2, episode_length=4)
+    world = by_hand_jax.begin_all(parameters, 6, jax.random.key(0))
+    step = jax.jit(partial(by_hand_jax.step, parameters))
+    ended = np.zeros(6, int)
+    for t in range(4):
+        found = step(jax.random.key(t), world, np.full((6, 2, 2), 0.3, np.float32))
+        over = np.asarray(found.over)
+        assert (over == (np.asarray(world.clock) == 3)).all()
+        assert (np.asarray(found.world.clock)[over] == 0).all()
+        assert ((np.asarray(found.world.k) != np.asarray(found.last.k)) == over[:, None]).all()
+        np.testing.assert_allclose(found.seen, jax.vmap(by_hand_jax.observe)(found.world), rtol=1e-5, atol=1e-5)
+        ended, world = ended + over, found.world
+    assert (ended == 1).all()
+
+
+def test_advantages_in_jax_are_ours() -> None:
+    """The value of what was seen last stands in where the clock cut an episode."""
+    jax = pytest.importorskip("jax")
+    from rl_markets.bench import by_hand_jax_ppo as ppo
+
+    parameters, shape = HouseholdsParameters(households=2), ppo.Shape(3, 6, 1, 1, (8,))
+    training, rng = ppo.start(parameters, shape, 0), np.random.default_rng(0)
+    rewards, values, final = (rng.standard_normal((6, 3, 2)).astype(np.float32) for _ in range(3))
+    over = rng.uniform(size=(6, 3)) < 0.3
+    found = ppo.prepare(parameters, training, ppo.Sampled(*[values[..., None]] * 3, rewards, values, over, final))
+    following = np.concatenate([values, np.asarray(ppo.value(training.weights, training.seen))[None]])
+    successor = np.where(over[..., None], final, following[1:])
+    rows = [torch.from_numpy(x.reshape(len(x), -1)) for x in (rewards, following, successor)]
+    goes_on = torch.from_numpy(np.repeat(~over, 2, 1)).float()
+    ours = generalized_advantages(*rows, goes_on, parameters.beta, 0.95).numpy().ravel()
+    np.testing.assert_allclose(found.targets, ours + values.ravel(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.advantages, (ours - ours.mean()) / ours.std(), rtol=1e-4, atol=1e-5)
+    assert jax.tree.leaves(found)[0].shape == (36, 1)
+
+
+def test_ppo_in_jax_learns() -> None:
+    """All its weights move, and both actions go from .5 towards what is best at rest, .16 and .13."""
+    jax = pytest.importorskip("jax")
+    from rl_markets.bench import by_hand_jax_ppo as ppo
+
+    parameters = HouseholdsParameters(households=3)
+    trainer = ppo.Trainer(parameters, ppo.Shape(worlds=16, steps=25, epochs=4, minibatches=4, hidden=(16, 16)))
+    before = jax.tree.map(np.asarray, trainer.training.weights)
+    for _ in range(30):
+        assert trainer() == 16 * 25 * 3
+        assert math.isfinite(trainer.loss)
+    after = trainer.training.weights
+    moved = jax.tree.map(lambda a, b: not np.allclose(a, b), before, after)
+    assert all(jax.tree.leaves(moved))
+    share, labour = np.asarray(ppo.to_action(ppo.forward(after["actor"]["net"], trainer.training.seen))).mean((0, 1))
+    assert 0.1 < share < 0.35
+    assert 0.08 < labour < 0.25

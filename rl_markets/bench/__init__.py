@@ -1,4 +1,4 @@
-"""Speed, side by side in one run: ours against RLlib's own, Stable-Baselines3 and plain torch, on the same economy.
+"""Speed, side by side in one run: ours against RLlib's own, Stable-Baselines3, plain torch and JAX, on one economy.
 
 Figures are per CPU second of this process, so that a busy machine does not change them much; the sides take turns, and
 each ratio is of figures measured one after the other. All sides have the same networks.
@@ -49,6 +49,7 @@ MEASUREMENTS = (
     Measurement("sb3", "Stable-Baselines3: agent steps per CPU second of training"),
     Measurement("separate", "a policy for each household: CPU microseconds per agent step of PPO"),
     Measurement("scaling", "scaling: CPU microseconds per agent step of PPO"),
+    Measurement("vectorised", "JAX: agent steps per CPU second", asked=True),
     Measurement("accuracy", "CPU seconds to 1 % of the known answer", asked=True),
 )
 

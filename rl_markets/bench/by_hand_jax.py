@@ -1,0 +1,160 @@
+"""The household economy as one writes it in JAX: a world as pure functions, `vmap` over worlds, `lax.scan` over time.
+
+Written apart from the market, as `by_hand` is, and checked against it in the tests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rl_markets.envs.households.parameters import HouseholdsParameters
+
+Array = Any
+"""A `jax.Array`; the type checker does without JAX."""
+
+LOW, HIGH = 0.01, 0.99
+"""Bounds of both actions."""
+
+
+class World(NamedTuple):
+    """A world's state; of many worlds, each leads with `[worlds]`.
+
+    Attributes:
+        k, l: capital and labour, `[households]`.
+        z: log productivity.
+        clock: periods since the episode began.
+    """
+
+    k: Array
+    l: Array  # noqa: E741 - labour
+    z: Array
+    clock: Array
+
+
+class Stepped(NamedTuple):
+    """What a step of all worlds gives.
+
+    Attributes:
+        world: the next state, of a new episode where one ended.
+        seen: its observations, `[worlds, households, 7]`.
+        rewards: `[worlds, households]`.
+        over: `[worlds]`, whether the clock cut the episode.
+        last: the state before new episodes began.
+    """
+
+    world: World
+    seen: Array
+    rewards: Array
+    over: Array
+    last: World
+
+
+class Carry(NamedTuple):
+    """What the market alone carries from step to step."""
+
+    key: Array
+    world: World
+    seen: Array
+    rewards: Array
+
+
+def begin(p: HouseholdsParameters, key: Array) -> World:
+    """One level of capital for all, log-uniform, any labour, and productivity from its stationary distribution."""
+    of_capital, of_labour, of_productivity = jax.random.split(key, 3)
+    low, high = jnp.log(jnp.array(p.initial_capital))
+    k = jnp.exp(jax.random.uniform(of_capital, minval=low, maxval=high))
+    labour = jax.random.uniform(of_labour, minval=LOW, maxval=HIGH)
+    z = p.sigma / (1 - p.rho**2) ** 0.5 * jax.random.normal(of_productivity)
+    return World(jnp.full(p.households, k), jnp.full(p.households, labour), z, jnp.int32(0))
+
+
+def observe(world: World) -> Array:
+    """Observations `[households, 7]`: the market's `log` features; households are alike."""
+    log_k, log_l = jnp.log(world.k), jnp.log(world.l)
+    log_K, log_L = jnp.log(world.k.mean()), jnp.log(world.l.mean())
+    same = jnp.zeros_like(log_k)
+    return jnp.stack(
+        [log_k - log_K, same + log_K / 2, log_l - log_L, same + log_L, same + 10 * world.z, same, same], -1
+    )
+
+
+def advance(p: HouseholdsParameters, world: World, actions: Array, innovation: Array) -> tuple[World, Array]:
+    """The period's arithmetic: actions `[households, 2]` and a standard normal number to state and rewards."""
+    share, labour = jnp.clip(actions, LOW, HIGH).T
+    K, L = world.k.mean(), labour.mean()
+    y = jnp.exp(world.z) * (K / L) ** p.alpha
+    wealth = (1 - p.alpha) * y * labour + (p.alpha * y * L / K + 1 - p.delta) * world.k
+    c = share * wealth
+    rewards = jnp.log(c) + p.b * jnp.log(1 - labour)
+    return World(wealth - c, labour, p.rho * world.z + p.sigma * innovation, world.clock + 1), rewards
+
+
+def restarted(p: HouseholdsParameters, key: Array, world: World, over: Array) -> World:
+    """New episodes where `over` says so, `[worlds]`."""
+    fresh = jax.vmap(partial(begin, p))(jax.random.split(key, len(over)))
+    chosen: World = jax.vmap(lambda mine, *both: jax.tree.map(partial(jnp.where, mine), *both))(over, fresh, world)
+    return chosen
+
+
+def step(p: HouseholdsParameters, key: Array, world: World, actions: Array) -> Stepped:
+    """A period in every world: actions `[worlds, households, 2]`."""
+    of_innovation, of_beginning = jax.random.split(key)
+    innovation = jax.random.normal(of_innovation, world.z.shape)
+    moved, rewards = jax.vmap(partial(advance, p))(world, actions, innovation)
+    over = moved.clock >= p.episode_length
+    # Both branches under `vmap`, as is often written, would draw new episodes in every step: twice the time.
+    following = lax.cond(over.any(), lambda: restarted(p, of_beginning, moved, over), lambda: moved)
+    return Stepped(following, jax.vmap(observe)(following), rewards, over, moved)
+
+
+def begin_all(p: HouseholdsParameters, worlds: int, key: Array) -> World:
+    """Fresh episodes; clocks are spread, so that worlds do not end together."""
+    of_worlds, of_clocks = jax.random.split(key)
+    started: World = jax.vmap(partial(begin, p))(jax.random.split(of_worlds, worlds))
+    return started._replace(clock=jax.random.randint(of_clocks, (worlds,), 0, p.episode_length))
+
+
+def play(p: HouseholdsParameters, carry: Carry, actions: Array) -> Carry:
+    """Plays actions `[steps, worlds, households, 2]`, one after the other.
+
+    Observations and rewards are carried from step to step: the compiler would drop those that nobody reads.
+    """
+
+    def period(carry: Carry, actions: Array) -> tuple[Carry, None]:
+        key, of_step = jax.random.split(carry.key)
+        found = step(p, of_step, carry.world, actions)
+        return Carry(key, found.world, found.seen, found.rewards), None
+
+    last: Carry = lax.scan(period, carry, actions)[0]
+    return last
+
+
+class Player:
+    """The market alone: each call plays `steps` periods, near the steady state, in one compiled function."""
+
+    def __init__(self, p: HouseholdsParameters, worlds: int, steps: int) -> None:
+        self.units = worlds * steps * p.households
+        of_worlds, key = jax.random.split(jax.random.key(0))
+        world = begin_all(p, worlds, of_worlds)
+        self.carry = Carry(key, world, jax.vmap(observe)(world), jnp.zeros_like(world.k))
+        self.actions = jnp.tile(jnp.array([0.16, 0.13]), (steps, worlds, p.households, 1))
+        self.play, self.compile_seconds = compiled(partial(play, p), self.carry, self.actions)
+
+    def __call__(self) -> int:
+        """Agent steps played."""
+        self.carry = jax.block_until_ready(self.play(self.carry, self.actions))
+        return self.units
+
+
+def compiled(function: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[Callable[..., Any], float]:
+    """A function compiled for arguments such as these, and the wall-clock seconds that this took."""
+    began = time.perf_counter()
+    found = jax.jit(function, **options).lower(*arguments).compile()
+    return found, time.perf_counter() - began
