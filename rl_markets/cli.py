@@ -129,7 +129,7 @@ def bench(
         list[str] | None, typer.Option(metavar="NAME", help="measure only this, such as sac; may be repeated")
     ] = None,
 ) -> None:
-    """Measure speed side by side with RLlib's own runner and SAC, Stable-Baselines3 and plain torch."""
+    """Measure speed side by side with RLlib's own runner and SAC, Stable-Baselines3, JAX and plain torch."""
     _quiet()
     from rl_markets.bench import run
 

@@ -26,8 +26,8 @@ def test_every_planned_run_is_a_valid_experiment_in_a_folder_of_its_own() -> Non
         assert len({pool.experiment_of(run).digest for run in runs}) == len(runs)
     full = {(run.folder, tuple(run.settings)) for run in (*plan.FULL.certified, *plan.FULL.compared)}
     assert {(run.folder, tuple(run.settings)) for run in (*plan.QUICK.certified, *plan.QUICK.compared)} <= full
-    for n in plan.FULL.sizes:
-        experiment = pool.experiment_of(plan.sized("-sac", n, 0))
+    for n in (*plan.FULL.sizes, plan.MANY):
+        experiment = pool.experiment_of(plan.sized("-analytic", n, 0))
         assert experiment.agents == n
         assert n * experiment.market.worlds >= 0.8 * plan.ROWS
 
@@ -88,8 +88,7 @@ def test_the_comparison_looks_at_errors_returns_and_memory(tmp_path: Path, monke
     monkeypatch.setattr(documents, "LEARNERS", {"": "PPO"})
     monkeypatch.setattr(page, "LEARNERS", {"": "PPO"})
     run = Run("households-rbc", 0, tiny, False, "by-size/3-ppo")
-    for module in (plan, documents):
-        monkeypatch.setattr(module, "sized", lambda learner, n, seed: run)
+    monkeypatch.setattr(plan, "sized", lambda learner, n, seed: run)
     pool.carry_out([run], tmp_path, 1, lambda line: None)
     found = documents.comparison(Plan((0,), (3,), ()), tmp_path)
     (row,) = found["rows"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from rl_markets import evaluation, report
 from rl_markets.experiment_rules import LATEST
-from rl_markets.results.plan import LEARNERS, PICTURED, Plan, Run, sized
+from rl_markets.results.plan import LEARNERS, PICTURED, Plan, Run
 from rl_markets.results.pool import LOOKED_AT, record_of
 from rl_markets.runs import RunFolder, read_rows
 from rl_markets.store import write_text
@@ -76,12 +76,11 @@ def _pictures(folder: Path, name: str, run: RunFolder) -> None:
 
 def comparison(plan: Plan, root: Path) -> dict[str, Any]:
     """Every learner at every number of households: figures of each seed."""
-    rows = []
-    for n in plan.sizes:
-        for suffix, learner in LEARNERS.items():
-            runs = [sized(suffix, n, seed) for seed in plan.seeds]
-            rows.append({"households": n, "learner": learner, "command": _command(runs[0]),
-                         "seeds": [_looked_at(run, root) for run in runs]})  # fmt: skip
+    rows = [
+        {"households": cell.households, "learner": LEARNERS[cell.learner], "command": _command(cell.runs[0]),
+         "seeds": [_looked_at(run, root) for run in cell.runs]}
+        for cell in plan.cells
+    ]  # fmt: skip
     return {"rows": rows}
 
 

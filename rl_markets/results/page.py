@@ -52,12 +52,14 @@ def curves(folder: Path, economy: str) -> dict[str, Any]:
 def by_size(folder: Path, what: str, label: str) -> dict[str, Any]:
     """A figure of every learner against the number of households, a line for each seed."""
     rows, lines = read(folder, COMPARISON)["rows"], []
-    for learner, style in zip(LEARNERS.values(), STYLES, strict=True):
-        mine = [row for row in rows if row["learner"] == learner]
-        for i, seed in enumerate(mine[0]["seeds"]):
-            y = [_error(row["seeds"][i]) if what == "error" else row["seeds"][i][what] for row in mine]
-            lines.append({"label": f"{learner}, seed {seed['seed']}", "style": style,
-                          "x": [row["households"] for row in mine], "y": y})  # fmt: skip
+    for learner, style in zip(LEARNERS.values(), STYLES, strict=False):
+        for i in range(max(len(row["seeds"]) for row in rows)):
+            mine = [row for row in rows if row["learner"] == learner and i < len(row["seeds"])]
+            seeds = [row["seeds"][i] for row in mine]
+            y = [_error(seed) if what == "error" else seed[what] for seed in seeds]
+            lines.append(
+                {"label": f"{learner}, seed {i}", "style": style, "x": [r["households"] for r in mine], "y": y}
+            )
     return {"title": f"{RBC}, by number of households", "x_label": "households n", "y_label": label,
             "log_x": True, "log_y": True, "lines": lines}  # fmt: skip
 
@@ -148,8 +150,9 @@ def _by_size_section(folder: Path) -> list[str]:
         "",
         "## The learners by number of households",
         "",
-        "The economy of `households-rbc` with n households in as many worlds as make about 1,280 agents together. Each "
-        "learner has its own recipe and about as much time; *policy error* is the larger of both actions' mean errors, "
+        "The economy of `households-rbc` with n households in as many worlds as make about 1,280 agents together (10,000 are a "
+        "single world). Each learner has its own recipe and about half a minute; "
+        "*policy error* is the larger of both actions' mean errors, "
         "*best* the optimum's return on the same shocks. Returns tell little: see the README. Commands are in "
         f"[{COMPARISON}.json]({COMPARISON}.json).",
         "",

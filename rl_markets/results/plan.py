@@ -27,9 +27,11 @@ PICTURED = (f"{RBC}", f"{RBC}-analytic", "households-3x3", "krusell-smith", "kru
 
 ROWS = 1280
 """Agents in all worlds together, where learners are compared by the number of households."""
-SIZES = (10, 50, 200, 529)
+SIZES = (10, 100, 529)
 """Households n of the comparison, up to the paper's largest."""
 MANY = 10_000
+MANY_BUDGETS = {"": 24_000_000, "-analytic": 40_960_000}
+"""Agent steps with so many households, in a single world, of the learners that are tried there."""
 BUDGETS = {"": 6_000_000, "-sac": 2_560_000, "-td3": 2_560_000, "-ddpg": 2_560_000, "-analytic": 4_096_000}
 """Agent steps of each learner in the comparison: about half a minute for each; the shipped experiments train for longer."""
 
@@ -71,11 +73,13 @@ class Plan:
         seeds: of the certified experiments and of the comparison.
         sizes: households of the comparison.
         experiments: names.
+        many: whether `MANY` households are tried, too, with the first seed.
     """
 
     seeds: tuple[int, ...]
     sizes: tuple[int, ...]
     experiments: tuple[str, ...] = EXPERIMENTS
+    many: bool = False
 
     @property
     def certified(self) -> list[Run]:
@@ -83,22 +87,43 @@ class Plan:
         return [Run(name, seed) for name in self.experiments for seed in self.seeds]
 
     @property
-    def compared(self) -> list[Run]:
+    def cells(self) -> list[Cell]:
         """Every learner on the economy with partial depreciation, by number of households."""
-        return [sized(learner, n, seed) for n in self.sizes for learner in LEARNERS for seed in self.seeds]
+        found = [Cell(n, learner, self.seeds) for n in self.sizes for learner in LEARNERS]
+        return found + [Cell(MANY, learner, self.seeds[:1]) for learner in (MANY_BUDGETS if self.many else ())]
+
+    @property
+    def compared(self) -> list[Run]:
+        """The runs of all cells."""
+        return [run for cell in self.cells for run in cell.runs]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One learner at one number of households."""
+
+    households: int
+    learner: str
+    seeds: tuple[int, ...]
+
+    @property
+    def runs(self) -> list[Run]:
+        """One for each seed."""
+        return [sized(self.learner, self.households, seed) for seed in self.seeds]
 
 
 def sized(learner: str, households: int, seed: int) -> Run:
     """A run of the comparison: as many agents in all worlds together whatever the number of households."""
     worlds = max(1, round(ROWS / households))
+    steps = MANY_BUDGETS[learner] if households == MANY else BUDGETS[learner] * worlds * households // ROWS
     overrides = [
         f"market.parameters.households={households}",
         f"market.worlds={worlds}",
-        f"training.agent_steps={BUDGETS[learner] * worlds * households // ROWS}",
+        f"training.agent_steps={steps}",
     ]
     return Run(f"{RBC}{learner}", seed, tuple(overrides), False, f"by-size/{households}{learner or '-ppo'}")
 
 
-FULL = Plan(SEEDS, (*SIZES, MANY))
-QUICK = Plan(SEEDS[:1], (50, 529))
+FULL = Plan(SEEDS, SIZES, many=True)
+QUICK = Plan(SEEDS[:1], SIZES[1:])
 """Under half an hour on two cores; a part of the full one, so that its figures must be found there, too."""
