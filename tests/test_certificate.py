@@ -258,3 +258,14 @@ def test_diagnostics_see_actions_at_their_bounds_and_economies_that_leave_where_
     assert greedy["off_support"].value > 50
     assert abs(good["euler_error/signed"].value) < 0.01
     assert greedy["euler_error/signed"].value > 50, "a little more saved would be worth far more tomorrow"
+
+
+def test_a_price_takers_gain_is_found_on_the_best_path() -> None:
+    """The planner's policy leaves one of a hundred nothing but what it feels of prices; constant actions leave more."""
+    key = answer(households=20)
+    good, bad = metrics(key, exact_policy(key)), metrics(key, constant(0.17, 0.12))
+    assert "best_response_gain/exact" not in good
+    assert 0 <= good["best_response_gain/path"].value < 0.01
+    assert good["best_response_gain/path"].passed
+    assert bad["best_response_gain/path"].value > 0.05
+    assert not bad["best_response_gain/path"].passed

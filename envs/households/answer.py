@@ -15,9 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from rl_markets.envs.answers import households as known
+from rl_markets.envs.households import economics
 from rl_markets.envs.households.market import ACTION_HIGH, ACTION_LOW, Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.market import AnswerKey, Assessment, Figure, Line, Metric, Policy
+from rl_markets.envs.paths import PathDeviation
 from rl_markets.envs.seats import Seats
 from rl_markets.envs.statistics import interval
 
@@ -32,6 +34,8 @@ HELD_OUT_SD = 2.0
 """Held-out productivity, in standard deviations either way."""
 ACCURACY_LIMIT, WELFARE_LIMIT = 1.0, 0.05
 """The certificate's limits: policy error in %, losses in % of consumption."""
+CROWD = 100
+"""Households among whom one is a price taker."""
 SATURATED = 0.01
 """Within this share of its box from a bound, an action is saturated."""
 PERIODS, PATHS_PER_SEED = 500, 20
@@ -85,11 +89,15 @@ class HouseholdsAnswer(AnswerKey):
             actions = policy(self._observer.features(*columns).expand(-1, seats, -1)).double().numpy()
             return tuple(actions[..., i].reshape(*np.shape(k), seats) for i in range(2))  # type: ignore[return-value]
 
+        seats = 1 if self._shared(act) else self.parameters.households
+        return lambda k, K, z: act(k, K, z, seats)
+
+    def _shared(self, act: Callable[[Array, Array, Array, int], tuple[Array, Array]]) -> bool:
+        """Whether every household does the same, but for rounding, so that one stands for all."""
         k, z = self.held_out
         everybody = act(k, k, z, self.parameters.households)
-        alike = all(np.allclose(x, x[..., :1], rtol=1e-5, atol=1e-6) for x in everybody)  # but for rounding
-        seats = 1 if alike and len(self.seats.counts) == 1 else self.parameters.households
-        return lambda k, K, z: act(k, K, z, seats)
+        alike = all(np.allclose(x, x[..., :1], rtol=1e-5, atol=1e-6) for x in everybody)
+        return alike and len(self.seats.counts) == 1
 
     def household_policy(self, policy: Policy) -> known.HouseholdPolicy:
         """The same, as the mean over households."""
@@ -252,8 +260,7 @@ class HouseholdsAnswer(AnswerKey):
         n, unit = self.parameters.households, "% of consumption"
         key, label = "best_response_gain/exact", "best-response gain, exact"
         if n > 1 and self.parameters.conduct == "price-taking":
-            note = "not computed: at given prices the dynamic programme is too ill-conditioned to be trusted"
-            return Metric(key, label, float("nan"), unit, note=note)
+            return self._path_gain(policy)
         note = "dynamic programme of one household, its effect on prices known to it, against the frozen others"
         try:
             found = known.best_response(self.economy, self.household_policy(policy), n, price_taking=False)
@@ -265,6 +272,34 @@ class HouseholdsAnswer(AnswerKey):
         return Metric(
             key, label, gain, unit, answer=0.0, limit=WELFARE_LIMIT,
             note=f"{note}, mean over capital in [.5, 2] of the steady state{precision}",
+        )  # fmt: skip
+
+    def _path_gain(self, policy: Policy) -> Metric:
+        """What a price taker could gain by its best path: one of so many that it hardly moves prices, without shocks.
+
+        At given prices the dynamic programme is too ill-conditioned to be trusted.
+        """
+        at_rest = self.rest.k * np.ones(1)
+        seats = self.households_policy(policy)(at_rest, at_rest, np.zeros(1))[0].shape[-1]
+        n = CROWD if seats == 1 else self.parameters.households
+        calm = {"households": n, "groups": {}, "conduct": "cooperative", "sigma": 0.0, "episode_length": 10**6}
+        calm |= {"capital_productivity": self.parameters.capital_productivity[:1]}
+        calm |= {"labour_productivity": self.parameters.labour_productivity[:1]}
+        k = self.rest.k * np.geomspace(*HELD_OUT_CAPITAL, 5)
+        market = Households(self.parameters.model_copy(update=calm), worlds=len(k), dtype=torch.float64, stagger=False)
+        market.reset(0)
+        state = {name: torch.zeros_like(value) for name, value in market.state.items()}
+        state["capital"], state["labour"] = (
+            torch.from_numpy(x)[:, None].expand(-1, n).clone() for x in (k, self.exact(k, np.zeros_like(k))[1])
+        )
+        path = PathDeviation(
+            market, {"households": policy}, "households", torch.zeros(len(k), dtype=torch.int64), self.parameters.beta
+        )
+        gains = [economics.consumption_equivalent(float(g), self.parameters.beta) for g in path.gains(state)]
+        return Metric(
+            "best_response_gain/path", "best-response gain, without shocks", float(np.mean(gains)), "% of consumption",
+            answer=0.0, limit=WELFARE_LIMIT, note=f"the best path of actions of one of {n} households, who hardly moves prices, "
+            "against the frozen others; mean over capital in [.5, 2] of the steady state",
         )  # fmt: skip
 
     def _moments(self, ours: StatePolicy, seeds: list[int]) -> list[Metric]:
