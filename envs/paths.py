@@ -13,6 +13,8 @@ from rl_markets.envs.market import Policy, State, TensorMarket
 
 INSIDE = 1e-4
 """Free actions stay so far, as a share of the box, from its bounds."""
+LEFT_TORCH = "Tensor that requires grad"
+"""What torch says to a function that turns such a tensor into numpy's."""
 
 
 @dataclass(frozen=True)
@@ -43,20 +45,23 @@ class PathDeviation:
     tail: int = 80
 
     def gains(self, state: State, *, steps: int = 40) -> Tensor:
-        """Discounted reward that each world's deviator gains from `state`, `[worlds]`, by so many quasi-Newton steps."""
+        """Discounted reward that each world's deviator gains from `state`, `[worlds]`, by so many quasi-Newton steps.
+
+        NaN where the frozen profile's own reward is not finite.
+        """
         with torch.no_grad():
             noise = self.market.draw_noise(torch.Generator(self.market.device).manual_seed(0))
             stay, raw = self._follow(state, noise, None)
         raw = raw.requires_grad_()
-        best = torch.zeros_like(stay)
+        known = torch.isfinite(stay)  # elsewhere the frozen profile itself has no value
+        best = torch.zeros_like(stay).masked_fill_(~known, torch.nan)
         optimizer = torch.optim.LBFGS([raw], max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
 
         def closure() -> Tensor:
-            optimizer.zero_grad()
             gains = self._follow(state, noise, raw)[0] - stay
-            best.copy_(torch.maximum(best, gains.detach().nan_to_num(0.0)))
-            loss = -(1 - self.gamma) * gains.sum()
-            loss.backward()  # type: ignore[no-untyped-call]
+            best.copy_(torch.where(gains > best, gains, best).detach())
+            loss = -(1 - self.gamma) * gains[known].sum()
+            raw.grad = torch.autograd.grad(loss, raw)[0].nan_to_num_(0.0)  # a world without a value moves nobody else's
             return loss
 
         optimizer.step(closure)  # type: ignore[no-untyped-call]
@@ -104,7 +109,7 @@ def _answer(policy: Policy, seen: Tensor) -> Tensor:
     """What a policy does; one that leaves torch, as a rule of the user's may, reacts, but the search does not foresee it."""
     try:
         return policy(seen)
-    except RuntimeError:
-        if not seen.requires_grad:
+    except RuntimeError as error:
+        if not (seen.requires_grad and LEFT_TORCH in str(error)):
             raise
         return policy(seen.detach())

@@ -89,6 +89,11 @@ def _check_learned(experiment: Experiment, policy: str, section: PolicySection) 
             f"algorithm.name = {experiment.algorithm.name!r}: takes gradients through the market, and "
             f"{experiment.market.name!r} is not differentiable"
         )
+    if section.separate and len(section.groups) > 1:
+        raise FieldError(
+            f"{field}.separate: a policy for each agent of {len(section.groups)} groups; expected one group, "
+            "give each group a section of its own"
+        )
     if section.central_critic and not experiment.market_spec.global_state:
         raise FieldError(f"{field}.central_critic: market {experiment.market.name!r} gives no global state")
 

@@ -269,3 +269,17 @@ def test_a_price_takers_gain_is_found_on_the_best_path() -> None:
     assert good["best_response_gain/path"].passed
     assert bad["best_response_gain/path"].value > 0.05
     assert not bad["best_response_gain/path"].passed
+
+
+def test_every_group_of_price_takers_is_tried_as_deviator() -> None:
+    """Half of them play the answer, half constants: the larger gain is seen whoever sits first."""
+    found = []
+    for first in (True, False):
+        key = answer(households=6, groups={"a": 3, "b": 3})
+        good, bad = exact_policy(key), constant(0.17, 0.12)
+        policies = {"a": good if first else bad, "b": bad if first else good}
+        nothing = dict.fromkeys(("a", "b"), constant(0.5, 0.5))
+        metrics_ = {m.name: m for m in key.assess(policies, nothing, SEEDS).metrics}
+        found.append(metrics_["best_response_gain/path"].value)
+    assert found[0] == pytest.approx(found[1], rel=0.05)
+    assert found[0] > 0.05

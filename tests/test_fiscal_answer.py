@@ -114,3 +114,15 @@ def test_two_groups_train_at_once_to_a_certificate(tmp_path: Any) -> None:
     assert done.returncode == 0, done.stderr
     assert "training a deviating agent in group government" in done.stdout
     assert "closed form" in done.stdout
+
+
+def test_opposite_mistakes_of_households_do_not_cancel() -> None:
+    key = FiscalAnswer(FiscalParameters(delta=1.0, households=2))
+    good = exact(key)
+    factors = torch.tensor([[0.5, 1.5], [1.5, 0.5]])
+    policies = good | {"households": lambda seen: factors * good["households"](seen)}
+    assert key.distance(policies) == pytest.approx(50, rel=1e-3)
+
+
+def test_an_economy_without_an_equilibrium_has_no_answer() -> None:
+    assert Fiscal(FiscalParameters(theta=1.0), worlds=1).answer_key() is None

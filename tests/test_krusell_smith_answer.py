@@ -70,7 +70,7 @@ def judged(key: KrusellSmithAnswer, rule: SharePolicy, seed: int = 0) -> tuple[P
     metrics = [
         *key._policy_errors(rule, {}), *key._capital(found, {}), *key._law(found, {}), *key._inequality(found, {}),
     ]  # fmt: skip
-    return found, float(key._gains(rule, found, [seed])[0]), {m.name: m for m in metrics}
+    return found, float(key._gains(rule, found, [seed])[0, 0]), {m.name: m for m in metrics}
 
 
 @pytest.mark.usefixtures("short_panel")
@@ -235,3 +235,28 @@ def test_a_shared_policy_is_not_separate() -> None:
         torch.tensor(20.0), torch.tensor(12.0), torch.tensor(0.0), torch.tensor(1.0), torch.tensor(0)
     )
     assert found[1, 1] == pytest.approx(float(policy(seen)), rel=1e-5)
+
+
+@pytest.mark.usefixtures("short_panel")
+def test_gains_are_each_types_own_in_any_order_of_the_list(unsorted: KrusellSmithAnswer) -> None:
+    """The exact policy leaves nothing to any type; one type's mistake is that type's gain, though it is listed first."""
+    start = unsorted.solution.mean_effective_capital
+    found = panel.simulate(unsorted.parameters, unsorted.exact, start, [0])
+    assert np.abs(unsorted._gains(unsorted.exact, found, [0, 1])).max() < 0.02
+
+    def mistaken(k: Any, K: Any, z: Any, e: Any, kind: Any) -> Array:
+        return unsorted.exact(k, K, z, e, kind) * np.where(np.asarray(kind) == 0, 1.3, 1.0)
+
+    gains = unsorted._gains(mistaken, found, [0, 1]).mean(0)
+    assert gains[2] > 0.2, "kappa = 1.02, the first of the list, is the answer's last"
+    assert np.abs(gains[:2]).max() < 0.02
+
+
+def test_repeated_and_many_types_are_told_apart_or_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = KrusellSmithAnswer(KrusellSmithParameters(households=150, capital_productivity=[1.0, 1.0, 1.02]))
+    monkeypatch.setattr(panel, "BURN_IN", 50)
+    monkeypatch.setattr(panel, "PERIODS", 320)
+    found = panel.simulate(answer.parameters, answer.exact, answer.solution.mean_effective_capital, [0])
+    assert answer._gains(answer.exact, found, [0]).shape == (1, 2)
+    monkeypatch.setattr("rl_markets.envs.krusell_smith.answer.KINDS_APART", 1)
+    assert answer._gains(answer.exact, found, [0]).shape == (1, 1)

@@ -12,7 +12,7 @@ from rl_markets.envs.households import economics
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.market import Policy, State
-from rl_markets.envs.paths import INSIDE, PathDeviation
+from rl_markets.envs.paths import PathDeviation
 
 N, BETA = 3, 0.95
 CALM = HouseholdsParameters(households=N, sigma=0.0, conduct="cooperative", episode_length=10**6)
@@ -79,6 +79,42 @@ def test_more_free_periods_never_gain_less_and_staying_is_where_it_starts() -> N
     policy = constant(0.17, 0.12)
     found = [float(gains(policy, 1.5, [1], periods=periods, tail=120 - periods)[0]) for periods in (1, 5, 40)]
     assert 0 < found[0] < found[1] < found[2]
-    near = constant(1.0, 0.0)  # at the bounds of the box: the start is moved inside, and is feasible
-    assert torch.isfinite(gains(near, 1.0, [0], periods=2, tail=0)).all()
-    assert INSIDE < 1e-3
+
+
+def test_staying_is_where_the_search_starts() -> None:
+    """The policy's own actions, as free ones, bring what the policy brings."""
+    market = Households(CALM, worlds=2, dtype=torch.float64)
+    path = PathDeviation(market, {"households": constant(0.17, 0.12)}, "households", torch.tensor([0, 2]), BETA)
+    state, noise = at(market, 1.5), market.draw_noise(torch.Generator())
+    stay, raw = path._follow(state, noise, None)
+    assert raw.shape == (80, 2, 2)
+    torch.testing.assert_close(path._follow(state, noise, raw)[0], stay, rtol=1e-6, atol=1e-6)
+    assert not torch.allclose(path._follow(state, noise, raw + 0.1)[0], stay, rtol=1e-6, atol=1e-6)
+
+
+def test_a_profile_without_a_value_has_no_gain_and_spoils_no_other_worlds() -> None:
+    broken = torch.tensor([[0.17, 0.12], [torch.nan, 0.12]])[:, None]
+
+    def policy(seen: Tensor) -> Tensor:
+        return broken.expand(*seen.shape[:-1], 2)
+
+    market = Households(CALM, worlds=2, dtype=torch.float64)
+    path = PathDeviation(market, {"households": policy}, "households", torch.tensor([0, 0]), BETA)
+    found = path.gains(at(market, 1.5))
+    assert torch.isnan(found[1])
+    alone = gains(constant(0.17, 0.12), 1.5, [0])
+    assert economics.consumption_equivalent(float(found[0]), BETA) == pytest.approx(float(alone[0]), rel=0.02)
+
+
+def test_a_rule_that_leaves_torch_reacts_and_other_errors_are_its_own() -> None:
+    def numpy_rule(seen: Tensor) -> Tensor:
+        return torch.from_numpy(np.full((*seen.shape[:-1], 2), [0.17, 0.12]) + 0 * seen[..., :1].numpy())
+
+    found, expected = (gains(policy, 1.5, [0], periods=20, tail=20) for policy in (numpy_rule, constant(0.17, 0.12)))
+    assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-3)
+
+    def broken(seen: Tensor) -> Tensor:
+        raise RuntimeError("a rule of the user's is broken")
+
+    with pytest.raises(RuntimeError, match="is broken"):
+        gains(broken, 1.5, [0])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rl_markets.experiment_errors import ExperimentError
 from rl_markets.experiment_rules import LATEST
 from rl_markets.results import documents, page, plan, pool
 from rl_markets.results.plan import Plan, Run
@@ -65,12 +66,23 @@ def test_a_document_holds_the_certificate_and_what_it_took(finished: tuple[Path,
 
 
 def test_a_run_that_fails_is_named_with_its_log_and_the_others_go_on(tmp_path: Path) -> None:
-    broken = Run("households-full-depreciation", 0, ("algorithm.parameters.minibatches=2", "market.worlds=0"))
-    with pytest.raises(Exception, match=r"market\.worlds"):
-        pool.carry_out([broken], tmp_path, 1, lambda line: None)
-    absent = Run("households-full-depreciation", 0, (*TINY, "policies.household.frozen=nowhere"))
-    with pytest.raises(Exception, match="frozen"):
-        pool.carry_out([absent], tmp_path, 1, lambda line: None)
+    """A run whose market breaks at once, before one that is good."""
+    broken = Run(RUN.experiment, 0, (*TINY, "training.step_seconds=1e-9"), label="broken")
+    said: list[str] = []
+    with pytest.raises(
+        pool.RunsFailedError, match=r"1 of 2 runs failed: broken/seed-0 \(exit code 1, see .*log\.txt\)"
+    ):
+        pool.carry_out([broken, RUN], tmp_path, 1, said.append)
+    assert "rl-markets: " in (tmp_path / broken.folder / pool.LOG).read_text()
+    assert pool.record_of(broken, tmp_path) is None
+    assert pool.record_of(RUN, tmp_path) is not None
+
+
+def test_an_invalid_experiment_starts_nothing(tmp_path: Path) -> None:
+    broken = Run(RUN.experiment, 0, ("market.worlds=0",))
+    with pytest.raises(ExperimentError, match=r"market\.worlds"):
+        pool.carry_out([RUN, broken], tmp_path, 1, lambda line: None)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_process_that_ends_badly_is_told_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,8 @@ class Fiscal(TensorMarket):
     consumption share of wealth and labour; reward log c + b log(1 - l): each takes the public good as given.
     Government: observation `[3]`: log K / 2, 10 log A, the standard deviation of log k; action `[1]`: the rate tau;
     reward: the households' mean utility plus theta log G. Actions are in [.01, .99]; values outside are clamped.
+
+    Not declared differentiable: a household's gradient would go through aggregates that it must take as given.
     """
 
     def __init__(
@@ -129,10 +131,15 @@ class Fiscal(TensorMarket):
         return torch.cat((*means, LOG_PRODUCTIVITY_SCALE * z, spread), -1)
 
     def answer_key(self) -> AnswerKey | None:
-        """The Markov-perfect equilibrium: closed form at full depreciation, projection otherwise."""
+        """The Markov-perfect equilibrium: closed form at full depreciation, projection otherwise; None where none is found."""
+        from rl_markets.envs.answers.fiscal import ConvergenceError
         from rl_markets.envs.fiscal.answer import FiscalAnswer
 
-        return FiscalAnswer(self.parameters)
+        key = FiscalAnswer(self.parameters)
+        try:
+            return key if key.rest > 0 else None
+        except ConvergenceError:
+            return None
 
     def in_units(self, gain: float) -> tuple[float, str]:
         """Consumption equivalent: the permanent rise of everybody's consumption worth `gain` utils, in %."""

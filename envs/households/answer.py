@@ -34,8 +34,8 @@ HELD_OUT_SD = 2.0
 """Held-out productivity, in standard deviations either way."""
 ACCURACY_LIMIT, WELFARE_LIMIT = 1.0, 0.05
 """The certificate's limits: policy error in %, losses in % of consumption."""
-CROWD = 100
-"""Households among whom one is a price taker."""
+CROWD, TRIED = 100, 12
+"""Households among whom one is a price taker; how many of different ones are tried as deviators."""
 SATURATED = 0.01
 """Within this share of its box from a bound, an action is saturated."""
 PERIODS, PATHS_PER_SEED = 500, 20
@@ -143,7 +143,7 @@ class HouseholdsAnswer(AnswerKey):
         return float(max(error.mean() for error in self.errors(self.each_policy(self.seats.policy(policies)))))
 
     def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
-        """Policy and Euler errors, welfare loss, exact best response, moments and impulse responses."""
+        """Policy and Euler errors, welfare loss, best response, moments and impulse responses."""
         learned, other = self.seats.policy(policies), self.seats.policy(untrained)
         ours = self.state_policy(learned)
         controls = [*self._controls(), _Candidate("untrained network", self.state_policy(other))]
@@ -275,32 +275,41 @@ class HouseholdsAnswer(AnswerKey):
         )  # fmt: skip
 
     def _path_gain(self, policy: Policy) -> Metric:
-        """What a price taker could gain by its best path: one of so many that it hardly moves prices, without shocks.
+        """What a price taker could gain by its best path, without shocks.
 
-        At given prices the dynamic programme is too ill-conditioned to be trusted.
+        At given prices the dynamic programme is too ill-conditioned to be trusted. Where all do the same, the deviator is
+        one of so many that it hardly moves prices; else it is each of the households, or some of them, in turn.
         """
-        at_rest = self.rest.k * np.ones(1)
-        seats = self.households_policy(policy)(at_rest, at_rest, np.zeros(1))[0].shape[-1]
-        n = CROWD if seats == 1 else self.parameters.households
+        at_rest = np.full(1, self.rest.k)
+        alike = self.households_policy(policy)(at_rest, at_rest, np.zeros(1))[0].shape[-1] == 1
+        if alike:
+            n, k = CROWD, self.rest.k * np.geomspace(*HELD_OUT_CAPITAL, 5)
+            agents = np.zeros(len(k), np.int64)
+            who = f"one of {n} households, who hardly moves prices; mean over capital in [.5, 2] of the steady state"
+        else:
+            n = self.parameters.households
+            agents = np.unique(np.linspace(0, n - 1, TRIED).astype(np.int64))
+            k, who = np.full(len(agents), self.rest.k), f"one of {n} households at rest; the largest of {len(agents)}"
+        gains = self._path_gains(policy, n, k, agents)
+        return Metric(
+            "best_response_gain/path", "best-response gain, without shocks", float(gains.mean() if alike else gains.max()),
+            "% of consumption", answer=0.0, limit=WELFARE_LIMIT,
+            note=f"the best path of actions of {who}; against the frozen others",
+        )  # fmt: skip
+
+    def _path_gains(self, policy: Policy, n: int, k: Array, agents: NDArray[np.int64]) -> Array:
+        """In % of consumption: in each world all n households start from capital `k`, and one of `agents` deviates."""
+        p = self.parameters
         calm = {"households": n, "groups": {}, "conduct": "cooperative", "sigma": 0.0, "episode_length": 10**6}
-        calm |= {"capital_productivity": self.parameters.capital_productivity[:1]}
-        calm |= {"labour_productivity": self.parameters.labour_productivity[:1]}
-        k = self.rest.k * np.geomspace(*HELD_OUT_CAPITAL, 5)
-        market = Households(self.parameters.model_copy(update=calm), worlds=len(k), dtype=torch.float64, stagger=False)
+        calm |= {name: getattr(p, name)[:1] for name in ("capital_productivity", "labour_productivity")}
+        market = Households(p.model_copy(update=calm), worlds=len(k), dtype=torch.float64, stagger=False)
         market.reset(0)
         state = {name: torch.zeros_like(value) for name, value in market.state.items()}
         state["capital"], state["labour"] = (
             torch.from_numpy(x)[:, None].expand(-1, n).clone() for x in (k, self.exact(k, np.zeros_like(k))[1])
         )
-        path = PathDeviation(
-            market, {"households": policy}, "households", torch.zeros(len(k), dtype=torch.int64), self.parameters.beta
-        )
-        gains = [economics.consumption_equivalent(float(g), self.parameters.beta) for g in path.gains(state)]
-        return Metric(
-            "best_response_gain/path", "best-response gain, without shocks", float(np.mean(gains)), "% of consumption",
-            answer=0.0, limit=WELFARE_LIMIT, note=f"the best path of actions of one of {n} households, who hardly moves prices, "
-            "against the frozen others; mean over capital in [.5, 2] of the steady state",
-        )  # fmt: skip
+        path = PathDeviation(market, {"households": policy}, "households", torch.from_numpy(agents), p.beta)
+        return np.array([economics.consumption_equivalent(float(g), p.beta) for g in path.gains(state)])
 
     def _moments(self, ours: StatePolicy, seeds: list[int]) -> list[Metric]:
         """Standard deviations of logs, ours and the answer's on the same shocks."""

@@ -24,6 +24,8 @@ Array = NDArray[np.float64]
 
 PERIODS, WORLDS = 3000, 8
 """Of the simulation to rest; shares move slowly, by the difference of returns."""
+TYPES_TRIED = 16
+"""Types whose best paths are looked for, at the most: each is a world of all households, differentiated."""
 START_SD = 0.2
 """Standard deviation of log capital around the answer when the simulation starts."""
 SHARE_LIMITS = {"capital": 1.0, "labour": 0.3}
@@ -87,12 +89,14 @@ class NashAnswer(AnswerKey):
         return shares[0].mean(0), shares[1].mean(0), k.mean()
 
     @cached_property
-    def types(self) -> dict[tuple[float, float], int]:
-        """(kappa, lambda) -> the first household of this type."""
-        found: dict[tuple[float, float], int] = {}
-        for i, pair in enumerate(zip(self.kappa.tolist(), self.lambda_.tolist(), strict=True)):
-            found.setdefault(pair, i)
-        return found
+    def types(self) -> dict[tuple[str, float, float], int]:
+        """(group, kappa, lambda) -> the first household of this type; some of them where they are many."""
+        groups = [group for group, count in self.seats.counts.items() for _ in range(count)]
+        found: dict[tuple[str, float, float], int] = {}
+        for i, kind in enumerate(zip(groups, self.kappa.tolist(), self.lambda_.tolist(), strict=True)):
+            found.setdefault(kind, i)
+        kept = np.unique(np.linspace(0, len(found) - 1, TYPES_TRIED).astype(int))
+        return dict(list(found.items())[i] for i in kept)
 
     def gains(self, policy: Policy, state: State) -> Array:
         """What a household of each type gains by its best path from the first world of `state`, in % of consumption."""
@@ -160,8 +164,9 @@ class NashAnswer(AnswerKey):
             Metric(name, "best-response gain, largest of all types", float(mine.max()), unit, answer=0.0, limit=GAIN_LIMIT,
                    controls={"untrained network": float(theirs.max())}, note=note)
         ]  # fmt: skip
-        for (kappa, lambda_), gain, other in zip(self.types, mine, theirs, strict=True):
-            found.append(Metric(f"{name}/kappa={kappa:g},lambda={lambda_:g}",
+        for (group, kappa, lambda_), gain, other in zip(self.types, mine, theirs, strict=True):
+            who = f"{group}," if len(self.seats.counts) > 1 else ""
+            found.append(Metric(f"{name}/{who}kappa={kappa:.12g},lambda={lambda_:.12g}",
                                 f"best-response gain, kappa = {kappa:g}, lambda = {lambda_:g}", float(gain), unit,
                                 answer=0.0, controls={"untrained network": float(other)}))  # fmt: skip
         return found

@@ -28,6 +28,8 @@ MULTIPLES = (0.01, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0)
 """Capital at which propensities to consume are compared, in multiples of mean capital."""
 POLICY_LIMIT, CAPITAL_LIMIT, LAW_LIMIT, DEN_HAAN_LIMIT, GINI_LIMIT, GAIN_LIMIT = 3.0, 2.0, 0.5, 2.0, 0.05, 0.05
 """The certificate's limits: %, %, % unexplained, %, points, % of consumption."""
+KINDS_APART = 10
+"""Types whose gains are told apart, at the most: each needs many deviators."""
 STATES = ("good", "bad")
 PATHS = 4
 """Evaluation seeds that are simulated for long."""
@@ -224,13 +226,18 @@ class KrusellSmithAnswer(AnswerKey):
                                     answer=float(exact[kind])))  # fmt: skip
         return found
 
+    @property
+    def _first(self) -> int:
+        """Where the experiment's list has the type that the answer counts first."""
+        return int(np.argmin(self.parameters.capital_productivity))
+
     def propensities(self, policy: SharePolicy, k: Any, e: int) -> Array:
-        """Consumption out of a windfall of 1 % of wealth, as a share of it, in the good state at mean K."""
+        """Consumption out of a windfall of 1 % of wealth, as a share of it, in the good state at mean K, of the first type."""
         K, zeros = self.solution.mean_effective_capital, np.zeros(len(k), np.int64)
         wealth, slope = self.economy.wealth(k, K, 0, e), self.economy.wealth(1.0, K, 0, 1)
         richer = k + 0.01 * wealth / slope
         before, after = (
-            policy(own, np.full(len(k), K), zeros, zeros + e, zeros) * self.economy.wealth(own, K, 0, e)
+            policy(own, np.full(len(k), K), zeros, zeros + e, zeros + self._first) * self.economy.wealth(own, K, 0, e)
             for own in (k, richer)
         )
         return (after - before) / (0.01 * wealth)
@@ -253,7 +260,7 @@ class KrusellSmithAnswer(AnswerKey):
         """What one household could still gain by its exact best response to the economy that the others make, by type."""
         gains = self._gains(ours, mine, seeds)
         controls = {n: self._gains(p, theirs[n], seeds[:1])[0] for n, p in candidates.items()}
-        worst = int(np.argmax(gains.mean(0)))
+        worst = int(np.argmax(gains.mean(0)))  # a NaN, which all are then, is the largest
         several, unit = gains.shape[1] > 1, "% of consumption"
         found = [
             Metric("best_response_gain/exact", f"best-response gain, exact{', largest of all types' if several else ''}",
@@ -261,19 +268,27 @@ class KrusellSmithAnswer(AnswerKey):
                    controls={n: float(g.max()) for n, g in controls.items()},
                    note="endogenous grid points against the learned economy's own law of motion, on the same jobs and prices")
         ]  # fmt: skip
-        for kind, kappa in enumerate(self.parameters.capital_productivity if several else []):
+        for kind, kappa in enumerate(self.kinds if several else []):
             found.append(Metric(f"best_response_gain/exact/type={kind}", f"best-response gain, kappa = {kappa:g}",
                                 float(gains.mean(0)[kind]), unit, *interval(gains[:, kind]), answer=0.0,
                                 controls={n: float(g[kind]) for n, g in controls.items()}))  # fmt: skip
         return found
 
     def _gains(self, policy: SharePolicy, found: Panel, seeds: list[int]) -> Array:
-        """In % of consumption `[seeds, types]`; NaN where the household's problem cannot be solved against the law found."""
+        """In % of consumption `[seeds, kinds]`, `[seeds, 1]` where kinds are too many to be told apart by samples.
+
+        NaN where the household's problem cannot be solved against the law found.
+        """
+        apart = len(self.kinds) if len(self.kinds) <= KINDS_APART else 1
         best = self._response(found)
         if best is None:
-            return np.full((len(seeds), len(self.parameters.capital_productivity)), math.nan)
-        gains = (panel.deviation_gain(self.economy, found, policy, best, seed) for seed in seeds)
-        return np.array([[self._observer.in_units(float(g))[0] for g in by_type] for by_type in gains])
+            return np.full((len(seeds), apart), math.nan)
+        order, rows = self._sorted(np.arange(len(self.parameters.capital_productivity))), []
+        for seed in seeds:
+            gains, kinds = panel.deviation_gain(self.economy, found, order, policy, best, seed)
+            of_kind = [gains[kinds == kind] for kind in range(apart)] if apart > 1 else [gains]
+            rows.append([self._observer.in_units(float(g.mean()))[0] for g in of_kind])
+        return np.array(rows)
 
     def _response(self, found: Panel) -> SharePolicy | None:
         """What is best for one household in an economy, by endogenous grid points; None where there is no solution."""
@@ -298,7 +313,7 @@ class KrusellSmithAnswer(AnswerKey):
         share, spending = [], []
         for e, job in enumerate(("employed", "unemployed")):
             for policy, who, style in ((self.exact, self.name, "answer"), (ours, "learned", "ours")):
-                chosen = policy(k, np.full(len(k), K), zeros, zeros + e, zeros)  # type: ignore[arg-type]
+                chosen = policy(k, np.full(len(k), K), zeros, zeros + e, zeros + self._first)  # type: ignore[arg-type]
                 share.append(Line(f"{who}, {job}", x, chosen.tolist(), style))
                 spending.append(Line(f"{who}, {job}", x, self.propensities(policy, k, e).tolist(), style))
         axes = "capital / mean capital"

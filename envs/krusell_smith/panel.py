@@ -57,7 +57,7 @@ def simulate(parameters: KrusellSmithParameters, policy: SharePolicy, mean_capit
     """
     types = len(parameters.capital_productivity)
     large = parameters.model_copy(update={
-        "households": HOUSEHOLDS // types * types, "initial_dispersion": 0.0,
+        "households": max(1, HOUSEHOLDS // types) * types, "initial_dispersion": 0.0,
         "initial_capital": (mean_capital, mean_capital), "episode_length": 10**6,
     })  # fmt: skip
     paths = [_path(KrusellSmith(large, worlds=1, dtype=torch.float64, stagger=False), policy, seed) for seed in seeds]
@@ -84,10 +84,13 @@ def _path(market: KrusellSmith, policy: SharePolicy, seed: int) -> tuple[Array, 
     return np.stack(K), np.stack(z), np.stack(capital)
 
 
-def deviation_gain(economy: known.Economy, panel: Panel, stay: SharePolicy, deviate: SharePolicy, seed: int) -> Array:
-    """Discounted utility that a household of each type gains on average by `deviate`, everybody else as in `panel`: `[types]`.
+def deviation_gain(
+    economy: known.Economy, panel: Panel, order: NDArray[np.int64], stay: SharePolicy, deviate: SharePolicy, seed: int
+) -> tuple[Array, NDArray[np.int64]]:
+    """Discounted utility that households gain by `deviate`, everybody else as in `panel`, and their kinds in `economy`.
 
-    It is one of so many that prices do not move; same start, same jobs, same path of prices.
+    They are of so many that prices do not move; same start, same jobs, same path of prices. `order` has the kind, in
+    `economy`, of each type of the experiment's list: the economy counts different productivities in ascending order.
     """
     rng = np.random.default_rng(seed)
     path = int(rng.integers(panel.K.shape[1]))
@@ -100,11 +103,10 @@ def deviation_gain(economy: known.Economy, panel: Panel, stay: SharePolicy, devi
     own, total = [start.copy(), start.copy()], np.zeros((2, DEVIATORS))
     for t in range(DEVIATION_PERIODS):
         for i, policy in enumerate((stay, deviate)):
-            wealth = economy.wealth(own[i], K[t], z[t], unemployed, kinds)
+            wealth = economy.wealth(own[i], K[t], z[t], unemployed, order[kinds])
             share = np.clip(policy(own[i], K[t], z[t], unemployed, kinds), ACTION_LOW, ACTION_HIGH)
             total[i] += economy.beta**t * np.log(share * wealth)
             own[i] = (1 - share) * wealth
         if t + 1 < DEVIATION_PERIODS:
             unemployed = (draws[t] < chances[z[t], z[t + 1], unemployed, known.UNEMPLOYED]).astype(np.int64)
-    gained, of_type = np.bincount(kinds, total[1] - total[0]), np.bincount(kinds)
-    return np.asarray(gained / of_type)
+    return total[1] - total[0], order[kinds]

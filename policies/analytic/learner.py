@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from rl_markets.envs.market import Dynamics
+from rl_markets.envs.market import Dynamics, Owned
 from rl_markets.policies.analytic.unroll import Unrolled, unroll
 from rl_markets.policies.learner import ActorCriticLearner, LearnerError
 from rl_markets.policies.networks import follow
@@ -99,7 +99,9 @@ class AnalyticLearner(ActorCriticLearner):
                             f"policy {policy!r}: the market does not say what an agent of group {group!r} owns; "
                             "set algorithm.parameters.critic: value"
                         )
-                    owned[group] = market.owned[group]
+                    owned[group] = own = market.owned[group]
+                    if not isinstance(own, Owned):
+                        raise LearnerError(f"market.owned[{group!r}] = {own!r}: expected an Owned(variable)")
         return unroll(market, state, self.common["horizon"], self._act, self.generator, owned)
 
     def _seen(self, policy: str, unrolled: Unrolled, t: int) -> Tensor:

@@ -50,7 +50,7 @@ def experiment_of(run: Run) -> Experiment:
 
 
 def record_of(run: Run, root: Path) -> Record | None:
-    """The record of a finished run of the very same experiment, or None."""
+    """The record of a finished run of the very same experiment, or None; whoever changes the code deletes the folder."""
     path = root / run.folder / RECORD
     if not path.is_file():
         return None
@@ -62,8 +62,11 @@ def carry_out(runs: Sequence[Run], root: Path, workers: int, say: Callable[[str]
     """Trains what is not finished yet, `workers` at a time.
 
     Raises:
+        ExperimentError: where one is no valid experiment; nothing is trained then.
         RunsFailedError: after all others are done.
     """
+    for run in runs:
+        experiment_of(run)
     waiting = [run for run in runs if record_of(run, root) is None]
     say(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished before; {workers} at a time")
     started, failed = time.perf_counter(), list[str]()
@@ -94,7 +97,7 @@ def _carry_out(run: Run, root: Path) -> Record:
     settings = [word for setting in run.settings for word in ("-o", setting)]
     if not run.certified:
         line = ["-m", "rl_markets.results.comparison", str(folder / LOOKED_AT), file, *run.settings]
-    elif (folder / LATEST).exists() and experiment_of(run).digest == load(folder / LATEST / "experiment.yaml").digest:
+    elif _unfinished(folder / LATEST, experiment_of(run)):
         line = ["-m", "rl_markets", "resume", str(folder / LATEST)]
     else:
         line = ["-m", "rl_markets", "train", file, *settings, "--runs", str(folder)]
@@ -103,14 +106,19 @@ def _carry_out(run: Run, root: Path) -> Record:
     return record
 
 
+def _unfinished(folder: Path, experiment: Experiment) -> bool:
+    """Whether `folder` holds a run of this very experiment that was interrupted."""
+    file, certificate = folder / "experiment.yaml", folder / "certificate.json"
+    return file.is_file() and not certificate.is_file() and load(file).digest == experiment.digest
+
+
 def _measured(line: list[str], log: Path, digest: str) -> Record:
     """Runs a command to its end, and says what it took."""
     before = time.perf_counter()
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            line, stdout=output, stderr=subprocess.STDOUT, env=environment, preexec_fn=lambda: os.nice(NICE)
-        )
+        process = subprocess.Popen(line, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
