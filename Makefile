@@ -1,5 +1,6 @@
 # make train   from an empty clone to a certificate        make test    everything that must hold
-# make bench   speed beside RLlib, SB3 and JAX             make soak    a long run that must leak nothing
+# make bench   speed beside RLlib and SB3                  make soak    a long run that must leak nothing
+#      bench-accuracy   time to 1 % of the answer               bench-jax   beside a compiled JAX program
 # make results the README's tables, over seeds: hours;     make results-quick  one seed of all of it, half an hour on two cores
 #              what is finished is kept
 VENV ?= .venv
@@ -7,7 +8,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 STAMP ?= $(VENV)/.rl-markets-installed
 
-.PHONY: train test lint bench results results-quick soak
+.PHONY: train test lint bench bench-accuracy bench-jax results results-quick soak
 .DELETE_ON_ERROR:
 
 train: $(STAMP)
@@ -23,6 +24,13 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/rl-markets bench --output docs/results/bench.json
+
+bench-accuracy: $(STAMP)
+	$(BIN)/rl-markets bench --only accuracy --output docs/results/bench-accuracy.json
+
+bench-jax: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check 'jax>=0.5'
+	$(BIN)/rl-markets bench --only vectorised --output docs/results/bench-jax.json
 
 soak: $(STAMP)
 	RL_MARKETS_SOAK_ITERATIONS=20000 $(BIN)/python -m pytest tests/test_soak.py
