@@ -44,6 +44,16 @@ def renamed_policy(name: str) -> Callable[[dict[str, Any]], Any]:
     return lambda data: {name: first_policy(data)}
 
 
+def all_scripted(rule: str) -> Callable[[dict[str, Any]], Any]:
+    """A single policy of all groups, which follows a rule."""
+
+    def policies(data: dict[str, Any]) -> Any:
+        groups = [group for section in data["policies"].values() for group in section["groups"]]
+        return {"everybody": {"groups": groups, "scripted": rule}}
+
+    return policies
+
+
 NAN, INF, ENOUGH = float("nan"), float("inf"), 10**13
 DEEP: list[Any] = []
 for _ in range(40):
@@ -207,8 +217,8 @@ ANY_MARKET = [
     Mutation("separate-text", {"policies.POLICY.separate": "yes"}, ["policies.POLICY.separate = 'yes': expected true"]),
     Mutation("central-number", {"policies.POLICY.central_critic": 1}, ["central_critic = 1: expected true or false"]),
     Mutation("scripted-empty", {"policies.POLICY.scripted": ""}, ["policies.POLICY.scripted = ''"]),
-    Mutation("scripted-unknown", {"policies.POLICY.scripted": "nobody"}, ["has no rule 'nobody'"]),
-    Mutation("scripted-alone", {"policies.POLICY.scripted": "torch:abs"}, ["policies: none of them learns"]),
+    Mutation("scripted-unknown", {"policies": all_scripted("nobody")}, ["has no rule 'nobody'"]),
+    Mutation("scripted-alone", {"policies": all_scripted("torch:abs")}, ["policies: none of them learns"]),
     Mutation(
         "scripted-and-frozen",
         {"policies.POLICY.scripted": "torch:abs", "policies.POLICY.frozen": "runs/latest"},

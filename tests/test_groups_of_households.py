@@ -15,6 +15,8 @@ from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.nash import NashAnswer
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.seats import Seats
+from rl_markets.experiment import parse
+from rl_markets.experiment_errors import ExperimentError
 from rl_markets.experiment_file import dump_yaml
 from rl_markets.policies.analytic.unroll import unroll
 
@@ -90,6 +92,14 @@ def test_groups_that_do_not_add_up_are_refused() -> None:
         HouseholdsParameters(households=7, groups=PARTS)
     with pytest.raises(ValueError, match="greater than or equal to 1"):
         HouseholdsParameters(households=6, groups={"poor": 6, "rich": 0})
+
+
+def test_a_policy_for_each_agent_of_several_groups_is_refused() -> None:
+    """Their stacked weights would have to be told apart by group wherever one group acts alone."""
+    both = {"everybody": {"groups": ["poor", "rich"], "separate": True, "hidden": [8]}}
+    data = tiny(market={"parameters": {**TYPES, "groups": PARTS}}) | {"policies": both}
+    with pytest.raises(ExperimentError, match=r"policies\.everybody\.separate: .* 2 groups; expected one group"):
+        parse(data, "file.yaml")
 
 
 @pytest.mark.parametrize("learner", ["ppo", "analytic"])
