@@ -27,7 +27,7 @@ PICTURED = (f"{RBC}", f"{RBC}-analytic", "households-3x3", "krusell-smith", "kru
 
 ROWS = 1280
 """Agents in all worlds together, where learners are compared by the number of households."""
-SIZES = (529,)
+SIZES = (100, 529)
 """Households n of the comparison: the paper's largest; twenty are in the experiments above, which train for longer."""
 MANY = 10_000
 MANY_BUDGETS = {"": 24_000_000, "-analytic": 40_960_000}
