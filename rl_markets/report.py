@@ -174,6 +174,17 @@ def _learning_curve(rows: list[dict[str, float]], certificate: dict[str, Any]) -
     }
 
 
+STYLES: dict[str, dict[str, Any]] = {
+    "ours": {"color": OURS, "lw": 1.8},
+    "answer": {"color": ANSWER, "lw": 1.2, "ls": (0, (4, 3)), "zorder": 3},  # on top: both must be seen
+    "control": {"color": CONTROL, "lw": 1.2},
+    "third": {"color": "#2a9d4a", "lw": 1.2},
+    "fourth": {"color": "#8e5bb5", "lw": 1.2},
+    "fifth": {"color": "#c43c5e", "lw": 1.2},
+    "points": {"color": OURS, "ls": "none", "marker": ".", "ms": 2, "alpha": 0.4},
+}
+
+
 def svg(spec: dict[str, Any]) -> str:
     """One pair of axes as inline SVG; the same data gives the same bytes."""
     import matplotlib
@@ -181,43 +192,13 @@ def svg(spec: dict[str, Any]) -> str:
     matplotlib.use("svg")
     from matplotlib.figure import Figure as Canvas
 
-    styles: dict[str, dict[str, Any]] = {
-        "ours": {"color": OURS, "lw": 1.8},
-        "answer": {"color": ANSWER, "lw": 1.2, "ls": (0, (4, 3)), "zorder": 3},  # on top: both must be seen
-        "control": {"color": CONTROL, "lw": 1.2},
-        "third": {"color": "#2a9d4a", "lw": 1.2},
-        "fourth": {"color": "#8e5bb5", "lw": 1.2},
-        "fifth": {"color": "#c43c5e", "lw": 1.2},
-        "points": {"color": OURS, "ls": "none", "marker": ".", "ms": 2, "alpha": 0.4},
-    }
     with matplotlib.rc_context({"svg.hashsalt": "rl-markets", "svg.fonttype": "none", "font.size": 9}):
         canvas = Canvas(figsize=(4.4, 3.1), layout="constrained")
-        axes = canvas.subplots()
-        seen = set()
+        axes, seen = canvas.subplots(), set[str]()
         for line in spec["lines"]:
-            kind = line["label"].split(",")[0]
-            y, label = [float(v) for v in line["y"]], None if kind in seen else kind
-            if "upper" in line:
-                upper = [float(v) for v in line["upper"]]
-                axes.fill_between(
-                    line["x"], y, upper, label=label, color=styles[line["style"]]["color"], alpha=0.15, lw=0
-                )
-            else:
-                axes.plot(line["x"], y, label=label, **styles[line["style"]])
-            seen.add(kind)
+            _draw(axes, line, seen)
         axes.set(title=spec["title"], xlabel=spec["x_label"], ylabel=spec["y_label"])
-        if spec["log_x"]:
-            axes.set_xscale("log")
-            low, high = axes.get_xlim()
-            subs = (1.0, 2.0, 3.0, 5.0) if high < 30 * low else (1.0, 3.0)
-            axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
-            axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-            axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-        if spec["log_y"]:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-        else:
-            _widen(axes)
+        _scale(axes, spec)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         if len(seen) > 1:
@@ -226,6 +207,37 @@ def svg(spec: dict[str, Any]) -> str:
         canvas.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def _draw(axes: Any, line: dict[str, Any], seen: set[str]) -> None:
+    """A curve, a cloud or a band; kinds that were seen are not named again."""
+    kind, style = line["label"].split(",")[0], STYLES[line["style"]]
+    y, label = [float(v) for v in line["y"]], None if kind in seen else kind
+    if "upper" in line:
+        upper = [float(v) for v in line["upper"]]
+        axes.fill_between(line["x"], y, upper, label=label, color=style["color"], alpha=0.15, lw=0)
+    else:
+        axes.plot(line["x"], y, label=label, **style)
+    seen.add(kind)
+
+
+def _scale(axes: Any, spec: dict[str, Any]) -> None:
+    """Logarithmic axes with plain numbers; others not wilder than what they show."""
+    from matplotlib import ticker
+
+    if spec["log_x"]:
+        axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        subs = (1.0, 2.0, 3.0, 5.0) if high < 30 * low else (1.0, 3.0)
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=subs))
+        axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    if spec["log_y"]:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axes.yaxis.set_minor_formatter(ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(1.2, 0.5)))
+    else:
+        _widen(axes)
 
 
 def _widen(axes: Any) -> None:

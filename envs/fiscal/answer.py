@@ -28,8 +28,6 @@ HELD_OUT_CAPITAL, HELD_OUT_SD = (0.5, 2.0), 2.0
 """Held-out capital, in multiples of the rest point's, and productivity, in standard deviations either way."""
 LIMITS, GAIN_LIMIT = (1.0, 1.0, 5.0), 0.05
 """The certificate's limits: policy errors in % (a tax rate that is 5 % off costs .005 % of consumption), gains in % of it."""
-SETTLE = 3000
-"""Periods without shocks after which the learned economy is said to rest."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,9 @@ class FiscalAnswer(AnswerKey):
     @cached_property
     def rest(self) -> float:
         """The answer's capital at rest."""
-        return self._rest(self.exact)
+        if self.parameters.delta == 1:
+            return known.rest_at(self.economy, known.closed_form(self.economy)[2]).k
+        return self.solution.rest.k
 
     # -- policies as functions of the state ------------------------------------------------------------------------
 
@@ -136,7 +136,7 @@ class FiscalAnswer(AnswerKey):
             self._path_gain(policies, "government", None),
             Metric("capital_at_rest", "capital at rest", self._rest(ours), answer=self.rest,
                    controls={c.name: self._rest(c.rules) for c in controls},
-                   note=f"after {SETTLE:,} periods without shocks"),
+                   note="where capital stays without shocks"),
         ]  # fmt: skip
         return Assessment(metrics, self._figures(ours))
 
@@ -211,18 +211,11 @@ class FiscalAnswer(AnswerKey):
         )  # fmt: skip
 
     def _rest(self, rules: Rules) -> float:
-        """Capital after a long time without shocks; NaN where there is none."""
-        p, K, z = self.parameters, np.ones(1), np.zeros(1)
-        for _ in range(SETTLE):
-            share, labour, tau = rules(K, z)
-            Y = K**p.alpha * labour ** (1 - p.alpha)
-            following = (1 - share) * ((1 - tau) * Y + (1 - p.delta) * K)
-            if not 0 < following[0] < np.inf:
-                return float("nan")
-            if abs(following[0] / K[0] - 1) < 1e-9:
-                break
-            K = following
-        return float(K[0])
+        """Capital at rest without shocks; NaN where these rules find no rest."""
+        try:
+            return known.rest_point(self.economy, lambda K, z: rules(K, z)[:2], lambda K, z: rules(K, z)[2]).k
+        except known.ConvergenceError:
+            return float("nan")
 
     def _figures(self, ours: Rules) -> list[Figure]:
         """All three actions over capital, at low, mean and high productivity."""

@@ -158,7 +158,7 @@ def _by_size_section(folder: Path) -> list[str]:
         "## The learners by number of households",
         "",
         "The economy of `households-rbc` with n households in as many worlds as make about 1,280 agents together (10,000 are a "
-        "single world). Each learner has its own recipe and about half a minute; "
+        "single world). Each learner has its own recipe and half a minute to a minute; "
         "*policy error* is the larger of both actions' mean errors, "
         "*best* the optimum's return on the same shocks. Returns tell little: see the README. Commands are in "
         f"[{COMPARISON}.json]({COMPARISON}.json).",

@@ -175,9 +175,7 @@ def rest_point(economy: FiscalEconomy, household_policy: PolicyFunction, tax_pol
 
     Raises ConvergenceError if it finds no rest: the policies cycle, drift or starve the economy.
     """
-    start = rest_at(
-        economy, economy.theta * (1.0 - economy.economy.alpha * economy.economy.beta) / (1.0 + economy.theta)
-    )
+    start = rest_at(economy, full_depreciation_tax(economy))
     k, z = np.full(1, start.k), np.zeros(1)
     for _ in range(REST_PERIODS // REST_WINDOW):
         path = np.empty(REST_WINDOW)
