@@ -62,6 +62,11 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
         """A configuration that builds this class."""
         return MarketConfig(algo_class=cls)
 
+    def setup(self, config: Any) -> None:
+        """RLlib's construction."""
+        self._awaited: set[int] = set()
+        super().setup(config)
+
     def training_step(self) -> None:
         """One iteration."""
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
@@ -93,12 +98,15 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
             healthy = group._worker_manager.healthy_actor_ids()[: -(-missing // each)]
             for answer in group._worker_manager.foreach_actor(_sample_once, remote_actor_ids=healthy):
                 result = answer.get()
-                if answer.ok:
+                if result is None:  # it died between two samples, and Ray started it anew
+                    group._worker_manager.set_actor_state(answer.actor_id, healthy=False)
+                    self._lose(answer.actor_id)
+                elif answer.ok:
                     rollouts += result[0]
                     figures.append(result[1])
                     steps += sum(rollout.env_steps() for rollout in result[0])
                 elif isinstance(result, RayActorError):
-                    self.runners_lost += 1
+                    self._lose(answer.actor_id)
                 else:
                     raise result
             if not healthy and not self.restore_env_runners(group):
@@ -106,6 +114,10 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
                     raise RunnersLostError(f"no runner is left, and none came back in {RESTART_SECONDS:.0f} s")
                 time.sleep(0.2)
         return rollouts, figures
+
+    def _lose(self, runner: int) -> None:
+        self.runners_lost += 1
+        self._awaited.add(runner)
 
     def _learner_died(self) -> bool:
         """Whether a learner's process is gone. The others fail first, when their connection to it breaks."""
@@ -121,6 +133,9 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
     def restore_env_runners(self, env_runner_group: Any) -> list[int]:
         """Gives runners that came back the current weights, and shocks of their own: not those of their first start."""
         restored: list[int] = env_runner_group.probe_unhealthy_env_runners()
+        for runner in set(restored) - self._awaited:  # RLlib found it dead where it sent weights
+            self._lose(runner)
+        self._awaited -= set(restored)
         if restored:
             state = self.learner_group.get_state(
                 components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
@@ -130,6 +145,7 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
             def revive(runner: Any) -> None:
                 runner.set_state(state)
                 runner.reseed(salt)
+                runner.restarted = False
 
             for answer in env_runner_group._worker_manager.foreach_actor(revive, remote_actor_ids=restored):
                 if not answer.ok and not isinstance(answer.get(), RayActorError):
@@ -150,5 +166,6 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
             shutil.rmtree(self._logdir, ignore_errors=True)
 
 
-def _sample_once(runner: Any) -> tuple[list[Any], Any]:
-    return runner.sample(), runner.get_metrics()
+def _sample_once(runner: Any) -> tuple[list[Any], Any] | None:
+    """Nothing from a runner that started anew: it has its first weights and its first shocks."""
+    return None if runner.restarted else (runner.sample(), runner.get_metrics())

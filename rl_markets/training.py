@@ -130,9 +130,7 @@ class Trainer:
         with explained(f"iteration {iteration} failed"):
             result = self.algorithm.train()
         if self.algorithm.runners_lost > lost:
-            self._say(
-                f"iteration {iteration}: a runner's process died; its fragment was sampled again, it is starting anew"
-            )
+            self._say(f"iteration {iteration}: a runner's process died; no step is lost, it is starting anew")
         self.seconds += time.perf_counter() - before
         row = metrics.flatten(result, self.experiment, seconds=self.seconds, distance=self._distance(iteration))
         expected = iteration * self.experiment.env_steps_per_iteration

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,32 @@ def test_a_killed_runner_costs_its_fragment_and_comes_back(tmp_path: Path) -> No
     run.train()
     rows = read_rows(run.run)
     assert [r["env_steps"] for r in rows] == [64 * i for i in range(1, 81)]
-    assert "a runner's process died; its fragment was sampled again" in lines.export_text()
+    assert "a runner's process died; no step is lost" in lines.export_text()
+
+
+def test_a_runner_that_dies_while_the_learner_updates_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights cannot reach it: nothing was being sampled, and the user still hears of it."""
+    lines = Console(record=True, width=200, file=(tmp_path / "out").open("w"))
+    run = watched(tmp_path, {"runners": 2, "agent_steps": 2 * 4 * 8 * 3 * 6}, lines)
+
+    def arrange(iteration: int) -> None:
+        group = run.algorithm.learner_group
+        update = group.update
+
+        def update_and_kill(**given: Any) -> Any:
+            found = update(**given)
+            monkeypatch.undo()
+            os.kill(_runners(run)[0], signal.SIGKILL)
+            time.sleep(2.0)  # until its death is known
+            return found
+
+        if iteration == 3:
+            monkeypatch.setattr(group, "update", update_and_kill)
+
+    run.before = arrange
+    run.train()
+    assert [r["env_steps"] for r in read_rows(run.run)] == [64 * i for i in range(1, 7)]
+    assert lines.export_text().count("a runner's process died; no step is lost") == 1
 
 
 def test_all_runners_may_be_killed_at_once(tmp_path: Path) -> None:

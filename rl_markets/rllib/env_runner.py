@@ -53,6 +53,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         self._observations: dict[str, Tensor] | None = None
         self.generator = torch.Generator(self._device)
         self.reseed(0)
+        self.restarted = bool(self.worker_index) and ray.get_runtime_context().was_current_actor_reconstructed
+        """Whether its process died, and it awaits the weights and shocks to go on with."""
         if self._samples():
             self.make_env()
         self.make_module()
