@@ -183,6 +183,8 @@ def _idle(space: Any) -> Any:
     """Some action of `space`."""
     if isinstance(space, gym.spaces.Discrete):
         return np.int64(space.start)
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return space.start.copy()
     return np.clip(np.zeros_like(space.low), space.low, space.high)
 
 

@@ -52,6 +52,8 @@ def check_groups(market: Market) -> None:
             refuse(market, f"group {name!r} has count = {group.count!r}", "give a whole number of at least 1")
         _check_observation_space(market, name, group.observation_space)
         _check_action_space(market, name, group.action_space)
+        if group.masked:
+            _check_choices(market, name, group)
 
 
 def _check_observation_space(market: Market, name: str, space: Any) -> None:
@@ -70,10 +72,30 @@ def _check_action_space(market: Market, name: str, space: Any) -> None:
         if space.start != 0:
             refuse(market, f"{what} starts at {space.start}", "number actions from 0 and shift them in the market")
         return
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        if space.nvec.ndim != 1 or len(set(space.nvec.tolist())) != 1 or space.start.any():
+            refuse(
+                market, f"{what}, expected one dimension, as many choices in every branch, from 0",
+                "give MultiDiscrete([n] * branches)",
+            )  # fmt: skip
+        return
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 or not space.shape[0]:
-        refuse(market, f"{what}, expected Discrete or a Box of one dimension", "use one of these")
+        refuse(market, f"{what}, expected Discrete, MultiDiscrete or a Box of one dimension", "use one of these")
     if not all(math.isfinite(low) and math.isfinite(high) and low < high for low, high in _bounds(space)):
         refuse(market, f"{what}: bounds must be finite and low < high", "give finite bounds; policies act inside them")
+
+
+def _check_choices(market: Market, name: str, group: AgentGroup) -> None:
+    space = group.action_space
+    if not isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
+        refuse(market, f"group {name!r}: masked, with action space {space!s:.80}", "mask discrete choices only")
+    choices = int(np.sum(space.n if isinstance(space, gym.spaces.Discrete) else space.nvec))
+    (width,) = group.observation_space.shape
+    if width <= choices:
+        refuse(
+            market, f"group {name!r}: masked, with {width} entries in an observation and {choices} choices",
+            "let observations end with an entry for each choice",
+        )  # fmt: skip
 
 
 def _bounds(space: gym.spaces.Box) -> list[tuple[float, float]]:

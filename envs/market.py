@@ -35,12 +35,15 @@ class AgentGroup:
     Attributes:
         count: agents in each world.
         observation_space: of one agent.
-        action_space: of one agent.
+        action_space: of one agent: `Discrete`, `MultiDiscrete` with as many choices in every branch, or a `Box`.
+        masked: whether an observation ends with one entry for each choice of each branch, 1 where it is allowed. Policies
+            then choose among those; the market itself must stand any action.
     """
 
     count: int
     observation_space: gym.spaces.Box
     action_space: gym.spaces.Space[Any]
+    masked: bool = False
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,43 @@ class Categorical(ActionHead):
         return torch.argmax(out, -1)
 
 
+class Factored(Categorical):
+    """One of `n` choices in each of several branches, independent of each other given the observation.
+
+    Args:
+        branches: how many choices are made at once.
+        n: how many there are in each.
+    """
+
+    def __init__(self, branches: int, n: int) -> None:
+        super().__init__(n)
+        self.branches, self.n, self.inputs = branches, n, branches * n
+
+    def by_branch(self, out: Tensor) -> Tensor:
+        """The network's output `[..., inputs]` as `[..., branches, n]`."""
+        branches: Tensor = out.unflatten(-1, (self.branches, self.n))  # type: ignore[no-untyped-call]
+        return branches
+
+    def sample(self, out: Tensor, generator: torch.Generator) -> Tensor:
+        """One choice of each branch, `[..., branches]`."""
+        return super().sample(self.by_branch(out), generator)
+
+    def log_prob(self, out: Tensor, raw: Tensor) -> Tensor:
+        """The sum over branches."""
+        return super().log_prob(self.by_branch(out), raw).sum(-1)
+
+    def entropy(self, out: Tensor) -> Tensor:
+        """The sum over branches."""
+        return super().entropy(self.by_branch(out)).sum(-1)
+
+    def deterministic(self, out: Tensor) -> Tensor:
+        """The most probable choice of each branch."""
+        return super().deterministic(self.by_branch(out))
+
+
+FORBIDDEN = -1e9
+"""The network's output for what a mask forbids."""
+
 LOGIT_NORMAL, SQUASHED_GAUSSIAN, NOISY_TANH = "logit-normal", "squashed-gaussian", "noisy-tanh"
 """Names of the distributions over boxes."""
 
@@ -226,11 +263,13 @@ def action_head(spec: dict[str, Any]) -> ActionHead:
     """The head of an `Actor`'s spec.
 
     Raises:
-        ValueError: for spaces other than `Discrete` and a bounded one-dimensional `Box`.
+        ValueError: for spaces other than `Discrete`, `MultiDiscrete` and a bounded one-dimensional `Box`.
     """
     space = spec["action"]
     if space["type"] == "discrete":
         return Categorical(space["n"])
+    if space["type"] == "multidiscrete":
+        return Factored(space["branches"], space["n"])
     if space["type"] != "box" or not all(math.isfinite(b) for b in (*space["low"], *space["high"])):
         raise ValueError(f"action space {space}: expected Discrete, or a one-dimensional Box with finite bounds")
     if spec.get("distribution", LOGIT_NORMAL) == SQUASHED_GAUSSIAN:
@@ -241,7 +280,9 @@ def action_head(spec: dict[str, Any]) -> ActionHead:
 
 
 def describe_space(space: Any) -> dict[str, Any]:
-    """A space as JSON: `{"type": "box", "low": [...], "high": [...]}` or `{"type": "discrete", "n": 5}`.
+    """A space as JSON, such as `{"type": "box", "low": [...], "high": [...]}` or `{"type": "discrete", "n": 5}`.
+
+    `MultiDiscrete` is `{"type": "multidiscrete", "branches": 3, "n": 5}`.
 
     Raises:
         ValueError: for any other space.
@@ -249,6 +290,8 @@ def describe_space(space: Any) -> dict[str, Any]:
     kind = type(space).__name__
     if kind == "Discrete":
         return {"type": "discrete", "n": int(space.n)}
+    if kind == "MultiDiscrete" and space.nvec.ndim == 1 and len(set(space.nvec.tolist())) == 1:
+        return {"type": "multidiscrete", "branches": len(space.nvec), "n": int(space.nvec[0])}
     if kind == "Box" and len(space.shape) == 1:
         return {"type": "box", "low": space.low.tolist(), "high": space.high.tolist()}
-    raise ValueError(f"space {space}: expected Discrete, or a one-dimensional Box")
+    raise ValueError(f"space {space}: expected Discrete, MultiDiscrete of equal branches, or a one-dimensional Box")

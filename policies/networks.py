@@ -7,6 +7,7 @@ observations are `[..., agents, observation]`. A shared policy takes any leading
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rl_markets.policies.heads import action_head
+from rl_markets.policies.heads import FORBIDDEN, action_head
 
 
 class InPlaceTanh(nn.Module):
@@ -99,7 +100,8 @@ class Actor(nn.Module):
     Args:
         spec: everything needed to build it again, as JSON: `observation` (width), `action` (`describe_space`),
             `hidden` (widths), `activation`, `log_std`, `trained_std`, optionally `distribution` and `copies` (agents
-            with weights of their own; observations are then `[..., copies, observation]`).
+            with weights of their own; observations are then `[..., copies, observation]`) and `masked` (observations end
+            with the mask of allowed choices, see `AgentGroup`).
         generator: draws the initial weights.
     """
 
@@ -113,13 +115,15 @@ class Actor(nn.Module):
         )  # fmt: skip
 
     def forward(self, observations: Tensor) -> Tensor:
-        """The head's input."""
+        """The head's input; far below all others where a mask forbids the choice."""
         out: Tensor = self.net(observations)
+        if self.spec.get("masked"):
+            return out.masked_fill(observations[..., -out.shape[-1] :] < 0.5, FORBIDDEN)
         return out
 
     def act(self, observations: Tensor) -> Tensor:
         """The deterministic policy's actions, in the action space."""
-        return self.head.deterministic(self.net(observations))
+        return self.head.deterministic(self(observations))
 
     @torch.no_grad()
     def of_agent(self, agent: int) -> Actor:
@@ -146,7 +150,73 @@ def _slice(value: Tensor, name: str, agent: int) -> Tensor:
     return value[agent] if name.endswith("log_std") else value
 
 
-class Critic(nn.Module):
+class PopArt(nn.Module, ABC):
+    """Statistics of values that a network predicts as (V - shift) / scale (van Hasselt et al. 2016).
+
+    Rewards of any size and offset are learned alike.
+
+    Args:
+        copies: agents with networks of their own.
+    """
+
+    shift: Tensor
+    scale: Tensor
+    updates: Tensor
+
+    def __init__(self, copies: int | None) -> None:
+        super().__init__()
+        one = torch.ones(copies or 1)  # [1] where there is one: RLlib turns scalars of a state into Python numbers
+        self.register_buffer("shift", torch.zeros_like(one))
+        self.register_buffer("scale", one)
+        self.register_buffer("updates", torch.zeros(1, dtype=torch.int64))
+
+    @torch.no_grad()
+    def renormalize(self, mean: Tensor, std: Tensor, decay: float = 0.9) -> None:
+        """Moves the statistics towards those of new targets; the first call adopts them and leaves the weights alone.
+
+        Args:
+            mean, std: `[]` or `[copies]`.
+            decay: weight of the old statistics.
+        """
+        std = torch.maximum(std, self.smallest(mean))
+        if int(self.updates) > 0:
+            self.rescale(torch.lerp(mean, self.shift, decay), torch.lerp(std, self.scale, decay))
+        else:
+            self.adopt(mean, std)
+        self.updates += 1
+
+    def smallest(self, mean: Tensor) -> Tensor:
+        """The smallest scale: what varies less counts as constant."""
+        return torch.full_like(mean, 1e-4)
+
+    @torch.no_grad()
+    def adopt(self, shift: Tensor, scale: Tensor) -> None:
+        """Sets the statistics and leaves the weights alone."""
+        self.shift.copy_(shift)
+        self.scale.copy_(scale)
+
+    @abstractmethod
+    def rescale(self, shift: Tensor, scale: Tensor) -> None:
+        """The same V by other statistics: the last layers change so that every value stays what it was."""
+
+
+@torch.no_grad()
+def rescale_last(net: nn.Module, factor: Tensor, move: Tensor) -> None:
+    """The last layer's output, by other statistics: factor times the output, plus move.
+
+    Args:
+        net: of `mlp`.
+        factor, move: `[1]`, or one for each copy of a stack.
+    """
+    stacked = isinstance(net, Stack)
+    if stacked:
+        factor, move = factor.view(-1, 1, 1), move.view(-1, 1, 1)
+    last: Any = net.layers[-1] if stacked else net[-1]  # type: ignore[union-attr, index]
+    last.bias.mul_(factor).add_(move)
+    last.weight.mul_(factor)
+
+
+class Critic(PopArt):
     """Networks whose output is normalised (Pop-Art, van Hasselt et al. 2016): V(s), or several Q(s, a) side by side.
 
     The network predicts (V - shift) / scale. When the statistics move, the last layer is rescaled so that every V
@@ -161,15 +231,11 @@ class Critic(nn.Module):
         ensemble: critics on the same input; the output gets a leading axis `[ensemble, ...]`, None for a single one.
     """
 
-    shift: Tensor
-    scale: Tensor
-    updates: Tensor
-
     def __init__(
         self, inputs: int, hidden: Sequence[int], activation: str, generator: torch.Generator, *,
         copies: int | None = None, ensemble: int | None = None,
     ) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(copies)
         self.copies, self.ensemble = copies, ensemble
         stacked = None if copies is None and ensemble is None else (copies or 1) * (ensemble or 1)
         self.net = mlp([inputs, *hidden, 1], activation, generator=generator, last_gain=1.0, copies=stacked)
@@ -179,10 +245,6 @@ class Critic(nn.Module):
             nn.init.zeros_(self.linear.weight)  # type: ignore[arg-type]
         else:
             self.linear = Stack([StackedLinear(stacked, inputs, 1, gain=0.0, generator=generator, bias=False)])
-        one = torch.ones(copies or 1)  # [1] where there is one: RLlib turns scalars of a state into Python numbers
-        self.register_buffer("shift", torch.zeros_like(one))
-        self.register_buffer("scale", one)
-        self.register_buffer("updates", torch.zeros(1, dtype=torch.int64))
 
     def normalized(self, inputs: Tensor) -> Tensor:
         """(V - shift) / scale, `[...]`, or `[ensemble, ...]`."""
@@ -203,38 +265,14 @@ class Critic(nn.Module):
         return self.shift + self.scale * self.normalized(inputs)
 
     @torch.no_grad()
-    def renormalize(self, mean: Tensor, std: Tensor, decay: float = 0.9) -> None:
-        """Moves the statistics towards those of new targets; the first call adopts them and leaves the weights alone.
-
-        Args:
-            mean, std: `[]` or `[copies]`.
-            decay: weight of the old statistics.
-        """
-        std = std.clamp_min(1e-4)
-        if int(self.updates) > 0:
-            self.rescale(torch.lerp(mean, self.shift, decay), torch.lerp(std, self.scale, decay))
-        else:
-            self.adopt(mean, std)
-        self.updates += 1
-
-    @torch.no_grad()
-    def adopt(self, shift: Tensor, scale: Tensor) -> None:
-        """Sets the statistics and leaves the weights alone."""
-        self.shift.copy_(shift)
-        self.scale.copy_(scale)
-
-    @torch.no_grad()
     def rescale(self, shift: Tensor, scale: Tensor) -> None:
         """The same V by other statistics."""
         factor, move = self.scale / scale, (self.shift - shift) / scale
-        stacked = isinstance(self.net, Stack)
-        if stacked:
-            factor, move = (x.repeat_interleave(self.ensemble or 1).view(-1, 1, 1) for x in (factor, move))
-        last: Any = self.net.layers[-1] if stacked else self.net[-1]  # type: ignore[union-attr, index]
-        linear: Any = self.linear.layers[0] if stacked else self.linear  # type: ignore[union-attr, index]
-        last.bias.mul_(factor.view_as(last.bias)).add_(move.view_as(last.bias))
-        last.weight.mul_(factor)
-        linear.weight.mul_(factor)
+        repeats = self.ensemble or 1
+        factor, move = factor.repeat_interleave(repeats), move.repeat_interleave(repeats)
+        rescale_last(self.net, factor, move)
+        linear: Any = self.linear.layers[0] if isinstance(self.linear, Stack) else self.linear
+        linear.weight.mul_(factor.view(-1, 1, 1) if isinstance(self.linear, Stack) else factor)
         self.adopt(shift, scale)
 
 

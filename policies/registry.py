@@ -15,12 +15,15 @@ class LearnerParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    undiscounted: ClassVar[bool] = False
+    """Whether it learns with a discount factor of 1, in episodes that end."""
+
     common: ClassVar[tuple[str, ...]] = ()
     """Parameters that all policies of an experiment share; the others may be set for each policy."""
 
     learning_rate: float = Field(1e-3, gt=0, le=1, description="the actor's step size (Adam) at the start")
     final_learning_rate: float = Field(0.0, ge=0, le=1, description="step size at the end; linear in between")
-    gamma: float | None = Field(None, ge=0, lt=1, description="discount factor; null takes the market's own")
+    gamma: float | None = Field(None, ge=0, le=1, description="discount factor; null takes the market's own")
     gradient_clip: float = Field(0.5, gt=0, description="largest norm of each network's gradient, each agent's own")
 
     @model_validator(mode="after")
@@ -50,9 +53,6 @@ class ReplayParameters(LearnerParameters):
         1_000_000, ge=1, le=10**9, description="rows that each learner's replay keeps; separate policies' count worlds"
     )
     store_replay: bool = Field(True, description="checkpoints hold the replay, so that a resumed run goes on alike")
-    critic_learning_rate: float = Field(
-        3e-3, gt=0, le=1, description="the critics' step size at the start; falls alike"
-    )
     target_rate: float = Field(0.03, gt=0, le=1, description="Polyak rate of the targets, each time that they follow")
     averaging: float = Field(
         0.95, ge=0, lt=1, description="decay, per iteration, of the averaged actor that is deployed"
@@ -61,6 +61,14 @@ class ReplayParameters(LearnerParameters):
     def small(self, rows: int) -> dict[str, Any]:
         """Few and small gradient steps."""
         return {"updates": min(self.updates, 8), "batch_size": min(self.batch_size, 64)}
+
+
+class ActorCriticReplayParameters(ReplayParameters):
+    """What learners of actors and critics that replay have."""
+
+    critic_learning_rate: float = Field(
+        3e-3, gt=0, le=1, description="the critics' step size at the start; falls alike"
+    )
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class LearnerSpec:
     learner: str
     module: str
     figures: dict[str, str]
-    actions: tuple[str, ...] = ("box", "discrete")
+    actions: tuple[str, ...] = ("box", "discrete", "multidiscrete")
     differentiates: bool = False
 
     def load(self) -> tuple[type[Any], type[Any]]:

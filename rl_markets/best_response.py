@@ -22,6 +22,8 @@ from rl_markets.runs import RunFolder
 
 WORLDS, HORIZON_WEIGHT = 64, 1e-4
 """Worlds of each evaluation seed; the horizon ends where the discount factor falls below the weight."""
+LONGEST = 100_000
+"""Steps after which an episode without discounting is given up."""
 LOOKS = 8
 SELECTION_SEEDS = [2_000_000, 2_000_001]
 """The best of so many looks at the deviator is kept, as judged on seeds that its gain is not measured on."""
@@ -125,11 +127,18 @@ def discounted_gains(
     return discounted_rewards(market, deviator, gamma, seeds) - discounted_rewards(market, stayer, gamma, seeds)
 
 
+def _horizon(gamma: float) -> int:
+    """Steps until nothing counts any more; without discounting, episodes end by themselves."""
+    if gamma == 1:
+        return LONGEST
+    return math.ceil(math.log(HORIZON_WEIGHT) / math.log(gamma)) if gamma > 0 else 1
+
+
 @torch.no_grad()
 def discounted_rewards(market: Market, policy: Policy, gamma: float, seeds: list[int]) -> NDArray[np.float64]:
     """What the deviator of a `DeviationMarket` gets by `policy` in one episode; one mean over worlds for each seed."""
     market.episode_length = None  # where the market lets us: as long as discounting lets anything count
-    horizon = math.ceil(math.log(HORIZON_WEIGHT) / math.log(gamma)) if gamma > 0 else 1
+    horizon = _horizon(gamma)
     means = []
     for seed in seeds:
         observations = market.reset(seed)[DEVIATOR]

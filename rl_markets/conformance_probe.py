@@ -147,10 +147,15 @@ class Actions:
 
     def _draw(self, group: AgentGroup, style: str) -> Tensor:
         space, lead = group.action_space, (self.market.worlds, group.count)
+        size: tuple[int, ...]
         if isinstance(space, gym.spaces.Discrete):
             last = int(space.n) - 1
             drawn = torch.randint(last + 1, lead, generator=self.generator)
             return torch.full(lead, {"low": 0, "high": last}[style]) if style in ("low", "high") else drawn
+        if isinstance(space, gym.spaces.MultiDiscrete):
+            last, size = int(space.nvec[0]) - 1, (*lead, len(space.nvec))
+            drawn = torch.randint(last + 1, size, generator=self.generator)
+            return torch.full(size, {"low": 0, "high": last}[style]) if style in ("low", "high") else drawn
         assert isinstance(space, gym.spaces.Box)  # by check_groups
         low, high = (torch.tensor(bound, dtype=torch.float32) for bound in (space.low, space.high))
         size = (*lead, *low.shape)

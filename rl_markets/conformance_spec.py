@@ -107,10 +107,12 @@ def _illegal(market: Market, group: AgentGroup, policy: Policy, observations: Te
     except Exception as error:
         return f"raises {type(error).__name__}: {error}"
     space, lead = group.action_space, (market.worlds, group.count)
-    if isinstance(space, gym.spaces.Discrete):
+    if isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
+        n = int(space.n) if isinstance(space, gym.spaces.Discrete) else int(space.nvec[0])
+        lead = (*lead, *space.shape)
         if actions.shape != lead or actions.dtype != torch.int64:
             return f"found {actions.dtype} {list(actions.shape)}, expected int64 {list(lead)}"
-        return "" if bool(((actions >= 0) & (actions < space.n)).all()) else f"found actions outside 0..{space.n - 1}"
+        return "" if bool(((actions >= 0) & (actions < n)).all()) else f"found actions outside 0..{n - 1}"
     assert isinstance(space, gym.spaces.Box)  # by check_groups
     low, high = (torch.as_tensor(bound, device=actions.device) for bound in (space.low, space.high))
     if actions.shape != (*lead, *low.shape):

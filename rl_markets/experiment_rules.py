@@ -48,6 +48,8 @@ def check_discount(experiment: Experiment) -> None:
         field = f"policies.{policy}.parameters.gamma" if "gamma" in section.parameters else "algorithm.parameters.gamma"
         if gamma is None:
             raise FieldError(f"{field}: missing; market {experiment.market.name!r} has no discount factor of its own")
+        if gamma == 1 and not experiment.parameters(policy).undiscounted:
+            raise FieldError(f"{field} = 1: {experiment.algorithm.name} needs a discount factor below 1")
         if discount is not None and gamma != discount:
             raise FieldError(
                 f"{field} = {gamma}: expected {discount}, as market.parameters.{owner}; leave it out to take the market's"

@@ -12,6 +12,8 @@ from rl_markets.policies.registry import LearnerParameters
 class PPOParameters(LearnerParameters):
     """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347)."""
 
+    undiscounted: ClassVar[bool] = True
+
     common: ClassVar[tuple[str, ...]] = ("epochs", "minibatches")
 
     critic_learning_rate: float = Field(

@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import Field
 
-from rl_markets.policies.registry import ReplayParameters
+from rl_markets.policies.registry import ActorCriticReplayParameters
 
 
-class SACParameters(ReplayParameters):
+class SACParameters(ActorCriticReplayParameters):
     """Soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905)."""
 
     alpha_learning_rate: float = Field(3e-3, gt=0, le=1, description="the temperature's step size; falls alike")

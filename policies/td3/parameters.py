@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from rl_markets.policies.registry import ReplayParameters
+from rl_markets.policies.registry import ActorCriticReplayParameters
 
 Critics = Annotated[int, Field(ge=1, le=2, description="critics whose smallest value is the target")]
 PolicyDelay = Annotated[
@@ -18,7 +18,7 @@ SmoothingStd = Annotated[
 ]
 
 
-class TD3Parameters(ReplayParameters):
+class TD3Parameters(ActorCriticReplayParameters):
     """Twin delayed deep deterministic policy gradients (Fujimoto et al. 2018, arXiv 1802.09477)."""
 
     critics: Critics = 2

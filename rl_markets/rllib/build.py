@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -168,7 +169,7 @@ def actor_spec(experiment: Experiment, policy: str, groups: Mapping[str, AgentGr
     section, parameters = experiment.policies[policy], experiment.parameters(policy)
     first, *others = (groups[g] for g in section.groups)
     for other in others:
-        if (other.observation_space, other.action_space) != (first.observation_space, first.action_space):
+        if replace(other, count=first.count) != first:
             raise ExperimentError(
                 f"policies.{policy}.groups: {section.groups} have different spaces and cannot share it"
             )
@@ -185,6 +186,7 @@ def actor_spec(experiment: Experiment, policy: str, groups: Mapping[str, AgentGr
         "activation": section.activation,
         "log_std": getattr(parameters, "log_std", 0.0),
         "trained_std": getattr(parameters, "final_log_std", 0.0) is None,
+        **({"masked": True} if first.masked else {}),
         "copies": sum(groups[g].count for g in section.groups) if section.separate else None,
     }
 

@@ -1,0 +1,46 @@
+"""Which known answer a pricing market has."""
+
+from __future__ import annotations
+
+from rl_markets.envs.market import AnswerKey
+from rl_markets.envs.pricing import features
+from rl_markets.envs.pricing.parameters import PricingParameters
+
+MOST_STATES = 2_000_000
+"""Periods times stocks times prices, beyond which the dynamic programme is not solved."""
+
+
+def answer_of(p: PricingParameters) -> AnswerKey | None:
+    """The dynamic programme of one product with a deadline, the equilibrium of a static logit market, or None."""
+    if has_season(p):
+        from rl_markets.envs.pricing.season_answer import SeasonAnswer
+
+        return SeasonAnswer(p)
+    if has_catalogue(p):
+        from rl_markets.envs.pricing.catalogue_answer import CatalogueAnswer
+
+        return CatalogueAnswer(p)
+    return None
+
+
+def _plain(p: PricingParameters) -> bool:
+    """No memory but stock and period: nothing latent, no calendar, levels that any price may follow."""
+    calendar = p.season.weekly or p.season.annual
+    return not calendar and not features.latent(p) and p.actions == "level" and p.guard.change >= 1e6
+
+
+def has_season(p: PricingParameters) -> bool:
+    """Whether period and stock (and the last price, where prices only fall) are all that matters."""
+    alone = p.firms == 1 and p.products == 1 and p.deadline and p.stock is not None and not p.stock.reorder_below
+    if not (alone and _plain(p)):
+        return False
+    assert p.stock is not None
+    last = len(p.levels) if p.markdown_only else 1
+    starts = not p.markdown_only or p.levels[-1] == 1.0
+    return starts and p.periods * (p.stock.units[0] + 1) * last * len(p.levels) <= MOST_STATES
+
+
+def has_catalogue(p: PricingParameters) -> bool:
+    """Whether every period is the same logit market, in which all sellers learn."""
+    still = p.stock is None and not p.deadline and not p.season.profile and not p.season.ageing and not p.markdown_only
+    return still and _plain(p) and not p.rivals and p.demand.family == "logit"

@@ -1,0 +1,82 @@
+"""Guard-rails: a pure function from a proposed price to the price that is posted, and the rule that bound it.
+
+Training masks with it, the market applies it to every action, and a server applies it again to what a policy proposes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from rl_markets.envs.pricing.parameters import Guard
+
+RULES = ("none", "floor", "ceiling", "change", "markdown", "margin")
+"""What may bind a price, in the order in which the rules apply; a decision's code is its place here."""
+TOLERANCE = 1e-5
+"""Relative difference of prices that counts as none."""
+
+
+def gate(
+    proposed: Tensor, last: Tensor, list_price: Tensor, lowest: Tensor, guard: Guard, *, markdown_only: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The price that is posted, and which rule bound it last.
+
+    Floor and ceiling come first, then the brake on changes (which may keep a price outside them for a while), then
+    markdowns, and the margin last: no rule may force a sale below it.
+
+    Args:
+        proposed: prices `[...]`.
+        last: the prices that stood before, broadcastable.
+        list_price: broadcastable.
+        lowest: the price that leaves the smallest margin, see `lowest_price`; broadcastable.
+        guard: the limits.
+        markdown_only: prices may not rise.
+
+    Returns:
+        prices `[...]`, and codes `[...]` int64 into `RULES`.
+    """
+    bounds: list[tuple[str, Tensor | None, Tensor | None]] = [
+        ("floor", guard.floor * list_price, None),
+        ("ceiling", None, guard.ceiling * list_price),
+        ("change", (1 - guard.change) * last, (1 + guard.change) * last),
+        ("markdown", None, last if markdown_only else None),
+        ("margin", lowest, None),
+    ]
+    price, code = proposed, torch.zeros_like(proposed, dtype=torch.int64)
+    for name, low, high in bounds:
+        if low is None and high is None:
+            continue
+        bound = price if low is None else torch.maximum(price, low)
+        bound = bound if high is None else torch.minimum(bound, high)
+        moved = (bound - price).abs() > TOLERANCE * list_price
+        code = torch.where(moved, torch.full_like(code, RULES.index(name)), code)
+        price = torch.where(moved, bound, price)
+    return price, code
+
+
+def lowest_price(cost: Tensor, fee: float, guard: Guard) -> Tensor:
+    """The lowest price that leaves the margin (price - cost) / price after the platform's fee; 0 without one."""
+    if guard.margin <= -1:
+        return torch.zeros_like(cost)
+    return cost / (1 - fee - guard.margin)
+
+
+def allowed(
+    choices: Tensor, last: Tensor, list_price: Tensor, lowest: Tensor, guard: Guard, *, markdown_only: bool
+) -> Tensor:
+    """Which proposals stand unchanged, bool `[..., A]`; where none does, the nearest to what would be posted.
+
+    Args:
+        choices: proposed prices `[..., A]`.
+        last, list_price, lowest: `[...]`, as for `gate`.
+        guard, markdown_only: as for `gate`.
+    """
+    last, list_price, lowest = (x.unsqueeze(-1) for x in (last, list_price, lowest))
+    price, code = gate(choices, last, list_price, lowest, guard, markdown_only=markdown_only)
+    stands = code == 0
+    nearest = (price - choices).abs().argmin(-1, keepdim=True)
+    only = torch.zeros_like(stands).scatter_(-1, nearest, True)
+    return torch.where(stands.any(-1, keepdim=True), stands, only)

@@ -1,0 +1,83 @@
+"""Sellers that follow a rule: product by product, on the prices that everybody last saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from rl_markets.envs.pricing.parameters import Rival
+
+FLOOR = 1.05
+"""No rival but a fixed one goes below this multiple of its unit cost."""
+
+Quote = Callable[["Seen"], Tensor]
+
+
+class Seen:
+    """What one rival knows of its products, each `[worlds, products]`.
+
+    Attributes:
+        own, list_price, cost: its own last price, list price and unit cost.
+        cheapest: the lowest last price of another seller.
+        before: the same a period earlier.
+        noise: a standard normal.
+    """
+
+    def __init__(
+        self, own: Tensor, list_price: Tensor, cost: Tensor, cheapest: Tensor, before: Tensor, noise: Tensor
+    ) -> None:
+        self.own, self.list_price, self.cost = own, list_price, cost
+        self.cheapest, self.before, self.noise = cheapest, before, noise
+
+
+def quote(rival: Rival, seen: Seen, nash: Tensor | None) -> Tensor:
+    """A rival's next prices `[worlds, products]`.
+
+    Args:
+        rival: its rule.
+        seen: what it knows.
+        nash: its prices in the one-period equilibrium `[products]`, for the rule that plays them.
+    """
+    match rival.rule:
+        case "fixed":
+            return seen.list_price.expand_as(seen.own)
+        case "cost-plus":
+            return (seen.cost * (1 + rival.markup)).expand_as(seen.own)
+        case "match-lowest":
+            return _within(seen.cheapest, seen)
+        case "undercut":
+            return _within((1 - rival.step) * seen.cheapest, seen)
+        case "undercut-and-reset":  # an Edgeworth cycle: a war of prices, and a truce at the list price
+            lower = (1 - rival.step) * seen.cheapest
+            return torch.where(lower < FLOOR * seen.cost, seen.list_price, _within(lower, seen))
+        case "lagged":
+            return _within(seen.before, seen)
+        case "random-walk":
+            return _within(seen.own * torch.exp(rival.step * seen.noise), seen)
+        case "nash":
+            assert nash is not None
+            return nash.expand_as(seen.own)
+
+
+def _within(price: Tensor, seen: Seen) -> Tensor:
+    """Between a little above cost and the list price; the cost has the last word."""
+    return torch.maximum(torch.minimum(price, seen.list_price), FLOOR * seen.cost)
+
+
+def cheapest_other(price: Tensor) -> Tensor:
+    """For each seller the lowest price of the same product elsewhere.
+
+    Args:
+        price: `[worlds, firms, products]`, infinite where a seller is gone.
+
+    Returns:
+        `[worlds, firms, products]`; infinite where there is no other.
+    """
+    if price.shape[1] == 1:
+        return torch.full_like(price, torch.inf)
+    lowest, which = price.topk(2, dim=1, largest=False)
+    first, second = lowest[:, :1], lowest[:, 1:]
+    firm = torch.arange(price.shape[1], device=price.device)[None, :, None]
+    return torch.where(firm == which[:, :1], second, first)

@@ -1,0 +1,246 @@
+"""The known answer of one product's season: the exact dynamic programme, beside fixed prices and fit-then-plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from rl_markets.envs.answers import pricing as known
+from rl_markets.envs.market import AnswerKey, Assessment, Figure, Line, Metric, Policy
+from rl_markets.envs.pricing.market import Pricing
+from rl_markets.envs.pricing.parameters import PricingParameters
+
+Array = NDArray[np.float64]
+Choices = NDArray[np.int64]
+
+LIMIT = 2.0
+"""What the certificate lets a policy lose against the optimum, in %."""
+LOGGED = (10, 30)
+"""Seasons of random prices that fit-then-plan learns from."""
+FITS = 15
+"""Logs over which fit-then-plan's figure is the median."""
+
+
+class SeasonAnswer(AnswerKey):
+    """Value and policy of the dynamic programme over periods and stock (Gallego and van Ryzin 1994); exact evaluation.
+
+    A policy is asked at every state that there is; what it is worth needs no simulation.
+    """
+
+    def __init__(self, parameters: PricingParameters) -> None:
+        self.parameters = parameters
+        self.name = "dynamic programme"  # type: ignore[misc]
+        (self.group,) = parameters.sellers
+
+    # -- the season ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def season(self) -> known.Season:
+        """The instance; where prices may only fall, they stand in falling order. Demand is written independently here."""
+        p, stock = self.parameters, self.parameters.stock
+        assert stock is not None
+        prices = p.list_price[0] * np.array(p.levels)
+        prices = prices[::-1] if p.markdown_only else prices
+        return known.Season(
+            self.demand(prices), prices, stock=stock.units[0], cost=p.cost[0], salvage=stock.salvage,
+            holding=stock.holding * p.cost[0], fee=p.fee, discount=p.gamma,
+        )  # fmt: skip
+
+    def demand(self, prices: Array) -> Array:
+        """Mean demand `[periods, prices]`."""
+        p, d, time = self.parameters, self.parameters.demand, np.arange(self.parameters.periods)[:, None]
+        factor = np.array(p.season.profile or [1.0] * p.periods)[:, None]
+        aged = p.season.ageing * time
+        if d.family == "linear":
+            return factor * np.maximum(d.size[0] - d.slope[0] * prices, 0)
+        if d.family == "exponential":
+            return factor * d.size[0] * np.exp(-d.slope[0] * prices)
+        if d.family == "isoelastic":
+            return factor * d.size[0] * prices ** -d.slope[0]
+        kinds = [(s.weight, s.quality[0], s.mu) for s in d.segments] or [(1.0, d.quality[0], d.mu)]
+        bought = sum(w * expit((a - aged - prices - d.outside) / mu) for w, a, mu in kinds)
+        return factor * d.visitors * bought  # type: ignore[no-any-return]
+
+    @cached_property
+    def optimum(self) -> known.Solution | known.MarkdownSolution:
+        """The best policy."""
+        return (known.solve_markdown if self.parameters.markdown_only else known.solve)(self.season)
+
+    # -- policies as tables ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _states(self) -> Pricing:
+        """A market that stands in every state at once: periods, stocks, and last prices where they matter."""
+        p, season = self.parameters, self.season
+        last = season.prices if p.markdown_only else season.prices[:1]
+        period, stock, price = np.meshgrid(
+            np.arange(season.periods), np.arange(season.stock + 1.0), last, indexing="ij"
+        )
+        market = Pricing(p, worlds=period.size)
+        market.reset(0)
+        market.state = market.state | {
+            "period": torch.tensor(period.ravel()),
+            "stock": torch.tensor(stock.reshape(-1, 1), dtype=torch.float32),
+            "price": torch.tensor(price.reshape(-1, 1), dtype=torch.float32),
+        }
+        return market
+
+    @torch.no_grad()
+    def table(self, policy: Policy) -> Choices:
+        """What a policy posts: indices of the season's prices `[T, C+1]`, or `[T, C+1, A]` by last price."""
+        market, season = self._states, self.season
+        price, _ = market.post(market.state, {self.group: policy(market.observe(market.state)[self.group])})
+        posted = price[:, 0].double().numpy()
+        index = np.abs(posted[:, None] - season.prices).argmin(1)
+        if np.abs(posted - season.prices[index]).max() > 1e-4 * season.prices.max():
+            raise ValueError("a guard-rail posts prices between the levels; expected limits that fall on levels")
+        shape = (season.periods, season.stock + 1)
+        return np.asarray(index.reshape((*shape, -1) if self.parameters.markdown_only else shape))
+
+    def worth(self, table: Choices) -> float:
+        """The value of a policy from the first period and the full stock, in money; exact."""
+        if self.parameters.markdown_only:
+            return float(known.evaluate_markdown(self.season, table)[0, -1, 0])
+        return float(known.evaluate(self.season, table)[0, -1])
+
+    def shortfall(self, value: float) -> float:
+        """What is lost against the optimum, in %."""
+        return 100 * (1 - value / self.optimum.total)
+
+    def waste(self, table: Choices) -> float:
+        """Units left at the deadline, in % of the stock."""
+        left = known.leftover_markdown if self.parameters.markdown_only else known.leftover
+        return 100 * left(self.season, table) / self.season.stock
+
+    # -- the contract ----------------------------------------------------------------------------------------------
+
+    def distance(self, policies: Mapping[str, Policy]) -> float:
+        """What the policy loses against the dynamic programme, in %."""
+        return self.shortfall(self.worth(self.table(policies[self.group])))
+
+    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
+        """Exact value, waste, grid loss, and what the seller could still gain."""
+        ours, control = self.table(policies[self.group]), self.table(untrained[self.group])
+        tables = {"best fixed price": self._fixed, "list price": self._at_list, "untrained network": control}
+        worth = {name: self.worth(table) for name, table in tables.items()} | self._fit_then_plan(seeds[0])
+        value, best = self.worth(ours), self.optimum.total
+        metrics = [
+            Metric("shortfall", "loss against the dynamic programme", self.shortfall(value), "%", answer=0.0, limit=LIMIT,
+                   controls={n: self.shortfall(v) for n, v in worth.items()}, note="exact policy evaluation, no simulation"),
+            Metric("profit", "profit of a season", value, "money", answer=best, controls=worth, note="exact"),
+            Metric("best_response_gain/exact", "best-response gain of the seller, exact", best - value, "money", answer=0.0,
+                   note="alone in its market, its best response is the dynamic programme"),
+            Metric("waste", "units left at the deadline", self.waste(ours), "%", answer=self.waste(self._best),
+                   controls={n: self.waste(t) for n, t in tables.items()}),
+            Metric("grid_loss", "loss by the levels alone", self.grid_loss, "%",
+                   note="the optimum on these levels against that on 200 prices between the lowest and the highest"),
+        ]  # fmt: skip
+        return Assessment(metrics, self._figures(ours))
+
+    @property
+    def _best(self) -> Choices:
+        return self.optimum.policy
+
+    @cached_property
+    def _fixed(self) -> Choices:
+        """The best price that never changes."""
+        season = self.season
+        values = known.fixed(season)
+        return self._constant(int(values.argmax()))
+
+    @property
+    def _at_list(self) -> Choices:
+        return self._constant(int(np.abs(self.season.prices - self.parameters.list_price[0]).argmin()))
+
+    def _constant(self, index: int) -> Choices:
+        shape = self._best.shape
+        table = np.full(shape, index, dtype=np.int64)
+        if self.parameters.markdown_only:  # a price once lower stays
+            table = np.maximum(table, np.arange(shape[-1]))
+        return table
+
+    def _fit_then_plan(self, seed: int) -> dict[str, float]:
+        """Poisson regression on logged seasons of random prices, then the dynamic programme on what was fitted; medians."""
+        if self.parameters.markdown_only or self.parameters.season.profile or self.parameters.season.ageing:
+            return {}  # the regression knows one demand for all periods
+        season, found = self.season, {}
+        even = np.full(season.shape, 1 / season.shape[-1])
+        for logged in LOGGED:
+            values = []
+            for i in range(FITS):
+                log = known.simulate(season, even, logged, np.random.default_rng([seed, logged, i]))
+                values.append(self.worth(known.plan(known.fit_log(log), season).policy))
+            found[f"fit-then-plan, {logged} logged seasons"] = float(np.median(values))
+        return found
+
+    @cached_property
+    def grid_loss(self) -> float:
+        """What nine levels cost against 200, in %."""
+        season = self.season
+        prices = np.linspace(season.prices.max(), season.prices.min(), 200)
+        fine = known.Season(
+            self.demand(prices), prices, stock=season.stock, cost=season.cost, salvage=season.salvage,
+            holding=season.holding, fee=season.fee, discount=season.discount,
+        )  # fmt: skip
+        solve = known.solve_markdown if self.parameters.markdown_only else known.solve
+        return 100 * (1 - self.optimum.total / solve(fine).total)
+
+    # -- pictures --------------------------------------------------------------------------------------------------
+
+    def _figures(self, ours: Choices) -> list[Figure]:
+        return [self._prices(ours), *self._paths(ours), self._demand()]
+
+    def _at(self, table: Choices, stock: int) -> list[float]:
+        """Prices over time at one stock; where prices only fall, from the list price."""
+        row = table[:, stock, 0] if self.parameters.markdown_only else table[:, stock]
+        return [float(x) for x in self.season.prices[row]]
+
+    def _prices(self, ours: Choices) -> Figure:
+        """Prices over time, at three stocks."""
+        full, time = self.season.stock, list(map(float, range(self.season.periods)))
+        lines = []
+        for share in (0.25, 0.5, 1.0):
+            stock = max(1, round(share * full))
+            lines.append(Line(f"optimal, {stock} units", time, self._at(self._best, stock), "answer"))
+            lines.append(Line(f"learned, {stock} units", time, self._at(ours, stock), "ours"))
+        return Figure("Price by time and stock", "period", "price", lines)
+
+    def _paths(self, ours: Choices) -> list[Figure]:
+        """Mean price and stock of a season as it goes."""
+        if self.parameters.markdown_only:
+            return []
+        season, time = self.season, list(map(float, range(self.season.periods + 1)))
+        stocks, prices = [], []
+        shown = {
+            "optimal": (self._best, "answer"),
+            "learned": (ours, "ours"),
+            "best fixed price": (self._fixed, "control"),
+        }
+        for name, (table, style) in shown.items():
+            reached = known.stock_distribution(season, table)
+            stocks.append(Line(name, time, (reached @ np.arange(season.stock + 1.0)).tolist(), style))
+            selling = reached[:-1, 1:]
+            paid = (selling * season.prices[table][:, 1:]).sum(1) / np.maximum(selling.sum(1), 1e-12)
+            prices.append(Line(name, time[:-1], paid.tolist(), style))
+        return [
+            Figure("Mean price of a season, while there is stock", "period", "price", prices),
+            Figure("Mean stock of a season", "period", "units", stocks),
+        ]
+
+    def _demand(self) -> Figure:
+        """Mean demand of the levels in the first, the middle and the last period."""
+        prices = np.linspace(self.season.prices.min(), self.season.prices.max(), 60)
+        demand, last = self.demand(prices), self.season.periods - 1
+        shown = sorted({0, last // 2, last}) if np.ptp(demand, axis=0).max() > 0 else [0]
+        order = np.argsort(self.season.prices)
+        lines = [Line(f"mean demand, period {t}", prices.tolist(), demand[t].tolist(), "answer") for t in shown]
+        lines += [
+            Line("the levels", self.season.prices[order].tolist(), self.season.demand[t][order].tolist(), "points")
+            for t in shown
+        ]
+        return Figure("Demand of a period", "price", "units", lines)

@@ -1,0 +1,97 @@
+"""Double DQN's loss (van Hasselt et al. 2016, Eq. 4), next to its formula; a branch for each choice (Tavakoli et al. 2018)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import huber_loss
+
+from rl_markets.policies.dqn.module import CHOICES
+from rl_markets.policies.learner import Batch
+from rl_markets.policies.networks import follow
+from rl_markets.policies.offpolicy import OffPolicyLearner, agents_in
+from rl_markets.policies.replay import NEXT_OBSERVATIONS
+from rl_markets.policies.rollout import OBSERVATIONS, REWARDS
+
+FORGETTING = 0.02
+"""Weight of a batch in the running temporal-difference error."""
+
+
+class DQNLearner(OffPolicyLearner):
+    """E[huber(Q(s, a) - y)], y = r + gamma Q'(s', argmax_a' Q(s', a')), of every branch, with the mean of Q' over branches.
+
+    All branches share the target, so that each learns what its choice is worth to the whole agent.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = (CHOICES,)
+
+    def parts(self, policy: str) -> dict[str, tuple[list[Tensor], float, float]]:
+        """One network."""
+        p, module = self.parameters(policy), self._module[policy].unwrapped()
+        return {"actor": (list(module.actor.parameters()), p["learning_rate"], p["final_learning_rate"])}
+
+    @torch.no_grad()
+    def prepare(self, policy: str, batch: Batch) -> None:
+        """Adapts the values' statistics to the targets; at first to those of rewards summed over the horizon."""
+        module, p = self.networks(policy), self.parameters(policy)
+        if not p["normalise"]:
+            return
+        scale, gamma = module.critic, p["gamma"]
+        if int(scale.updates) == 0:
+            mean, std = self._moments(batch[REWARDS], batch)
+            if gamma < 1:
+                mean, std = mean / (1 - gamma), std / math.sqrt(1 - gamma**2)
+            scale.renormalize(mean, std)
+        else:
+            mean, std = self._moments(self.targets(policy, module, batch), batch)
+            scale.renormalize(scale.shift + scale.scale * mean, scale.scale * std, decay=p["renormalising"])
+
+    @torch.no_grad()
+    def targets(self, policy: str, module: Any, batch: Batch) -> Tensor:
+        """(r + gamma Q'(s', argmax Q(s', .)) - shift) / scale."""
+        following = batch[NEXT_OBSERVATIONS]
+        best = module.values(module.actor, following).argmax(-1, keepdim=True)
+        q = module.values(module.target, following).gather(-1, best).squeeze(-1).mean(-1)
+        return self.backed_up(policy, module, batch, q)
+
+    def improve(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
+        """A step of the action values, then the target follows."""
+        module, p = self.networks(policy), self.parameters(policy)
+        y = self.targets(policy, module, batch).unsqueeze(-1)
+        values = module.values(module.actor, batch[OBSERVATIONS])
+        chosen = batch[CHOICES]
+        q = values.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+        loss = self.mean(huber_loss(q, y.expand_as(q), reduction="none", delta=p["huber"]).mean(-1), batch)
+        loss.backward()
+        self.descend(policy, "actor")
+        follow(list(module.target.parameters()), list(module.actor.parameters()), p["target_rate"])
+        with torch.no_grad():
+            module.td_error.copy_(self._td_error(module.td_error, q.detach() - y))
+        if not reporting:
+            return {}
+        agents = agents_in(batch)
+        return {
+            "loss": loss.detach() / agents,
+            "td_error": module.td_error.clone(),
+            "value_mean": self.value_mean(module, batch, q.detach().mean(-1).unsqueeze(0)),
+            "exploration": module.knob.clone(),
+            "explored": (chosen != values.detach().argmax(-1)).float().mean(),
+        }
+
+    @staticmethod
+    def _td_error(before: Tensor, error: Tensor) -> Tensor:
+        mean_square = error.square().mean()
+        kept = torch.where(before > 0, 1 - FORGETTING, 0.0)
+        return (kept * before.square() + (1 - kept) * mean_square).sqrt()
+
+    def finish(self, policy: str) -> None:
+        """Sets the next rollout's exploration, and averages the network."""
+        p = self.parameters(policy)
+        start, end = p["exploration"], p["final_exploration"]
+        if end is not None:
+            moved = min(1.0, self.progress / p["exploration_share"])
+            self.networks(policy).knob.fill_(start + (end - start) * moved)
+        super().finish(policy)

@@ -1,0 +1,92 @@
+"""DQN's networks: action values of every choice, their slow target, and what exploration needs to know."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rl_markets.policies import exploration
+from rl_markets.policies.heads import FORBIDDEN, Factored
+from rl_markets.policies.module import ACTIONS, AveragedModule
+from rl_markets.policies.networks import Actor, PopArt, rescale_last
+
+CHOICES = "choices"
+"""Column of the choices of every branch, `[..., branches]`."""
+
+
+class Scale(PopArt):
+    """The common statistics of several networks of action values.
+
+    Args:
+        networks: all whose values stay what they were when the statistics move.
+        copies: agents with networks of their own.
+    """
+
+    def __init__(self, networks: tuple[Actor, ...], copies: int | None) -> None:
+        super().__init__(copies)
+        self._networks = networks  # in a tuple: they are the module's, not this one's
+
+    def smallest(self, mean: Tensor) -> Tensor:
+        """In proportion to the values: money has no unit of its own."""
+        return 1e-6 * mean.abs() + 1e-30
+
+    @torch.no_grad()
+    def rescale(self, shift: Tensor, scale: Tensor) -> None:
+        """The same action values by other statistics."""
+        factor, move = self.scale / scale, (self.shift - shift) / scale
+        for network in self._networks:
+            rescale_last(network.net, factor, move)
+        self.adopt(shift, scale)
+
+
+class DQNModule(AveragedModule):
+    """The actor's output is (Q - shift) / scale of every choice of each branch; the greedy choice does not depend on either.
+
+    Attributes:
+        actor: learned; `averaged` is its running mean, which is deployed; `target` follows it slowly.
+        critic: the statistics.
+        td_error: running root mean square of the temporal-difference errors, normalised `[1]`.
+        knob: of the exploration rule `[1]`.
+    """
+
+    td_error: Tensor
+    knob: Tensor
+
+    def setup(self) -> None:
+        """Builds the networks from `model_config`."""
+        super().setup()
+        self.target = copy.deepcopy(self.actor).requires_grad_(False)
+        self.critic = Scale((self.actor, self.averaged, self.target), self.actor.spec.get("copies"))
+        self.register_buffer("td_error", torch.zeros(1))
+        self.register_buffer("knob", torch.tensor([float(self.model_config["parameters"]["exploration"])]))
+
+    def values(self, actor: Actor, observations: Tensor) -> Tensor:
+        """Normalised action values `[..., branches, choices]`."""
+        out = actor(self.own(observations))
+        head = actor.head
+        return head.by_branch(out) if isinstance(head, Factored) else out.unsqueeze(-2)
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """What runners drop."""
+        return ["target"]
+
+    def explore(self, observations: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Choices by the rule, each branch on its own."""
+        values = self.values(self.actor, observations)
+        choices = exploration.draw(self.probabilities(values), generator)
+        return {ACTIONS: choices if isinstance(self.actor.head, Factored) else choices.squeeze(-1), CHOICES: choices}
+
+    def probabilities(self, values: Tensor) -> Tensor:
+        """How often the rule makes each choice, `[..., branches, choices]`."""
+        p: dict[str, Any] = self.model_config["parameters"]
+        mask = values > FORBIDDEN / 2 if self.actor.spec.get("masked") else None
+        knob = float(self.knob)
+        if p["rule"] == "eps-softmax":
+            return exploration.eps_softmax(values, knob, p["beta"], p["noise_floor"] * self.td_error, mask=mask)
+        if p["rule"] == "boltzmann" and not p["normalise"]:
+            values = self.critic.shift + self.critic.scale * values
+        rule = exploration.RULES[p["rule"].replace("-", "_")]
+        return rule.function(values, knob, mask=mask)
