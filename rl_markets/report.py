@@ -89,7 +89,7 @@ def _verdict(certificate: dict[str, Any]) -> str:
 
 
 def figure(value: float | str | None) -> str:
-    """A figure with three significant digits; `NaN` stays itself."""
+    """A figure with three significant digits, from a thousand on in whole numbers; `NaN` stays itself."""
     if value is None:
         return ""
     number = float(value)
@@ -97,6 +97,8 @@ def figure(value: float | str | None) -> str:
         return "NaN"
     if abs(number) < 5e-6:
         return "0"
+    if 1e3 <= abs(number) < 1e9:
+        return f"{number:,.0f}"
     return f"{number:.3g}" if abs(number) >= 1e-3 else f"{number:.1e}"
 
 

@@ -239,6 +239,8 @@ def test_nan_is_shown_as_nan() -> None:
     assert report.figure("NaN") == "NaN"
     assert report.figure(0.000001) == "0"
     assert report.figure(0.04567) == "0.0457"
+    assert report.figure(20835.97) == "20,836"
+    assert report.figure(1.23e12) == "1.23e+12"
 
 
 def test_console_is_plain_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,7 +140,7 @@ class SeasonAnswer(AnswerKey):
             Metric("grid_loss", "loss by the levels alone", self.grid_loss, "%",
                    note="the optimum on these levels against that on 200 prices between the lowest and the highest"),
         ]  # fmt: skip
-        return Assessment(metrics, self._figures(ours))
+        return Assessment(metrics, self._figures(ours, seeds[0]))
 
     @property
     def _best(self) -> Choices:
@@ -169,14 +169,16 @@ class SeasonAnswer(AnswerKey):
         if self.parameters.markdown_only or self.parameters.season.profile or self.parameters.season.ageing:
             return {}  # the regression knows one demand for all periods
         season, found = self.season, {}
-        even = np.full(season.shape, 1 / season.shape[-1])
         for logged in LOGGED:
-            values = []
-            for i in range(FITS):
-                log = known.simulate(season, even, logged, np.random.default_rng([seed, logged, i]))
-                values.append(self.worth(known.plan(known.fit_log(log), season).policy))
+            fits = [known.fit_log(self._log(logged, seed, i)) for i in range(FITS)]
+            values = [self.worth(known.plan(fit, season).policy) for fit in fits]
             found[f"fit-then-plan, {logged} logged seasons"] = float(np.median(values))
         return found
+
+    def _log(self, seasons: int, seed: int, number: int) -> known.SeasonLog:
+        """Logged seasons of prices drawn evenly."""
+        even = np.full(self.season.shape, 1 / self.season.shape[-1])
+        return known.simulate(self.season, even, seasons, np.random.default_rng([seed, seasons, number]))
 
     @cached_property
     def grid_loss(self) -> float:
@@ -192,8 +194,8 @@ class SeasonAnswer(AnswerKey):
 
     # -- pictures --------------------------------------------------------------------------------------------------
 
-    def _figures(self, ours: Choices) -> list[Figure]:
-        return [self._prices(ours), *self._paths(ours), self._demand()]
+    def _figures(self, ours: Choices, seed: int) -> list[Figure]:
+        return [self._prices(ours), *self._paths(ours), self._demand(seed)]
 
     def _at(self, table: Choices, stock: int) -> list[float]:
         """Prices over time at one stock; where prices only fall, from the list price."""
@@ -203,12 +205,12 @@ class SeasonAnswer(AnswerKey):
     def _prices(self, ours: Choices) -> Figure:
         """Prices over time, at three stocks."""
         full, time = self.season.stock, list(map(float, range(self.season.periods)))
-        lines = []
-        for share in (0.25, 0.5, 1.0):
-            stock = max(1, round(share * full))
+        lines, stocks = [], [max(1, round(share * full)) for share in (0.25, 0.5, 1.0)]
+        for stock in stocks:
             lines.append(Line(f"optimal, {stock} units", time, self._at(self._best, stock), "answer"))
             lines.append(Line(f"learned, {stock} units", time, self._at(ours, stock), "ours"))
-        return Figure("Price by time and stock", "period", "price", lines)
+        shown = ", ".join(map(str, stocks[:-1])) + f" and {stocks[-1]}"
+        return Figure(f"Price with {shown} units, dearer with fewer", "period", "price", lines)
 
     def _paths(self, ours: Choices) -> list[Figure]:
         """Mean price and stock of a season as it goes."""
@@ -232,15 +234,23 @@ class SeasonAnswer(AnswerKey):
             Figure("Mean stock of a season", "period", "units", stocks),
         ]
 
-    def _demand(self) -> Figure:
-        """Mean demand of the levels in the first, the middle and the last period."""
+    def _demand(self, seed: int) -> Figure:
+        """Mean demand in the first, the middle and the last period; where it stays the same, also as fitted to a log."""
         prices = np.linspace(self.season.prices.min(), self.season.prices.max(), 60)
-        demand, last = self.demand(prices), self.season.periods - 1
+        demand, last, x = self.demand(prices), self.season.periods - 1, prices.tolist()
         shown = sorted({0, last // 2, last}) if np.ptp(demand, axis=0).max() > 0 else [0]
-        order = np.argsort(self.season.prices)
-        lines = [Line(f"mean demand, period {t}", prices.tolist(), demand[t].tolist(), "answer") for t in shown]
-        lines += [
-            Line("the levels", self.season.prices[order].tolist(), self.season.demand[t][order].tolist(), "points")
-            for t in shown
-        ]
+        lines = [Line(f"mean demand, period {t}", x, demand[t].tolist(), "answer") for t in shown]
+        if len(shown) == 1 and not self.parameters.markdown_only:
+            fitted = known.fit_log(self._log(LOGGED[0], seed, 0))
+            low, high = self._band(fitted, prices)
+            lines.append(Line(f"fitted to {LOGGED[0]} logged seasons", x, fitted.mean(prices).tolist(), "control"))
+            lines.append(Line("95 % interval of the fit", x, low.tolist(), "control", high.tolist()))
         return Figure("Demand of a period", "price", "units", lines)
+
+    @staticmethod
+    def _band(fitted: known.DemandFit, prices: Array) -> tuple[Array, Array]:
+        """The fit's 95 % interval at prices."""
+        x = np.stack([np.ones_like(prices), prices], -1)
+        reach = 1.96 * np.sqrt(np.einsum("pi,ij,pj->p", x, fitted.covariance, x))
+        mean = fitted.mean(prices)
+        return mean * np.exp(-reach), mean * np.exp(reach)

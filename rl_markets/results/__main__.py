@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from rl_markets.experiment_rules import available_cpus
-from rl_markets.results import documents, page
+from rl_markets.results import documents, page, pricing_page
 from rl_markets.results.plan import FULL, QUICK
 from rl_markets.results.pool import RunsFailedError, carry_out
 
@@ -25,16 +25,21 @@ def main() -> int:
     plan = QUICK if arguments.quick else FULL
     try:
         carry_out(
-            [*plan.certified, *plan.compared], arguments.runs, arguments.workers, lambda line: print(line, flush=True)
+            [*plan.certified, *plan.variations, *plan.compared],
+            arguments.runs,
+            arguments.workers,
+            lambda line: print(line, flush=True),
         )
     except RunsFailedError as error:
         print(f"rl-markets: {error}", file=sys.stderr)
         return 1
     documents.write_all(plan, arguments.runs, arguments.folder)
     page.write(arguments.folder)
+    pricing_page.write(arguments.folder)
     if not arguments.quick:
         page.fill_readme(arguments.folder, README)
-    print(f"written: {arguments.folder / page.PAGE}")
+        pricing_page.fill_readme(arguments.folder, README)
+    print(f"written: {arguments.folder / page.PAGE}, {arguments.folder / pricing_page.PAGE}")
     return 0
 
 

@@ -16,7 +16,7 @@ from rl_markets.results.pool import LOOKED_AT, record_of
 from rl_markets.runs import RunFolder, read_rows
 from rl_markets.store import write_text
 
-COMPARISON = "households-by-size"
+COMPARISON, VARIED = "households-by-size", "pricing-varied"
 PICTURES = 10
 """Of an experiment, at the most."""
 
@@ -29,6 +29,7 @@ def write_all(plan: Plan, root: Path, folder: Path) -> None:
         _write(folder, name, document(name, runs, root))
         _pictures(folder, name, RunFolder.open(root / runs[0].folder / LATEST))
     _write(folder, COMPARISON, comparison(plan, root))
+    _write(folder, VARIED, varied(plan, root))
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
@@ -81,6 +82,26 @@ def comparison(plan: Plan, root: Path) -> dict[str, Any]:
          "seeds": [_looked_at(run, root) for run in cell.runs]}
         for cell in plan.cells
     ]  # fmt: skip
+    return {"rows": rows}
+
+
+def varied(plan: Plan, root: Path) -> dict[str, Any]:
+    """Every variation's loss against the known answer, in %, and the seconds of training, of each seed."""
+    rows = []
+    for variation in plan.varied:
+        runs, seeds = variation.runs(plan.seeds), []
+        for run in runs:
+            folder = RunFolder.open(root / run.folder / LATEST)
+            metrics = {m["name"]: m for m in evaluation.read(folder.certificate)["metrics"]}
+            rows_of = read_rows(folder)
+            seeds.append(
+                {
+                    "seed": run.seed,
+                    "shortfall": metrics["shortfall"]["value"],
+                    "seconds": round(rows_of[-1]["seconds"], 1),
+                }
+            )
+        rows.append({"label": variation.label, "command": _command(runs[0]), "seeds": seeds})
     return {"rows": rows}
 
 

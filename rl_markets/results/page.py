@@ -34,8 +34,13 @@ def write(folder: Path) -> None:
 
 def fill_readme(folder: Path, readme: Path) -> None:
     """Puts the table between the markers of a README."""
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    write_text(readme, f"{before}{BEGIN}\n{table(folder)}\n{END}{rest.partition(END)[2]}")
+    put(readme, BEGIN, table(folder), END)
+
+
+def put(path: Path, begin: str, text: str, end: str) -> None:
+    """Puts `text` between two markers of a file."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    write_text(path, f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
 
 
 def curves(folder: Path, economy: str) -> dict[str, Any]:
@@ -76,9 +81,9 @@ def comparison(folder: Path) -> list[str]:
     for row in read(folder, COMPARISON)["rows"]:
         seeds = row["seeds"]
         cells = [
-            f"{row['households']:,}", row["learner"], _spread([_error(seed) for seed in seeds]),
+            f"{row['households']:,}", row["learner"], spread([_error(seed) for seed in seeds]),
             _returns([seed["return"] for seed in seeds]), f"{seeds[0]['best_return']:.3f}",
-            f"{seeds[0]['agent_steps']:,.0f}", _spread([seed["training_seconds"] for seed in seeds]),
+            f"{seeds[0]['agent_steps']:,.0f}", spread([seed["training_seconds"] for seed in seeds]),
             f"{middle([seed['peak_mib'] for seed in seeds]):.0f}",
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
@@ -100,10 +105,10 @@ def table(folder: Path) -> str:
         cells = [
             f"`{name}`",
             f"{sum(bool(seed['passed']) for seed in seeds)} of {len(seeds)}",
-            _spread([float(m["value"]) for m in errors]),
+            spread([float(m["value"]) for m in errors]),
             _control(errors[0], SIMPLE),
             _control(errors[0], ("untrained network",)),
-            _spread(gains),
+            spread(gains),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -139,7 +144,7 @@ def page(folder: Path) -> str:
             f"## {name}",
             "",
             f"`{found['command']}`, seeds {', '.join(str(seed['seed']) for seed in found['seeds'])}; "
-            f"{found['agent_steps']:,} agent steps, {_spread(seconds)} s.",
+            f"{found['agent_steps']:,} agent steps, {spread(seconds)} s.",
             "",
             "| figure | learned | answer | limit | simple rule | log-linear | untrained |",
             "|---|---|---|---|---|---|---|",
@@ -169,7 +174,8 @@ def _by_size_section(folder: Path) -> list[str]:
     ]
 
 
-def _spread(values: list[float]) -> str:
+def spread(values: list[float]) -> str:
+    """The median, and the range, as text."""
     return f"**{report.figure(middle(values))}** ({report.figure(min(values))} to {report.figure(max(values))})"
 
 
@@ -183,7 +189,7 @@ def _row(metrics: list[dict[str, Any]]) -> str:
     controls = [_control(first, names) for names in (SIMPLE, ("log-linear",), ("untrained network",))]
     cells = [
         label,
-        _spread([float(m["value"]) for m in metrics]),
+        spread([float(m["value"]) for m in metrics]),
         report.figure(first["answer"]),
         report.figure(first["limit"]),
     ]

@@ -22,8 +22,14 @@ EXPERIMENTS = (
     "fiscal-full-depreciation",
     "fiscal",
 )
-PICTURED = (f"{RBC}", f"{RBC}-analytic", "households-3x3", "krusell-smith", "krusell-smith-strong", "fiscal")
+PRICING = ("pricing-gvr", "pricing-clearance", "pricing-points", "pricing-profit", "pricing-duopoly")
+PICTURED = (*PRICING, f"{RBC}", f"{RBC}-analytic", "households-3x3", "krusell-smith", "krusell-smith-strong", "fiscal")
 """Experiments whose pictures are kept."""
+
+SEASON = "pricing-gvr"
+"""The experiment that is varied: other currencies, other rules of exploration."""
+CURRENCIES = (1e-4, 0.01, 100.0)
+"""Multiples of the experiment's own unit of money."""
 
 ROWS = 1280
 """Agents in all worlds together, where learners are compared by the number of households."""
@@ -78,13 +84,37 @@ class Plan:
 
     seeds: tuple[int, ...]
     sizes: tuple[int, ...]
-    experiments: tuple[str, ...] = EXPERIMENTS
+    experiments: tuple[str, ...] = (*EXPERIMENTS, *PRICING)
     many: bool = False
 
     @property
     def certified(self) -> list[Run]:
         """The experiments as they are shipped."""
         return [Run(name, seed) for name in self.experiments for seed in self.seeds]
+
+    @property
+    def varied(self) -> list[Variation]:
+        """One experiment in other currencies and by other rules; what is not normalised must fail."""
+        found = [Variation(f"currency x {c:g}", currency(c)) for c in CURRENCIES]
+        found += [Variation(f"currency x {c:g}, not normalised", (*currency(c), *PLAIN)) for c in CURRENCIES]
+        boltzmann = (
+            *PLAIN,
+            f"{LEARNER}.rule=boltzmann",
+            f"{LEARNER}.exploration=500",
+            f"{LEARNER}.final_exploration=50",
+        )
+        found += [
+            Variation("not normalised", PLAIN),
+            Variation("eps-greedy", (f"{LEARNER}.rule=eps-greedy",)),
+            Variation("boltzmann, not normalised", boltzmann),
+            Variation("boltzmann, currency x 100, not normalised", (*currency(100.0), *boltzmann)),
+        ]
+        return found
+
+    @property
+    def variations(self) -> list[Run]:
+        """The runs of all variations."""
+        return [run for variation in self.varied for run in variation.runs(self.seeds)]
 
     @property
     def cells(self) -> list[Cell]:
@@ -96,6 +126,29 @@ class Plan:
     def compared(self) -> list[Run]:
         """The runs of all cells."""
         return [run for cell in self.cells for run in cell.runs]
+
+
+LEARNER = "algorithm.parameters"
+PLAIN = (f"{LEARNER}.normalise=false",)
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One way to vary `SEASON`."""
+
+    label: str
+    overrides: tuple[str, ...]
+
+    def runs(self, seeds: tuple[int, ...]) -> list[Run]:
+        """One for each seed."""
+        name = "-".join("".join(c if c.isalnum() or c == "." else " " for c in self.label).split())
+        return [Run(SEASON, seed, self.overrides, label=f"varied/{name}") for seed in seeds]
+
+
+def currency(unit: float) -> tuple[str, ...]:
+    """Overrides that count `SEASON`'s money in another unit: prices times `unit`, the slope of demand divided by it."""
+    market = "market.parameters"
+    return f"{market}.list_price=[{1000 * unit:g}]", f"{market}.demand.slope=[{0.002 / unit:g}]"
 
 
 @dataclass(frozen=True)
