@@ -11,7 +11,7 @@ With gain = loss = beta, the optimum comes to rest at
 
 Loss-averse customers (loss > gain): any price between those of beta = gain and of beta = loss keeps resting there.
 Gain-seeking customers (gain > loss): no rest is optimal; prices cycle for ever.
-Source: Popescu and Wu (2007), Operations Research 55(3), theorems 2, 3 and 5.
+Source: Popescu and Wu (2007), Operations Research 55(3).
 """
 
 from __future__ import annotations
