@@ -64,8 +64,7 @@ def test_points_with_a_free_price_are_all_or_nothing() -> None:
 
 
 def test_points_with_a_free_price_beat_a_grid() -> None:
-    rng = np.random.default_rng(1)
-    rates = np.linspace(0.0, 0.3, 31)
+    rng, rates = np.random.default_rng(1), np.linspace(0.0, 0.3, 31)
     for _ in range(40):
         cost, kappa, phi = rng.uniform(300.0, 900.0), rng.uniform(0.3, 1.2), rng.uniform(0.3, 1.2)
         a, mu = rng.uniform(0.8, 1.6) * cost, rng.uniform(0.1, 0.3) * cost
@@ -196,8 +195,7 @@ def test_no_firm_gains_by_a_deviation() -> None:
         for i, firm in enumerate(market.firms):
             moved = nash + (market.owners == firm) * rng.normal(0.0, 0.2 * market.mu, (500, len(nash)))
             assert market.profits(moved)[:, i].max() <= market.profits(nash)[i] * (1.0 + 1e-12)
-    rivals = np.array([1.3, 1.6])
-    answer = DUOPOLY.best_response(0, rivals)
+    answer = DUOPOLY.best_response(0, [1.3, 1.6])
     assert answer[1] == 1.6
     tried = np.stack([np.linspace(1.0, 3.0, 20_001), np.full(20_001, 1.6)], axis=1)
     assert answer[0] == pytest.approx(tried[DUOPOLY.profits(tried)[:, 0].argmax(), 0], abs=1e-4)
@@ -348,11 +346,15 @@ def test_the_gain_seeking_see_prices_cycle() -> None:
         market.steady_range()
 
 
-def test_the_cycle_gains_more_the_more_customers_seek_gains() -> None:
+def test_prices_that_nobody_pays_make_cycles_too() -> None:
     market = ReferenceMarket(gain=3.0, loss=1.0)
     solution = pricing.solve_reference(market)
     assert solution.gain_over_constant() == pytest.approx(0.202, abs=2e-3)
-    assert solution.path(700.0, 400)[0][-100:].max() == 900.0  # the highest price allowed binds
+    prices, references = solution.path(700.0, 400)
+    assert prices[-100:].max() == 900.0  # the highest price allowed: it only lifts the reference
+    assert market.demand(prices, references)[prices == 900.0][-1] == 0.0
+    averse = pricing.solve_reference(ReferenceMarket(gain=0.6, loss=1.4), high=2000.0, n=772)
+    assert averse.gain_over_constant() > 0.1
 
 
 def test_the_grid_s_value_is_that_of_its_path() -> None:
@@ -379,9 +381,8 @@ def test_one_price_by_a_search() -> None:
         best = minimize_scalar(lambda p, f=profit: -f(p), bounds=(c, 2000.0), method="bounded", options={"xatol": 1e-8})
         assert float(found) == pytest.approx(best.x, abs=1e-3)
     assert pricing.linear_price(1000.0, 1.0, c) == 600.0
-    assert pricing.logit_price(400.0, c, 60.0, 30.0) == pytest.approx(
-        float(LogitMarket(np.array([400.0]), np.array([c]), 60.0, None, 30.0).nash()[0])
-    )
+    one = LogitMarket(np.array([400.0]), np.array([c]), 60.0, None, 30.0)
+    assert one.nash() == pytest.approx(pricing.logit_price(400.0, c, 60.0, 30.0))
 
 
 def test_a_platform_s_share_raises_the_cost() -> None:
