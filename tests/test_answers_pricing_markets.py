@@ -382,7 +382,7 @@ def test_one_price_by_a_search() -> None:
         assert float(found) == pytest.approx(best.x, abs=1e-3)
     assert pricing.linear_price(1000.0, 1.0, c) == 600.0
     one = LogitMarket(np.array([400.0]), np.array([c]), 60.0, None, 30.0)
-    assert one.nash() == pytest.approx(pricing.logit_price(400.0, c, 60.0, 30.0))
+    assert one.nash()[0] == pytest.approx(float(pricing.logit_price(400.0, c, 60.0, 30.0)))
 
 
 def test_a_platform_s_share_raises_the_cost() -> None:
