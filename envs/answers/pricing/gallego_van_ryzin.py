@@ -8,7 +8,7 @@ Customers buy one by one at the rate lambda(p) = a exp(-alpha p). With n units a
 
 Known demand, the fluid, is worth more than J; one price for all the time is worth no less than the share
 1 - 1 / (2 sqrt(min(n, lambda* t))) of it, lambda* = a/e being the rate with the highest revenue.
-Source: Gallego and van Ryzin (1994), Management Science 40(8), sections 2.3, 3.2 and 3.3.
+Source: Gallego and van Ryzin (1994), Management Science 40(8).
 """
 
 from __future__ import annotations

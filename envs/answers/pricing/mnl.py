@@ -122,8 +122,12 @@ class LogitMarket:
     def foc_residuals(self, prices: ArrayLike) -> FloatArray:
         """p_i - c_i - mu / (1 - the firm's share), 0 at the equilibrium: [..., G] for prices [..., G]."""
         p = np.asarray(prices, dtype=np.float64)
-        together = self.shares(p) @ (self.owners[:, None] == self.owners).astype(np.float64)
-        return np.asarray(p - self.cost - self.mu / (1.0 - together))
+        # The rest's share is added up, not taken from 1: it may be far below rounding of a share near 1.
+        bought = shares(
+            np.concatenate([p, np.zeros_like(p[..., :1])], axis=-1), np.append(self.a, self.outside), self.mu, -np.inf
+        )
+        rest = bought[..., :-1] @ (self.owners[:, None] != self.owners).astype(np.float64) + bought[..., -1:]
+        return np.asarray(p - self.cost - self.mu / rest)
 
     def delta(self, profit: ArrayLike) -> FloatArray:
         """Calvano's Delta of the firms' mean profit per visitor [...]: 0 at Nash, 1 at the monopoly's prices.

@@ -7,7 +7,9 @@ Once per period the customer visits, with the balance b of points. The firm offe
 and gets r p yen of points; with the balance full, he pays `reward` less for this purchase and starts again at 0. The
 firm earns p - c, less the reward if it is redeemed. After the visit the whole balance expires with probability `expiry`.
 Balances count in steps of `unit` yen; points between two steps are rounded up or down at random, right on average.
-The best rate falls as the balance fills: the nearer reward already drives him to buy (the goal gradient).
+A redemption costs more than a purchase earns, if reward > p - c: so the best rate falls as the balance fills. It does not
+fall all the way. Points beyond a full balance are lost, yet he values them when he buys, so that next to a full balance
+high rates, then nearly free, come back; at a full balance the best rate with these parameters is 0.
 """
 
 from __future__ import annotations
@@ -141,7 +143,7 @@ class PointsProgramme:
         for _ in range(most):
             found = self._look_ahead(value).max(axis=1)
             if np.abs(found - value).max() * self.discount <= tolerance * (1.0 - self.discount):
-                return found
+                return np.asarray(found)
             value = found
         raise ConvergenceError(f"value iteration of the points programme: not within {tolerance:g} in {most} rounds")
 

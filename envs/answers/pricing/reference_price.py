@@ -11,7 +11,10 @@ With gain = loss = beta, the optimum comes to rest at
 
 Loss-averse customers (loss > gain): any price between those of beta = gain and of beta = loss keeps resting there.
 Gain-seeking customers (gain > loss): no rest is optimal; prices cycle for ever.
-Source: Popescu and Wu (2007), Operations Research 55(3), theorems 2, 3 and 5.
+All this holds for prices at which somebody buys. Demand does not fall below 0, so that a price which nobody pays lifts
+the reference for nothing: if such prices are allowed, the optimum may alternate between them and sales, with gains that
+grow with the highest price allowed, whatever customers feel about losses. Limit the prices to those of the case.
+Source: Popescu and Wu (2007), Operations Research 55(3).
 """
 
 from __future__ import annotations
@@ -110,8 +113,8 @@ def solve_reference(
 ) -> ReferenceSolution:
     """The optimum by policy iteration, with V linear between the n grid points from `low` to `high`.
 
-    Prices and their steady state are right to about one step of the grid. Where prices cycle, the highest price
-    allowed matters: the dearest period, in which few buy, serves to lift the reference.
+    Prices and their steady state are right to about one step of the grid. `high` matters: see the module about prices
+    that nobody pays.
     """
     finite("low, high", [low, high])
     if not low < high:

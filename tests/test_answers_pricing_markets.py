@@ -1,0 +1,401 @@
+"""Known answers of points, of logit demand with rivals, of reference prices, and of one price."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.optimize import fsolve, minimize, minimize_scalar
+from scipy.special import expit
+
+from rl_markets.envs.answers import pricing
+from rl_markets.envs.answers.pricing import (
+    ConvergenceError,
+    GridMarket,
+    LogitMarket,
+    MixedLogit,
+    PointsProgramme,
+    ReferenceMarket,
+)
+
+FloatArray = NDArray[np.float64]
+PROGRAMME = PointsProgramme()
+DUOPOLY = pricing.catalogue(2)
+
+
+def markets(seed: int, number: int, most: int, firms: int) -> list[LogitMarket]:
+    """Random markets of 4 to `most` products."""
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(number):
+        n = int(rng.integers(4, most + 1))
+        a, cost, mu = rng.uniform(5.0, 12.0, n), rng.uniform(2.0, 8.0, n), float(rng.uniform(0.3, 2.0))
+        found.append(LogitMarket(a, cost, mu, rng.integers(0, firms, n), float(rng.uniform(-1.0, 3.0))))
+    return found
+
+
+# Points
+
+
+def test_the_best_points_beat_a_grid() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.uniform(500.0, 3000.0, 300)
+    c, a, mu = p * rng.uniform(0.4, 0.9, 300), p * rng.uniform(0.7, 1.3, 300), p * rng.uniform(0.05, 0.3, 300)
+    kappa, phi = rng.uniform(0.4, 1.2, 300), rng.uniform(0.3, 1.0, 300)
+    x = pricing.best_points(a, p, c, mu, kappa, phi, most=0.3 * p)
+    grid = 0.3 * p * np.linspace(0.0, 1.0, 20_001)[:, None]
+    tried = pricing.points_profit(grid, a, p, c, mu, kappa, phi)
+    found = pricing.points_profit(x, a, p, c, mu, kappa, phi)
+    assert ((tried.max(axis=0) - found) / np.abs(found)).max() < 1e-12
+    assert (np.abs(grid[tried.argmax(axis=0), np.arange(300)] - x) / p).max() < 7.6e-6
+    assert (x == 0.0).any()
+    assert (x == 0.3 * p).any()
+    assert ((x > 0.0) & (x < 0.3 * p)).sum() > 50
+
+
+def test_points_with_a_free_price_are_all_or_nothing() -> None:
+    for kappa, phi, rate, profit in ((0.8, 0.9, 0.0, 211.814), (0.9, 0.8, 0.2, 226.394), (0.8, 0.8, 0.0, 211.814)):
+        found = pricing.best_price_and_points(1000.0, 600.0, 120.0, kappa, phi, 0.2)
+        assert found.rate == rate
+        assert found.profit == pytest.approx(profit, abs=1e-3)
+    assert pricing.best_price_and_points(1000.0, 600.0, 120.0, 0.9, 0.8, 0.2).price == pytest.approx(1130.14, abs=0.01)
+
+
+def test_points_with_a_free_price_beat_a_grid() -> None:
+    rng, rates = np.random.default_rng(1), np.linspace(0.0, 0.3, 31)
+    for _ in range(40):
+        cost, kappa, phi = rng.uniform(300.0, 900.0), rng.uniform(0.3, 1.2), rng.uniform(0.3, 1.2)
+        a, mu = rng.uniform(0.8, 1.6) * cost, rng.uniform(0.1, 0.3) * cost
+        found = pricing.best_price_and_points(a, cost, mu, kappa, phi, 0.3)
+        price = np.linspace(0.5, 4.0, 1501)[:, None] * cost
+        tried = pricing.points_profit(rates * price, a, price, cost, mu, kappa, phi)
+        at = np.unravel_index(tried.argmax(), tried.shape)
+        assert rates[at[1]] == pytest.approx(0.0 if kappa <= phi else 0.3)
+        assert found.rate == rates[at[1]]
+        assert tried.max() <= found.profit * (1.0 + 1e-12)
+        assert tried.max() == pytest.approx(found.profit, rel=1e-3)
+        again = pricing.points_profit(found.rate * found.price, a, found.price, cost, mu, kappa, phi)
+        assert float(again) == pytest.approx(found.profit, rel=1e-12)
+
+
+def test_with_the_price_fixed_too_high_even_dear_points_are_worth_it() -> None:
+    """The control: kappa <= phi says nothing about a price that may not move."""
+    assert pricing.best_points(1000.0, 1200.0, 600.0, 120.0, 0.8, 0.9) > 100.0
+    assert pricing.best_price_and_points(1000.0, 600.0, 120.0, 0.8, 0.9, 0.2).rate == 0.0
+
+
+def test_customers_who_differ_make_rates_in_between_best() -> None:
+    rates = np.array(PROGRAMME.rates)
+    profits = pricing.segment_profits(rates, 1000.0, 700.0)
+    assert rates[profits.argmax()] == 0.03
+    assert profits[[0, 3, 8]] == pytest.approx([169.33, 170.90, 135.42], abs=0.01)
+
+
+def test_the_points_programme() -> None:
+    optimum, constants = PROGRAMME.solve(), PROGRAMME.constants()
+    assert optimum.total == pytest.approx(7191.641, abs=1e-3)
+    assert [constants.max(), PROGRAMME.rates[constants.argmax()]] == pytest.approx([6805.743, 0.07], abs=1e-3)
+    assert constants[0] == pytest.approx(6151.194, abs=1e-3)
+    rates = np.array(PROGRAMME.rates)[optimum.policy]
+    assert rates[[0, 10, 20, 30, 40, 45, 50]] == pytest.approx([0.2, 0.15, 0.15, 0.1, 0.07, 0.03, 0.0])
+    assert rates[[47, 48, 49]] == pytest.approx(0.2)  # not falling all the way: what overflows costs nothing
+
+
+def test_policy_and_value_iteration_agree() -> None:
+    optimum = PROGRAMME.solve()
+    assert PROGRAMME.value_iteration() == pytest.approx(optimum.value, abs=1e-7)
+    assert PROGRAMME.evaluate(np.eye(9)[optimum.policy]) == pytest.approx(optimum.value, abs=1e-9)
+    assert optimum.action_values.max(axis=1) == pytest.approx(optimum.value, abs=1e-7)
+    with pytest.raises(ConvergenceError):
+        PROGRAMME.value_iteration(most=3)
+
+
+def test_the_programme_in_a_simulation() -> None:
+    """Customers one by one, in yen of points: nothing shared with the package but the parameters."""
+    pp, rng, n = PROGRAMME, np.random.default_rng(2), 20_000
+    mixed = np.full(pp.shape, 1.0 / 9.0)
+    balance, earned = np.zeros(n), np.zeros(n)
+    for t in range(400):
+        rate = np.array(pp.rates)[rng.integers(9, size=n)]
+        off = np.where(balance == 500.0, 500.0, 0.0)
+        buys = rng.random(n) < expit((pp.a - pp.price + pp.kappa * rate * pp.price + off) / pp.mu)
+        earned += pp.discount**t * buys * (pp.price - pp.cost - off)
+        balance = np.where(
+            buys, np.minimum(np.where(off > 0, 0.0, balance) + np.round(rate * pp.price), 500.0), balance
+        )
+        balance[rng.random(n) < pp.expiry] = 0.0
+    assert abs(earned.mean() - pp.evaluate(mixed)[0]) < 4.0 * earned.std() / np.sqrt(n) + 2.0  # 2: what is cut off
+
+
+def test_fractions_of_a_unit_are_right_on_average() -> None:
+    coarse = PointsProgramme(unit=50.0)
+    assert coarse.transitions.sum(axis=-1) == pytest.approx(1.0, abs=1e-14)
+    kept = coarse.transitions[0] @ coarse.balances / (1.0 - coarse.expiry) / coarse.buys[0]
+    assert kept == pytest.approx(np.array(coarse.rates) * 1000.0)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"mu": 0.0}, {"reward": 505.0}, {"discount": 1.0}, {"expiry": -0.1}, {"rates": (-0.1,)}]
+)
+def test_bad_programmes_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"expected|holds"):
+        PointsProgramme(**bad)
+
+
+# Logit demand
+
+
+def test_the_catalogue_s_optimum_beats_a_search() -> None:
+    rng = np.random.default_rng(3)
+    for market in markets(seed=3, number=50, most=11, firms=1):
+        best = market.monopoly()
+        profit = float(market.joint_profit(best))
+        assert np.ptp(best - market.cost) < 1e-9  # one mark-up
+        assert profit == pytest.approx(float(best[0] - market.cost[0]) - market.mu, rel=1e-12)
+        far, near = market.cost + market.mu, best + market.mu * rng.normal(0.0, 0.5, len(best))
+        found = [-minimize(lambda x, m=market: -float(m.joint_profit(x)), p, method="BFGS").fun for p in (far, near)]
+        assert max(found) <= profit * (1.0 + 1e-12)
+        assert found[1] == pytest.approx(profit, rel=1e-5)  # from afar, a price may get lost where nobody buys
+
+
+def test_calvano_s_duopoly() -> None:
+    nash, joint = DUOPOLY.nash(), DUOPOLY.monopoly()
+    assert nash == pytest.approx(1.472927, abs=1e-6)
+    assert joint == pytest.approx(1.924981, abs=1e-6)
+    assert DUOPOLY.profits(nash) == pytest.approx(0.222927, abs=1e-6)
+    assert DUOPOLY.profits(joint) == pytest.approx(0.337490, abs=1e-6)
+    assert DUOPOLY.delta([DUOPOLY.profits(nash).mean(), DUOPOLY.profits(joint).mean()]) == pytest.approx([0.0, 1.0])
+    with pytest.raises(ValueError, match="two firms"):
+        pricing.catalogue(1).delta(0.1)
+
+
+def test_nash_prices_meet_every_firm_s_condition() -> None:
+    for market in markets(seed=4, number=100, most=30, firms=4):
+        assert np.abs(market.foc_residuals(market.nash())).max() < 1e-10
+    assert np.abs(DUOPOLY.foc_residuals(DUOPOLY.monopoly())).max() > 0.1  # the control
+
+
+def test_nash_prices_by_another_solver() -> None:
+    def unpaid(p: FloatArray, m: LogitMarket, own: int) -> float:
+        """A firm's profit by its own price, all others held: its slope by differences."""
+        step = np.eye(len(p))[own] * 1e-6
+        return float(m.product_profits(p + step)[own] - m.product_profits(p - step)[own]) / 2e-6
+
+    market = LogitMarket(np.array([2.0, 2.3, 1.8]), np.array([1.0, 1.1, 0.9]), 0.25)
+    found = fsolve(lambda p: [unpaid(p, market, i) for i in range(3)], market.cost + 0.4, xtol=1e-12)
+    assert market.nash() == pytest.approx(found, abs=1e-7)
+
+
+def test_no_firm_gains_by_a_deviation() -> None:
+    rng = np.random.default_rng(5)
+    for market in markets(seed=6, number=10, most=12, firms=3):
+        nash = market.nash()
+        for i, firm in enumerate(market.firms):
+            moved = nash + (market.owners == firm) * rng.normal(0.0, 0.2 * market.mu, (500, len(nash)))
+            assert market.profits(moved)[:, i].max() <= market.profits(nash)[i] * (1.0 + 1e-12)
+    answer = DUOPOLY.best_response(0, [1.3, 1.6])
+    assert answer[1] == 1.6
+    tried = np.stack([np.linspace(1.0, 3.0, 20_001), np.full(20_001, 1.6)], axis=1)
+    assert answer[0] == pytest.approx(tried[DUOPOLY.profits(tried)[:, 0].argmax(), 0], abs=1e-4)
+
+
+def test_nash_says_when_it_has_not_converged() -> None:
+    with pytest.raises(ConvergenceError, match="3 rounds"):
+        DUOPOLY.nash(most=3)
+
+
+@pytest.mark.parametrize(("products", "ratio"), [(2, 0.661), (4, 0.405), (8, 0.302), (20, 0.234)])
+def test_products_paid_for_themselves_fight_each_other(products: int, ratio: float) -> None:
+    assert pricing.catalogue(products).selfish_ratio() == pytest.approx(ratio, abs=6e-4)
+    one_firm = np.zeros(products, dtype=np.int64)
+    together = LogitMarket(np.full(products, 2.0), np.ones(products), 0.25, one_firm)
+    assert together.joint_profit(together.nash()) == pytest.approx(together.joint_profit(together.monopoly()))
+
+
+def test_large_utilities_do_not_overflow() -> None:
+    yen = LogitMarket(np.array([90_000.0, 1000.0]), np.array([700.0, 700.0]), 10.0)
+    assert np.isfinite(yen.nash()).all()
+    assert np.abs(yen.foc_residuals(yen.nash())).max() < 1e-6
+    assert yen.shares(yen.nash()) == pytest.approx([1.0, 0.0], abs=2e-4)
+    assert np.isfinite(yen.foc_residuals(yen.cost + 84_000.0)).all()  # the share is 1 but for 1e-200
+
+
+@pytest.mark.parametrize(
+    "bad", [{"mu": 0.0}, {"a": [np.nan, 1.0]}, {"cost": [1.0]}, {"owner": [0, 5]}, {"owner": [0.0, 1.0]}]
+)
+def test_bad_logit_markets_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"expected|holds"):
+        LogitMarket(**{"a": np.ones(2), "cost": np.ones(2), "mu": 1.0, **bad})
+
+
+# Logit demand on a grid of prices
+
+
+def small_grid(seed: int) -> GridMarket:
+    rng = np.random.default_rng(seed)
+    market = LogitMarket(rng.uniform(1.5, 2.5, 4), rng.uniform(0.8, 1.2, 4), 0.25, np.array([0, 1, 0, 2]))
+    return GridMarket(market, np.sort(rng.uniform(0.9, 3.0, (4, 5)), axis=1))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_grid_answers_are_those_of_enumeration(seed: int) -> None:
+    grid = small_grid(seed)
+    profiles = np.array(list(product(range(5), repeat=4)))
+    joint = grid.market.joint_profit(grid.prices(profiles))
+    assert grid.market.joint_profit(grid.prices(grid.joint_optimum())) == pytest.approx(joint.max(), rel=1e-13)
+    start = np.array([1, 3, 0, 2])
+    answer = grid.best_response(0, start)
+    same = profiles[(profiles[:, [1, 3]] == start[[1, 3]]).all(axis=1)]
+    best = grid.market.profits(grid.prices(same))[:, 0].max()
+    assert grid.market.profits(grid.prices(answer))[0] == pytest.approx(best, rel=1e-13)
+    assert answer[[1, 3]].tolist() == [3, 2]
+    stable = {tuple(x) for x in profiles if (grid.regrets(x) <= 1e-12).all()}
+    assert {tuple(x) for x in grid.pure_equilibria()} == stable
+    assert tuple(grid.nash()) in stable
+
+
+def test_calvano_s_grid() -> None:
+    nash, joint = DUOPOLY.nash()[0], DUOPOLY.monopoly()[0]
+    levels = np.linspace(nash - 0.1 * (joint - nash), joint + 0.1 * (joint - nash), 15)
+    grid = GridMarket(DUOPOLY, np.tile(levels, (2, 1)))
+    found = grid.pure_equilibria()
+    assert grid.nash().tolist() in found.tolist()
+    assert np.abs(grid.prices(found) - nash).max() < levels[1] - levels[0]
+    assert (grid.regrets(grid.joint_optimum()) > 0.0).all()
+    with pytest.raises(ConvergenceError):
+        grid.nash(most=1)
+
+
+def test_what_a_grid_costs() -> None:
+    market = markets(seed=7, number=1, most=4, firms=1)[0]
+    best = market.monopoly()
+    assert GridMarket(market, best[:, None]).grid_loss() == pytest.approx(0.0, abs=1e-14)
+    coarse = GridMarket(market, pricing.level_grid(best * 1.1, [0.8, 1.0, 1.2]))
+    fine = GridMarket(market, pricing.level_grid(best * 1.1, np.linspace(0.8, 1.2, 9)))
+    assert 0.0 < fine.grid_loss() <= coarse.grid_loss() < 1.0
+    off = GridMarket(market, pricing.level_grid(best * 1.5, np.linspace(0.9, 1.1, 9)))
+    assert off.grid_loss() > fine.grid_loss()  # a narrow grid around a wrong list price
+
+
+def test_bad_grids_are_refused() -> None:
+    with pytest.raises(ValueError, match="a row for each"):
+        GridMarket(DUOPOLY, np.ones((3, 2)))
+    with pytest.raises(ValueError, match="to enumerate"):
+        GridMarket(pricing.catalogue(9), np.ones((9, 9))).pure_equilibria()
+
+
+# Mixed logit
+
+
+def test_one_segment_has_the_closed_form() -> None:
+    market = markets(seed=8, number=1, most=6, firms=1)[0]
+    mixed = MixedLogit(np.ones(1), market.a[None], np.array([market.mu]), market.cost, market.outside)
+    prices, profit = mixed.optimum(starts=3)
+    assert prices == pytest.approx(market.monopoly(), abs=1e-5)
+    assert profit == pytest.approx(float(market.joint_profit(market.monopoly())), rel=1e-10)
+
+
+def test_segments_end_the_equal_mark_up() -> None:
+    mixed = MixedLogit(np.array([0.6, 0.4]), np.array([[3.0, 1.5], [2.0, 4.0]]), np.array([0.2, 0.5]), np.ones(2))
+    prices, profit = mixed.optimum()
+    assert np.ptp(prices - mixed.cost) > 0.1
+    axis = np.linspace(1.0, 5.0, 81)
+    tried = [mixed.profit(np.array(x)) for x in product(axis, axis)]
+    assert max(tried) <= profit * (1.0 + 1e-12)
+    assert max(tried) == pytest.approx(profit, rel=0.01)
+    at, step = np.array([1.9, 2.6]), 1e-6
+    slope = [(mixed.profit(at + step * d) - mixed.profit(at - step * d)) / (2.0 * step) for d in np.eye(2)]
+    assert mixed.gradient(at) == pytest.approx(slope, abs=1e-8)
+    with pytest.raises(ValueError, match="sum to 1"):
+        MixedLogit(np.array([0.6, 0.6]), mixed.a, mixed.mu, mixed.cost)
+
+
+# Reference prices
+
+
+def test_prices_rest_where_the_formula_says() -> None:
+    market = ReferenceMarket()
+    step = 700.0 / 600.0  # of the grid
+    prices, references = pricing.solve_reference(market).path(700.0, 300)
+    assert market.steady_price(1.0) == pytest.approx(562.26, abs=5e-3)
+    assert prices[-50:] == pytest.approx(562.83, abs=5e-3)
+    assert np.abs(prices[-50:] - market.steady_price(1.0)).max() < step
+    assert references[-1] == pytest.approx(prices[-1], abs=step)
+    assert abs(market.best_constant()[0] - 562.26) > 30.0 * step  # the control: it ignores what customers remember
+
+
+def test_the_loss_averse_rest_within_the_range() -> None:
+    market = ReferenceMarket(gain=0.6, loss=1.4)
+    solution, (low, high) = pricing.solve_reference(market), market.steady_range()
+    ends = [solution.path(start, 400)[0][-50:] for start in (300.0, 560.0, 700.0, 899.0)]
+    for prices in ends:
+        assert np.ptp(prices) == 0.0
+        assert low - 1.2 < prices[-1] < high + 1.2
+    assert ends[0][-1] < ends[-1][-1] - 10.0  # where they rest depends on where they came from
+
+
+def test_the_gain_seeking_see_prices_cycle() -> None:
+    market = ReferenceMarket(gain=1.4, loss=0.6)
+    solution = pricing.solve_reference(market)
+    prices = solution.path(700.0, 400)[0][-100:]
+    assert [prices.min(), prices.max()] == pytest.approx([531.3, 617.7], abs=0.1)
+    assert solution.gain_over_constant() == pytest.approx(0.015, abs=1e-3)
+    with pytest.raises(ValueError, match="cycle"):
+        market.steady_range()
+
+
+def test_prices_that_nobody_pays_make_cycles_too() -> None:
+    market = ReferenceMarket(gain=3.0, loss=1.0)
+    solution = pricing.solve_reference(market)
+    assert solution.gain_over_constant() == pytest.approx(0.202, abs=2e-3)
+    prices, references = solution.path(700.0, 400)
+    assert prices[-100:].max() == 900.0  # the highest price allowed: it only lifts the reference
+    assert market.demand(prices, references)[prices == 900.0][-1] == 0.0
+    averse = pricing.solve_reference(ReferenceMarket(gain=0.6, loss=1.4), high=2000.0, n=772)
+    assert averse.gain_over_constant() > 0.1
+
+
+def test_the_grid_s_value_is_that_of_its_path() -> None:
+    for market in (ReferenceMarket(), ReferenceMarket(gain=1.4, loss=0.6)):
+        solution = pricing.solve_reference(market)
+        prices, references = solution.path(700.0, 600)
+        earned = market.gamma ** np.arange(600) @ market.profit(prices, references)
+        assert earned == pytest.approx(float(np.interp(700.0, solution.grid, solution.value)), rel=1e-3)
+    with pytest.raises(ValueError, match="expected"):
+        ReferenceMarket(gain=-1.0)
+
+
+# One product, one price
+
+
+def test_one_price_by_a_search() -> None:
+    c = 200.0
+    for found, profit in (
+        (pricing.linear_price(1000.0, 1.0, c), lambda p: (p - c) * (1000.0 - p)),
+        (pricing.exponential_price(1.0 / 500.0, c), lambda p: (p - c) * np.exp(-p / 500.0)),
+        (pricing.isoelastic_price(1.8, c), lambda p: (p - c) * p**-1.8 * 1e4),
+        (pricing.logit_price(400.0, c, 60.0, 30.0), lambda p: (p - c) * expit((400.0 - p - 30.0) / 60.0)),
+    ):
+        best = minimize_scalar(lambda p, f=profit: -f(p), bounds=(c, 2000.0), method="bounded", options={"xatol": 1e-8})
+        assert float(found) == pytest.approx(best.x, abs=1e-3)
+    assert pricing.linear_price(1000.0, 1.0, c) == 600.0
+    one = LogitMarket(np.array([400.0]), np.array([c]), 60.0, None, 30.0)
+    assert one.nash()[0] == pytest.approx(float(pricing.logit_price(400.0, c, 60.0, 30.0)))
+
+
+def test_a_platform_s_share_raises_the_cost() -> None:
+    fee, c = 0.15, 200.0
+    tried = np.linspace(200.0, 2000.0, 180_001)
+    best = tried[np.argmax(((1.0 - fee) * tried - c) * np.exp(-tried / 500.0))]
+    assert pricing.exponential_price(1.0 / 500.0, c / (1.0 - fee)) == pytest.approx(best, abs=0.02)
+
+
+def test_prices_without_a_best_one_are_refused() -> None:
+    with pytest.raises(ValueError, match="more than 1"):
+        pricing.isoelastic_price([2.0, 1.0], 100.0)
+    with pytest.raises(ValueError, match="b1"):
+        pricing.linear_price(1000.0, 0.0, 100.0)
+    with pytest.raises(ValueError, match="mu"):
+        pricing.logit_price(400.0, 200.0, -1.0)
