@@ -7,7 +7,6 @@ many sessions side by side.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,7 +101,7 @@ class _State:
 
 def calvano(
     duopoly: Duopoly, *, sessions: int = 50, alpha: float = 0.15, beta: float = 4e-6, discount: float = 0.95,
-    patience: int = 100_000, limit: int = 10_000_000, seed: int = 0, compiled: bool = False,
+    patience: int = 100_000, limit: int = 10_000_000, seed: int = 0,
 ) -> Sessions:  # fmt: skip
     """Q-learners that see both last prices and explore with probability exp(-beta t) (Calvano et al. 2020, AER 110).
 
@@ -117,16 +116,13 @@ def calvano(
         patience: see above.
         limit: most periods of a session, which then has not converged.
         seed: of prices tried and first states.
-        compiled: by numba, which is ten times as fast; the same algorithm and random numbers.
 
     Raises:
         ValueError: for parameters out of range.
-        ImportError: if `compiled` and numba is not installed.
     """
     _check(sessions=sessions, alpha=alpha, beta=beta, patience=patience, limit=limit)
     if not (alpha <= 1 and 0 <= discount < 1):
         raise ValueError(f"alpha is {alpha} and discount {discount}, expected at most 1 and a number in [0, 1)")
-    advance = _compile() if compiled else _advance
     rng, m = np.random.default_rng(seed), len(duopoly.prices)
     profits = np.stack([duopoly.profits, duopoly.profits.T], -1).reshape(m * m, 2)
     running = _start(duopoly, sessions, discount, rng)
@@ -134,7 +130,7 @@ def calvano(
     gains, periods, converged = np.zeros(sessions), np.zeros(sessions, np.int64), np.zeros(sessions, bool)
     while len(which):
         forced = _explored(rng, np.exp(-beta * (t + np.arange(min(CHUNK, limit - t)))), len(which), m)
-        advance(running.values, running.greedy, running.state, running.stable, forced, profits, alpha, discount)
+        _advance(running.values, running.greedy, running.state, running.stable, forced, profits, alpha, discount)
         t += len(forced)
         steady = running.stable >= patience
         done = steady | (t >= limit)
@@ -190,8 +186,9 @@ def _advance(
     flat, rows, table = values.reshape(-1), values.reshape(-1, m), greedy.reshape(-1)
     best = rows.max(-1)
     base = (np.arange(2 * sessions) * states).reshape(sessions, 2)
-    explores, digits = forced >= 0, np.array([m, 1])
-    some, last = explores.any((1, 2)), np.full(sessions, -1)
+    explores: NDArray[np.bool_] = forced >= 0
+    some: NDArray[np.bool_] = np.any(explores, (1, 2))
+    last, digits = np.full(sessions, -1), np.array([m, 1])
     step, discounted = np.array([[alpha]]), np.array([[discount]])  # numpy takes these faster than Python's floats
     row = base + state[:, None]
     for t in range(len(forced)):
@@ -217,46 +214,6 @@ def _advance(
         last[changed[:, 0] | changed[:, 1]] = t
         row = then
     stable[:] = np.where(last < 0, stable + len(forced), len(forced) - 1 - last)
-
-
-def _advance_loops(
-    values: Floats,
-    greedy: Ints,
-    state: Ints,
-    stable: Ints,
-    forced: Ints,
-    profits: Floats,
-    alpha: float,
-    discount: float,
-) -> None:
-    """`_advance`, one session and period at a time: for numba, and the slow twin of the tests."""
-    for b in range(len(state)):
-        s, quiet = state[b], stable[b]
-        for t in range(len(forced)):
-            first = forced[t, b, 0] if forced[t, b, 0] >= 0 else greedy[b, 0, s]
-            second = forced[t, b, 1] if forced[t, b, 1] >= 0 else greedy[b, 1, s]
-            then = first * values.shape[3] + second
-            quiet += 1
-            for i in range(2):
-                action = first if i == 0 else second
-                old = values[b, i, s, action]
-                target = values[b, i, then].max() * discount + profits[then, i]
-                values[b, i, s, action] = (target - old) * alpha + old
-                chosen = values[b, i, s].argmax()
-                if chosen != greedy[b, i, s]:
-                    greedy[b, i, s] = chosen
-                    quiet = 0
-            s = then
-        state[b], stable[b] = s, quiet
-
-
-def _compile() -> Callable[..., None]:
-    try:
-        import numba
-    except ImportError as error:
-        raise ImportError("compiled=True needs numba: pip install 'rl-markets[fast]'") from error
-    compiled: Callable[..., None] = numba.njit(_advance_loops)
-    return compiled
 
 
 @dataclass(frozen=True)

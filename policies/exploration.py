@@ -132,10 +132,11 @@ def entropy_budget(Q: Tensor, h: float = 0.3, *, mask: Tensor | None = None) -> 
     allowed = _allowed(Q, mask)
     target = h * torch.log(allowed.sum(-1, keepdim=True).double())
 
-    def entropy(p: Tensor, gaps: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.special.entr(p).sum(-1, keepdim=True), -beta.square() * _variance(p, gaps)
+    def entropy(p: Tensor, _: Tensor) -> Tensor:
+        found: Tensor = torch.special.entr(p).sum(-1, keepdim=True)
+        return found
 
-    return _solved(Q, allowed, entropy, target)
+    return _solved(Q, allowed, entropy, 2, target)
 
 
 def loss_budget(Q: Tensor, d: float = 0.1, *, mask: Tensor | None = None) -> Tensor:
@@ -152,36 +153,34 @@ def loss_budget(Q: Tensor, d: float = 0.1, *, mask: Tensor | None = None) -> Ten
     _check(0 < d < 1, "loss_budget", "d", d, "a number in (0, 1)")
     allowed = _allowed(Q, mask)
 
-    def loss(p: Tensor, gaps: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-        return (p * gaps).sum(-1, keepdim=True), -beta * _variance(p, gaps)
-
-    return _solved(Q, allowed, loss, torch.full_like(Q[..., :1], d, dtype=torch.float64))
+    target = torch.full_like(Q[..., :1], d, dtype=torch.float64)
+    return _solved(Q, allowed, _expected, 1, target)
 
 
-def _variance(p: Tensor, x: Tensor) -> Tensor:
-    mean = (p * x).sum(-1, keepdim=True)
-    return (p * (x - mean).square()).sum(-1, keepdim=True)
+def _expected(p: Tensor, x: Tensor) -> Tensor:
+    return (p * x).sum(-1, keepdim=True)
 
 
-Measure = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Of p, gaps and beta: a value that falls in beta, strictly unless Q is constant, and its slope in log beta."""
+def _solved(
+    Q: Tensor, allowed: Tensor, measure: Callable[[Tensor, Tensor], Tensor], power: int, target: Tensor
+) -> Tensor:
+    """softmax(-beta g / mean g) whose measure, of p and the scaled gaps, is the target.
 
-
-def _solved(Q: Tensor, allowed: Tensor, measure: Measure, target: Tensor) -> Tensor:
-    """softmax(-beta g / mean g) whose measure is the target."""
+    The measure falls in beta, strictly unless Q is constant; its slope in log beta is -beta^power Var g.
+    """
     gaps = _gaps(Q.double(), allowed)
     gaps = _over(gaps, _mean(gaps, allowed))
     low, high = torch.full_like(target, LOG_BETA_LOW), torch.full_like(target, LOG_BETA_HIGH)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        beta = middle.exp()
-        explores = measure(_softmax(-beta * gaps, allowed), gaps, beta)[0] > target
+        explores = measure(_softmax(-middle.exp() * gaps, allowed), gaps) > target
         low, high = torch.where(explores, middle, low), torch.where(explores, high, middle)
     x = (low + high) / 2
     for _ in range(NEWTON_STEPS):
         beta = x.exp()
-        value, slope = measure(_softmax(-beta * gaps, allowed), gaps, beta)
-        step = torch.where(slope < 0, (target - value) / slope, torch.zeros_like(x))
+        p = _softmax(-beta * gaps, allowed)
+        slope = -(beta**power) * _expected(p, (gaps - _expected(p, gaps)).square())
+        step = torch.where(slope < 0, (target - measure(p, gaps)) / slope, torch.zeros_like(x))
         x = torch.minimum(torch.maximum(x + step, low), high)
     return _softmax(-x.exp() * gaps, allowed).to(Q.dtype)
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rl_markets.policies.exploration import RULES, draw
 
-Knobs = Mapping[str, float] | Callable[[float], Mapping[str, float]]
+Knobs = Mapping[str, Any] | Callable[[float], Mapping[str, Any]]
 """Knobs of a rule, or a function from progress in [0, 1] to knobs."""
 
 
-def _at(knobs: Knobs, progress: float) -> Mapping[str, float]:
+def _at(knobs: Knobs, progress: float) -> Mapping[str, Any]:
     return knobs(progress) if callable(knobs) else knobs
 
 
