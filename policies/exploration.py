@@ -15,12 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-BISECTIONS = 60
-"""Halvings of the bracket of log beta: from a width of 46 to below the rounding of a float64."""
+BISECTIONS, NEWTON_STEPS = 12, 4
+"""Halvings of the bracket of log beta, to a width of .01, and Newton steps from there to the rounding of a float64.
+Their number is fixed: a row's result does not depend on the rows beside it, and no device has to be asked."""
 
 LOG_BETA_LOW, LOG_BETA_HIGH = math.log(1e-8), math.log(1e12)
 """Bracket of the inverse temperature in units of the mean gap; a near-tie of 1e-10 mean gaps is still resolved."""
@@ -131,9 +133,10 @@ def entropy_budget(Q: Tensor, h: float = 0.3, *, mask: Tensor | None = None) -> 
     target = h * torch.log(allowed.sum(-1, keepdim=True).double())
 
     def entropy(p: Tensor, _: Tensor) -> Tensor:
-        return torch.special.entr(p).sum(-1, keepdim=True)
+        found: Tensor = torch.special.entr(p).sum(-1, keepdim=True)
+        return found
 
-    return _solved(Q, allowed, entropy, target)
+    return _solved(Q, allowed, entropy, 2, target)
 
 
 def loss_budget(Q: Tensor, d: float = 0.1, *, mask: Tensor | None = None) -> Tensor:
@@ -150,14 +153,21 @@ def loss_budget(Q: Tensor, d: float = 0.1, *, mask: Tensor | None = None) -> Ten
     _check(0 < d < 1, "loss_budget", "d", d, "a number in (0, 1)")
     allowed = _allowed(Q, mask)
 
-    def loss(p: Tensor, gaps: Tensor) -> Tensor:
-        return (p * gaps).sum(-1, keepdim=True)
-
-    return _solved(Q, allowed, loss, torch.full_like(Q[..., :1], d, dtype=torch.float64))
+    target = torch.full_like(Q[..., :1], d, dtype=torch.float64)
+    return _solved(Q, allowed, _expected, 1, target)
 
 
-def _solved(Q: Tensor, allowed: Tensor, measure: Callable[[Tensor, Tensor], Tensor], target: Tensor) -> Tensor:
-    """softmax(-beta g / mean g) with measure = target; the measure falls in beta, strictly unless Q is constant."""
+def _expected(p: Tensor, x: Tensor) -> Tensor:
+    return (p * x).sum(-1, keepdim=True)
+
+
+def _solved(
+    Q: Tensor, allowed: Tensor, measure: Callable[[Tensor, Tensor], Tensor], power: int, target: Tensor
+) -> Tensor:
+    """softmax(-beta g / mean g) whose measure, of p and the scaled gaps, is the target.
+
+    The measure falls in beta, strictly unless Q is constant; its slope in log beta is -beta^power Var g.
+    """
     gaps = _gaps(Q.double(), allowed)
     gaps = _over(gaps, _mean(gaps, allowed))
     low, high = torch.full_like(target, LOG_BETA_LOW), torch.full_like(target, LOG_BETA_HIGH)
@@ -165,7 +175,14 @@ def _solved(Q: Tensor, allowed: Tensor, measure: Callable[[Tensor, Tensor], Tens
         middle = (low + high) / 2
         explores = measure(_softmax(-middle.exp() * gaps, allowed), gaps) > target
         low, high = torch.where(explores, middle, low), torch.where(explores, high, middle)
-    return _softmax(-((low + high) / 2).exp() * gaps, allowed).to(Q.dtype)
+    x = (low + high) / 2
+    for _ in range(NEWTON_STEPS):
+        beta = x.exp()
+        p = _softmax(-beta * gaps, allowed)
+        slope = -(beta**power) * _expected(p, (gaps - _expected(p, gaps)).square())
+        step = torch.where(slope < 0, (target - measure(p, gaps)) / slope, torch.zeros_like(x))
+        x = torch.minimum(torch.maximum(x + step, low), high)
+    return _softmax(-x.exp() * gaps, allowed).to(Q.dtype)
 
 
 def rank(Q: Tensor, rho: float = 0.4, *, mask: Tensor | None = None) -> Tensor:
@@ -305,7 +322,7 @@ class Rule:
     invariant: bool = True
     heads: bool = False
 
-    def __call__(self, Q: Tensor, *, mask: Tensor | None = None, **knobs: float | Tensor) -> Tensor:
+    def __call__(self, Q: Tensor, *, mask: Tensor | None = None, **knobs: Any) -> Tensor:
         """Probabilities `[..., A]`.
 
         Raises:

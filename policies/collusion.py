@@ -1,0 +1,247 @@
+"""Two learning sellers: do they find each other? Q-learners that set prices against each other, and a monitor of them.
+
+The duopoly and the learners of Calvano, Calzolari, Denicolo and Pastorello (2020), American Economic Review 110, 3267-3297,
+many sessions side by side.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+CHUNK = 1000
+"""Periods between two looks at who has finished."""
+
+TAIL = 1000
+"""Greedy periods over which profits are averaged at the end."""
+
+
+@dataclass(frozen=True)
+class Duopoly:
+    """Two sellers of one product each, alike.
+
+    Attributes:
+        prices: the grid, `[m]`.
+        profits: of one's own price and the rival's, `[m, m]`.
+        nash: profit in the one-shot equilibrium.
+        monopoly: profit of each where both maximise their sum.
+    """
+
+    prices: Floats
+    profits: Floats
+    nash: float
+    monopoly: float
+
+
+def logit_duopoly(
+    nash_price: float, monopoly_price: float, *, m: int = 15, xi: float = 0.1, quality: float = 2.0, cost: float = 1.0,
+    outside: float = 0.0, mu: float = 0.25,
+) -> Duopoly:  # fmt: skip
+    """The logit duopoly of Calvano et al. (2020), on m prices from a little below Nash to a little above monopoly.
+
+    Args:
+        nash_price, monopoly_price: 1.472927 and 1.924981 for the other arguments' defaults.
+        m: prices.
+        xi: by which share of their distance the grid reaches beyond both.
+        quality, cost, outside, mu: shares are exp((quality - p_i)/mu) / (exp(outside/mu) + sum_j exp((quality - p_j)/mu)).
+
+    Raises:
+        ValueError: if the monopoly price is not above the Nash price.
+    """
+    if not monopoly_price > nash_price:
+        raise ValueError(f"monopoly_price is {monopoly_price}, expected more than nash_price, {nash_price}")
+    beyond = xi * (monopoly_price - nash_price)
+    prices = np.linspace(nash_price - beyond, monopoly_price + beyond, m)
+
+    def profit(own: Any, rival: Any) -> Any:
+        a, b, none = (np.exp(np.asarray(u) / mu) for u in (quality - own, quality - rival, outside))
+        return (own - cost) * a / (none + a + b)
+
+    profits = profit(prices[:, None], prices[None, :])
+    return Duopoly(
+        prices, profits, float(profit(nash_price, nash_price)), float(profit(monopoly_price, monopoly_price))
+    )
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """Finished pairs of learners.
+
+    Attributes:
+        gains: Delta = (profit - Nash) / (monopoly - Nash), mean of both sellers and of the last periods, `[sessions]`.
+        converged: whether the greedy policies had stopped changing, `[sessions]`.
+        periods: `[sessions]`.
+    """
+
+    gains: Floats
+    converged: NDArray[np.bool_]
+    periods: Ints
+
+
+@dataclass
+class _State:
+    """Sessions under way; both sellers of a session share its last prices, the state."""
+
+    values: Floats  # [sessions, 2, states, m]
+    greedy: Ints  # [sessions, 2, states]
+    state: Ints  # [sessions]
+    stable: Ints  # [sessions], periods since a greedy action changed
+
+    def keep(self, which: NDArray[np.bool_]) -> _State:
+        return replace(self, **{name: np.ascontiguousarray(x[which]) for name, x in vars(self).items()})
+
+
+def calvano(
+    duopoly: Duopoly, *, sessions: int = 50, alpha: float = 0.15, beta: float = 4e-6, discount: float = 0.95,
+    patience: int = 100_000, limit: int = 10_000_000, seed: int = 0,
+) -> Sessions:  # fmt: skip
+    """Q-learners that see both last prices and explore with probability exp(-beta t) (Calvano et al. 2020, AER 110).
+
+    A session ends when no greedy action has changed for `patience` periods, looked at every `CHUNK` of them.
+
+    Args:
+        duopoly: the market.
+        sessions: independent pairs, side by side.
+        alpha: step size.
+        beta: how fast exploration dies out.
+        discount: 0 makes them myopic, which is the control.
+        patience: see above.
+        limit: most periods of a session, which then has not converged.
+        seed: of prices tried and first states.
+
+    Raises:
+        ValueError: for parameters out of range.
+    """
+    _check(sessions=sessions, alpha=alpha, beta=beta, patience=patience, limit=limit)
+    if not (alpha <= 1 and 0 <= discount < 1):
+        raise ValueError(f"alpha is {alpha} and discount {discount}, expected at most 1 and a number in [0, 1)")
+    rng, m = np.random.default_rng(seed), len(duopoly.prices)
+    profits = np.stack([duopoly.profits, duopoly.profits.T], -1).reshape(m * m, 2)
+    running = _start(duopoly, sessions, discount, rng)
+    which, t = np.arange(sessions), 0
+    gains, periods, converged = np.zeros(sessions), np.zeros(sessions, np.int64), np.zeros(sessions, bool)
+    while len(which):
+        forced = _explored(rng, np.exp(-beta * (t + np.arange(min(CHUNK, limit - t)))), len(which), m)
+        _advance(running.values, running.greedy, running.state, running.stable, forced, profits, alpha, discount)
+        t += len(forced)
+        steady = running.stable >= patience
+        done = steady | (t >= limit)
+        if done.any():
+            profit = _greedy_profit(running.keep(done), profits, m)
+            gains[which[done]] = (profit - duopoly.nash) / (duopoly.monopoly - duopoly.nash)
+            periods[which[done]], converged[which[done]] = t, steady[done]
+            which, running = which[~done], running.keep(~done)
+    return Sessions(gains, converged, periods)
+
+
+def _check(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise ValueError(f"{name} is {number}, expected a positive number")
+
+
+def _start(duopoly: Duopoly, sessions: int, discount: float, rng: np.random.Generator) -> _State:
+    """Values as if the rival's prices were drawn uniformly for ever."""
+    m = len(duopoly.prices)
+    first = duopoly.profits.mean(1) / (1 - discount)
+    values = np.broadcast_to(first, (sessions, 2, m * m, m)).copy()
+    return _State(values, values.argmax(-1), rng.integers(0, m * m, sessions), np.zeros(sessions, np.int64))
+
+
+def _explored(rng: np.random.Generator, rate: Floats, sessions: int, m: int) -> Ints:
+    """Actions tried, or -1 for the greedy one, `[periods, sessions, 2]`; one uniform number serves both."""
+    share = rng.random((len(rate), sessions, 2)) / rate[:, None, None]
+    return np.where(share < 1, share * m, -1.0).astype(np.int64)
+
+
+def _greedy_profit(final: _State, profits: Floats, m: int) -> Floats:
+    """Mean profit of a seller over `TAIL` greedy periods, `[sessions]`."""
+    each, state, total = np.arange(len(final.state)), final.state, np.zeros(len(final.state))
+    for _ in range(TAIL):
+        state = final.greedy[each, 0, state] * m + final.greedy[each, 1, state]
+        total += profits[state].mean(1)
+    return total / TAIL
+
+
+def _advance(
+    values: Floats,
+    greedy: Ints,
+    state: Ints,
+    stable: Ints,
+    forced: Ints,
+    profits: Floats,
+    alpha: float,
+    discount: float,
+) -> None:
+    """So many periods as `forced` has, all sessions at once, in place. Preallocated: numpy's calls are the cost here."""
+    sessions, _, states, m = values.shape
+    flat, rows, table = values.reshape(-1), values.reshape(-1, m), greedy.reshape(-1)
+    best = rows.max(-1)
+    base = (np.arange(2 * sessions) * states).reshape(sessions, 2)
+    explores: NDArray[np.bool_] = forced >= 0
+    some: NDArray[np.bool_] = np.any(explores, (1, 2))
+    last, digits = np.full(sessions, -1), np.array([m, 1])
+    step, discounted = np.array([[alpha]]), np.array([[discount]])  # numpy takes these faster than Python's floats
+    row = base + state[:, None]
+    for t in range(len(forced)):
+        before = table.take(row)
+        action = np.where(explores[t], forced[t], before) if some[t] else before
+        action.dot(digits, out=state)
+        then = base + state[:, None]
+        first = row * m
+        cell = first + action
+        old = flat.take(cell)
+        new = best.take(then)
+        new *= discounted
+        new += profits.take(state, 0)
+        new -= old
+        new *= step
+        new += old
+        flat[cell] = new
+        after = rows.take(row, 0).argmax(-1)
+        first += after
+        best[row] = flat.take(first)  # a maximum over so short an axis takes numpy longer than all of this
+        table[row] = after
+        changed = after != before
+        last[changed[:, 0] | changed[:, 1]] = t
+        row = then
+    stable[:] = np.where(last < 0, stable + len(forced), len(forced) - 1 - last)
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """The monitor's answer: the mean gain with its confidence interval, and whether the flag is up."""
+
+    raised: bool
+    mean: float
+    low: float
+    high: float
+
+
+def monitor(gains: Any, *, threshold: float = 0.3, confidence: float = 0.95) -> Alarm:
+    """Raises its flag on supra-competitive prices: where the mean Delta's confidence interval lies above the threshold.
+
+    Args:
+        gains: Delta of each session, `[sessions]`, at least two.
+        threshold: Delta is 0 at the one-shot equilibrium and 1 at monopoly; myopic learners on a grid reach about .2.
+        confidence: of the two-sided Student interval.
+
+    Raises:
+        ValueError: for fewer than two sessions, or a confidence outside (0, 1).
+    """
+    sample = np.asarray(gains, float)
+    if sample.ndim != 1 or len(sample) < 2 or not np.isfinite(sample).all():
+        raise ValueError(f"gains of shape {sample.shape}: expected at least two finite numbers")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}, expected a number in (0, 1)")
+    mean = float(sample.mean())
+    half = float(student.ppf((1 + confidence) / 2, len(sample) - 1) * sample.std(ddof=1) / math.sqrt(len(sample)))
+    return Alarm(mean - half > threshold, mean, mean - half, mean + half)
