@@ -252,6 +252,48 @@ class Factored(Categorical):
         return super().deterministic(self.by_branch(out))
 
 
+class Ensemble(ActionHead):
+    """Several opinions of what each choice is worth; the deterministic action is the best of their mean.
+
+    It samples nothing: learners of action values explore by rules of their own (`exploration`).
+
+    Args:
+        heads: how many opinions.
+        choices: `Categorical` or `Factored`, the choices that each is about.
+    """
+
+    def __init__(self, heads: int, choices: Categorical) -> None:
+        super().__init__()
+        self.heads, self.choices, self.inputs = heads, choices, heads * choices.inputs
+
+    def by_head(self, out: Tensor) -> Tensor:
+        """The network's output `[..., inputs]` as `[heads, ..., branches, n]`; one branch where there is one choice."""
+        branches = self.choices.branches if isinstance(self.choices, Factored) else 1
+        shape = (self.heads, branches, self.choices.inputs // branches)
+        heads: Tensor = out.unflatten(-1, shape).movedim(-3, 0)  # type: ignore[no-untyped-call]
+        return heads
+
+    def sample(self, out: Tensor, generator: torch.Generator) -> Tensor:
+        """Not a distribution."""
+        raise NotImplementedError("an ensemble of action values has no distribution; use a rule of exploration")
+
+    def log_prob(self, out: Tensor, raw: Tensor) -> Tensor:
+        """Not a distribution."""
+        raise NotImplementedError("an ensemble of action values has no distribution")
+
+    def entropy(self, out: Tensor) -> Tensor:
+        """Not a distribution."""
+        raise NotImplementedError("an ensemble of action values has no distribution")
+
+    def to_action(self, raw: Tensor) -> Tensor:
+        """The indices `[..., branches]` as the market takes them."""
+        return raw if isinstance(self.choices, Factored) else raw.squeeze(-1)
+
+    def deterministic(self, out: Tensor) -> Tensor:
+        """The best of the mean."""
+        return self.to_action(self.by_head(out).mean(0).argmax(-1))
+
+
 FORBIDDEN = -1e9
 """The network's output for what a mask forbids."""
 
@@ -266,6 +308,10 @@ def action_head(spec: dict[str, Any]) -> ActionHead:
         ValueError: for spaces other than `Discrete`, `MultiDiscrete` and a bounded one-dimensional `Box`.
     """
     space = spec["action"]
+    if heads := spec.get("heads"):
+        choices = action_head({**spec, "heads": None})
+        assert isinstance(choices, Categorical)  # learners of action values take discrete spaces only
+        return Ensemble(heads, choices)
     if space["type"] == "discrete":
         return Categorical(space["n"])
     if space["type"] == "multidiscrete":

@@ -35,13 +35,17 @@ class MarketModule(TorchRLModule, InferenceOnlyAPI):  # type: ignore[misc]
     def setup(self) -> None:
         """Builds the actor; subclasses add their critics after it, drawing from the same generator."""
         self.generator = torch.Generator().manual_seed(self.model_config["seed"])
-        spec = {**self.model_config["actor"], "distribution": self.distribution}
+        spec = {**self.model_config["actor"], "distribution": self.distribution, **self.actor_options()}
         if weights := self.model_config.get("weights"):
             given = Actor({**spec, "copies": self.model_config["copies"]})
             given.load_state_dict(load_file(weights))
             self.actor = given.of_agent(self.model_config["agent"])
         else:
             self.actor = Actor(spec, self.generator)
+
+    def actor_options(self) -> dict[str, Any]:
+        """What the learner adds to the actor's spec."""
+        return {}
 
     @abstractmethod
     def explore(self, observations: Tensor, generator: torch.Generator) -> dict[str, Tensor]:

@@ -101,7 +101,7 @@ class Actor(nn.Module):
         spec: everything needed to build it again, as JSON: `observation` (width), `action` (`describe_space`),
             `hidden` (widths), `activation`, `log_std`, `trained_std`, optionally `distribution` and `copies` (agents
             with weights of their own; observations are then `[..., copies, observation]`) and `masked` (observations end
-            with the mask of allowed choices, see `AgentGroup`).
+            with the mask of allowed choices, see `AgentGroup`) and `heads` (`heads.Ensemble`).
         generator: draws the initial weights.
     """
 
@@ -118,7 +118,9 @@ class Actor(nn.Module):
         """The head's input; far below all others where a mask forbids the choice."""
         out: Tensor = self.net(observations)
         if self.spec.get("masked"):
-            return out.masked_fill(observations[..., -out.shape[-1] :] < 0.5, FORBIDDEN)
+            heads = self.spec.get("heads") or 1
+            forbidden = observations[..., -out.shape[-1] // heads :] < 0.5
+            return out.masked_fill(torch.cat([forbidden] * heads, -1), FORBIDDEN)
         return out
 
     def act(self, observations: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class OffPolicyLearner(ActorCriticLearner):
     Everything is in normalised units, (Q - shift) / scale, so that rewards of any size and offset are learned alike.
     """
 
-    columns: ClassVar[tuple[str, ...]] = (RAW,)
+    columns: tuple[str, ...] = (RAW,)
     """The policy's own columns that the learner replays."""
 
     gradient_step: int = 0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
-from rl_markets.policies.dqn.module import CHOICES
+from rl_markets.policies.dqn.module import CHOICES, LEARNS
 from rl_markets.policies.learner import Batch
 from rl_markets.policies.networks import follow
 from rl_markets.policies.offpolicy import OffPolicyLearner, agents_in
@@ -26,7 +26,10 @@ class DQNLearner(OffPolicyLearner):
     All branches share the target, so that each learns what its choice is worth to the whole agent.
     """
 
-    columns: ClassVar[tuple[str, ...]] = (CHOICES,)
+    def build(self) -> None:
+        """Replays also which heads learn from a step, where there are several."""
+        super().build()
+        self.columns = (CHOICES, LEARNS) if self.common["heads"] > 1 else (CHOICES,)
 
     def parts(self, policy: str) -> dict[str, tuple[list[Tensor], float, float]]:
         """One network."""
@@ -46,12 +49,12 @@ class DQNLearner(OffPolicyLearner):
                 mean, std = mean / (1 - gamma), std / math.sqrt(1 - gamma**2)
             scale.renormalize(mean, std)
         else:
-            mean, std = self._moments(self.targets(policy, module, batch), batch)
+            mean, std = self._moments(self.targets(policy, module, batch).mean(0), batch)
             scale.renormalize(scale.shift + scale.scale * mean, scale.scale * std, decay=p["renormalising"])
 
     @torch.no_grad()
     def targets(self, policy: str, module: Any, batch: Batch) -> Tensor:
-        """(r + gamma Q'(s', argmax Q(s', .)) - shift) / scale."""
+        """(r + gamma Q'(s', argmax Q(s', .)) - shift) / scale of every head, `[heads, ...]`."""
         following = batch[NEXT_OBSERVATIONS]
         best = module.values(module.actor, following).argmax(-1, keepdim=True)
         q = module.values(module.target, following).gather(-1, best).squeeze(-1).mean(-1)
@@ -63,8 +66,11 @@ class DQNLearner(OffPolicyLearner):
         y = self.targets(policy, module, batch).unsqueeze(-1)
         values = module.values(module.actor, batch[OBSERVATIONS])
         chosen = batch[CHOICES]
-        q = values.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
-        loss = self.mean(huber_loss(q, y.expand_as(q), reduction="none", delta=p["huber"]).mean(-1), batch)
+        q = values.gather(-1, chosen.unsqueeze(-1).expand(len(values), *chosen.shape, 1)).squeeze(-1)
+        losses = huber_loss(q, y.expand_as(q), reduction="none", delta=p["huber"]).mean(-1)
+        if LEARNS in batch:
+            losses = losses * batch[LEARNS].movedim(-1, 0)
+        loss = self.mean(losses.mean(0), batch)
         loss.backward()
         self.descend(policy, "actor")
         follow(list(module.target.parameters()), list(module.actor.parameters()), p["target_rate"])
@@ -76,9 +82,9 @@ class DQNLearner(OffPolicyLearner):
         return {
             "loss": loss.detach() / agents,
             "td_error": module.td_error.clone(),
-            "value_mean": self.value_mean(module, batch, q.detach().mean(-1).unsqueeze(0)),
+            "value_mean": self.value_mean(module, batch, q.detach().mean(-1)),
             "exploration": module.knob.clone(),
-            "explored": (chosen != values.detach().argmax(-1)).float().mean(),
+            "explored": (chosen != values.detach().mean(0).argmax(-1)).float().mean(),
         }
 
     @staticmethod

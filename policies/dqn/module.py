@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from rl_markets.policies import exploration
-from rl_markets.policies.heads import FORBIDDEN, Factored
+from rl_markets.policies.heads import FORBIDDEN
 from rl_markets.policies.module import ACTIONS, AveragedModule
 from rl_markets.policies.networks import Actor, PopArt, rescale_last
 
 CHOICES = "choices"
 """Column of the choices of every branch, `[..., branches]`."""
+LEARNS = "learns"
+"""Column that says which heads learn from a step, `[..., heads]` of 0 and 1 (Osband et al. 2016)."""
 
 
 class Scale(PopArt):
@@ -63,27 +65,41 @@ class DQNModule(AveragedModule):
         self.register_buffer("td_error", torch.zeros(1))
         self.register_buffer("knob", torch.tensor([float(self.model_config["parameters"]["exploration"])]))
 
+    def actor_options(self) -> dict[str, Any]:
+        """Opinions of every choice."""
+        return {"heads": self.model_config["parameters"]["heads"]}
+
     def values(self, actor: Actor, observations: Tensor) -> Tensor:
-        """Normalised action values `[..., branches, choices]`."""
-        out = actor(self.own(observations))
-        head = actor.head
-        return head.by_branch(out) if isinstance(head, Factored) else out.unsqueeze(-2)
+        """Normalised action values `[heads, ..., branches, choices]`."""
+        values: Tensor = actor.head.by_head(actor(self.own(observations)))  # type: ignore[operator]
+        return values
 
     def get_non_inference_attributes(self) -> list[str]:
         """What runners drop."""
         return ["target"]
 
     def explore(self, observations: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Choices by the rule, each branch on its own."""
+        """Choices by the rule, each branch on its own; and, where there are several heads, which of them learn from it."""
         values = self.values(self.actor, observations)
-        choices = exploration.draw(self.probabilities(values), generator)
-        return {ACTIONS: choices if isinstance(self.actor.head, Factored) else choices.squeeze(-1), CHOICES: choices}
+        choices = exploration.draw(self.probabilities(values, generator), generator)
+        columns = {ACTIONS: self.actor.head.to_action(choices), CHOICES: choices}
+        if len(values) > 1:
+            size = (*values.shape[1:-2], len(values))
+            columns[LEARNS] = (torch.rand(size, generator=generator, device=values.device) < 0.5).to(values.dtype)
+        return columns
 
-    def probabilities(self, values: Tensor) -> Tensor:
-        """How often the rule makes each choice, `[..., branches, choices]`."""
+    def probabilities(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """How often the rule makes each choice, `[..., branches, choices]`.
+
+        Args:
+            values: `[heads, ..., branches, choices]`.
+            generator: draws heads, for the rule that follows one; without it their mean.
+        """
         p: dict[str, Any] = self.model_config["parameters"]
-        mask = values > FORBIDDEN / 2 if self.actor.spec.get("masked") else None
-        knob = float(self.knob)
+        mask = values[0] > FORBIDDEN / 2 if self.actor.spec.get("masked") else None
+        if p["rule"] == "bootstrapped":
+            return exploration.bootstrapped(values, generator, mask=mask)
+        values, knob = values.mean(0), float(self.knob)
         if p["rule"] == "eps-softmax":
             return exploration.eps_softmax(values, knob, p["beta"], p["noise_floor"] * self.td_error, mask=mask)
         if p["rule"] == "boltzmann" and not p["normalise"]:

@@ -16,6 +16,7 @@ class DQNParameters(ReplayParameters):
     """Double DQN (van Hasselt et al. 2016, arXiv 1509.06461) with a branch for each choice (arXiv 1711.08946)."""
 
     undiscounted: ClassVar[bool] = True
+    common: ClassVar[tuple[str, ...]] = ("heads",)
 
     target_rate: float = Field(0.01, gt=0, le=1, description="Polyak rate of the target network, each gradient step")
     huber: float = Field(1.0, gt=0, description="errors beyond it, in the normalised loss, count linearly")
@@ -31,6 +32,7 @@ class DQNParameters(ReplayParameters):
         "rank",
         "range-softmax",
         "zscore-softmax",
+        "bootstrapped",
         "eps-greedy",
         "boltzmann",
     ] = Field("eps-softmax", description="how choices are explored; all but boltzmann ignore the rewards' unit")
@@ -46,12 +48,16 @@ class DQNParameters(ReplayParameters):
         0.1, ge=0, description="gaps below so many running temporal-difference errors are not ranked (eps-softmax)"
     )
 
+    heads: int = Field(1, ge=1, le=64, description="opinions of every choice, each learned from its half of the steps")
+
     @model_validator(mode="after")
     def _knob(self) -> DQNParameters:
         for name in ("exploration", "final_exploration"):
             value = getattr(self, name)
             if value is not None and self.rule in BELOW_ONE and value > 1:
                 raise ValueError(f"{name} = {value:g}: expected at most 1 with rule {self.rule}")
+        if self.rule == "bootstrapped" and self.heads == 1:
+            raise ValueError("heads = 1: rule bootstrapped follows a random one of several heads; expected at least 2")
         return self
 
     def gently(self) -> dict[str, Any]:
