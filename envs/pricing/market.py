@@ -12,12 +12,11 @@ from torch import Tensor
 
 from rl_markets.envs.market import AgentGroup, AnswerKey, State, TensorMarket, Transition
 from rl_markets.envs.pricing import features
+from rl_markets.envs.pricing.arrivals import poisson
 from rl_markets.envs.pricing.demand import demand_of
 from rl_markets.envs.pricing.guard import allowed, gate, lowest_price
 from rl_markets.envs.pricing.parameters import PricingParameters
 from rl_markets.envs.pricing.rivals import Seen, cheapest_other, quote
-
-SEEDS = 2**62
 
 
 class Pricing(TensorMarket):
@@ -131,11 +130,11 @@ class Pricing(TensorMarket):
     def draw_noise(self, generator: torch.Generator) -> State:
         """What the customers' arrivals, the shock and the rivals are drawn from."""
         p, options = self.parameters, {"generator": generator, "device": self.device}
-        noise: State = {"arrivals": torch.randint(SEEDS, (self.worlds,), **options)}  # type: ignore[call-overload]
+        size = (self.worlds, self.demand.goods)
+        noise: State = {"arrivals": torch.rand(size, dtype=self.dtype, **options)}  # type: ignore[call-overload]
         if p.season.sigma:
             noise["shock"] = torch.randn((self.worlds, 1), dtype=self.dtype, **options)  # type: ignore[call-overload]
         if any(r.rule == "random-walk" for r in p.rivals):
-            size = (self.worlds, self.demand.goods)
             noise["walk"] = torch.randn(size, dtype=self.dtype, **options)  # type: ignore[call-overload]
         return noise
 
@@ -217,8 +216,7 @@ class Pricing(TensorMarket):
         price, _ = self.post(state, actions)
         if p.rivals:
             price = torch.cat([price, *self._quotes(state, noise)], 1)
-        arrivals = torch.Generator(self.device).manual_seed(int(noise["arrivals"][0]))
-        sold = torch.poisson(self.mean_demand(state, price), arrivals)
+        sold = poisson(noise["arrivals"], self.mean_demand(state, price))
         following = dict(state) | {"price": price, "period": state["period"] + 1}
         if self.units is not None:
             sold = torch.minimum(sold, state["stock"])
