@@ -213,10 +213,21 @@ class PricingParameters(Section):
     def _check_costs(self) -> None:
         """A good that cannot be sold at a profit at any price is a mistake of units, and would train without a word."""
         highest = min(self.levels[-1] if self.actions == "level" else 1e12, self.guard.ceiling)
+        left = 1 - self.fee - self.guard.margin
+        if left <= 0:
+            raise ValueError(
+                f"guard.margin = {self.guard.margin:g}: no price leaves it after a fee of {self.fee:g}; "
+                f"expected less than {1 - self.fee:g}"
+            )
         for i, (cost, list_price) in enumerate(zip(self.goods(self.cost), self.goods(self.list_price), strict=True)):
             best = highest * list_price * (1 - self.fee)
             if cost >= best:
                 raise ValueError(
                     f"cost: {cost:g} of good {i} is not below {best:g}, the most that its highest price leaves after fees; "
                     "expected a cost that some price covers"
+                )
+            if self.guard.margin > -1 and cost > left * highest * list_price:
+                raise ValueError(
+                    f"guard.margin = {self.guard.margin:g}: good {i} reaches it from a price of {cost / left:g} on, above "
+                    f"its highest, {highest * list_price:g}; expected a margin that some price leaves"
                 )

@@ -10,7 +10,7 @@ from torch import Tensor
 from rl_markets.envs.pricing.parameters import Rival
 
 FLOOR = 1.05
-"""No rival but a fixed one goes below this multiple of its unit cost."""
+"""No rival that answers prices goes below this multiple of its unit cost."""
 
 Quote = Callable[["Seen"], Tensor]
 
