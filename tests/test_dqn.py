@@ -13,7 +13,7 @@ from replaying import Held
 from torch import Tensor
 
 from rl_markets.experiment import parse
-from rl_markets.policies.dqn.module import CHOICES
+from rl_markets.policies.dqn.module import CHOICES, LEARNS
 from rl_markets.policies.heads import FORBIDDEN
 from rl_markets.policies.module import ACTIONS
 from rl_markets.policies.offpolicy import GOES_ON
@@ -78,7 +78,7 @@ def test_targets_are_a_hand_computation(held: Held, market: dict[str, Any], bran
             weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(3)))
     y = learner.targets("seller", module, batch) * module.critic.scale + module.critic.shift
     for row in range(32):
-        assert float(y[row]) == pytest.approx(by_hand(module, batch, row, branches, choices), rel=1e-4, abs=1e-3)
+        assert float(y[0, row]) == pytest.approx(by_hand(module, batch, row, branches, choices), rel=1e-4, abs=1e-3)
 
 
 def test_gradients_are_those_of_the_huber_loss(held: Held) -> None:
@@ -86,7 +86,7 @@ def test_gradients_are_those_of_the_huber_loss(held: Held) -> None:
     learner, module, batch = sampled(held, BRANCHED)
     found: list[Tensor] = []
     learner.descend = lambda *_: found.extend(w.grad.clone() for w in module.actor.parameters())
-    exact, y = copy.deepcopy(module.actor).double(), learner.targets("seller", module, batch).double()
+    exact, y = copy.deepcopy(module.actor).double(), learner.targets("seller", module, batch)[0].double()
     learner.improve("seller", batch, reporting=False)
     values = exact.net(batch[OBSERVATIONS].double()).view(32, 3, 4)
     error = values.gather(-1, batch[CHOICES].unsqueeze(-1)).squeeze(-1) - y[:, None]
@@ -111,16 +111,36 @@ def test_action_values_survive_new_statistics(held: Held) -> None:
     assert float((module.averaged.act(seen) == greedy).float().mean()) > 0.98
 
 
+def test_each_head_learns_from_its_own_steps_only(held: Held) -> None:
+    """A head whose steps these are not gets no gradient; the others' targets are their own."""
+    learner, module, batch = sampled(held, BRANCHED, rule="bootstrapped", heads=3)
+    assert batch[LEARNS].shape == (32, 3)
+    assert 0 < float(batch[LEARNS].mean()) < 1
+    y = learner.targets("seller", module, batch)
+    assert y.shape == (3, 32)
+    assert float((y[0] - y[1]).abs().max()) > 0
+    batch[LEARNS] = torch.tensor([1.0, 0.0, 1.0]).expand(32, 3)
+    found: list[Tensor] = []
+    learner.descend = lambda *_: found.extend(w.grad.clone() for w in module.actor.parameters())
+    learner.improve("seller", batch, reporting=False)
+    last = found[-1].view(3, 12)
+    assert float(last[1].abs().max()) == 0
+    assert float(last[0].abs().max()) > 0 < float(last[2].abs().max())
+
+
 # -- masks ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", ["eps-softmax", "eps-greedy", "entropy-budget", "loss-budget", "rank", "boltzmann"])
+@pytest.mark.parametrize(
+    "rule", ["eps-softmax", "eps-greedy", "entropy-budget", "loss-budget", "rank", "boltzmann", "bootstrapped"]
+)
 def test_what_is_forbidden_is_neither_explored_nor_chosen(held: Held, rule: str) -> None:
-    _, module, batch = sampled(held, BRANCHED, 1, rule=rule, exploration=0.9, final_exploration=0.5)
+    heads = 3 if rule == "bootstrapped" else 1
+    _, module, batch = sampled(held, BRANCHED, 1, rule=rule, exploration=0.9, final_exploration=0.5, heads=heads)
     seen, generator = batch[OBSERVATIONS], torch.Generator().manual_seed(0)
     mask = seen[:, -12:].view(32, 3, 4) > 0.5
     assert int((~mask).sum()) > 0
-    p = module.probabilities(module.values(module.actor, seen))
+    p = module.probabilities(module.values(module.actor, seen), generator)
     assert bool((p[~mask] == 0).all())
     torch.testing.assert_close(p.sum(-1), torch.ones(32, 3, dtype=p.dtype))
     for _ in range(50):
@@ -128,7 +148,7 @@ def test_what_is_forbidden_is_neither_explored_nor_chosen(held: Held, rule: str)
         assert bool(mask.gather(-1, found[CHOICES].unsqueeze(-1)).all())
         assert torch.equal(found[ACTIONS], found[CHOICES])
     assert bool(mask.gather(-1, module.exploit(seen).unsqueeze(-1)).all())
-    assert bool((module.values(module.actor, seen)[~mask] == FORBIDDEN).all())
+    assert bool((module.values(module.actor, seen)[:, ~mask] == FORBIDDEN).all())
 
 
 def test_every_choice_replayed_was_allowed(held: Held) -> None:
