@@ -113,8 +113,7 @@ def calvano(
         alpha: step size.
         beta: how fast exploration dies out.
         discount: 0 makes them myopic, which is the control.
-        patience: see above.
-        limit: most periods of a session, which then has not converged.
+        patience, limit: see above; most periods of a session, which then has not converged.
         seed: of prices tried and first states.
 
     Raises:
@@ -130,7 +129,7 @@ def calvano(
     gains, periods, converged = np.zeros(sessions), np.zeros(sessions, np.int64), np.zeros(sessions, bool)
     while len(which):
         forced = _explored(rng, np.exp(-beta * (t + np.arange(min(CHUNK, limit - t)))), len(which), m)
-        _advance(running.values, running.greedy, running.state, running.stable, forced, profits, alpha, discount)
+        _advance(running, forced, profits, alpha, discount)
         t += len(forced)
         steady = running.stable >= patience
         done = steady | (t >= limit)
@@ -158,7 +157,7 @@ def _start(duopoly: Duopoly, sessions: int, discount: float, rng: np.random.Gene
 
 def _explored(rng: np.random.Generator, rate: Floats, sessions: int, m: int) -> Ints:
     """Actions tried, or -1 for the greedy one, `[periods, sessions, 2]`; one uniform number serves both."""
-    share = rng.random((len(rate), sessions, 2)) / rate[:, None, None]
+    share = rng.random((len(rate), sessions, 2)) / np.maximum(rate, 1e-300)[:, None, None]
     return np.where(share < 1, share * m, -1.0).astype(np.int64)
 
 
@@ -171,25 +170,17 @@ def _greedy_profit(final: _State, profits: Floats, m: int) -> Floats:
     return total / TAIL
 
 
-def _advance(
-    values: Floats,
-    greedy: Ints,
-    state: Ints,
-    stable: Ints,
-    forced: Ints,
-    profits: Floats,
-    alpha: float,
-    discount: float,
-) -> None:
-    """So many periods as `forced` has, all sessions at once, in place. Preallocated: numpy's calls are the cost here."""
-    sessions, _, states, m = values.shape
-    flat, rows, table = values.reshape(-1), values.reshape(-1, m), greedy.reshape(-1)
+def _advance(running: _State, forced: Ints, profits: Floats, alpha: float, discount: float) -> None:
+    """So many periods as `forced` has, all sessions at once, in place: the cost is that of numpy's calls, not of sessions."""
+    sessions, _, states, m = running.values.shape
+    flat, rows, table = running.values.reshape(-1), running.values.reshape(-1, m), running.greedy.reshape(-1)
     best = rows.max(-1)
     base = (np.arange(2 * sessions) * states).reshape(sessions, 2)
     explores: NDArray[np.bool_] = forced >= 0
     some: NDArray[np.bool_] = np.any(explores, (1, 2))
     last, digits = np.full(sessions, -1), np.array([m, 1])
     step, discounted = np.array([[alpha]]), np.array([[discount]])  # numpy takes these faster than Python's floats
+    state = running.state
     row = base + state[:, None]
     for t in range(len(forced)):
         before = table.take(row)
@@ -213,7 +204,7 @@ def _advance(
         changed = after != before
         last[changed[:, 0] | changed[:, 1]] = t
         row = then
-    stable[:] = np.where(last < 0, stable + len(forced), len(forced) - 1 - last)
+    running.stable = np.where(last < 0, running.stable + len(forced), len(forced) - 1 - last)
 
 
 @dataclass(frozen=True)

@@ -69,11 +69,9 @@ def bandit(
         raise ValueError(f"periods is {periods}, expected at least the number of prices, {prices}")
     _positive(scale=scale)
     chooses, sells = (torch.Generator().manual_seed(2 * seed + i) for i in (0, 1))
-    several = RULES[rule].heads
-    copies = heads if several else 1
+    several, copies = RULES[rule].heads, heads if RULES[rule].heads else 1
     values = torch.zeros(copies, shops, prices, dtype=torch.float64)
     counts = torch.zeros_like(values)
-    expected = rates.double() * margins
     actions = torch.empty(periods, shops, dtype=torch.int64)
     for t in range(periods):
         if t < prices:
@@ -84,13 +82,16 @@ def bandit(
         sales = torch.poisson(rates.gather(1, action[:, None]).squeeze(1), generator=sells)
         reward = (sales * margins[action] * scale).double()
         weight = torch.ones(copies, shops, dtype=torch.float64)
-        if several and t >= prices:
-            weight = torch.poisson(weight, generator=chooses)
+        weight = torch.poisson(weight, generator=chooses) if several and t >= prices else weight
         _average(values, counts, action.expand(copies, shops)[..., None], reward[:, None], weight[..., None])
         actions[t] = action
-    best = expected.amax(1)
+    return BanditRun(_regret(rates.double() * margins, actions), actions)
+
+
+def _regret(expected: Tensor, actions: Tensor) -> Tensor:
+    """Of the profits `[shops, prices]` and the choices `[periods, shops]`, in %."""
     earned = expected.gather(1, actions.T).sum(1)
-    return BanditRun(100 * (1 - earned / (periods * best)), actions)
+    return 100 * (1 - earned / (len(actions) * expected.amax(1)))
 
 
 def _average(values: Tensor, counts: Tensor, action: Tensor, reward: Tensor, weight: Tensor) -> None:
@@ -149,12 +150,10 @@ def q_learning(
     Args:
         rule: a key of `RULES`, not one over heads.
         season: what is sold.
-        learners: independent ones, side by side.
-        episodes: seasons of each.
+        learners, episodes: how many, side by side, and the seasons of each.
         knobs: of the rule, or a function of progress that anneals them.
         seed: of demand and choices.
-        scale: the unit of money.
-        power: of the step size, in (.5, 1] for convergence.
+        scale, power: the unit of money; that of the step size, in (.5, 1] for convergence.
 
     Raises:
         ValueError: for a rule over heads, or a knob out of range.
@@ -163,25 +162,27 @@ def q_learning(
         raise ValueError(f"{rule} chooses by several heads, q_learning has one table")
     _positive(scale=scale, power=power)
     chooses, sells = (torch.Generator().manual_seed(2 * seed + i) for i in (0, 1))
-    periods, choices = season.demand.shape
-    demand, prices = season.demand.double(), season.prices.double()
-    values = torch.zeros(periods + 1, learners, season.stock + 1, choices, dtype=torch.float64)
-    counts = torch.zeros_like(values[:-1])
-    revenue = torch.zeros(episodes, learners, dtype=torch.float64)
-    actions = torch.empty(episodes, periods, learners, dtype=torch.int8)
-    each = torch.arange(learners)
+    demand, prices, each = season.demand.double(), season.prices.double(), torch.arange(learners)
+    learned = _beginners(season, learners, episodes)
+    values, counts = learned.values, torch.zeros_like(learned.values)
     for e in range(episodes):
         now, stock = _at(knobs, e / episodes), torch.full((learners,), season.stock)
-        for t in range(periods):
+        for t in range(len(demand)):
             action = draw(RULES[rule](values[t][each, stock], **now), chooses)
             wanted = torch.poisson(demand[t][action], generator=sells).long()
             left = stock - torch.minimum(wanted, stock)
             earned = prices[action] * (stock - left)
-            at = (each, stock, action)
-            counts[t][at] += 1
             target = earned * scale + values[t + 1][each, left].amax(-1)
-            values[t][at] += counts[t][at] ** -power * (target - values[t][at])
-            revenue[e] += earned
-            actions[e, t] = action
-            stock = left
-    return Learned(values, revenue, actions)
+            at = (t, each, stock, action)
+            counts[at] += 1
+            values[at] += counts[at] ** -power * (target - values[at])
+            learned.revenue[e] += earned
+            learned.actions[e, t], stock = action, left
+    return learned
+
+
+def _beginners(season: Season, learners: int, episodes: int) -> Learned:
+    periods, choices = season.demand.shape
+    values = torch.zeros(periods + 1, learners, season.stock + 1, choices, dtype=torch.float64)
+    revenue = torch.zeros(episodes, learners, dtype=torch.float64)
+    return Learned(values, revenue, torch.empty(episodes, periods, learners, dtype=torch.int8))

@@ -16,8 +16,9 @@ def duopoly() -> Duopoly:
     return logit_duopoly(NASH_PRICE, MONOPOLY_PRICE)
 
 
-def slow_advance(values, greedy, state, stable, forced, profits, alpha, discount):  # type: ignore[no-untyped-def]
+def slow_advance(running, forced, profits, alpha, discount):  # type: ignore[no-untyped-def]
     """The learners one session, period and seller at a time."""
+    values, greedy, state, stable = running.values, running.greedy, running.state, running.stable
     m = values.shape[3]
     for b in range(len(state)):
         for t in range(len(forced)):
@@ -97,6 +98,11 @@ def test_a_session_that_reaches_its_limit_has_not_converged(duopoly: Duopoly) ->
     assert not found.converged.any()
     assert found.periods.tolist() == [1500] * 3
     assert np.isfinite(found.gains).all()
+
+
+def test_exploration_may_die_out_at_once(duopoly: Duopoly) -> None:
+    found = calvano(duopoly, sessions=2, beta=10.0, patience=1000, limit=20_000)
+    assert found.converged.all()
 
 
 def test_sessions_repeat(duopoly: Duopoly) -> None:

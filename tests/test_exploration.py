@@ -212,7 +212,7 @@ def test_eps_softmax_never_costs_more_than_eps_greedy() -> None:
     Q = values()
     ratio = losses(eps_softmax(Q, 0.1, 2.0), Q) / losses(eps_greedy(Q, 0.1), Q)
     assert float(ratio.max()) <= 0.55
-    assert float(ratio.mean()) == pytest.approx(0.371, abs=0.005)
+    assert float(ratio.mean()) == pytest.approx(0.374, abs=0.002)
 
 
 @settings(max_examples=200, deadline=None)

@@ -18,7 +18,7 @@ TUNED = {
     "entropy_budget": {"h": 0.1},
     "boltzmann": {"tau": 100.0},
 }
-"""The best knobs of each at scale 1, of a coarse grid."""
+"""Knobs from a coarse search at scale 1, on other shops of the same kind."""
 
 PRICES = torch.tensor([400.0, 550, 700, 850, 1000, 1150, 1300, 1500, 1800], dtype=torch.float64)
 SEASON = Season(demand=(6 * torch.exp(-PRICES / 500)).expand(15, 9), prices=PRICES, stock=10)
