@@ -180,6 +180,8 @@ class Loop:
         for i in goods:
             found += [s["price"][i] / self.list[i], s["stock"][i] / p.stock.units[0], float(s["stock"][i] <= 0)]
             found += [float(s["due"][i] > 0), self.cheapest(s["price"], i) / self.list[i], self.cost[i] / self.list[i]]
+            if any(rival.leaves for rival in p.rivals):
+                found.append(float(any(self.here(f, s["period"]) for f in range(self.F) if f != firm)))
             found += [s["paid"][i] / self.list[i]] + [s[n][i] / self.list_sales[i] for n in ("sales", "week", "month")]
         for period in (7, 364):
             angle = 2 * math.pi * s["day"] / period

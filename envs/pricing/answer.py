@@ -11,7 +11,7 @@ MOST_STATES = 2_000_000
 
 
 def answer_of(p: PricingParameters) -> AnswerKey | None:
-    """The dynamic programme of one product with a deadline, the equilibrium of a static logit market, or None."""
+    """The dynamic programme of one product with a deadline, what a static logit market has, or None."""
     if has_season(p):
         from rl_markets.envs.pricing.season_answer import SeasonAnswer
 
@@ -20,6 +20,10 @@ def answer_of(p: PricingParameters) -> AnswerKey | None:
         from rl_markets.envs.pricing.catalogue_answer import CatalogueAnswer
 
         return CatalogueAnswer(p)
+    if has_rival(p):
+        from rl_markets.envs.pricing.rival_answer import RivalAnswer
+
+        return RivalAnswer(p)
     return None
 
 
@@ -40,7 +44,20 @@ def has_season(p: PricingParameters) -> bool:
     return starts and p.periods * (p.stock.units[0] + 1) * last * len(p.levels) <= MOST_STATES
 
 
+def _same(p: PricingParameters) -> bool:
+    """Whether every period is the same logit market."""
+    still = p.stock is None and not p.deadline and not p.season.profile and not p.season.ageing and not p.markdown_only
+    return still and _plain(p) and p.demand.family == "logit"
+
+
 def has_catalogue(p: PricingParameters) -> bool:
     """Whether every period is the same logit market, in which all sellers learn."""
-    still = p.stock is None and not p.deadline and not p.season.profile and not p.season.ageing and not p.markdown_only
-    return still and _plain(p) and not p.rivals and p.demand.family == "logit"
+    return _same(p) and not p.rivals
+
+
+def has_rival(p: PricingParameters) -> bool:
+    """Whether one seller of one product learns against a rival that answers its last price."""
+    from rl_markets.envs.pricing.rival_answer import RULES
+
+    alone = p.firms == 2 and len(p.rivals) == 1 and p.products == 1 and not features.restricted(p)
+    return _same(p) and alone and p.rivals[0].rule in RULES

@@ -47,6 +47,8 @@ def of_product(p: PricingParameters) -> list[str]:
             names.append("ordered")
     if p.firms > 1:
         names += ["cheapest rival / list price", "cost / list price"]
+        if any(rival.leaves for rival in p.rivals):
+            names.append("sold elsewhere")
     if latent(p):
         names += ["mean price of the month / list price", "sales / their scale", "sales of the week / their scale",
                   "sales of the month / their scale"]  # fmt: skip

@@ -311,6 +311,9 @@ class Pricing(TensorMarket):
         if self.firms > 1:
             cheapest = self._cheapest(state["price"], self.present(state["period"])).flatten(1)[:, own]
             columns += [cheapest * scale, (self.cost[own] * scale).expand_as(cheapest)]
+            if (present := self.present(state["period"])) is not None:
+                others = present.view(-1, self.firms, self.products).sum(1, keepdim=True) > 1
+                columns.append(others.expand(-1, self._learning, -1).flatten(1).to(self.dtype))
         if self._latent:
             usual = 1 / self._usual
             columns.append(state["paid"][:, own] * scale)
