@@ -13,7 +13,9 @@ MOST_PER_TIME = 4.0
 
 def moves_prices(p: PricingParameters) -> bool:
     """Whether yesterday's prices matter for what can be charged, or sold, today."""
-    return bool(p.actions == "move" or p.markdown_only or p.guard.change < 1e6 or p.firms > 1 or p.reference or latent(p))
+    return bool(
+        p.actions == "move" or p.markdown_only or p.guard.change < 1e6 or p.firms > 1 or p.reference or latent(p)
+    )
 
 
 def latent(p: PricingParameters) -> bool:

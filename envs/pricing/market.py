@@ -170,6 +170,8 @@ class Pricing(TensorMarket):
         """The lowest price of the same product elsewhere, `[worlds, firms, products]`; the list price where none is."""
         offered = price if present is None else price.masked_fill(~present, torch.inf)
         found = cheapest_other(offered.view(-1, self.firms, self.products))
+        if self.firms > 1 and present is None:
+            return found
         return torch.where(torch.isfinite(found), found, self.list_price.view(self.firms, self.products))
 
     def _quotes(self, state: State, noise: State) -> list[Tensor]:
@@ -197,7 +199,7 @@ class Pricing(TensorMarket):
         p, worth = self.parameters, None
         if p.reference is not None:
             below = state["reference"] - price
-            worth = torch.where(below > 0, p.reference.gain * below, p.reference.loss * below)
+            worth = p.reference.gain * below.clamp_min(0) + p.reference.loss * below.clamp_max(0)
         if self._ageing:
             aged = -p.season.ageing * state["period"].to(self.dtype)[:, None]
             worth = aged if worth is None else worth + aged
