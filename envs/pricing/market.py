@@ -50,6 +50,9 @@ class Pricing(TensorMarket):
         self.masked = features.restricted(p)
         self._learning = sum(p.sellers.values())
         self._own = self._learning * p.products
+        leaves = [0] * self._learning + [r.leaves for r in p.rivals]
+        until = torch.tensor([x or 2**62 for x in leaves], device=self.device).repeat_interleave(p.products)
+        self._until = until if any(leaves) else None
         self._set_season()
         self._set_stock()
         self.nash = self._nash() if any(r.rule == "nash" for r in p.rivals) else None
@@ -160,11 +163,7 @@ class Pricing(TensorMarket):
 
     def present(self, period: Tensor) -> Tensor | None:
         """Which goods are offered, bool `[worlds, goods]`; None where nobody leaves."""
-        leaves = [0] * self._learning + [r.leaves for r in self.parameters.rivals]
-        if not any(leaves):
-            return None
-        until = torch.tensor([x or 2**62 for x in leaves], device=self.device).repeat_interleave(self.products)
-        return period[:, None] < until
+        return None if self._until is None else period[:, None] < self._until
 
     def _cheapest(self, price: Tensor, present: Tensor | None) -> Tensor:
         """The lowest price of the same product elsewhere, `[worlds, firms, products]`; the list price where none is."""
