@@ -50,7 +50,7 @@ def _notes(envs: int, losses: dict[str, float]) -> list[str]:
         f"networks of both: 2 layers of 64; environment steps for each gradient step of 256 rows: ours 64, theirs {envs}",
         f"after {losses['seconds']:.0f} CPU seconds of training each, from the start, lost against the dynamic programme: "
         f"ours {losses['ours']:.2f} % ({losses['our_steps']:.0f} steps), theirs {losses['theirs']:.2f} % "
-        f"({losses['their_steps']:.0f} steps, with exploration planned for as many)",
+        f"({losses['their_steps']:.0f} steps, exploration planned for as many, rewards divided by the list price)",
     ]
 
 
@@ -60,10 +60,13 @@ def experiment() -> Experiment:
 
 
 class OneChoice(MultiAgentEnv):  # type: ignore[misc]
-    """The adapter with a single choice as `Discrete`, which is what RLlib's DQN takes."""
+    """The adapter with a single choice as `Discrete`, which is what RLlib's DQN takes.
+
+    Rewards are in list prices: RLlib's DQN does not normalise, and in money it learns nothing in this time.
+    """
 
     def __init__(self, market: Any) -> None:
-        self.env = to_multi_agent_env(market)
+        self.env, self.unit = to_multi_agent_env(market), market.parameters.list_price[0]
         self.possible_agents, self.agents = self.env.possible_agents, self.env.agents
         self.observation_spaces = self.env.observation_spaces
         self.action_spaces = {a: gym.spaces.Discrete(int(s.nvec[0])) for a, s in self.env.action_spaces.items()}
@@ -77,9 +80,9 @@ class OneChoice(MultiAgentEnv):  # type: ignore[misc]
 
     def step(self, action_dict: dict[str, Any]) -> Any:
         """One period."""
-        found = self.env.step({agent: np.array([action]) for agent, action in action_dict.items()})
+        seen, rewards, *rest = self.env.step({agent: np.array([action]) for agent, action in action_dict.items()})
         self.agents = self.env.agents
-        return found
+        return seen, {agent: reward / self.unit for agent, reward in rewards.items()}, *rest
 
 
 def stock(ours: Experiment, envs: int, steps: int = 0) -> Any:
