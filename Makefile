@@ -1,6 +1,7 @@
 # make train   from an empty clone to a certificate        make test    everything that must hold
 # make bench   speed beside RLlib and SB3                  make soak    a long run that must leak nothing
 #      bench-accuracy   time to 1 % of the answer               bench-jax   beside a compiled JAX program
+#      bench-pricing    the pricing market and its DQN alone
 # make results the README's tables, over seeds: hours;     make results-quick  one seed of all of it, half an hour on two cores
 #              what is finished is kept
 VENV ?= .venv
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 STAMP ?= $(VENV)/.rl-markets-installed
 
-.PHONY: train test lint bench bench-accuracy bench-jax results results-quick soak
+.PHONY: train test lint bench bench-accuracy bench-pricing bench-jax results results-quick soak
 .DELETE_ON_ERROR:
 
 train: $(STAMP)
@@ -27,6 +28,9 @@ bench: $(STAMP)
 
 bench-accuracy: $(STAMP)
 	$(BIN)/rl-markets bench --only accuracy --output docs/results/bench-accuracy.json
+
+bench-pricing: $(STAMP)
+	$(BIN)/rl-markets bench --only pricing_alone --only pricing_dqn --output docs/results/bench-pricing.json
 
 bench-jax: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check 'jax>=0.5'

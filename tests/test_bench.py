@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from rl_markets import bench
 from rl_markets.bench import accuracy, economy, rounds, start_up
 from rl_markets.bench.raw_sac import RawSAC
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
+from rl_markets.envs.pricing.market import Pricing
 from rl_markets.experiment_errors import ExperimentError
 from rl_markets.policies.rollout import generalized_advantages
 
@@ -27,6 +31,8 @@ TINY = economy.Size(
     separate_steps=12, many=(4, 2, 6), large=5, scales=((1, 6, 4), (3, 2, 4), (4, 1, 6)),
     patience=0.1, accuracy_seeds=1, accuracy_look=4,
     accuracy=("market.worlds=4", "training.rollout_length=16", "training.agent_steps=128"),
+    pricing_worlds=4, pricing_envs=(2,), pricing_warm_up=8,
+    pricing=("market.worlds=4", "training.rollout_length=4", "training.agent_steps=64", "algorithm.parameters.batch_size=8"),
 )  # fmt: skip
 MEASURED = {m.name: m for m in bench.MEASUREMENTS}
 
@@ -56,8 +62,23 @@ def test_market_alone() -> None:
     assert [row["target"] for row in measured("market_alone")["rows"]] == [5e6, 3e3]
 
 
+def test_pricing_alone() -> None:
+    rows = measured("pricing_alone")["rows"]
+    assert [row["against"] for row in rows] == [None, "gymnasium, numpy", "gymnasium, plain Python"]
+    assert [row["target"] for row in rows] == [1e5, 20.0, 20.0]
+
+
 @pytest.mark.usefixtures("ray_once")
 class TestBesideRLlib:
+    def test_pricing_dqn(self) -> None:
+        found = measured("pricing_dqn")
+        assert [row["target"] for row in found["rows"]] == [10.0]
+        assert found["stock_envs"] == 2
+        losses = found["equal_time"]
+        assert losses["our_steps"] == 64
+        assert 0 <= losses["ours"] <= 100
+        assert 0 <= losses["theirs"] <= 100
+
     def test_ppo(self) -> None:
         found = measured("ppo")
         assert [row["target"] for row in found["rows"]] == [None, 15.0]
@@ -188,6 +209,35 @@ def test_prints_a_table_and_writes_what_it_says(tmp_path: Path, capsys: pytest.C
 def test_an_unknown_measurement_is_refused_before_anything_runs() -> None:
     with pytest.raises(ExperimentError, match=r"--only nothing: expected one of start_up, market_alone, ppo"):
         bench.run(1.0, None, ["ppo", "nothing"])
+
+
+# -- the pricing market by hand ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PlainPricing", "LoopPricing"])
+def test_hand_written_pricing_moves_as_the_market_does(kind: str) -> None:
+    """The same customers and shocks give the same rewards, observations and ends, over an episode."""
+    plain = importlib.import_module("rl_markets.bench.plain_pricing")
+    p = plain.parameters()
+    market = Pricing(p, worlds=1, dtype=torch.float64, stagger=False)
+    env = getattr(plain, kind)(p)
+    env.reset(seed=3)
+    market.reset(1)
+    market.state["day"][:], market.state["shock"][:] = env.day, env.shock
+    noises, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
+    for t in range(p.periods):
+        noise, action = market.draw_noise(noises), rng.integers(0, 9, 8)
+        uniform, shock = noise["arrivals"][0].numpy(), float(noise["shock"])
+        env.customers = lambda mean, u=uniform: stats.poisson.ppf(u, mean)
+        env.customer = lambda mean, good, u=uniform: int(stats.poisson.ppf(u[good], mean))
+        env.rng = SimpleNamespace(standard_normal=lambda x=shock: x)
+        moved = market.transition(market.state, {"seller": torch.from_numpy(action)[None, None]}, noise)
+        market.state = moved.state
+        seen, reward, terminated, truncated, _ = env.step(action)
+        assert reward == pytest.approx(float(moved.rewards["seller"]), rel=1e-9, abs=1e-9)
+        np.testing.assert_allclose(seen, market.observe(market.state)["seller"][0, 0], rtol=1e-5, atol=1e-6)
+        assert (terminated, truncated) == (False, t == 89)
+    assert market.state["stock"].min() < 20, "orders were placed"
 
 
 # -- the worlds under Stable-Baselines3 --------------------------------------------------------------------------------

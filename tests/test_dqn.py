@@ -210,4 +210,4 @@ def test_a_season_is_learned_in_any_currency_but_not_without_normalisation() -> 
     _, larger = trained(in_units(100.0, market), 120, **good)
     assert larger < 3.0
     _, control = trained(in_units(100.0, market), 120, **good, normalise=False)
-    assert control > max(loss, larger)
+    assert control > 10.0

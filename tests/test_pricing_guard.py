@@ -25,7 +25,8 @@ def adversary(seed: int, dtype: torch.dtype = DOUBLE) -> dict[str, Tensor]:
     proposed = list_price * 10 * torch.randn(N, generator=g, **options)  # type: ignore[call-overload]
     near = list_price * (0.5 + torch.rand(N, generator=g, **options))  # type: ignore[call-overload]
     proposed = torch.where(torch.rand(N, generator=g) < 0.5, proposed, near)
-    proposed[:50], proposed[50:100], proposed[100:150] = torch.inf, -torch.inf, 0.0
+    for i, odd in enumerate((torch.inf, -torch.inf, 0.0, torch.nan)):
+        proposed[50 * i : 50 * i + 50] = odd
     cost = list_price * torch.exp(torch.randn(N, generator=g, **options) - 1)  # type: ignore[call-overload]
     return {"proposed": proposed, "last": last, "list_price": list_price, "lowest": lowest_price(cost, 0.05, GUARD)}
 
@@ -92,6 +93,13 @@ def test_by_hand(proposed: float, last: float, posted: float, rule: str) -> None
     price, code = gate(*given, GUARD)
     assert float(price) == pytest.approx(posted, rel=1e-12)
     assert RULES[int(code)] == rule
+
+
+def test_what_is_no_number_changes_nothing() -> None:
+    given = (torch.tensor(x, dtype=DOUBLE) for x in ([torch.nan, torch.nan], [9.0, 6.5], [10.0, 10.0], [7.0, 7.0]))
+    price, code = gate(*given, GUARD)
+    assert price.tolist() == [9.0, 7.0]
+    assert [RULES[i] for i in code.tolist()] == ["change", "margin"]
 
 
 def test_the_lowest_price_leaves_the_margin_after_the_fee() -> None:

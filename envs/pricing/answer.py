@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rl_markets.envs.market import AnswerKey
 from rl_markets.envs.pricing import features
+from rl_markets.envs.pricing.guard import TOLERANCE
 from rl_markets.envs.pricing.parameters import PricingParameters
 
 MOST_STATES = 2_000_000
@@ -39,9 +40,17 @@ def has_season(p: PricingParameters) -> bool:
     if not (alone and _plain(p)):
         return False
     assert p.stock is not None
-    last = len(p.levels) if p.markdown_only else 1
-    starts = not p.markdown_only or p.levels[-1] == 1.0
-    return starts and p.periods * (p.stock.units[0] + 1) * last * len(p.levels) <= MOST_STATES
+    levels = standing(p)
+    last = len(levels) if p.markdown_only else 1
+    starts = bool(levels) and (not p.markdown_only or levels[-1] == 1.0)
+    return starts and p.periods * (p.stock.units[0] + 1) * last * len(levels) <= MOST_STATES
+
+
+def standing(p: PricingParameters) -> list[float]:
+    """The levels of a single product that floor, ceiling and margin leave alone, whatever its last price was."""
+    guard, relative_cost = p.guard, p.cost[0] / p.list_price[0]
+    lowest = max(guard.floor, relative_cost / (1 - p.fee - guard.margin) if guard.margin > -1 else 0.0)
+    return [x for x in p.levels if lowest - TOLERANCE <= x <= guard.ceiling + TOLERANCE]
 
 
 def _same(p: PricingParameters) -> bool:
@@ -52,7 +61,8 @@ def _same(p: PricingParameters) -> bool:
 
 def has_catalogue(p: PricingParameters) -> bool:
     """Whether every period is the same logit market, in which all sellers learn."""
-    return _same(p) and not p.rivals
+    free = not features.restricted(p)  # the optimum and the equilibrium are those of all levels
+    return _same(p) and free and not p.rivals
 
 
 def has_rival(p: PricingParameters) -> bool:

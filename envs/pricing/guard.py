@@ -45,7 +45,9 @@ def gate(
         ("markdown", None, last if markdown_only else None),
         ("margin", lowest, None),
     ]
-    price, code = proposed, torch.zeros_like(proposed, dtype=torch.int64)
+    nothing = torch.isnan(proposed)  # no proposal: the price stays, as far as the other rules let it
+    price = torch.where(nothing, last, proposed)
+    code = nothing * RULES.index("change")
     for name, low, high in bounds:
         if low is None and high is None:
             continue

@@ -50,6 +50,9 @@ class Pricing(TensorMarket):
         self.masked = features.restricted(p)
         self._learning = sum(p.sellers.values())
         self._own = self._learning * p.products
+        leaves = [0] * self._learning + [r.leaves for r in p.rivals]
+        until = torch.tensor([x or 2**62 for x in leaves], device=self.device).repeat_interleave(p.products)
+        self._until = until if any(leaves) else None
         self._set_season()
         self._set_stock()
         self.nash = self._nash() if any(r.rule == "nash" for r in p.rivals) else None
@@ -160,16 +163,14 @@ class Pricing(TensorMarket):
 
     def present(self, period: Tensor) -> Tensor | None:
         """Which goods are offered, bool `[worlds, goods]`; None where nobody leaves."""
-        leaves = [0] * self._learning + [r.leaves for r in self.parameters.rivals]
-        if not any(leaves):
-            return None
-        until = torch.tensor([x or 2**62 for x in leaves], device=self.device).repeat_interleave(self.products)
-        return period[:, None] < until
+        return None if self._until is None else period[:, None] < self._until
 
     def _cheapest(self, price: Tensor, present: Tensor | None) -> Tensor:
         """The lowest price of the same product elsewhere, `[worlds, firms, products]`; the list price where none is."""
         offered = price if present is None else price.masked_fill(~present, torch.inf)
         found = cheapest_other(offered.view(-1, self.firms, self.products))
+        if self.firms > 1 and present is None:
+            return found
         return torch.where(torch.isfinite(found), found, self.list_price.view(self.firms, self.products))
 
     def _quotes(self, state: State, noise: State) -> list[Tensor]:
@@ -197,7 +198,7 @@ class Pricing(TensorMarket):
         p, worth = self.parameters, None
         if p.reference is not None:
             below = state["reference"] - price
-            worth = torch.where(below > 0, p.reference.gain * below, p.reference.loss * below)
+            worth = p.reference.gain * below.clamp_min(0) + p.reference.loss * below.clamp_max(0)
         if self._ageing:
             aged = -p.season.ageing * state["period"].to(self.dtype)[:, None]
             worth = aged if worth is None else worth + aged

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from rl_markets.envs.pricing.parameters import Rival
 FLOOR = 1.05
 """No rival that answers prices goes below this multiple of its unit cost."""
 
-Quote = Callable[["Seen"], Tensor]
+FEW = 8
+"""Up to so many sellers are compared one by one."""
 
 
 class Seen:
@@ -75,9 +76,20 @@ def cheapest_other(price: Tensor) -> Tensor:
     Returns:
         `[worlds, firms, products]`; infinite where there is no other.
     """
-    if price.shape[1] == 1:
+    firms = price.shape[1]
+    if firms == 1:
         return torch.full_like(price, torch.inf)
+    if firms <= FEW:
+        return _cheapest_of_few(price)
     lowest, which = price.topk(2, dim=1, largest=False)
     first, second = lowest[:, :1], lowest[:, 1:]
-    firm = torch.arange(price.shape[1], device=price.device)[None, :, None]
+    firm = torch.arange(firms, device=price.device)[None, :, None]
     return torch.where(firm == which[:, :1], second, first)
+
+
+def _cheapest_of_few(price: Tensor) -> Tensor:
+    """The lower of the lowest ahead of a seller and the lowest behind it: cheaper than a selection for a few sellers."""
+    each = price.unbind(1)
+    ahead, behind = list(accumulate(each, torch.minimum)), list(accumulate(each[::-1], torch.minimum))[::-1]
+    between = [torch.minimum(ahead[f - 1], behind[f + 1]) for f in range(1, len(each) - 1)]
+    return torch.stack([behind[1], *between, ahead[-2]], 1)

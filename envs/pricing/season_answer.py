@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from rl_markets.envs.answers import pricing as known
 from rl_markets.envs.market import AnswerKey, Assessment, Figure, Line, Metric, Policy
+from rl_markets.envs.pricing.answer import standing
 from rl_markets.envs.pricing.market import Pricing
 from rl_markets.envs.pricing.parameters import PricingParameters
 
@@ -41,10 +42,13 @@ class SeasonAnswer(AnswerKey):
 
     @cached_property
     def season(self) -> known.Season:
-        """The instance; where prices may only fall, they stand in falling order. Demand is written independently here."""
+        """The instance, of the levels that guard-rails allow; where prices may only fall, they stand in falling order.
+
+        Demand is written independently here.
+        """
         p, stock = self.parameters, self.parameters.stock
         assert stock is not None
-        prices = p.list_price[0] * np.array(p.levels)
+        prices = p.list_price[0] * np.array(standing(p))
         prices = prices[::-1] if p.markdown_only else prices
         return known.Season(
             self.demand(prices), prices, stock=stock.units[0], cost=p.cost[0], salvage=stock.salvage,

@@ -1,4 +1,5 @@
-"""Speed, side by side in one run: ours against RLlib's own, Stable-Baselines3, plain torch and JAX, on one economy.
+"""Speed, side by side in one run: ours against RLlib's own, Stable-Baselines3, plain torch and JAX, on one economy;
+and the pricing market beside worlds written by hand and RLlib's own DQN.
 
 Figures are per CPU second of this process, so that a busy machine does not change them much; the sides take turns, and
 each ratio is of figures measured one after the other. All sides have the same networks.
@@ -49,6 +50,8 @@ MEASUREMENTS = (
     Measurement("sb3", "Stable-Baselines3: agent steps per CPU second of training"),
     Measurement("separate", "a policy for each household: CPU microseconds per agent step of PPO"),
     Measurement("scaling", "scaling: CPU microseconds per agent step of PPO"),
+    Measurement("pricing_alone", "the pricing market alone: market steps per CPU second", ray=False),
+    Measurement("pricing_dqn", "DQN of the pricing season: environment steps per CPU second"),
     Measurement("vectorised", "JAX: agent steps per CPU second", asked=True),
     Measurement("accuracy", "CPU seconds to 1 % of the known answer", asked=True),
 )

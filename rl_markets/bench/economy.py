@@ -52,6 +52,13 @@ class Size:
     """Steps of its worlds between two looks."""
     accuracy: tuple[str, ...] = ()
     """Overrides of our experiments."""
+    pricing_worlds: int = 1024
+    """Worlds of the pricing market alone."""
+    pricing_envs: tuple[int, ...] = (16, 64)
+    """Environments of RLlib's own DQN, which takes a gradient step for each step of all of them."""
+    pricing_warm_up: int = 1024
+    pricing: tuple[str, ...] = ()
+    """Overrides of our experiment."""
     scales: tuple[tuple[int, int, int], ...] = ((1, 1280, 50), (20, 64, 50), (529, 3, 40), (10_000, 1, 6))
     """Scaling: households, worlds and steps with about as many agent steps in each iteration."""
 

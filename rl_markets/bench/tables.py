@@ -27,10 +27,11 @@ def show(out: Console, title: str, found: dict[str, Any]) -> None:
     rows = [_cells(row) for row in found["rows"]]
     if rows:
         table = Table(title=title, title_justify="left")
-        for name in rows[0]:
+        headings = max(rows, key=len)
+        for name in headings:
             table.add_column(name)
         for cells in rows:
-            table.add_row(*cells.values())
+            table.add_row(*(cells.get(name, "") for name in headings))
         out.print(table)
     for note in found.get("notes", ()):
         out.print(note, highlight=False)
