@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from rl_markets.envs.pricing.answer import answer_of
 from rl_markets.envs.pricing.catalogue_answer import CatalogueAnswer
 from rl_markets.envs.pricing.market import Pricing
 from rl_markets.envs.pricing.parameters import PricingParameters
+from rl_markets.envs.pricing.rival_answer import RULES, RivalAnswer
 from rl_markets.envs.pricing.season_answer import SeasonAnswer
 from rl_markets.experiment import load
 
@@ -170,6 +172,48 @@ class TestCatalogue:
         metrics = {m.name: m for m in answer.assess(policies, untrained, [0]).metrics}
         assert metrics["delta"].value > 0.9, "both at the highest level"
         assert not metrics["best_response_gain/exact"].passed
+
+
+class TestRival:
+    def answer(self, **rival: object) -> RivalAnswer:
+        found = answer_of(parameters("pricing-rival", rivals=[{"rule": "undercut", "step": 0.03} | rival]))
+        assert isinstance(found, RivalAnswer)
+        return found
+
+    @pytest.mark.parametrize("rule", RULES)
+    def test_the_market_pays_the_best_response_what_is_promised(self, rule: str) -> None:
+        answer = self.answer(rule=rule)
+        best = torch.as_tensor(answer.best[0])
+
+        def act(seen: Tensor) -> Tensor:
+            last = (seen[..., :1] * 2.0 - torch.tensor(answer.prices)).abs().argmin(-1)
+            return best[last].unsqueeze(-1)
+
+        assert answer.shortfall(answer.worth(act)) == pytest.approx(0, abs=1e-2), "discounting is cut at 1e-5"
+        market = Pricing(answer.parameters, worlds=WORLDS, stagger=False)
+        seen, total = market.reset(0)["seller"], torch.zeros(WORLDS)
+        for t in range(150):
+            step = market.step({"seller": act(seen)})
+            total += 0.95**t * step.rewards["seller"][:, 0]
+            seen = step.observations["seller"]
+        start = int(
+            np.abs(answer.prices - 2.0).argmin()
+        )  # both begin at their list prices, where the rival looks first
+        rival = answer.answers(np.array([2.0]))
+        first = answer.profit(answer.prices[int(best[start])][None], rival)[0]
+        later = 0.95 * answer.best[1][int(best[start])]
+        assert abs(float(total.mean()) - (first + later)) < 4 * float(total.std()) / WORLDS**0.5 + 0.05
+
+    def test_today_alone_loses_a_third_and_nobody_recovers_by_standing_still(self) -> None:
+        answer = self.answer(leaves=100)
+        low = lambda seen: torch.zeros((*seen.shape[:-1], 1), dtype=torch.int64)  # noqa: E731
+        metrics = {m.name: m for m in answer.assess({"seller": low}, {"seller": low}, [0]).metrics}
+        assert metrics["shortfall"].controls["best for today"] > 30
+        assert 0 < metrics["shortfall"].controls["best fixed price"] < 1
+        assert not metrics["shortfall"].passed
+        assert math.isnan(metrics["recovery"].value)
+        assert not metrics["recovery"].passed
+        assert metrics["recovery"].controls["best for today"] == 0
 
 
 class TestPoints:

@@ -24,6 +24,7 @@ LIMIT = 2.0
 RECOVERY = 20.0
 """Periods after the rival has left in which the price must be within one level of the optimum."""
 SHOWN = 40
+NEVER = 10**9
 
 
 class RivalAnswer(AnswerKey):
@@ -98,7 +99,8 @@ class RivalAnswer(AnswerKey):
         """
         p = self.parameters
         horizon = min(2000, int(np.ceil(np.log(1e-5) / np.log(p.gamma))))
-        rival = p.rivals[0].model_copy(update={"leaves": 1 if leaves else 0})
+        gone = 1 if leaves else NEVER if self.rival.leaves else 0  # the seller sees whether there is one that may leave
+        rival = p.rivals[0].model_copy(update={"leaves": gone})
         market = Pricing(p.model_copy(update={"rivals": [rival], "exploring_starts": 0.0}), worlds=len(self.prices))
         market.episode_length = None
         market.reset(0)
@@ -148,11 +150,18 @@ class RivalAnswer(AnswerKey):
                    note="discounted mean profit from every first price, without noise"),
             Metric("value", "discounted profit", value, "money", answer=best, controls=worth),
             Metric("best_response_gain/exact", "best-response gain of the seller, exact", best - value, "money", answer=0.0),
-            Metric("recovery", "periods to recover once the rival has left", self.recovery(ours), answer=0.0, limit=RECOVERY,
-                   controls={n: self.recovery(rule) for n, rule in controls.items()},
-                   note="until the price is within one level of the optimum without a rival, from every price before"),
         ]  # fmt: skip
-        return Assessment(metrics, [self._figure(ours, leaves) for leaves in (False, True)])
+        if self.rival.leaves:
+            metrics.append(self._recovered(ours, controls))
+        shown = (False, True) if self.rival.leaves else (False,)
+        return Assessment(metrics, [self._figure(ours, leaves) for leaves in shown])
+
+    def _recovered(self, ours: Policy, controls: dict[str, Policy]) -> Metric:
+        return Metric(
+            "recovery", "periods to recover once the rival has left", self.recovery(ours), answer=0.0, limit=RECOVERY,
+            controls={name: self.recovery(rule) for name, rule in controls.items()},
+            note="until the price is within one level of the optimum without a rival, from every price before",
+        )  # fmt: skip
 
     def _controls(self) -> dict[str, Policy]:
         """The level that is best for today against the rival's last price, and the best that never changes."""

@@ -22,7 +22,7 @@ EXPERIMENTS = (
     "fiscal-full-depreciation",
     "fiscal",
 )
-PRICING = ("pricing-gvr", "pricing-clearance", "pricing-points", "pricing-profit", "pricing-duopoly")
+PRICING = ("pricing-gvr", "pricing-clearance", "pricing-points", "pricing-profit", "pricing-duopoly", "pricing-rival")
 PICTURED = (*PRICING, f"{RBC}", f"{RBC}-analytic", "households-3x3", "krusell-smith", "krusell-smith-strong", "fiscal")
 """Experiments whose pictures are kept."""
 
