@@ -283,7 +283,9 @@ class Pricing(TensorMarket):
         left = None if not self._dated else (1 - state["period"].to(self.dtype) / p.periods).clamp_min(0)[:, None]
         columns = self._product_features(state, left)
         parts = [torch.stack(columns, -1).view(worlds, self._learning, -1)] if columns else []
-        parts.append(torch.stack(season, -1)[:, None].expand(-1, self._learning, -1))
+        if season or not columns:  # a policy needs something to look at
+            season = season or [torch.zeros(worlds, device=self.device, dtype=self.dtype)]
+            parts.append(torch.stack(season, -1)[:, None].expand(-1, self._learning, -1))
         if self.masked:
             own = slice(0, self._own)
             ok = allowed(
@@ -330,7 +332,7 @@ class Pricing(TensorMarket):
                 columns += [torch.sin(angle), torch.cos(angle)]
         if p.oracle and "shock" in state:
             columns.append(state["shock"][:, 0])
-        return columns or [torch.zeros(len(state["period"]), device=self.device, dtype=self.dtype)]
+        return columns
 
     def answer_key(self) -> AnswerKey | None:
         """The dynamic programme of one seller's product, or the optimum of a static catalogue; None for what has neither."""
