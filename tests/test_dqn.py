@@ -211,3 +211,32 @@ def test_a_season_is_learned_in_any_currency_but_not_without_normalisation() -> 
     assert larger < 3.0
     _, control = trained(in_units(100.0, market), 120, **good, normalise=False)
     assert control > 10.0
+
+
+@pytest.mark.slow
+def test_a_learned_price_recovers_when_a_rival_leaves() -> None:
+    """A cheap seller leaves in period 8: the learned price is then within a notch of the monopoly's, below it before."""
+    market = {
+        "periods": 20, "deadline": False, "gamma": 0.9, "list_price": [2.0], "cost": [1.0],
+        "demand": {"family": "logit", "visitors": 50.0, "quality": [2.0], "mu": 0.25},
+        "rivals": [{"rule": "cost-plus", "markup": 0.1, "leaves": 8}], "levels": [0.55, 0.65, 0.75, 0.85, 0.95, 1.05],
+    }  # fmt: skip
+    experiment = parse(experiment_data(market, 100 * 512, updates=16, batch_size=128, learning_rate=2e-3), "test")
+    run = algorithm_config(experiment).build_algo()
+    try:
+        for _ in range(100):
+            run.train()
+        act = run.learner_group._learner.module["seller"].unwrapped().deployed.act
+        world: Any = one_world(experiment)
+        world.stagger = False
+        seen, posted = world.reset(1), []
+        for _ in range(16):
+            chosen = {"seller": act(seen["seller"])}
+            posted.append(int(chosen["seller"]))
+            seen = world.step(chosen).observations
+    finally:
+        run.stop()
+    profit = [(2 * x - 1) / (1 + torch.exp(torch.tensor((2 * x - 2) / 0.25))) for x in market["levels"]]
+    best = int(torch.stack(profit).argmax())
+    assert all(abs(k - best) <= 1 for k in posted[9:])
+    assert max(posted[1:8]) < min(posted[9:])

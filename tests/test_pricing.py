@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +90,28 @@ def test_a_market_of_everything_moves_as_plain_loops_say(actions: str) -> None:
     assert sold_out > 0, "some demand was lost"
 
 
-def test_names_of_features_are_as_many_as_columns() -> None:
-    for given in (RICH, RICH | {"oracle": True, "deadline": True, "gamma": 1.0}, SEASON, *map(shipped, SHIPPED)):
-        market = built(given)
-        for name, group in market.groups.items():
-            assert group.observation_space.shape == (features.width(market.parameters),)
-            assert market.observe(market.state)[name].shape[-1] == features.width(market.parameters)
+@pytest.mark.parametrize("deadline", [False, True])
+@pytest.mark.parametrize("calendar", [{}, {"weekly": [1.0] * 7}, {"annual": 0.1, "sigma": 0.1}, {"ageing": 0.1}])
+def test_names_of_features_are_as_many_as_columns(calendar: dict[str, Any], deadline: bool) -> None:
+    """Whatever is switched on or off, alone or together."""
+    switches: list[dict[str, Any]] = [
+        {"rivals": [{"rule": "lagged"}]}, {"stock": {"units": [5]}}, {"stock": {"units": [5], "reorder_below": 2}},
+        {"reference": {}}, {"guard": {"margin": 0.1}}, {"actions": "move"}, {"oracle": True},
+    ]  # fmt: skip
+    plain = {
+        "demand": LOGIT,
+        "list_price": [2.0],
+        "cost": [1.0],
+        "deadline": deadline,
+        "gamma": 0.9,
+        "season": calendar,
+    }
+    for some in (*combinations(switches, 1), *combinations(switches, 2), (), tuple(switches)):
+        market = built(plain | {name: value for switch in some for name, value in switch.items()}, products=2)
+        step = market.step(drawn(market, torch.Generator().manual_seed(0)))
+        width = features.width(market.parameters)
+        assert market.groups["seller"].observation_space.shape == (width,)
+        assert step.observations["seller"].shape == (4, 1, width), some
 
 
 # -- seasons -------------------------------------------------------------------------------------------------------------

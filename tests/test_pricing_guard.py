@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from pricing_markets import DOUBLE, RICH, SEASON, built, drawn
+from pricing_markets import DOUBLE, RICH, SEASON, built, drawn, parameters
 from torch import Tensor
 
+from rl_markets.envs.pricing import features
 from rl_markets.envs.pricing.guard import RULES, allowed, gate, lowest_price
 from rl_markets.envs.pricing.parameters import Guard
 
@@ -166,6 +167,12 @@ def test_the_mask_that_is_seen_is_what_the_gate_leaves_alone() -> None:
             forbidden += int((code > 0).sum())
         market.step(drawn(market, generator))
     assert forbidden > 1000
+
+
+def test_who_is_braked_sees_its_last_price() -> None:
+    for change, seen in ((0.1, True), (1.5, True), (1e6, False)):
+        names = features.of_product(parameters(SEASON, guard={"change": change}))
+        assert ("last price / list price" in names) is seen
 
 
 def test_markdowns_never_rise_and_end_where_they_are() -> None:
