@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from rl_markets import __version__
+from rl_markets.calibration.command import calibrate
 from rl_markets.experiment import load
 from rl_markets.experiment_errors import ExperimentError
 
@@ -134,6 +135,9 @@ def bench(
     from rl_markets.bench import run
 
     run(seconds, output, only or [])
+
+
+app.command()(calibrate)
 
 
 def _version(value: bool) -> None:
