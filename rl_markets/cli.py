@@ -12,6 +12,7 @@ from rl_markets import __version__
 from rl_markets.calibration.command import calibrate
 from rl_markets.experiment import load
 from rl_markets.experiment_errors import ExperimentError
+from rl_markets.offline.command import offline
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 
@@ -138,6 +139,7 @@ def bench(
 
 
 app.command()(calibrate)
+app.command()(offline)
 
 
 def _version(value: bool) -> None:

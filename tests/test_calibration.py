@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import command
+from conftest import ROOT, command
 from selling import Row, drawn, packaged, write, yogurt
 
 from rl_markets.calibration.calibrate import Calibration, by_instruments, calibrate
@@ -19,7 +19,7 @@ from rl_markets.calibration.experiment import Setting, experiment, grid, text
 from rl_markets.calibration.families import Logit, rows_of
 from rl_markets.calibration.instruments import two_stage
 from rl_markets.calibration.likelihood import fit
-from rl_markets.calibration.sales import SalesLog, read_sales
+from rl_markets.calibration.sales import COLUMNS, SalesLog, read_sales
 from rl_markets.experiment import load, parse
 from rl_markets.experiment_errors import ExperimentError
 
@@ -150,6 +150,29 @@ def test_prices_that_follow_demand_need_instruments(tmp_path: Path) -> None:
         by_instruments(log_of(rows, tmp_path, instruments=["z"]), "isoelastic")
 
 
+@pytest.mark.parametrize("family", ["linear", "exponential", "logit"])
+def test_every_family_can_be_had_by_instruments(family: str, tmp_path: Path) -> None:
+    """Two products that share a slope; the price answers nothing but the wholesale price here, so that truth is plain."""
+    rng, rows = np.random.default_rng(2), []
+    for period in range(400):
+        wholesale = rng.normal(size=2)
+        price = 500 * np.exp(0.08 * wholesale)
+        mean = {"linear": 900 - 1.0 * price, "exponential": 900 * np.exp(-0.002 * price)}.get(family, 30 * logit(price))
+        for i, name in enumerate("ab"):
+            sales = rng.poisson(mean[i]) + 1
+            row = {"product": name, "period": period, "price": price[i], "sales": sales, "visitors": 3000}
+            rows.append(row | {"w": wholesale[i]})
+    log = log_of(rows, tmp_path, instruments=["w"])
+    found = by_instruments(log, family)
+    slope = {"linear": -1.0, "exponential": -0.002}
+    truth = true_elasticity(logit, found.price) if family == "logit" else None
+    if family in slope:
+        units = 900 - found.price if family == "linear" else 1.0
+        truth = slope[family] * found.price / units
+    assert (np.abs(found.elasticity - truth) < 0.15 * np.abs(truth)).all(), (found.elasticity, truth)
+    parse(experiment("x", found, Setting({}, 100.0)), "x.yaml")
+
+
 # -- real data -------------------------------------------------------------------------------------------------
 
 
@@ -193,6 +216,10 @@ REFUSED: dict[str, tuple[list[Row], str]] = {
     "no stock": (changed(GOOD, sales=lambda r: 0, stock=lambda r: 0), "no row has stock"),
     "short": (GOOD[:9], "9 periods; expected 10 or more"),
     "rising": (changed(GOOD, sales=lambda r: int(r["price"] / 30)), "demand seems to rise in the price"),
+    "late change": (
+        changed(GOOD, price=lambda r: 500 if r["period"] < 32 else 400 + 50 * (r["period"] % 3)),
+        "do not determine any family",
+    ),
     "flat": (changed(GOOD, sales=lambda r: 7 + r["period"] % 2), "which holds 0"),
 }
 
@@ -355,6 +382,14 @@ def test_bad_options_are_refused_and_nothing_is_written(options: list[str], mess
     assert isinstance(done.exception, ExperimentError)
     assert message in str(done.exception)
     assert not out.exists()
+
+
+def test_the_page_on_own_data_names_every_column() -> None:
+    from rl_markets.offline import log
+
+    page = (ROOT / "docs" / "own-data.md").read_text()
+    for rule in (*COLUMNS, *log.COLUMNS):
+        assert f"| `{rule.name}` |" in page
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -86,6 +86,11 @@ def calibrate(log: SalesLog, family: str | None = None, visitors: float | None =
     if not possible:
         raise ExperimentError(f"{log.source}: no family of demand can be fitted: {tried[-1].name}: {tried[-1].problem}")
     best = max(possible, key=lambda t: t.held_out).name
+    if family is None and not any(np.isfinite(t.held_out) for t in possible):
+        raise ExperimentError(
+            f"{log.source}: the periods before the last fifth do not determine any family, so that none can be compared on "
+            "the last; log more periods with more price changes, or choose a --family"
+        )
     elasticity, low, high = fits[best].elasticities(price)
     advice = "vary prices at random, log more periods, or give --instruments that move prices and not demand"
     checks.check_slopes(log, best, elasticity, low, high, advice)

@@ -16,7 +16,7 @@ FEWEST_CHANGES = 4
 STRAIGHT = 0.999
 """Share of a price's variation within stores that a straight line in time may explain."""
 MOST_PRODUCTS = 100
-MOST_ENTRIES = 100_000_000
+MOST_ENTRIES = 20_000_000
 """Rows times parameters of a regression."""
 
 

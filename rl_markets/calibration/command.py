@@ -54,7 +54,7 @@ def calibrate(
     from rl_markets.experiment import parse
 
     named = [z.strip() for z in instruments.split(",")] if instruments else []
-    log = read_sales(file, _pairs("--column", column), product or (), named)
+    log = read_sales(file, pairs("--column", column), product or (), named)
     found = by_instruments(log, str(family), visitors) if instruments else run(log, family, visitors)
     data = experiment(name, found, setting)
     parse(data, str(target))
@@ -83,7 +83,7 @@ def _checked(
         raise ExperimentError(f"--instruments: needs --family, one of {', '.join(NAMES)}")
     if stock is not None and periods is None:
         raise ExperimentError("--stock: needs --periods, the periods until the deadline")
-    each = _pairs("--cost", [c for c in cost or [] if "=" in c])
+    each = pairs("--cost", [c for c in cost or [] if "=" in c])
     everything = [_cost(c, c) for c in cost or [] if "=" not in c]
     if len(everything) > 1:
         raise ExperimentError(f"--cost {everything[1]:g}: expected one number for all products, or PRODUCT=NUMBER")
@@ -102,7 +102,8 @@ def _cost(option: str, number: str) -> float:
     return found
 
 
-def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+def pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    """`left=right` options as a mapping; ExperimentError, one line, for what is none."""
     found = {}
     for pair in given or []:
         left, equals, right = pair.partition("=")
@@ -125,7 +126,7 @@ def _show(found: Calibration) -> None:
     for tried in found.tried:
         value, low, high = tried.elasticity
         if not tried.problem:
-            likelihood = f"{tried.held_out:.4f}" if tried.held_out == tried.held_out else "not compared"
+            likelihood = f"{tried.held_out:.4f}" if abs(tried.held_out) < float("inf") else "not compared"
             chosen = "chosen" if tried.name == found.family else ""
             families.add_row(tried.name, likelihood, f"{value:.2f}", f"{low:.2f} to {high:.2f}", chosen)
     products = Table("product", "median price", "elasticity", "95 % interval")
