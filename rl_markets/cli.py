@@ -9,8 +9,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from rl_markets import __version__
+from rl_markets.calibration.command import calibrate
 from rl_markets.experiment import load
 from rl_markets.experiment_errors import ExperimentError
+from rl_markets.offline.command import offline
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 
@@ -134,6 +136,10 @@ def bench(
     from rl_markets.bench import run
 
     run(seconds, output, only or [])
+
+
+app.command()(calibrate)
+app.command()(offline)
 
 
 def _version(value: bool) -> None:

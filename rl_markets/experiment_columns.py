@@ -37,7 +37,7 @@ class Column(BaseModel):
     column: str | None = Field(None, description="the column's name; null where the file has only one")
 
 
-class _CsvError(ValueError):
+class CsvError(ValueError):
     """A CSV file has no such column of numbers; the message starts with its path."""
 
 
@@ -116,7 +116,7 @@ def _numbers(reference: dict[str, Any], path: str, folder: Path) -> list[int | f
         return read_column(folder / wanted.file, wanted.column)
     except ValidationError as error:
         raise FieldError(first_line(Column, error, prefix=f"{path}.")) from None
-    except _CsvError as error:
+    except CsvError as error:
         raise FieldError(f"{path}: {error}") from None
 
 
@@ -127,20 +127,20 @@ def read_column(file: Path, column: str | None) -> list[int | float]:
         ValueError: one line: file, line, what was found, what is expected.
     """
     numbers: list[int | float] = []
-    rows = _rows(file)
+    rows = csv_rows(file)
     line, header = next(rows, (0, []))
     if not header:
-        raise _CsvError(f"{file}: is empty, expected a header line with the names of its columns")
+        raise CsvError(f"{file}: is empty, expected a header line with the names of its columns")
     index = _index([name.strip() for name in header], column, f"{file}, line {line}")
     for line, row in rows:
         where = f"{file}, line {line}"
         if len(numbers) == MAX_ROWS:
-            raise _CsvError(f"{where}: expected at most {MAX_ROWS} rows")
+            raise CsvError(f"{where}: expected at most {MAX_ROWS} rows")
         if len(row) != len(header):
-            raise _CsvError(f"{where}: row of {len(row)}, expected {len(header)} cells as in the header")
+            raise CsvError(f"{where}: row of {len(row)}, expected {len(header)} cells as in the header")
         numbers.append(_number(row[index].strip(), where))
     if not numbers:
-        raise _CsvError(f"{file}, line {line}: is only a header, expected rows of numbers below it")
+        raise CsvError(f"{file}, line {line}: is only a header, expected rows of numbers below it")
     return numbers
 
 
@@ -150,15 +150,15 @@ def _index(names: list[str], column: str | None, where: str) -> int:
     known = known if len(known) <= 200 else known[:197] + "..."
     if column is None:
         if len(names) > 1:
-            raise _CsvError(f"{where}: {len(names)} columns, expected `column` to name one of: {known}")
+            raise CsvError(f"{where}: {len(names)} columns, expected `column` to name one of: {known}")
         if _NUMBER.fullmatch(names[0]):
-            raise _CsvError(f"{where}: {names[0][:40]!r}: expected a header line, not yet a number")
+            raise CsvError(f"{where}: {names[0][:40]!r}: expected a header line, not yet a number")
         return 0
     if column not in names:
         near = did_you_mean(column, difflib.get_close_matches(column, names, n=1))
-        raise _CsvError(f"{where}: no column {column[:40]!r}{near}; expected one of: {known}")
+        raise CsvError(f"{where}: no column {column[:40]!r}{near}; expected one of: {known}")
     if names.count(column) > 1:
-        raise _CsvError(f"{where}: {names.count(column)} columns are called {column[:40]!r}, expected one")
+        raise CsvError(f"{where}: {names.count(column)} columns are called {column[:40]!r}, expected one")
     return names.index(column)
 
 
@@ -167,11 +167,11 @@ def _number(cell: str, where: str) -> int | float:
         return int(cell)
     number = float(cell) if _NUMBER.fullmatch(cell) else math.nan
     if not math.isfinite(number):
-        raise _CsvError(f"{where}: {cell[:40]!r}: expected a finite number")
+        raise CsvError(f"{where}: {cell[:40]!r}: expected a finite number")
     return number
 
 
-def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
     """The line on which each row starts, and its cells."""
     reader = csv.reader(_lines(file), strict=True, skipinitialspace=True)
     while True:
@@ -181,7 +181,7 @@ def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise _CsvError(f"{file}, line {line}: not CSV: {error}") from None
+            raise CsvError(f"{file}, line {line}: not CSV: {error}") from None
         if row:
             yield line, row
 
@@ -191,7 +191,7 @@ def _lines(file: Path) -> Iterator[str]:
     with _open(file) as lines:
         for number, line in enumerate(lines, 1):
             if not line.isascii() and any("\udc80" <= c <= "\udcff" for c in line):
-                raise _CsvError(f"{file}, line {number}: cannot be read as text, expected UTF-8")
+                raise CsvError(f"{file}, line {number}: cannot be read as text, expected UTF-8")
             yield "\n" if line.startswith("#") or not line.strip() else line
 
 
@@ -201,7 +201,7 @@ def _open(file: Path) -> typing.TextIO:
         if file.is_file() or not file.exists():
             return file.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
     except FileNotFoundError:
-        raise _CsvError(f"{file}: no such file") from None
+        raise CsvError(f"{file}: no such file") from None
     except (OSError, ValueError) as error:
-        raise _CsvError(f"{file}: cannot be read as text: {error}") from None
-    raise _CsvError(f"{file}: is a {'folder' if file.is_dir() else 'device or pipe'}, expected a CSV file")
+        raise CsvError(f"{file}: cannot be read as text: {error}") from None
+    raise CsvError(f"{file}: is a {'folder' if file.is_dir() else 'device or pipe'}, expected a CSV file")

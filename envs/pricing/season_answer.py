@@ -51,7 +51,8 @@ class SeasonAnswer(AnswerKey):
         prices = p.list_price[0] * np.array(standing(p))
         prices = prices[::-1] if p.markdown_only else prices
         return known.Season(
-            self.demand(prices), prices, stock=stock.units[0], cost=p.cost[0], salvage=stock.salvage,
+            self.demand(prices), prices, stock=stock.units[0], cost=p.cost[0],
+            salvage=stock.salvage / p.gamma,  # the market pays it with the last period's reward, the season a period later
             holding=stock.holding * p.cost[0], fee=p.fee, discount=p.gamma,
         )  # fmt: skip
 

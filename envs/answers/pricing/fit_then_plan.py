@@ -133,7 +133,7 @@ def _newton(x: FloatArray, q: FloatArray, n: FloatArray, full: BoolArray) -> tup
     x, q, n = table.T
     design = np.stack([np.ones_like(x), x], axis=1)
     b = np.array([np.log(q.max() + 1.0), 0.0])  # so high that no sold-out row is out of reach
-    value, score, curvature = _likelihood(design @ b, q, n)
+    value, score, curvature = censored_poisson(design @ b, q, n)
     total = float(weight @ value)
     for _ in range(100):
         gradient = design.T @ (weight * score)
@@ -143,13 +143,13 @@ def _newton(x: FloatArray, q: FloatArray, n: FloatArray, full: BoolArray) -> tup
             return b, np.asarray(hessian), total
         new, size = -inf, 1.0
         while not new >= total and size > 1e-12:
-            value, score, curvature = _likelihood(design @ (b + size * step), q, n)
+            value, score, curvature = censored_poisson(design @ (b + size * step), q, n)
             new, b_new, size = float(weight @ value), b + size * step, 0.5 * size
         b, total = b_new, new
     raise ConvergenceError("the demand fit did not converge: its optimum may lie at infinity")
 
 
-def _likelihood(eta: FloatArray, q: FloatArray, n: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+def censored_poisson(eta: FloatArray, q: FloatArray, n: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Log likelihood of each row and its two derivatives in eta = log lambda; n > 0 marks a row that sold out."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         lam = np.exp(eta)
