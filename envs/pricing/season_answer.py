@@ -250,7 +250,8 @@ class SeasonAnswer(AnswerKey):
             low, high = self._band(fitted, prices)
             lines.append(Line(f"fitted to {LOGGED[0]} logged seasons", x, fitted.mean(prices).tolist(), "control"))
             lines.append(Line("95 % interval of the fit", x, low.tolist(), "control", high.tolist()))
-        return Figure("Demand of a period", "price", "units", lines)
+        when = "a period" if len(shown) == 1 else f"periods {', '.join(map(str, shown))}"
+        return Figure(f"Demand of {when}", "price", "units", lines)
 
     @staticmethod
     def _band(fitted: known.DemandFit, prices: Array) -> tuple[Array, Array]:
