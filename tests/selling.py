@@ -38,6 +38,11 @@ def drawn(
     return rows
 
 
+def changed(rows: list[Row], **columns: Callable[[Row], Any]) -> list[Row]:
+    """The rows with some columns computed anew, or added."""
+    return [{**r, **{name: f(r) for name, f in columns.items()}} for r in rows]
+
+
 def write(path: Path, rows: list[Row]) -> Path:
     """A CSV file."""
     with path.open("w", newline="") as file:

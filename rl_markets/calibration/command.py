@@ -18,14 +18,22 @@ NAMES = ("linear", "exponential", "isoelastic", "logit")
 SHOWN = 20
 """Products listed one by one."""
 
+Columns = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN=NAME", help="what the file calls a column; may be repeated")
+]
+Costs = Annotated[
+    list[str] | None, typer.Option(metavar="[PRODUCT=]NUMBER", help="unit cost; may be repeated, for products")
+]
+Instruments = Annotated[
+    str | None, typer.Option(metavar="NAME,NAME", help="columns that move prices and not demand; needs --family")
+]
+
 
 def calibrate(
     file: Annotated[Path, typer.Argument(help="a log of sales, CSV or parquet")],
     out: Annotated[Path | None, typer.Option(help="the experiment file to write; left out, NAME.yaml")] = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite it")] = False,
-    column: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN=NAME", help="what the file calls a column; may be repeated")
-    ] = None,
+    column: Columns = None,
     product: Annotated[list[str] | None, typer.Option(help="a product to keep; may be repeated; left out, all")] = None,
     family: Annotated[
         str | None, typer.Option(help="linear, exponential, isoelastic or logit; left out, the best")
@@ -33,14 +41,10 @@ def calibrate(
     visitors: Annotated[
         float | None, typer.Option(min=1e-9, help="mean visitors of a store and period (logit)")
     ] = None,
-    cost: Annotated[
-        list[str] | None, typer.Option(metavar="[PRODUCT=]NUMBER", help="unit cost; may be repeated, for products")
-    ] = None,
+    cost: Costs = None,
     stock: Annotated[int | None, typer.Option(min=1, help="units of each product for a season with a deadline")] = None,
     periods: Annotated[int | None, typer.Option(min=1, help="periods of the season or episode")] = None,
-    instruments: Annotated[
-        str | None, typer.Option(metavar="NAME,NAME", help="columns that move prices and not demand; needs --family")
-    ] = None,
+    instruments: Instruments = None,
 ) -> None:
     """Estimate demand from your own log of sales, and write an experiment with it."""
     name, setting = _checked(file, family, cost, stock, periods, instruments)

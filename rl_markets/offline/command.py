@@ -78,6 +78,7 @@ def _show(judged: list[Judged], seasons: int, optimum: float) -> None:
     screen.print(table)
     for line in (*_refusals(judged),
                  f"exact: in the experiment's market, whose optimum is {optimum:,.0f}; brackets are 95 % bootstrap intervals",
+                 "logger: what it does is taken from its propensities, or counted where these depend on more than the choice",
                  "model: censored Poisson demand fitted to the log; it holds as far as demand falls exponentially in the price",
                  ):  # fmt: skip
         screen.print(line, highlight=False)
