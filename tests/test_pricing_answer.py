@@ -11,7 +11,6 @@ import torch
 from conftest import ROOT
 from torch import Tensor
 
-from rl_markets.envs.answers import pricing as known
 from rl_markets.envs.market import Policy
 from rl_markets.envs.points.answer import PointsAnswer
 from rl_markets.envs.points.market import LEDGER, Points

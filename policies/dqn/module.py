@@ -102,7 +102,5 @@ class DQNModule(AveragedModule):
         values, knob = values.mean(0), float(self.knob)
         if p["rule"] == "eps-softmax":
             return exploration.eps_softmax(values, knob, p["beta"], p["noise_floor"] * self.td_error, mask=mask)
-        if p["rule"] == "boltzmann" and not p["normalise"]:
-            values = self.critic.shift + self.critic.scale * values
         rule = exploration.RULES[p["rule"].replace("-", "_")]
         return rule.function(values, knob, mask=mask)

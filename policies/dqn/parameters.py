@@ -37,7 +37,9 @@ class DQNParameters(ReplayParameters):
         "boltzmann",
     ] = Field("eps-softmax", description="how choices are explored; all but boltzmann ignore the rewards' unit")
     exploration: float = Field(
-        1.0, gt=0, description="the rule's knob at the start: eps, h, d, rho, k, b, or the temperature tau"
+        1.0,
+        gt=0,
+        description="the rule's knob at the start: eps, h, d, rho, k, b, or the temperature tau in the values' own unit",
     )
     final_exploration: float | None = Field(
         0.02, gt=0, description="the knob in the end, linear in between; null keeps it"
