@@ -39,7 +39,7 @@ class DQNParameters(ReplayParameters):
     exploration: float = Field(
         1.0,
         gt=0,
-        description="the rule's knob at the start: eps, h, d, rho, k, b, or the temperature tau in the values' own unit",
+        description="the rule's knob at the start: eps, h, d, rho, k, b, or tau in the unit of what is learned",
     )
     final_exploration: float | None = Field(
         0.02, gt=0, description="the knob in the end, linear in between; null keeps it"
