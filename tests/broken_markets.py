@@ -259,6 +259,26 @@ class NumbersFromOne(Right):
         self.groups = self.groups | {"maker": spaces}
 
 
+class UnequalBranches(Right):
+    def __init__(self, parameters: Any, *, worlds: int, device: str = "cpu") -> None:
+        super().__init__(parameters, worlds=worlds, device=device)
+        spaces = replace(self.groups["maker"], action_space=gym.spaces.MultiDiscrete([3, 4]))
+        self.groups = self.groups | {"maker": spaces}
+
+
+class MaskedBox(Right):
+    def __init__(self, parameters: Any, *, worlds: int, device: str = "cpu") -> None:
+        super().__init__(parameters, worlds=worlds, device=device)
+        self.groups = {name: replace(group, masked=True) for name, group in self.groups.items()}
+
+
+class MaskTooWide(Right):
+    def __init__(self, parameters: Any, *, worlds: int, device: str = "cpu") -> None:
+        super().__init__(parameters, worlds=worlds, device=device)
+        spaces = replace(self.groups["maker"], action_space=gym.spaces.Discrete(99), masked=True)
+        self.groups = self.groups | {"maker": spaces}
+
+
 # -- what only shows over time or elsewhere ----------------------------------------------------------------------------
 
 
@@ -429,6 +449,7 @@ DOUBLE_PRECISION, MASK_TYPE, RESTART_SHAPE = _spec("DoublePrecision"), _spec("Ma
 HANG_LOOP, HANG_SLEEP, HANG_IN_C = _spec("HangLoop"), _spec("HangSleep"), _spec("HangInC")
 RAISES_SOON, RAISES_LATE, UNBUILDABLE = _spec("RaisesSoon"), _spec("RaisesLate"), _spec("Unbuildable")
 NO_MARKET, NUMBERS_FROM_ONE = _spec("NoMarket"), _spec("NumbersFromOne")
+UNEQUAL_BRANCHES, MASKED_BOX, MASK_TOO_WIDE = _spec("UnequalBranches"), _spec("MaskedBox"), _spec("MaskTooWide")
 GLOBAL_RANDOMNESS, OWN_RANDOMNESS = _spec("GlobalRandomness"), _spec("OwnRandomness")
 OTHER_PROCESS, NO_WORKER = _spec("OtherProcess"), _spec("NoWorker")
 IN_PLACE, HIDDEN_STATE = _spec("InPlace"), _spec("HiddenState")

@@ -13,6 +13,7 @@ import yaml
 from conftest import ROOT
 
 from rl_markets import reference
+from rl_markets.results import pricing_page
 from rl_markets.results.page import table
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,6 +50,18 @@ def _runnable(block: str) -> str:
     return "\n".join(kept) or "true"
 
 
+@pytest.mark.parametrize("page", ["pricing", "exploration"])
+def test_the_python_of_a_page_runs_and_prints_what_it_says(page: str) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        for said in re.findall(r"^print\(.*\)  # (.*?)(?:: .*)?$", block, re.MULTILINE):
+            assert said in done.stdout
+
+
 def test_commands_that_the_readme_test_leaves_out_exist() -> None:
     """`make test` is what CI runs; the others are rules of the Makefile."""
     makefile = (ROOT / "Makefile").read_text()
@@ -59,6 +72,7 @@ def test_commands_that_the_readme_test_leaves_out_exist() -> None:
 
 def test_the_readmes_table_is_the_one_that_was_measured() -> None:
     assert table(ROOT / "docs" / "results") in README
+    assert pricing_page.table(ROOT / "docs" / "results") in README
 
 
 def test_the_experiment_reference_is_current() -> None:
