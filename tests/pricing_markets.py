@@ -95,11 +95,19 @@ class Loop:
 
     def gated(self, proposed: float, good: int) -> float:
         """The price that the guard-rails let stand."""
-        g, last, price = self.p.guard, self.s["price"][good], proposed
-        price = max(price, g.floor * self.list[good])
-        price = min(price, g.ceiling * self.list[good])
-        price = min(max(price, (1 - g.change) * last), (1 + g.change) * last)
-        return max(price, self.cost[good] / (1 - self.p.fee - g.margin))
+        return self.bound(proposed, good)[0]
+
+    def bound(self, proposed: float, good: int) -> tuple[float, int]:
+        """The price that the guard-rails let stand, and the last of them that moved it: 1 floor ... 5 margin, 0 none."""
+        g, last, price, code = self.p.guard, self.s["price"][good], proposed, 0
+        lowest = self.cost[good] / (1 - self.p.fee - g.margin)
+        limits = {1: (g.floor * self.list[good], math.inf), 2: (0.0, g.ceiling * self.list[good]),
+                  3: ((1 - g.change) * last, (1 + g.change) * last), 5: (lowest, math.inf)}  # fmt: skip
+        for rule, (low, high) in limits.items():
+            moved = min(max(price, low), high)
+            if abs(moved - price) > 1e-5 * self.list[good]:
+                price, code = moved, rule
+        return price, code
 
     def quote(self, good: int, walk: float) -> float:
         """A scripted rival's price."""
@@ -140,7 +148,8 @@ class Loop:
         p, s, stock, own = self.p, self.s, self.p.stock, self.learning * self.P
         assert stock is not None
         base = s["price"] if p.actions == "move" else self.list
-        price = [self.gated(base[i] * p.levels[k], i) for i, k in enumerate(chosen)]
+        posted = [self.bound(base[i] * p.levels[k], i) for i, k in enumerate(chosen)]
+        price, s["rule"] = [x for x, _ in posted], [code for _, code in posted]
         price += [self.quote(i, noise["walk"][i]) for i in range(own, self.F * self.P)]
         means = self.means(price, s)
         rewards, sold = [0.0] * self.learning, []

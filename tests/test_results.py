@@ -20,13 +20,28 @@ TINY = (
 RUN = Run("households-full-depreciation", 3, TINY)
 
 
+def every(each: Plan) -> list[Run]:
+    return [*each.certified, *each.variations, *each.compared]
+
+
+def test_another_currency_is_the_same_market() -> None:
+    """Prices times the unit, demand's slope divided by it: the same demand at every level."""
+    one, other = (pool.experiment_of(Run("pricing-gvr", 0, o)) for o in ((), plan.currency(100.0)))
+    a, b = (e.market_parameters.model_dump() for e in (one, other))
+    assert b["list_price"] == [100_000.0]
+    assert a["list_price"][0] * a["demand"]["slope"][0] == pytest.approx(b["list_price"][0] * b["demand"]["slope"][0])
+    assert {k: v for k, v in a.items() if k not in ("list_price", "demand")} == {
+        k: v for k, v in b.items() if k not in ("list_price", "demand")
+    }
+
+
 def test_every_planned_run_is_a_valid_experiment_in_a_folder_of_its_own() -> None:
     for each in (plan.FULL, plan.QUICK):
-        runs = [*each.certified, *each.compared]
+        runs = every(each)
         assert len({run.folder for run in runs}) == len(runs)
         assert len({pool.experiment_of(run).digest for run in runs}) == len(runs)
-    full = {(run.folder, tuple(run.settings)) for run in (*plan.FULL.certified, *plan.FULL.compared)}
-    assert {(run.folder, tuple(run.settings)) for run in (*plan.QUICK.certified, *plan.QUICK.compared)} <= full
+    full = {(run.folder, tuple(run.settings)) for run in every(plan.FULL)}
+    assert {(run.folder, tuple(run.settings)) for run in every(plan.QUICK)} <= full
     for n in (*plan.FULL.sizes, plan.MANY):
         experiment = pool.experiment_of(plan.sized("-analytic", n, 0))
         assert experiment.agents == n

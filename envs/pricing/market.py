@@ -95,6 +95,8 @@ class Pricing(TensorMarket):
         p, options = self.parameters, {"device": self.device, "dtype": self.dtype}
         state: State = {"period": torch.zeros(worlds, dtype=torch.int64, device=self.device)}
         state["price"] = self.list_price.expand(worlds, -1).clone()
+        if self.masked:  # a record of every decision: which guard-rail bound it, a place in `guard.RULES`
+            state["rule"] = torch.zeros((worlds, self._own), dtype=torch.int64, device=self.device)
         if self.units is not None:
             state["stock"] = self.units.expand(worlds, -1).clone()
             if p.stock is not None and p.stock.reorder_below:
@@ -214,11 +216,13 @@ class Pricing(TensorMarket):
     def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
         """Post, sell, pay, restock, remember."""
         p = self.parameters
-        price, _ = self.post(state, actions)
+        price, rule = self.post(state, actions)
         if p.rivals:
             price = torch.cat([price, *self._quotes(state, noise)], 1)
         sold = poisson(noise["arrivals"], self.mean_demand(state, price))
         following = dict(state) | {"price": price, "period": state["period"] + 1}
+        if self.masked:
+            following["rule"] = rule
         if self.units is not None:
             sold = torch.minimum(sold, state["stock"])
         profit = ((1 - p.fee) * price - self.cost) * sold

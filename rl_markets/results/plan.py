@@ -80,12 +80,14 @@ class Plan:
         sizes: households of the comparison.
         experiments: names.
         many: whether `MANY` households are tried, too, with the first seed.
+        currencies: multiples of its own unit of money in which `SEASON` is varied.
     """
 
     seeds: tuple[int, ...]
     sizes: tuple[int, ...]
     experiments: tuple[str, ...] = (*EXPERIMENTS, *PRICING)
     many: bool = False
+    currencies: tuple[float, ...] = CURRENCIES
 
     @property
     def certified(self) -> list[Run]:
@@ -95,8 +97,8 @@ class Plan:
     @property
     def varied(self) -> list[Variation]:
         """One experiment in other currencies and by other rules; what is not normalised must fail."""
-        found = [Variation(f"currency x {c:g}", currency(c)) for c in CURRENCIES]
-        found += [Variation(f"currency x {c:g}, not normalised", (*currency(c), *PLAIN)) for c in CURRENCIES]
+        found = [Variation(f"currency x {c:g}", currency(c)) for c in self.currencies]
+        found += [Variation(f"currency x {c:g}, not normalised", (*currency(c), *PLAIN)) for c in self.currencies]
         boltzmann = (
             *PLAIN,
             f"{LEARNER}.rule=boltzmann",
@@ -178,5 +180,5 @@ def sized(learner: str, households: int, seed: int) -> Run:
 
 
 FULL = Plan(SEEDS, SIZES, many=True)
-QUICK = Plan(SEEDS[:1], SIZES)
+QUICK = Plan(SEEDS[:1], SIZES, currencies=CURRENCIES[-1:])
 """Under half an hour on two cores; a part of the full one, so that its figures must be found there, too."""
