@@ -10,8 +10,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ class MarketSpec:
         discount: the parameter that holds the agents' discount factor, or None where the learner chooses.
         scripts: the names of the market's own rules (`Market.scripts`) that groups may follow.
         global_state: whether the market gives one, for central critics.
+        training_only: parameters that shape training and not what is judged -> their value where policies are judged.
         differentiable: whether learners may take gradients through it (`Market.differentiable`).
     """
 
@@ -54,6 +55,7 @@ class MarketSpec:
     groups: Callable[[Any], dict[str, int]]
     discount: str | None = None
     scripts: tuple[str, ...] = ()
+    training_only: Mapping[str, Any] = field(default_factory=dict)
     global_state: bool = False
     differentiable: bool = False
 

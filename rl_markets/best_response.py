@@ -54,13 +54,14 @@ def deviation_gain(
     """
     policy = loaded.groups[group]
     build = partial(build_deviation, experiment.model_dump(mode="json"), str(run.policy), group)
+    judged = partial(build_deviation, _as_judged(experiment), str(run.policy), group)
     agent = _place(experiment, policy, group)
     stayer, gamma = loaded.actors[policy].of_agent(agent).act, experiment.gamma(group)
     deviant = _deviant_experiment(experiment, policy)
     weights = {"weights": str(run.policy / f"{policy}.safetensors"), "agent": agent,
                "copies": loaded.actors[policy].spec.get("copies")}  # fmt: skip
-    deviator = _train(deviant, build, weights, stayer, gamma)
-    market = build("cpu", WORLDS)
+    market = judged("cpu", WORLDS)
+    deviator = _train(deviant, build, market, weights, stayer, gamma)
     gains = np.zeros(len(seeds)) if deviator is None else discounted_gains(market, deviator, stayer, gamma, seeds)
     mean, (low, high) = float(gains.mean()), interval(gains)
     (value, unit), (low_value, _), (high_value, _) = (market.in_units(g) for g in (mean, low, high))
@@ -79,11 +80,18 @@ def _place(experiment: Experiment, policy: str, group: str) -> int:
     return sum(experiment.groups[g] for g in groups[: groups.index(group)])
 
 
+def _as_judged(experiment: Experiment) -> dict[str, Any]:
+    """The experiment as plain data, without what its market does for training alone."""
+    content: dict[str, Any] = experiment.model_dump(mode="json")
+    content["market"]["parameters"] |= dict(experiment.market_spec.training_only)
+    return content
+
+
 def _train(
-    deviant: Experiment, build: MarketBuilder, weights: dict[str, Any], stayer: Policy, gamma: float
+    deviant: Experiment, build: MarketBuilder, market: Market, weights: dict[str, Any], stayer: Policy, gamma: float
 ) -> Policy | None:
-    """The best deviator seen while training, or None where none was better than to stay."""
-    market, best, found = build("cpu", WORLDS), 0.0, None
+    """The best deviator seen while training, as judged on `market`, or None where none was better than to stay."""
+    best, found = 0.0, None
     stay = discounted_rewards(market, stayer, gamma, SELECTION_SEEDS)
     iterations = max(1, deviant.training.agent_steps // deviant.env_steps_per_iteration)
     algorithm = algorithm_config(deviant, build, _nobody, weights).build_algo()

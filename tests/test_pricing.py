@@ -96,7 +96,8 @@ def test_names_of_features_are_as_many_as_columns(calendar: dict[str, Any], dead
     """Whatever is switched on or off, alone or together."""
     switches: list[dict[str, Any]] = [
         {"rivals": [{"rule": "lagged"}]}, {"stock": {"units": [5]}}, {"stock": {"units": [5], "reorder_below": 2}},
-        {"reference": {}}, {"guard": {"margin": 0.1}}, {"actions": "move"}, {"oracle": True},
+        {"reference": {}}, {"guard": {"margin": 0.1}},
+        {"actions": "move", "guard": {"floor": 0.5, "ceiling": 2.0}}, {"oracle": True},
     ]  # fmt: skip
     plain = {
         "demand": LOGIT,

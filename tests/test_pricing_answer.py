@@ -15,11 +15,11 @@ from rl_markets.envs.market import Policy
 from rl_markets.envs.points.answer import PointsAnswer
 from rl_markets.envs.points.market import LEDGER, Points
 from rl_markets.envs.points.parameters import PointsParameters
-from rl_markets.envs.pricing.answer import answer_of
+from rl_markets.envs.pricing.answer import RULES, answer_of
 from rl_markets.envs.pricing.catalogue_answer import CatalogueAnswer
 from rl_markets.envs.pricing.market import Pricing
 from rl_markets.envs.pricing.parameters import PricingParameters
-from rl_markets.envs.pricing.rival_answer import RULES, RivalAnswer
+from rl_markets.envs.pricing.rival_answer import RivalAnswer
 from rl_markets.envs.pricing.season_answer import SeasonAnswer
 from rl_markets.experiment import load
 
@@ -126,10 +126,37 @@ def test_a_seasons_certificate_stands_beside_its_controls() -> None:
     assert metrics["grid_loss"].value == pytest.approx(0.2, abs=0.1)
 
 
+def test_where_even_the_optimum_loses_money_a_worse_policy_does_not_pass() -> None:
+    """A waste fee that outweighs the sales: the loss counts from the optimum downwards whatever its sign."""
+    answer = season("pricing-gvr", stock={"units": [40], "salvage": -1000.0}, periods=5)
+    assert answer.optimum.total < 0
+    dear = follow(answer, np.full_like(answer.optimum.policy, 8))
+    metrics = {m.name: m for m in answer.assess({"seller": dear}, {"seller": dear}, [0]).metrics}
+    assert metrics["shortfall"].value > 50
+    assert not metrics["shortfall"].passed
+    assert answer.distance({"seller": follow(answer, answer.optimum.policy)}) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_control_that_cannot_be_fitted_is_left_out() -> None:
+    """One unit and more customers than ever come: every row of a log is sold out."""
+    demand = {"family": "exponential", "size": [500.0], "slope": [0.0001]}
+    answer = season("pricing-gvr", stock={"units": [1]}, demand=demand)
+    policy = follow(answer, answer.optimum.policy)
+    loss, *_ = answer.assess({"seller": policy}, {"seller": policy}, [0]).metrics
+    assert loss.passed
+    assert not any(name.startswith("fit-then-plan") for name in loss.controls)
+
+
+def test_seasons_too_large_to_solve_have_no_answer() -> None:
+    assert answer_of(parameters("pricing-gvr", stock={"units": [50_000]}, periods=9)) is None
+    assert Points(PointsParameters.model_validate({"reward": 20_000, "unit": 1}), worlds=1).answer_key() is None
+
+
 @pytest.mark.parametrize(
     "changed",
     [
-        {"season": {"sigma": 0.1}}, {"rivals": [{"rule": "fixed"}]}, {"products": 2}, {"actions": "move"},
+        {"season": {"sigma": 0.1}}, {"rivals": [{"rule": "fixed"}]}, {"products": 2},
+        {"actions": "move", "guard": {"floor": 0.3, "ceiling": 2.0}},
         {"stock": {"units": [20], "reorder_below": 3}}, {"guard": {"change": 0.1}},
     ],
 )  # fmt: skip
@@ -184,7 +211,7 @@ class TestRival:
             last = (seen[..., :1] * 2.0 - torch.tensor(answer.prices)).abs().argmin(-1)
             return best[last].unsqueeze(-1)
 
-        assert answer.shortfall(answer.worth(act)) == pytest.approx(0, abs=1e-2), "discounting is cut at 1e-5"
+        assert answer.shortfall(answer.worth(act)) == pytest.approx(0, abs=1e-3)
         market = Pricing(answer.parameters, worlds=WORLDS, stagger=False)
         seen, total = market.reset(0)["seller"], torch.zeros(WORLDS)
         for t in range(150):
@@ -198,6 +225,16 @@ class TestRival:
         first = answer.profit(answer.prices[int(best[start])][None], rival)[0]
         later = 0.95 * answer.best[1][int(best[start])]
         assert abs(float(total.mean()) - (first + later)) < 4 * float(total.std()) / WORLDS**0.5 + 0.05
+
+    @pytest.mark.parametrize("gamma", [0.5, 0.99, 0.999])
+    def test_the_best_response_loses_nothing_however_far_one_looks(self, gamma: float) -> None:
+        answer = RivalAnswer(parameters("pricing-rival", gamma=gamma))
+        best = torch.as_tensor(answer.best[0])
+
+        def act(seen: Tensor) -> Tensor:
+            return best[(seen[..., :1] * 2.0 - torch.tensor(answer.prices)).abs().argmin(-1)].unsqueeze(-1)
+
+        assert answer.shortfall(answer.worth(act)) == pytest.approx(0, abs=1e-3)
 
     def test_today_alone_loses_a_third_and_nobody_recovers_by_standing_still(self) -> None:
         answer = self.answer(leaves=100)

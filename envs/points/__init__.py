@@ -10,4 +10,5 @@ SPEC = MarketSpec(
     market="rl_markets.envs.points.market:Points",
     groups=lambda parameters: {"seller": parameters.customers},
     discount="gamma",
+    training_only={"exploring_starts": 0.0},
 )

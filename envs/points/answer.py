@@ -14,10 +14,13 @@ from rl_markets.envs.answers import pricing as known
 from rl_markets.envs.market import AnswerKey, Assessment, Figure, Line, Metric, Policy
 from rl_markets.envs.points.market import Points
 from rl_markets.envs.points.parameters import PointsParameters
+from rl_markets.envs.statistics import shortfall
 
 Array = NDArray[np.float64]
 Choices = NDArray[np.int64]
 
+MOST_ENTRIES = 50_000_000
+"""Of the transitions, 400 MB."""
 LIMIT = 2.0
 """What the certificate lets a policy lose against the optimum, in %."""
 
@@ -69,7 +72,7 @@ class PointsAnswer(AnswerKey):
 
     def shortfall(self, offers: Choices) -> float:
         """What is lost against the optimum, in %."""
-        return 100 * (1 - self.worth(offers) / self.worth(self.best))
+        return shortfall(self.worth(offers), self.worth(self.best))
 
     @torch.no_grad()
     def offers(self, policy: Policy) -> Choices:

@@ -93,11 +93,13 @@ class Points(TensorMarket):
         share = state["outstanding"] / self.parameters.reward
         return {"seller": torch.stack([share, (share >= 1).to(share.dtype)], -1).float()}
 
-    def answer_key(self) -> AnswerKey:
-        """The Markov decision process of a customer, solved exactly."""
-        from rl_markets.envs.points.answer import PointsAnswer
+    def answer_key(self) -> AnswerKey | None:
+        """The Markov decision process of a customer, solved exactly; None where it has too many balances."""
+        from rl_markets.envs.points.answer import MOST_ENTRIES, PointsAnswer
 
-        return PointsAnswer(self.parameters)
+        p = self.parameters
+        entries = (p.reward // p.unit + 1) ** 2 * len(p.rates) * len(p.prices)
+        return PointsAnswer(p) if entries <= MOST_ENTRIES else None
 
     def in_units(self, gain: float) -> tuple[float, str]:
         """Discounted reward is money."""

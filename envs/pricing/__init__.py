@@ -10,4 +10,5 @@ SPEC = MarketSpec(
     market="rl_markets.envs.pricing.market:Pricing",
     groups=lambda parameters: dict(parameters.sellers),
     discount="gamma",
+    training_only={"exploring_starts": 0.0},
 )

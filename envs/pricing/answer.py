@@ -7,8 +7,12 @@ from rl_markets.envs.pricing import features
 from rl_markets.envs.pricing.guard import TOLERANCE
 from rl_markets.envs.pricing.parameters import PricingParameters
 
+RULES = ("fixed", "cost-plus", "match-lowest", "undercut", "undercut-and-reset")
+"""Of rivals whose next price depends on the seller's last one only, so that this is all that matters."""
 MOST_STATES = 2_000_000
 """Periods times stocks times prices, beyond which the dynamic programme is not solved."""
+MOST_ENTRIES = 100_000_000
+"""Of its transitions, 800 MB."""
 
 
 def answer_of(p: PricingParameters) -> AnswerKey | None:
@@ -28,6 +32,11 @@ def answer_of(p: PricingParameters) -> AnswerKey | None:
     return None
 
 
+def has_answer(p: PricingParameters) -> bool:
+    """Whether there is one."""
+    return has_season(p) or has_catalogue(p) or has_rival(p)
+
+
 def _plain(p: PricingParameters) -> bool:
     """No memory but stock and period: nothing latent, no calendar, levels that any price may follow."""
     calendar = p.season.weekly or p.season.annual
@@ -43,7 +52,9 @@ def has_season(p: PricingParameters) -> bool:
     levels = standing(p)
     last = len(levels) if p.markdown_only else 1
     starts = bool(levels) and (not p.markdown_only or levels[-1] == 1.0)
-    return starts and p.periods * (p.stock.units[0] + 1) * last * len(levels) <= MOST_STATES
+    stocks, demands = p.stock.units[0] + 1, p.periods if p.season.profile or p.season.ageing else 1
+    small = stocks**2 * 200 * demands <= MOST_ENTRIES  # 200 prices are what the levels are compared with
+    return starts and small and p.periods * stocks * last * len(levels) <= MOST_STATES
 
 
 def standing(p: PricingParameters) -> list[float]:
@@ -67,7 +78,5 @@ def has_catalogue(p: PricingParameters) -> bool:
 
 def has_rival(p: PricingParameters) -> bool:
     """Whether one seller of one product learns against a rival that answers its last price."""
-    from rl_markets.envs.pricing.rival_answer import RULES
-
     alone = p.firms == 2 and len(p.rivals) == 1 and p.products == 1 and not features.restricted(p)
     return _same(p) and alone and p.rivals[0].rule in RULES

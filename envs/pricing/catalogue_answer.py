@@ -20,7 +20,8 @@ WORLDS, BURN_IN, PERIODS = 64, 200, 200
 """Learned sellers answer each other: they play from so many starts; figures are means over the periods after the burn-in."""
 LIMIT = 5.0
 """What the certificate lets a catalogue lose against its joint optimum, and a seller gain by its best response, in %."""
-MOST_STATES = 100_000
+LOOKED_AT = 1000
+"""Rows of posted prices, drawn from all, at which best responses are looked for."""
 
 
 class CatalogueAnswer(AnswerKey):
@@ -88,14 +89,15 @@ class CatalogueAnswer(AnswerKey):
 
         Against what the others post, not against how they would answer.
         """
-        flat = prices.reshape(-1, prices.shape[-1])
-        shown, counts = np.unique(np.round(flat, 9), axis=0, return_counts=True)
-        keep = np.argsort(-counts)[:200]
+        flat = np.round(prices.reshape(-1, prices.shape[-1]), 9)
+        if len(flat) > LOOKED_AT:
+            flat = flat[np.random.default_rng(0).choice(len(flat), LOOKED_AT, replace=False)]
+        shown, counts = np.unique(flat, axis=0, return_counts=True)
         each = []
-        for row in shown[keep]:
+        for row in shown:
             profile = np.abs(self.grid.levels - row[:, None]).argmin(1)
             each.append(self.scale * self.grid.regrets(profile) / np.maximum(self.profits(row), 1e-12))
-        return 100 * np.average(each, axis=0, weights=counts[keep])
+        return 100 * np.average(each, axis=0, weights=counts)
 
     # -- the contract --------------------------------------------------------------------------------------------------------
 

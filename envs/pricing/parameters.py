@@ -20,6 +20,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_BY_PRICE, _BY_CHOICE = ("size", "slope", "cross"), ("visitors", "outside")
+FIELDS = {
+    "linear": _BY_PRICE, "exponential": _BY_PRICE, "isoelastic": _BY_PRICE, "logit": (*_BY_CHOICE, "quality", "mu"),
+    "mixed": _BY_CHOICE,
+}  # fmt: skip
+"""Family of demand -> the fields that it reads, beside `segments`."""
+
+
 class Segment(Section):
     """Customers of one kind in the mixed logit."""
 
@@ -55,6 +63,10 @@ class Demand(Section):
             )
         if self.segments and abs(sum(s.weight for s in self.segments) - 1) > 1e-6:
             raise ValueError(f"segments: weights sum to {sum(s.weight for s in self.segments):g}, expected 1")
+        for name, field in type(self).model_fields.items():
+            idle = name not in ("family", "segments") and name not in FIELDS[self.family]
+            if idle and getattr(self, name) != field.get_default():
+                raise ValueError(f"{name}: does nothing with family {self.family!r}; leave it out")
         return self
 
 
@@ -82,7 +94,7 @@ class Reference(Section):
 class Stock(Section):
     """What can be sold. Demand beyond it is lost."""
 
-    units: list[Annotated[int, Field(ge=0, le=100_000)]] = Field(min_length=1, description="at the start, each product")
+    units: list[Annotated[int, Field(ge=1, le=100_000)]] = Field(min_length=1, description="at the start, each product")
     reorder_below: int = Field(0, ge=0, description="below so many units an order is placed; 0 for never")
     lead_time: int = Field(1, ge=1, le=60, description="periods until an order arrives; it fills up to `units`")
     order_cost: NotNegative = Field(0.0, description="money for each order")
@@ -129,7 +141,12 @@ class PricingParameters(Section):
         [0.0], description="unit cost of each good, paid when sold"
     )
     fee: float = Field(0.0, ge=0, lt=1, description="share of the price that the platform keeps")
-    demand: Demand = Field(description="what customers buy")
+    demand: Demand = Field(
+        default_factory=lambda: Demand.model_validate(
+            {"family": "logit", "visitors": 100.0, "quality": [2.0], "mu": 0.25}
+        ),
+        description="what customers buy; left out, a hundred visitors of goods worth 2, with a scale of taste of .25",
+    )
     season: Season = Field(default_factory=lambda: Season.model_validate({}), description="what moves demand over time")
     reference: Reference | None = Field(None, description="customers remember prices")
     stock: Stock | None = Field(None, description="what can be sold; left out, everything is always there")
@@ -162,72 +179,7 @@ class PricingParameters(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> PricingParameters:
-        self._check_goods()
-        if self.gamma == 1 and not self.deadline:
-            raise ValueError(
-                "gamma = 1 without a deadline: returns have no bound; expected gamma below 1, or deadline: true"
-            )
-        if any(a >= b for a, b in zip(self.levels, self.levels[1:], strict=False)):
-            raise ValueError(f"levels: expected ascending multiples, found {self.levels}")
-        season = self.season
-        if season.profile and len(season.profile) != self.periods:
-            raise ValueError(
-                f"season.profile: {len(season.profile)} factors, expected one for each of {self.periods} periods"
-            )
-        if season.weekly and len(season.weekly) != 7:
-            raise ValueError(f"season.weekly: {len(season.weekly)} factors, expected 7")
-        if season.ageing and self.demand.family not in ("logit", "mixed"):
-            raise ValueError(f"season.ageing: has no meaning with {self.demand.family} demand; expected logit or mixed")
-        if self.stock is not None and self.stock.reorder_below > min(self.stock.units):
-            fewest = min(self.stock.units)
-            raise ValueError(f"stock.reorder_below = {self.stock.reorder_below}: expected at most the units, {fewest}")
-        if self.guard.floor > self.guard.ceiling:
-            raise ValueError(
-                f"guard.floor = {self.guard.floor:g}: expected at most guard.ceiling = {self.guard.ceiling:g}"
-            )
-        if self.reference is not None and self.demand.family in ("exponential", "isoelastic"):
-            raise ValueError(
-                f"reference: not defined with {self.demand.family} demand; expected linear, logit or mixed"
-            )
-        if any(r.leaves for r in self.rivals) and self.demand.family not in ("logit", "mixed"):
-            raise ValueError(f"rivals: leaving needs logit or mixed demand, found {self.demand.family}")
-        if any(r.rule == "nash" for r in self.rivals) and self.demand.family != "logit":
-            raise ValueError(f"rivals: rule nash needs logit demand, found {self.demand.family}")
-        self._check_costs()
+        from rl_markets.envs.pricing import rules
+
+        rules.check(self)
         return self
-
-    def _check_goods(self) -> None:
-        products, total = self.products, self.firms * self.products
-        d = self.demand
-        named = {"list_price": self.list_price, "cost": self.cost, "demand.size": d.size, "demand.slope": d.slope,
-                 "demand.quality": d.quality}  # fmt: skip
-        named |= {f"demand.segments[{i}].quality": s.quality for i, s in enumerate(d.segments)}
-        for name, values in named.items():
-            if len(values) not in (1, products, total):
-                raise ValueError(f"{name}: {len(values)} values, expected 1, {products} (products) or {total} (goods)")
-        if self.stock is not None and len(self.stock.units) not in (1, products, total):
-            raise ValueError(
-                f"stock.units: {len(self.stock.units)} values, expected 1, {products} (products) or {total} (goods)"
-            )
-
-    def _check_costs(self) -> None:
-        """A good that cannot be sold at a profit at any price is a mistake of units, and would train without a word."""
-        highest = min(self.levels[-1] if self.actions == "level" else 1e12, self.guard.ceiling)
-        left = 1 - self.fee - self.guard.margin
-        if left <= 0:
-            raise ValueError(
-                f"guard.margin = {self.guard.margin:g}: no price leaves it after a fee of {self.fee:g}; "
-                f"expected less than {1 - self.fee:g}"
-            )
-        for i, (cost, list_price) in enumerate(zip(self.goods(self.cost), self.goods(self.list_price), strict=True)):
-            best = highest * list_price * (1 - self.fee)
-            if cost >= best:
-                raise ValueError(
-                    f"cost: {cost:g} of good {i} is not below {best:g}, the most that its highest price leaves after fees; "
-                    "expected a cost that some price covers"
-                )
-            if self.guard.margin > -1 and cost > left * highest * list_price:
-                raise ValueError(
-                    f"guard.margin = {self.guard.margin:g}: good {i} reaches it from a price of {cost / left:g} on, above "
-                    f"its highest, {highest * list_price:g}; expected a margin that some price leaves"
-                )

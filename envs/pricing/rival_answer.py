@@ -14,17 +14,18 @@ from rl_markets.envs.market import AnswerKey, Assessment, Figure, Line, Metric, 
 from rl_markets.envs.pricing.market import Pricing
 from rl_markets.envs.pricing.parameters import PricingParameters
 from rl_markets.envs.pricing.rivals import FLOOR
+from rl_markets.envs.statistics import shortfall
 
 Array = NDArray[np.float64]
 
-RULES = ("fixed", "cost-plus", "match-lowest", "undercut", "undercut-and-reset")
-"""Rules whose next price depends on the seller's last one only, so that this is all that matters."""
 LIMIT = 2.0
 """What the certificate lets a policy lose against the best response, in %."""
 RECOVERY = 20.0
 """Periods after the rival has left in which the price must be within one level of the optimum."""
 SHOWN = 40
 NEVER = 10**9
+CYCLES = 840
+"""Periods whose mean stands for all later ones: whole cycles of up to eight levels."""
 
 
 class RivalAnswer(AnswerKey):
@@ -98,7 +99,7 @@ class RivalAnswer(AnswerKey):
             leaves: whether the rival has just left, after having met the seller's start; its price is then NaN.
         """
         p = self.parameters
-        horizon = min(2000, int(np.ceil(np.log(1e-5) / np.log(p.gamma))))
+        horizon = min(4000, max(2 * CYCLES, int(np.ceil(np.log(1e-5) / np.log(p.gamma)))))
         gone = 1 if leaves else NEVER if self.rival.leaves else 0  # the seller sees whether there is one that may leave
         rival = p.rivals[0].model_copy(update={"leaves": gone})
         market = Pricing(p.model_copy(update={"rivals": [rival], "exploring_starts": 0.0}), worlds=len(self.prices))
@@ -118,12 +119,13 @@ class RivalAnswer(AnswerKey):
     def worth(self, policy: Policy) -> float:
         """Discounted mean profit, the mean over starts, while the rival is there."""
         own, theirs = self.play(policy, leaves=False)
-        discount = self.parameters.gamma ** np.arange(len(own))
-        return float((discount[:, None] * self.profit(own, theirs)).sum(0).mean())
+        gamma, paid = self.parameters.gamma, self.profit(own, theirs).mean(1)
+        rest = gamma ** len(paid) / (1 - gamma) * paid[-CYCLES:].mean()  # what then goes round for ever
+        return float(gamma ** np.arange(len(paid)) @ paid + rest)
 
     def shortfall(self, value: float) -> float:
         """What is lost against the best response, in %."""
-        return 100 * (1 - value / float(self.best[1].mean()))
+        return shortfall(value, float(self.best[1].mean()))
 
     def recovery(self, policy: Policy) -> float:
         """Periods after the rival has left until the price is within one level of the optimum for good; NaN for never."""

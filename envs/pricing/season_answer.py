@@ -15,6 +15,7 @@ from rl_markets.envs.market import AnswerKey, Assessment, Figure, Line, Metric, 
 from rl_markets.envs.pricing.answer import standing
 from rl_markets.envs.pricing.market import Pricing
 from rl_markets.envs.pricing.parameters import PricingParameters
+from rl_markets.envs.statistics import shortfall
 
 Array = NDArray[np.float64]
 Choices = NDArray[np.int64]
@@ -115,7 +116,7 @@ class SeasonAnswer(AnswerKey):
 
     def shortfall(self, value: float) -> float:
         """What is lost against the optimum, in %."""
-        return 100 * (1 - value / self.optimum.total)
+        return shortfall(value, self.optimum.total)
 
     def waste(self, table: Choices) -> float:
         """Units left at the deadline, in % of the stock."""
@@ -175,15 +176,20 @@ class SeasonAnswer(AnswerKey):
             return {}  # the regression knows one demand for all periods
         season, found = self.season, {}
         for logged in LOGGED:
-            fits = [known.fit_log(self._log(logged, seed, i)) for i in range(FITS)]
+            fits = [fit for i in range(FITS) if (fit := self._fit(logged, seed, i)) is not None]
             values = [self.worth(known.plan(fit, season).policy) for fit in fits]
-            found[f"fit-then-plan, {logged} logged seasons"] = float(np.median(values))
+            if 2 * len(values) > FITS:
+                found[f"fit-then-plan, {logged} logged seasons"] = float(np.median(values))
         return found
 
-    def _log(self, seasons: int, seed: int, number: int) -> known.SeasonLog:
-        """Logged seasons of prices drawn evenly."""
+    def _fit(self, seasons: int, seed: int, number: int) -> known.DemandFit | None:
+        """Demand fitted to logged seasons of prices drawn evenly; None where such a log does not tell."""
         even = np.full(self.season.shape, 1 / self.season.shape[-1])
-        return known.simulate(self.season, even, seasons, np.random.default_rng([seed, seasons, number]))
+        log = known.simulate(self.season, even, seasons, np.random.default_rng([seed, seasons, number]))
+        try:
+            return known.fit_log(log)
+        except (ValueError, known.ConvergenceError):
+            return None
 
     @cached_property
     def grid_loss(self) -> float:
@@ -195,7 +201,7 @@ class SeasonAnswer(AnswerKey):
             holding=season.holding, fee=season.fee, discount=season.discount,
         )  # fmt: skip
         solve = known.solve_markdown if self.parameters.markdown_only else known.solve
-        return 100 * (1 - self.optimum.total / solve(fine).total)
+        return shortfall(self.optimum.total, solve(fine).total)
 
     # -- pictures --------------------------------------------------------------------------------------------------
 
@@ -245,8 +251,8 @@ class SeasonAnswer(AnswerKey):
         demand, last, x = self.demand(prices), self.season.periods - 1, prices.tolist()
         shown = sorted({0, last // 2, last}) if np.ptp(demand, axis=0).max() > 0 else [0]
         lines = [Line(f"mean demand, period {t}", x, demand[t].tolist(), "answer") for t in shown]
-        if len(shown) == 1 and not self.parameters.markdown_only:
-            fitted = known.fit_log(self._log(LOGGED[0], seed, 0))
+        fitted = self._fit(LOGGED[0], seed, 0) if len(shown) == 1 and not self.parameters.markdown_only else None
+        if fitted is not None:
             low, high = self._band(fitted, prices)
             lines.append(Line(f"fitted to {LOGGED[0]} logged seasons", x, fitted.mean(prices).tolist(), "control"))
             lines.append(Line("95 % interval of the fit", x, low.tolist(), "control", high.tolist()))

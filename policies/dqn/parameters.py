@@ -8,8 +8,13 @@ from pydantic import Field, model_validator
 
 from rl_markets.policies.registry import ReplayParameters
 
-BELOW_ONE = ("eps-softmax", "eps-greedy", "entropy-budget", "loss-budget", "rank")
-"""Rules whose knob is a share."""
+SCHEDULES: dict[str, tuple[float, float | None]] = {
+    "eps-softmax": (1.0, 0.02), "eps-greedy": (1.0, 0.02), "entropy-budget": (0.9, 0.02), "loss-budget": (0.9, 0.01),
+    "rank": (0.9, 0.05), "range-softmax": (0.5, 40.0), "zscore-softmax": (0.5, 10.0), "bootstrapped": (1.0, None),
+}  # fmt: skip
+"""Rule -> its knob at the start and in the end, where an experiment gives none. Boltzmann's is an amount of money."""
+SHARES = {"eps-softmax": True, "eps-greedy": True, "entropy-budget": False, "loss-budget": False, "rank": False}
+"""Rule whose knob is a share -> whether it may be 1."""
 
 
 class DQNParameters(ReplayParameters):
@@ -52,12 +57,29 @@ class DQNParameters(ReplayParameters):
 
     heads: int = Field(1, ge=1, le=64, description="opinions of every choice, each learned from its half of the steps")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _schedule(cls, given: Any) -> Any:
+        """The rule's own schedule, where the experiment gives none."""
+        rule = given.get("rule", "eps-softmax") if isinstance(given, dict) else None
+        if rule not in SCHEDULES or "exploration" in given:
+            return given
+        start, end = SCHEDULES[rule]
+        return {"exploration": start, "final_exploration": end} | given
+
     @model_validator(mode="after")
     def _knob(self) -> DQNParameters:
+        if self.rule == "boltzmann" and "exploration" not in self.model_fields_set:
+            raise ValueError(
+                "exploration: missing; the temperature of rule boltzmann is in the unit of what is learned"
+            )
         for name in ("exploration", "final_exploration"):
             value = getattr(self, name)
-            if value is not None and self.rule in BELOW_ONE and value > 1:
-                raise ValueError(f"{name} = {value:g}: expected at most 1 with rule {self.rule}")
+            if value is None or self.rule not in SHARES:
+                continue
+            if value > 1 or (value == 1 and not SHARES[self.rule]):
+                most = "at most 1" if SHARES[self.rule] else "less than 1"
+                raise ValueError(f"{name} = {value:g}: expected {most} with rule {self.rule}")
         if self.rule == "bootstrapped" and self.heads == 1:
             raise ValueError("heads = 1: rule bootstrapped follows a random one of several heads; expected at least 2")
         return self

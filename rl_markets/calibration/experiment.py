@@ -9,6 +9,8 @@ import numpy as np
 
 from rl_markets.calibration.calibrate import Calibration
 from rl_markets.calibration.sales import Array, SalesLog
+from rl_markets.envs.pricing.answer import has_answer
+from rl_markets.envs.pricing.parameters import PricingParameters
 from rl_markets.experiment_errors import ExperimentError
 from rl_markets.experiment_file import dump_yaml
 
@@ -53,7 +55,7 @@ def experiment(name: str, found: Calibration, setting: Setting) -> dict[str, Any
         "batch_size": 256,
         "capacity": 100_000,
     }
-    exact = season or found.family == "logit"  # the known answer then says what a deviator could gain
+    exact = has_answer(PricingParameters.model_validate(parameters))  # it then says what a deviator could gain
     return {
         "name": name,
         "summary": f"{found.family} demand calibrated to a log of sales of {len(found.log.products)} product(s)",

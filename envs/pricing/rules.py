@@ -1,0 +1,148 @@
+"""Rules across the parameters of the pricing market: each breach is one line, before anything is built. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rl_markets.envs.pricing.parameters import PricingParameters
+
+NOTHING = 1e-9
+"""Mean units a period below which a good sells nothing."""
+UNLIMITED = 1e6
+
+
+def check(p: PricingParameters) -> None:
+    """All rules.
+
+    Raises:
+        ValueError: what was found, and what was expected.
+    """
+    for rule in (_goods, _levels, _time, _stock, _families, _costs, _margins, _sales):
+        rule(p)
+
+
+def _goods(p: PricingParameters) -> None:
+    """Lists have a value for all, for each product or for each good."""
+    d, products, total = p.demand, p.products, p.firms * p.products
+    sizes = {"list_price": len(p.list_price), "cost": len(p.cost), "demand.size": len(d.size),
+             "demand.slope": len(d.slope), "demand.quality": len(d.quality)}  # fmt: skip
+    sizes |= {f"demand.segments[{i}].quality": len(s.quality) for i, s in enumerate(d.segments)}
+    if p.stock is not None:
+        sizes["stock.units"] = len(p.stock.units)
+    for name, size in sizes.items():
+        if size not in (1, products, total):
+            raise ValueError(f"{name}: {size} values, expected 1, {products} (products) or {total} (goods)")
+
+
+def _levels(p: PricingParameters) -> None:
+    if any(a >= b for a, b in pairwise(p.levels)):
+        raise ValueError(f"levels: expected ascending multiples, found {p.levels}")
+    if p.guard.floor > p.guard.ceiling:
+        raise ValueError(f"guard.floor = {p.guard.floor:g}: expected at most guard.ceiling = {p.guard.ceiling:g}")
+    if p.actions == "move" and not (p.guard.floor > 0 and p.guard.ceiling < UNLIMITED):
+        raise ValueError(
+            "actions = 'move': prices that only move have no bounds; expected guard.floor above 0 and guard.ceiling"
+        )
+
+
+def _time(p: PricingParameters) -> None:
+    if p.gamma == 1 and not p.deadline:
+        raise ValueError(
+            "gamma = 1 without a deadline: returns have no bound; expected gamma below 1, or deadline: true"
+        )
+    profile, weekly = p.season.profile, p.season.weekly
+    if profile and len(profile) != p.periods:
+        raise ValueError(f"season.profile: {len(profile)} factors, expected one for each of {p.periods} periods")
+    if weekly and len(weekly) != 7:
+        raise ValueError(f"season.weekly: {len(weekly)} factors, expected 7")
+
+
+def _stock(p: PricingParameters) -> None:
+    """Every figure of the stock does something."""
+    given = p.stock
+    if given is None:
+        return
+    if given.reorder_below > min(given.units):
+        raise ValueError(f"stock.reorder_below = {given.reorder_below}: expected at most the units, {min(given.units)}")
+    if given.salvage and not p.deadline:
+        raise ValueError("stock.salvage: is paid at a deadline; expected deadline: true")
+    if not given.reorder_below and (given.order_cost or given.lead_time != 1):
+        raise ValueError("stock: order_cost and lead_time do nothing without reorder_below")
+    if given.holding and not any(p.cost):
+        raise ValueError("stock.holding: is a share of the unit cost, which is 0; expected a cost")
+
+
+def _families(p: PricingParameters) -> None:
+    """What families of demand can do."""
+    family, choice = p.demand.family, p.demand.family in ("logit", "mixed")
+    if p.season.ageing and not choice:
+        raise ValueError(f"season.ageing: has no meaning with {family} demand; expected logit or mixed")
+    if p.reference is not None and family in ("exponential", "isoelastic"):
+        raise ValueError(f"reference: not defined with {family} demand; expected linear, logit or mixed")
+    if any(r.leaves for r in p.rivals) and not choice:
+        raise ValueError(f"rivals: leaving needs logit or mixed demand, found {family}")
+    if any(r.rule == "nash" for r in p.rivals) and family != "logit":
+        raise ValueError(f"rivals: rule nash needs logit demand, found {family}")
+
+
+def _highest(p: PricingParameters) -> float:
+    """The highest price, as a multiple of the list price."""
+    return min(p.levels[-1] if p.actions == "level" else math.inf, p.guard.ceiling)
+
+
+def _costs(p: PricingParameters) -> None:
+    """A good that cannot be sold at a profit at any price is a mistake of units, and would train without a word."""
+    for i, (cost, list_price) in enumerate(zip(p.goods(p.cost), p.goods(p.list_price), strict=True)):
+        best = _highest(p) * list_price * (1 - p.fee)
+        if cost >= best:
+            raise ValueError(
+                f"cost: {cost:g} of good {i} is not below {best:g}, the most that its highest price leaves after fees; "
+                "expected a cost that some price covers"
+            )
+
+
+def _margins(p: PricingParameters) -> None:
+    """Some price leaves the margin."""
+    margin, left = p.guard.margin, 1 - p.fee - p.guard.margin
+    if left <= 0:
+        raise ValueError(
+            f"guard.margin = {margin:g}: no price leaves it after a fee of {p.fee:g}; expected less than {1 - p.fee:g}"
+        )
+    if margin <= -1:
+        return
+    for i, (cost, list_price) in enumerate(zip(p.goods(p.cost), p.goods(p.list_price), strict=True)):
+        if cost > left * _highest(p) * list_price:
+            raise ValueError(
+                f"guard.margin = {margin:g}: good {i} reaches it from a price of {cost / left:g} on, above "
+                f"its highest, {_highest(p) * list_price:g}; expected a margin that some price leaves"
+            )
+
+
+def _sales(p: PricingParameters) -> None:
+    """Every product of a learning seller sells something at its lowest price, the others at their list prices."""
+    lowest, list_price = max(p.levels[0] if p.actions == "level" else 0.0, p.guard.floor), p.goods(p.list_price)
+    for i in range(sum(p.sellers.values()) * p.products):
+        price = lowest * list_price[i]
+        if (mean := _most(p, i, price, sum(list_price) - list_price[i])) < NOTHING:
+            raise ValueError(
+                f"demand: good {i} sells nothing at its lowest price, {price:g} (mean {mean:.1g} units a period); "
+                "look at the units of prices and demand"
+            )
+
+
+def _most(p: PricingParameters, good: int, price: float, others: float) -> float:
+    """Mean units of a good at `price`, before what competition takes from a logit's."""
+    d = p.demand
+    if d.family in ("logit", "mixed"):
+        kinds = [(s.weight, s.quality, s.mu) for s in d.segments] or [(1.0, d.quality, d.mu)]
+        nets = [(weight, (p.goods(quality)[good] - price - d.outside) / mu) for weight, quality, mu in kinds]
+        return d.visitors * sum(weight / (1 + math.exp(min(-net, 700.0))) for weight, net in nets)
+    size, slope = p.goods(d.size)[good], p.goods(d.slope)[good]
+    if d.family == "linear":
+        return size - slope * price + d.cross * others
+    if d.family == "exponential":
+        return size * math.exp(max(min(-slope * price + d.cross * others, 700.0), -700.0))
+    return math.inf
