@@ -264,6 +264,7 @@ def test_costs_come_from_the_log_or_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="is not below"):
         parse(experiment("x", found, Setting({"p1": 9000.0}, 10.0)), "x.yaml")
     data = experiment("x", found, Setting({"p1": 200.0}, 10.0, stock=20, periods=30))
+    assert "certificate" not in data, "two products with stock have no known answer: a deviator is trained"
     parameters = data["market"]["parameters"]
     assert (parameters["cost"], parameters["stock"], parameters["gamma"]) == ([10.0, 200.0], {"units": [20]}, 1.0)
     (tmp_path / "x.yaml").write_text(text(data, found))
