@@ -128,6 +128,26 @@ def test_each_head_learns_from_its_own_steps_only(held: Held) -> None:
     assert float(last[0].abs().max()) > 0 < float(last[2].abs().max())
 
 
+def test_centring_takes_out_what_all_values_miss_in_common(held: Held) -> None:
+    """The mean temporal-difference error vanishes at once, and no choice changes."""
+    endless = SEASON | {"deadline": False, "gamma": 0.99, "stock": None, "exploring_starts": 0.0}
+    learner, module, batch = sampled(held, endless, centring=1.0)
+    batch[GOES_ON] = torch.ones(32)
+    module.critic.adopt(module.critic.shift - 50.0, module.critic.scale)  # as if all values were 50 too low
+
+    def missing() -> float:
+        values = module.values(module.actor, batch[OBSERVATIONS])
+        taken = learner._taken(values, batch[CHOICES]).mean(-1)
+        return float((learner.targets("seller", module, batch) - taken.detach()).mean())
+
+    before, greedy = missing(), module.exploit(batch[OBSERVATIONS])
+    with torch.no_grad():
+        learner._centre("seller", module, batch)
+    assert abs(before) > 0.01
+    assert abs(missing()) < 1e-3 * abs(before)
+    assert torch.equal(module.exploit(batch[OBSERVATIONS]), greedy)
+
+
 # -- masks ---------------------------------------------------------------------------------------------------------------
 
 

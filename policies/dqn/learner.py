@@ -13,7 +13,7 @@ from rl_markets.policies.dqn.module import CHOICES, LEARNS
 from rl_markets.policies.learner import Batch
 from rl_markets.policies.networks import follow
 from rl_markets.policies.offpolicy import OffPolicyLearner, agents_in
-from rl_markets.policies.replay import NEXT_OBSERVATIONS
+from rl_markets.policies.replay import GOES_ON, NEXT_OBSERVATIONS
 from rl_markets.policies.rollout import OBSERVATIONS, REWARDS
 
 FORGETTING = 0.02
@@ -51,6 +51,25 @@ class DQNLearner(OffPolicyLearner):
         else:
             mean, std = self._moments(self.targets(policy, module, batch).mean(0), batch)
             scale.renormalize(scale.shift + scale.scale * mean, scale.scale * std, decay=p["renormalising"])
+            if p["centring"]:
+                self._centre(policy, module, batch)
+
+    def _centre(self, policy: str, module: Any, batch: Batch) -> None:
+        """Moves all values by what they still miss in common, which bootstrapping would find only in 1 / (1 - gamma) rounds.
+
+        A constant on all of them changes no choice; while it creeps up, choices that are rarely tried lag behind.
+        """
+        p, scale = self.parameters(policy), module.critic
+        taken = self._taken(module.values(module.actor, batch[OBSERVATIONS]), batch[CHOICES]).mean(-1)
+        missing, _ = self._moments((self.targets(policy, module, batch) - taken).mean(0), batch)
+        leak = 1 - p["gamma"] * batch[GOES_ON].mean()
+        scale.adopt(scale.shift + p["centring"] * scale.scale * missing / leak.clamp_min(1e-4), scale.scale)
+
+    @staticmethod
+    def _taken(values: Tensor, chosen: Tensor) -> Tensor:
+        """Values `[heads, ..., branches]` of the choices `[..., branches]` that were made."""
+        taken: Tensor = values.gather(-1, chosen.unsqueeze(-1).expand(len(values), *chosen.shape, 1)).squeeze(-1)
+        return taken
 
     @torch.no_grad()
     def targets(self, policy: str, module: Any, batch: Batch) -> Tensor:
@@ -66,7 +85,7 @@ class DQNLearner(OffPolicyLearner):
         y = self.targets(policy, module, batch).unsqueeze(-1)
         values = module.values(module.actor, batch[OBSERVATIONS])
         chosen = batch[CHOICES]
-        q = values.gather(-1, chosen.unsqueeze(-1).expand(len(values), *chosen.shape, 1)).squeeze(-1)
+        q = self._taken(values, chosen)
         losses = huber_loss(q, y.expand_as(q), reduction="none", delta=p["huber"]).mean(-1)
         if LEARNS in batch:
             losses = losses * batch[LEARNS].movedim(-1, 0)

@@ -30,6 +30,11 @@ class DQNParameters(ReplayParameters):
         description="learn action values in units of their own spread; false is the control that depends on the currency",
     )
     renormalising: float = Field(0.95, ge=0, lt=1, description="decay, per iteration, of the values' spread")
+    centring: float = Field(
+        0.0, ge=0, le=1,
+        description="share, each iteration, by which all values move at once towards what they miss in common (Naik et al. "
+        "2024); for long horizons without an end",
+    )  # fmt: skip
     rule: Literal[
         "eps-softmax",
         "entropy-budget",
