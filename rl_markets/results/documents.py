@@ -51,7 +51,7 @@ def document(name: str, runs: Sequence[Run], root: Path) -> dict[str, Any]:
         certificate, rows = evaluation.read(folder.certificate), read_rows(folder)
         seeds.append({
             "seed": certificate["seed"], "passed": certificate["passed"], "seconds": round(rows[-1]["seconds"], 1),
-            "peak_mib": round(record.peak_mib), "metrics": {m["name"]: m for m in certificate["metrics"]},
+            "cpu_seconds": round(record.cpu_seconds, 1), "peak_mib": round(record.peak_mib), "metrics": {m["name"]: m for m in certificate["metrics"]},
             "curve": curve(rows),
         })  # fmt: skip
     return {

@@ -60,7 +60,7 @@ def table(folder: Path) -> str:
             next((report.figure(first["controls"][n]) for n in SIMPLE if n in first["controls"]), ""),
             report.figure(planned[0]) if planned else "",
             report.figure(first["controls"]["untrained network"]),
-            spread([float(seed["seconds"]) for seed in seeds]),
+            spread([float(seed["cpu_seconds"]) for seed in seeds]),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -81,8 +81,8 @@ def page(folder: Path) -> str:
         "# Pricing: what was learned, beside what is known",
         "",
         f"Made by `make results` with rl-markets {made['rl_markets']}, torch {made['torch']}, Python {made['python']}, "
-        f"{made['machine']}. Each figure is the median over the seeds, with their range; seconds are those of training by "
-        "the clock, with other work on the machine.",
+        f"{made['machine']}. Each figure is the median over the seeds, with their range; CPU seconds are those of the "
+        "whole process, from its start to the certificate.",
     ]
     for name in PRICING:
         lines += _section(folder, name)
@@ -109,7 +109,7 @@ def _section(folder: Path, name: str) -> list[str]:
         f"## {name}",
         "",
         f"`{found['command']}`, seeds {', '.join(str(seed['seed']) for seed in seeds)}; {found['agent_steps']:,} agent "
-        f"steps, {spread([float(seed['seconds']) for seed in seeds])} s.",
+        f"steps, {spread([float(seed['cpu_seconds']) for seed in seeds])} CPU seconds.",
         "",
         f"| {' | '.join(head)} |",
         "|---" * len(head) + "|",
