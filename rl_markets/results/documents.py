@@ -51,8 +51,8 @@ def document(name: str, runs: Sequence[Run], root: Path) -> dict[str, Any]:
         certificate, rows = evaluation.read(folder.certificate), read_rows(folder)
         seeds.append({
             "seed": certificate["seed"], "passed": certificate["passed"], "seconds": round(rows[-1]["seconds"], 1),
-            "cpu_seconds": round(record.cpu_seconds, 1), "peak_mib": round(record.peak_mib), "metrics": {m["name"]: m for m in certificate["metrics"]},
-            "curve": curve(rows),
+            "cpu_seconds": round(record.cpu_seconds, 1), "peak_mib": round(record.peak_mib),
+            "metrics": {m["name"]: m for m in certificate["metrics"]}, "curve": curve(rows),
         })  # fmt: skip
     return {
         "experiment": name, "command": f"rl-markets train tune_configs/{name}.yaml -o seed=SEED",

@@ -46,7 +46,7 @@ def table(folder: Path) -> str:
         "best simple rule",
         "fit, then plan",
         "untrained",
-        "training, s",
+        "CPU seconds",
     )
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in PRICING:
