@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 
@@ -40,35 +40,22 @@ class PointsAnswer(AnswerKey):
         )  # fmt: skip
         programmes = [replace(one, price=price) for price in p.prices]
         self.balances = one.balances
-        self.transitions = np.concatenate([x.transitions for x in programmes], 1)
-        self.earnings = np.concatenate([x.earnings for x in programmes], 1)
+        transitions = np.concatenate([x.transitions for x in programmes], 1)
+        earnings = np.concatenate([x.earnings for x in programmes], 1)
         if p.accounting == "accrual":
-            self.earnings = self.earnings - p.provision * (self.transitions @ self.balances - self.balances[:, None])
+            earnings = earnings - p.provision * (transitions @ self.balances - self.balances[:, None])
+        self.process = known.DecisionProcess(earnings, transitions, p.gamma)
 
     # -- values ----------------------------------------------------------------------------------------------------------
 
-    def values(self, offers: Choices) -> Array:
-        """Discounted money of a customer at each balance, under a policy: `[balances]`."""
-        here = np.arange(len(self.balances))
-        moves = self.transitions[here, offers]
-        return np.linalg.solve(np.eye(len(here)) - self.parameters.gamma * moves, self.earnings[here, offers])
-
     @cached_property
     def best(self) -> Choices:
-        """The optimal offer at each balance, by policy iteration."""
-        offers = np.zeros(len(self.balances), dtype=np.int64)
-        while True:
-            value = self.values(offers)
-            ahead = self.earnings + self.parameters.gamma * self.transitions @ value
-            now = ahead[np.arange(len(offers)), offers]
-            better = ahead.max(1) > now + 1e-9 * (1 + np.abs(value))
-            if not better.any():
-                return offers
-            offers = np.where(better, ahead.argmax(1), offers)
+        """The optimal offer at each balance."""
+        return self.process.best()
 
     def worth(self, offers: Choices) -> float:
         """A new customer's value, in money."""
-        return float(self.values(offers)[0])
+        return float(self.process.values(offers)[0])
 
     def shortfall(self, offers: Choices) -> float:
         """What is lost against the optimum, in %."""
@@ -110,7 +97,7 @@ class PointsAnswer(AnswerKey):
     @cached_property
     def _constant(self) -> Choices:
         """The best offer that never changes."""
-        return max((self._flat(i) for i in range(self.earnings.shape[1])), key=self.worth)
+        return max((self._flat(i) for i in range(self.process.earnings.shape[1])), key=self.worth)
 
     @cached_property
     def _none(self) -> Choices:
@@ -119,18 +106,22 @@ class PointsAnswer(AnswerKey):
         return max((self._flat(i * rates) for i in range(len(self.parameters.prices))), key=self.worth)
 
     def _figures(self, ours: Choices) -> list[Figure]:
-        """Rates (and prices) by balance."""
-        p, x, rates = self.parameters, self.balances.tolist(), len(self.parameters.rates)
-        levels = 100 * np.array(p.rates)
-        lines = [Line("optimal", x, levels[self.best % rates].tolist(), "answer"),
-                 Line("learned", x, levels[ours % rates].tolist(), "ours")]  # fmt: skip
-        figures = [Figure("Rate by balance", "balance, points", "rate, %", lines)]
-        if len(p.prices) > 1:
-            prices = np.array(p.prices)
-            lines = [Line("optimal", x, prices[self.best // rates].tolist(), "answer"),
-                     Line("learned", x, prices[ours // rates].tolist(), "ours")]  # fmt: skip
-            figures.append(Figure("Price by balance", "balance, points", "price", lines))
-        values = [Line("optimal", x, self.values(self.best).tolist(), "answer"),
-                  Line("learned", x, self.values(ours).tolist(), "ours"),
-                  Line("best constant offer", x, self.values(self._constant).tolist(), "control")]  # fmt: skip
-        return [*figures, Figure("Value of a customer by balance", "balance, points", "money", values)]
+        """Rates (and prices) by balance, and what a customer is worth."""
+        p, rates = self.parameters, len(self.parameters.rates)
+        shown = {
+            "optimal": (self.best, "answer"),
+            "learned": (ours, "ours"),
+            "best constant offer": (self._constant, "control"),
+        }
+
+        def figure(title: str, label: str, of: Callable[[Choices], Array], *names: str) -> Figure:
+            lines = [Line(n, self.balances.tolist(), of(shown[n][0]).tolist(), shown[n][1]) for n in names]
+            return Figure(title, "balance, points", label, lines)
+
+        rate, price = 100 * np.array(p.rates), np.array(p.prices)
+        figures = [figure("Rate by balance", "rate, %", lambda offers: rate[offers % rates], "optimal", "learned")]
+        if len(price) > 1:
+            figures.append(
+                figure("Price by balance", "price", lambda offers: price[offers // rates], "optimal", "learned")
+            )
+        return [*figures, figure("Value of a customer by balance", "money", self.process.values, *shown)]

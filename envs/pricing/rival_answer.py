@@ -72,16 +72,12 @@ class RivalAnswer(AnswerKey):
 
     @cached_property
     def best(self) -> tuple[NDArray[np.int64], Array]:
-        """The best next level after each level, and its value, by policy iteration."""
-        n, gamma = len(self.prices), self.parameters.gamma
-        policy, here = self.rewards.argmax(1), np.arange(len(self.prices))
-        while True:
-            value = np.linalg.solve(np.eye(n) - gamma * np.eye(n)[policy], self.rewards[here, policy])
-            ahead = self.rewards + gamma * value
-            better = ahead.max(1) > ahead[here, policy] + 1e-9 * (1 + np.abs(value))
-            if not better.any():
-                return policy, value
-            policy = np.where(better, ahead.argmax(1), policy)
+        """The best next level after each level, and its value."""
+        levels = len(self.prices)
+        moves = np.broadcast_to(np.eye(levels), (levels, levels, levels))  # the level that is chosen is the next state
+        process = known.DecisionProcess(self.rewards, moves, self.parameters.gamma)
+        policy = process.best()
+        return policy, process.values(policy)
 
     @cached_property
     def after(self) -> int:

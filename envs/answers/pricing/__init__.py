@@ -7,6 +7,7 @@ Its best prices    solve, evaluate, probabilities, fixed, open_loop, best_two_pr
 Markdown only      solve_markdown, evaluate_markdown, leftover_markdown; MarkdownSolution
 Points             best_points, points_profit, best_price_and_points, segment_profits; PriceAndPoints, Segment,
                    TWO_SEGMENTS; PointsProgramme, PointsSolution
+Few states         DecisionProcess
 Logit demand       LogitMarket, catalogue, shares; GridMarket, level_grid; MixedLogit
 Reference prices   ReferenceMarket, ReferenceSolution, solve_reference                   (Popescu and Wu)
 One price          linear_price, exponential_price, isoelastic_price, logit_price, logit_markup
@@ -16,6 +17,7 @@ Solvers that iterate raise ConvergenceError. Bad arguments raise ValueError.
 """
 
 from ..households.economy import ConvergenceError
+from .decision_process import DecisionProcess
 from .finite_horizon import (
     Solution,
     TwoPrices,
@@ -51,6 +53,7 @@ from .single_price import exponential_price, isoelastic_price, linear_price, log
 __all__ = [
     "TWO_SEGMENTS",
     "ConvergenceError",
+    "DecisionProcess",
     "DemandFit",
     "ExponentialSeason",
     "GridMarket",

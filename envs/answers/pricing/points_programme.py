@@ -22,7 +22,8 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from ..households.economy import ConvergenceError
-from ._checks import FloatArray, IntArray, distributions, finite, not_negative, within
+from ._checks import FloatArray, IntArray, finite, not_negative, within
+from .decision_process import DecisionProcess
 
 RATES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.10, 0.15, 0.20)
 
@@ -112,12 +113,14 @@ class PointsProgramme:
         kept[..., 0] += self.expiry
         return np.asarray(kept)
 
+    @cached_property
+    def process(self) -> DecisionProcess:
+        """The balances as states, the rates as actions."""
+        return DecisionProcess(self.earnings, self.transitions, self.discount)
+
     def evaluate(self, policy: ArrayLike) -> FloatArray:
         """The value of a policy, probabilities [balances, rates], at each balance: [balances], by one linear system."""
-        chosen = distributions("policy", policy, self.shape)
-        moves = np.einsum("br,brn->bn", chosen, self.transitions)
-        earned = np.sum(chosen * self.earnings, axis=1)
-        return np.asarray(np.linalg.solve(np.eye(len(earned)) - self.discount * moves, earned))
+        return self.process.evaluate(policy)
 
     def constants(self) -> FloatArray:
         """The value of a new customer under each rate, kept for ever: [rates]."""
@@ -126,29 +129,19 @@ class PointsProgramme:
 
     def solve(self) -> PointsSolution:
         """The optimum by policy iteration: exact but for rounding. It needs a handful of linear systems."""
-        n, rates = self.shape
-        policy = np.zeros(n, dtype=np.int64)
-        for _ in range(n * rates):
-            value = self.evaluate(np.eye(rates)[policy])
-            action_values = self._look_ahead(value)
-            better = action_values.max(axis=1) > action_values[np.arange(n), policy] + 1e-9 * (1.0 + np.abs(value))
-            if not better.any():
-                return PointsSolution(value, action_values, policy)
-            policy = np.where(better, action_values.argmax(axis=1), policy)
-        raise ConvergenceError("policy iteration of the points programme did not come to rest")
+        policy = self.process.best()
+        value = self.process.values(policy)
+        return PointsSolution(value, self.process.look_ahead(value), policy)
 
     def value_iteration(self, tolerance: float = 1e-9, most: int = 100_000) -> FloatArray:
         """The optimal value by value iteration, to `tolerance` yen: [balances]. An independent, slower check."""
         value = np.zeros(self.shape[0])
         for _ in range(most):
-            found = self._look_ahead(value).max(axis=1)
+            found = self.process.look_ahead(value).max(axis=1)
             if np.abs(found - value).max() * self.discount <= tolerance * (1.0 - self.discount):
                 return np.asarray(found)
             value = found
         raise ConvergenceError(f"value iteration of the points programme: not within {tolerance:g} in {most} rounds")
-
-    def _look_ahead(self, value: FloatArray) -> FloatArray:
-        return np.asarray(self.earnings + self.discount * self.transitions @ value)
 
     def _discounts(self) -> FloatArray:
         """What a purchase at each balance redeems, yen: [balances]."""
