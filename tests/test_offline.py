@@ -225,7 +225,7 @@ def test_the_same_seed_learns_the_same_and_the_network_can_be_exported(tmp_path:
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
     policy.export(tmp_path / "policy", {"seller": one}, {"policies": {"seller": {"groups": ["seller"]}}})
-    seen = observations(answer.parameters, answer.season)
+    seen = observations(answer)
     choices = policy.load(tmp_path / "policy").act(seen[:-1].numpy())
     np.testing.assert_array_equal(choices[..., 0], table)
 
@@ -256,7 +256,7 @@ def test_bad_transitions_are_refused(change: str, message: str) -> None:
 def test_transitions_end_with_stock_or_season() -> None:
     answer = answered(5)
     log = logged(answer.season, 40, 0)
-    rows = transitions(log, observations(answer.parameters, answer.season))
+    rows = transitions(log, observations(answer))
     assert len(rows.choices) == int(log.deciding.sum())
     assert int(rows.ended.sum()) == 40
     assert float(rows.rewards.sum()) == pytest.approx(float(log.reward.sum()))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from rl_markets.envs.answers.pricing import LogitMarket
 from rl_markets.envs.market import AnswerKey
 from rl_markets.envs.pricing import features
 from rl_markets.envs.pricing.guard import TOLERANCE
 from rl_markets.envs.pricing.parameters import PricingParameters
+from rl_markets.envs.pricing.rules import UNLIMITED
 
 RULES = ("fixed", "cost-plus", "match-lowest", "undercut", "undercut-and-reset")
 """Of rivals whose next price depends on the seller's last one only, so that this is all that matters."""
@@ -37,10 +41,20 @@ def has_answer(p: PricingParameters) -> bool:
     return has_season(p) or has_catalogue(p) or has_rival(p)
 
 
+def logit_of(p: PricingParameters) -> LogitMarket:
+    """The logit market of all goods, per visitor and before the fee.
+
+    With a fee a seller keeps (1 - fee) (p - c / (1 - fee)): prices as with the higher cost, profits in proportion.
+    """
+    quality, cost = (np.array(p.goods(x)) for x in (p.demand.quality, p.cost))
+    owner = np.repeat(np.arange(p.firms), p.products)
+    return LogitMarket(quality, cost / (1 - p.fee), p.demand.mu, owner, p.demand.outside)
+
+
 def _plain(p: PricingParameters) -> bool:
     """No memory but stock and period: nothing latent, no calendar, levels that any price may follow."""
     calendar = p.season.weekly or p.season.annual
-    return not calendar and not features.latent(p) and p.actions == "level" and p.guard.change >= 1e6
+    return not calendar and not features.latent(p) and p.actions == "level" and p.guard.change >= UNLIMITED
 
 
 def has_season(p: PricingParameters) -> bool:

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from rl_markets.envs.answers import pricing as known
 from rl_markets.envs.market import AnswerKey, Assessment, Figure, Line, Metric, Policy
+from rl_markets.envs.pricing.answer import logit_of
 from rl_markets.envs.pricing.market import Pricing
 from rl_markets.envs.pricing.parameters import PricingParameters
+from rl_markets.envs.statistics import shortfall
 
 Array = NDArray[np.float64]
 
@@ -32,13 +34,9 @@ class CatalogueAnswer(AnswerKey):
 
     def __init__(self, parameters: PricingParameters) -> None:
         p = self.parameters = parameters
-        d = p.demand
-        quality, cost, list_price = (np.array(p.goods(x)) for x in (d.quality, p.cost, p.list_price))
-        owner = np.repeat(np.arange(p.firms), p.products)
-        # With a fee a seller keeps (1 - fee) (p - c / (1 - fee)): prices as with the higher cost, profits in proportion.
-        self.logit = known.LogitMarket(quality, cost / (1 - p.fee), d.mu, owner, d.outside)
-        self.grid = known.GridMarket(self.logit, known.level_grid(list_price, p.levels))
-        self.scale = d.visitors * (1 - p.fee)
+        self.logit = logit_of(p)
+        self.grid = known.GridMarket(self.logit, known.level_grid(p.goods(p.list_price), p.levels))
+        self.scale = p.demand.visitors * (1 - p.fee)
         self.name = "joint optimum" if p.firms == 1 else "Bertrand-Nash equilibrium"  # type: ignore[misc]
 
     # -- what prices are worth, in money a period ------------------------------------------------------------------------
@@ -78,7 +76,7 @@ class CatalogueAnswer(AnswerKey):
 
     def shortfall(self, prices: Array) -> float:
         """What prices lose against the joint optimum on the levels, over all sellers, in %."""
-        return 100 * (1 - float(self.profits(prices).sum(-1).mean() / self.profits(self.best).sum()))
+        return shortfall(float(self.profits(prices).sum(-1).mean()), float(self.profits(self.best).sum()))
 
     def away(self, prices: Array) -> float:
         """Mean relative distance of prices from the equilibrium's, in %."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from rl_markets.envs.pricing.parameters import PricingParameters
+from rl_markets.envs.pricing.rules import UNLIMITED
 
 WEEK, YEAR, MONTH = 7, 364, 28
 MOST_PER_TIME = 4.0
@@ -14,7 +15,7 @@ MOST_PER_TIME = 4.0
 def moves_prices(p: PricingParameters) -> bool:
     """Whether yesterday's prices matter for what can be charged, or sold, today."""
     return bool(
-        p.actions == "move" or p.markdown_only or p.guard.change < 1e6 or p.firms > 1 or p.reference or latent(p)
+        p.actions == "move" or p.markdown_only or p.guard.change < UNLIMITED or p.firms > 1 or p.reference or latent(p)
     )
 
 
@@ -26,7 +27,7 @@ def latent(p: PricingParameters) -> bool:
 def restricted(p: PricingParameters) -> bool:
     """Whether guard-rails may forbid a choice; sellers then also see which."""
     g = p.guard
-    return bool(p.markdown_only or g.floor or g.ceiling < 1e6 or g.change < 1e6 or g.margin > -1)
+    return bool(p.markdown_only or g.floor or g.ceiling < UNLIMITED or g.change < UNLIMITED or g.margin > -1)
 
 
 def dated(p: PricingParameters) -> bool:

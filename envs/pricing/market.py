@@ -60,6 +60,7 @@ class Pricing(TensorMarket):
         action = gym.spaces.MultiDiscrete([len(p.levels)] * p.products)
         self.groups = {name: AgentGroup(count, space, action, masked=self.masked) for name, count in p.sellers.items()}
         self._usual = self.demand.mean(self.list_price)[: self._own].clamp_min(1e-6)  # the scale of sales
+        self._blank = features.of_season(p) == ["nothing"]
         self._moves, self._latent, self._dated = features.moves_prices(p), features.latent(p), features.dated(p)
 
     def _set_season(self) -> None:
@@ -80,13 +81,9 @@ class Pricing(TensorMarket):
 
     def _nash(self) -> Tensor:
         """One-period equilibrium prices of all goods `[goods]`."""
-        from rl_markets.envs.answers.pricing import LogitMarket
+        from rl_markets.envs.pricing.answer import logit_of
 
-        p, d = self.parameters, self.parameters.demand
-        quality, cost = (np.array(p.goods(x)) for x in (d.quality, p.cost))
-        owner = np.repeat(np.arange(p.firms), p.products)
-        found = LogitMarket(quality, cost / (1 - p.fee), d.mu, owner, d.outside).nash()
-        return torch.tensor(found, device=self.device, dtype=self.dtype)
+        return torch.tensor(logit_of(self.parameters).nash(), device=self.device, dtype=self.dtype)
 
     # -- state -----------------------------------------------------------------------------------------------------
 
@@ -283,8 +280,8 @@ class Pricing(TensorMarket):
     def observe(self, state: State) -> dict[str, Tensor]:
         """What each seller sees of its products and of the season, and which levels it may choose."""
         p, worlds = self.parameters, len(state["period"])
-        season = self._season_features(state)
         left = None if not self._dated else (1 - state["period"].to(self.dtype) / p.periods).clamp_min(0)[:, None]
+        season = self._season_features(state, left)
         columns = self._product_features(state, left)
         parts = [torch.stack(columns, -1).view(worlds, self._learning, -1)] if columns else []
         if season:
@@ -314,9 +311,10 @@ class Pricing(TensorMarket):
             if "due" in state:
                 columns.append((state["due"][:, own] > 0).to(self.dtype))
         if self.firms > 1:
-            cheapest = self._cheapest(state["price"], self.present(state["period"])).flatten(1)[:, own]
+            present = self.present(state["period"])
+            cheapest = self._cheapest(state["price"], present).flatten(1)[:, own]
             columns += [cheapest * scale, (self.cost[own] * scale).expand_as(cheapest)]
-            if (present := self.present(state["period"])) is not None:
+            if present is not None:
                 others = present.view(-1, self.firms, self.products).sum(1, keepdim=True) > 1
                 columns.append(others.expand(-1, self._learning, -1).flatten(1).to(self.dtype))
         if self._latent:
@@ -327,18 +325,16 @@ class Pricing(TensorMarket):
             columns.append(state["reference"][:, own] * scale)
         return columns
 
-    def _season_features(self, state: State) -> list[Tensor]:
+    def _season_features(self, state: State, left: Tensor | None) -> list[Tensor]:
         """`[worlds]` each, in the order of `features.of_season`."""
-        p, columns = self.parameters, []
-        if self._dated:
-            columns.append((1 - state["period"].to(self.dtype) / p.periods).clamp_min(0))
+        p, columns = self.parameters, [] if left is None else [left[:, 0]]
         for given, length in ((p.season.weekly, features.WEEK), (p.season.annual, features.YEAR)):
             if given:
                 angle = features.turn(length) * state["day"].to(self.dtype)
                 columns += [torch.sin(angle), torch.cos(angle)]
         if p.oracle and "shock" in state:
             columns.append(state["shock"][:, 0])
-        if features.of_season(p) == ["nothing"]:  # an observation has at least one entry
+        if self._blank:  # an observation has at least one entry
             columns.append(torch.zeros(len(state["period"]), device=self.device, dtype=self.dtype))
         return columns
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rl_markets.envs.pricing import rules
+
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=80)]
 Positive = Annotated[float, Field(gt=0, le=1e12)]
 NotNegative = Annotated[float, Field(ge=0, le=1e12)]
@@ -106,8 +108,10 @@ class Guard(Section):
     """Guard-rails on every price, applied in the order floor, ceiling, change, margin: the margin has the last word."""
 
     floor: NotNegative = Field(0.0, description="lowest price, as a share of the list price")
-    ceiling: float = Field(1e6, gt=0, description="highest price, as a share of the list price")
-    change: float = Field(1e6, gt=0, description="largest change of a price from one period to the next, as a share")
+    ceiling: float = Field(rules.UNLIMITED, gt=0, description="highest price, as a share of the list price")
+    change: float = Field(
+        rules.UNLIMITED, gt=0, description="largest change of a price from one period to the next, as a share"
+    )
     margin: float = Field(-1.0, ge=-1, lt=1, description="smallest (price - cost) / price; -1 for none")
 
 
@@ -179,7 +183,5 @@ class PricingParameters(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> PricingParameters:
-        from rl_markets.envs.pricing import rules
-
         rules.check(self)
         return self

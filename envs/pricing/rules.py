@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 NOTHING = 1e-9
 """Mean units a period below which a good sells nothing."""
 UNLIMITED = 1e6
+"""A guard-rail of this share binds nothing."""
 
 
 def check(p: PricingParameters) -> None:

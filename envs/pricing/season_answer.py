@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -81,12 +82,14 @@ class SeasonAnswer(AnswerKey):
 
     @cached_property
     def _states(self) -> Pricing:
-        """A market that stands in every state at once: periods, stocks, and last prices where they matter."""
+        """The market in every state in which something is chosen."""
+        return self.everywhere(self.season.periods)
+
+    def everywhere(self, periods: int) -> Pricing:
+        """A market that stands in every state at once: so many periods, stocks, and last prices where they matter."""
         p, season = self.parameters, self.season
         last = season.prices if p.markdown_only else season.prices[:1]
-        period, stock, price = np.meshgrid(
-            np.arange(season.periods), np.arange(season.stock + 1.0), last, indexing="ij"
-        )
+        period, stock, price = np.meshgrid(np.arange(periods), np.arange(season.stock + 1.0), last, indexing="ij")
         market = Pricing(p, worlds=period.size)
         market.reset(0)
         market.state = market.state | {
@@ -196,10 +199,7 @@ class SeasonAnswer(AnswerKey):
         """What nine levels cost against 200, in %."""
         season = self.season
         prices = np.linspace(season.prices.max(), season.prices.min(), 200)
-        fine = known.Season(
-            self.demand(prices), prices, stock=season.stock, cost=season.cost, salvage=season.salvage,
-            holding=season.holding, fee=season.fee, discount=season.discount,
-        )  # fmt: skip
+        fine = replace(season, demand=self.demand(prices), prices=prices)
         solve = known.solve_markdown if self.parameters.markdown_only else known.solve
         return shortfall(self.optimum.total, solve(fine).total)
 

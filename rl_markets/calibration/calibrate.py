@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,12 +137,10 @@ def best_fit(name: str, rows: Rows) -> Fit:
     kinds: dict[str, type[LogLinear]] = {"linear": Linear, "exponential": Exponential, "isoelastic": Isoelastic}
     kind, products = kinds[name], len(rows.log.products)
     if products > 1 and (np.bincount(rows.cell) == products).all():
-        try:
+        with suppress(UnidentifiedError):  # prices that always move together tell nothing of substitution
             found = fit(kind(rows, cross=True), rows)
             if found.theta[2 * products] >= 0:
                 return found
-        except UnidentifiedError:
-            pass  # prices that always move together tell nothing of substitution
     return fit(kind(rows), rows)
 
 

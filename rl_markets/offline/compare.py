@@ -12,7 +12,6 @@ from torch import Tensor
 from rl_markets.envs.answers import pricing as known
 from rl_markets.envs.pricing import features
 from rl_markets.envs.pricing.answer import has_season
-from rl_markets.envs.pricing.market import Pricing
 from rl_markets.envs.pricing.parameters import PricingParameters
 from rl_markets.envs.pricing.season_answer import SeasonAnswer
 from rl_markets.experiment import Experiment
@@ -82,15 +81,12 @@ def _smoothed(log: Decisions, shape: tuple[int, int, int]) -> Array:
     return np.asarray(found / found.sum(-1, keepdims=True))
 
 
-def observations(parameters: PricingParameters, season: known.Season) -> Tensor:
+def observations(answer: SeasonAnswer) -> Tensor:
     """What the seller sees in every period, the end included, at every stock: [T+1, C+1, observation]."""
-    period, stock = np.meshgrid(np.arange(season.periods + 1), np.arange(season.stock + 1.0), indexing="ij")
-    market = Pricing(parameters, worlds=period.size)
-    market.reset(0)
-    state = dict(market.state)
-    state |= {"period": torch.tensor(period.ravel()), "stock": torch.tensor(stock.reshape(-1, 1), dtype=torch.float32)}
-    (seen,) = market.observe(state).values()
-    return seen[:, 0].reshape(*period.shape, -1)
+    season = answer.season
+    market = answer.everywhere(season.periods + 1)
+    (seen,) = market.observe(market.state).values()
+    return seen.view(season.periods + 1, season.stock + 1, -1)
 
 
 def transitions(log: Decisions, seen: Tensor) -> Transitions:
@@ -107,7 +103,7 @@ def transitions(log: Decisions, seen: Tensor) -> Transitions:
 def learn(log: Decisions, answer: SeasonAnswer, settings: CQLSettings, seed: int) -> tuple[Actor, Index]:
     """Conservative Q-learning's network, and what it posts in every state, [T, C+1]."""
     season = answer.season
-    rows = transitions(log, observations(answer.parameters, season))
+    rows = transitions(log, observations(answer))
     actor = train(rows, len(season.prices), settings, seed)
     return actor, answer.table(actor.act)
 
