@@ -125,35 +125,58 @@ def _policy_errors(seed: dict[str, Any]) -> list[dict[str, Any]]:
     return [m for n, m in seed["metrics"].items() if n.startswith("policy_error/") and m["limit"] is not None]
 
 
+def made_by(document: dict[str, Any]) -> str:
+    """What made a document, as a sentence."""
+    made = document["made_with"]
+    return (
+        f"Made by `make results` with rl-markets {made['rl_markets']}, torch {made['torch']}, Python {made['python']}, "
+        f"{made['machine']}."
+    )
+
+
+def opening(name: str, document: dict[str, Any], seconds: str, unit: str) -> list[str]:
+    """How the section of an experiment begins: its command, seeds and sizes; `seconds` names the time that is told."""
+    seeds = document["seeds"]
+    return [
+        "",
+        f"## {name}",
+        "",
+        f"`{document['command']}`, seeds {', '.join(str(seed['seed']) for seed in seeds)}; "
+        f"{document['agent_steps']:,} agent steps, {spread([float(seed[seconds]) for seed in seeds])} {unit}.",
+        "",
+    ]
+
+
+def pictures(folder: Path, name: str) -> list[str]:
+    """How the section of an experiment ends."""
+    return ["", *(f"![{p.stem}]({p.name})" for p in sorted(folder.glob(f"{name}-picture-*.svg")))]
+
+
+def labelled(metric: dict[str, Any]) -> str:
+    """A figure's label, with its unit."""
+    return f"{metric['label']}, {metric['unit']}" if metric["unit"] else str(metric["label"])
+
+
 def page(folder: Path) -> str:
     """All judged figures of all experiments as Markdown, with commands, seeds and the machine."""
-    made = read(folder, next(iter(EXPERIMENTS)))["made_with"]
     lines = [
         "# Households, unemployment risk and taxes: what was learned, beside what is known",
         "",
-        f"Made by `make results` with rl-markets {made['rl_markets']}, torch {made['torch']}, Python {made['python']}, "
-        f"{made['machine']}. Each figure is the median over the seeds, with their range; seconds are those of training by "
-        "the clock, with other work on the machine. *Simple rule* is the best constant one, *untrained* the same "
+        f"{made_by(read(folder, EXPERIMENTS[0]))} Each figure is the median over the seeds, with their range; seconds are those "
+        "of training by the clock, with other work on the machine. *Simple rule* is the best constant one, *untrained* the same "
         "network before training, which must fail.",
     ]
     for name in EXPERIMENTS:
         found = read(folder, name)
-        seconds = [float(seed["seconds"]) for seed in found["seeds"]]
         lines += [
-            "",
-            f"## {name}",
-            "",
-            f"`{found['command']}`, seeds {', '.join(str(seed['seed']) for seed in found['seeds'])}; "
-            f"{found['agent_steps']:,} agent steps, {spread(seconds)} s.",
-            "",
+            *opening(name, found, "seconds", "s"),
             "| figure | learned | answer | limit | simple rule | log-linear | untrained |",
             "|---|---|---|---|---|---|---|",
         ]
         for key, first in found["seeds"][0]["metrics"].items():
             if first["limit"] is not None or first["answer"] not in (None, 0.0):
                 lines.append(_row([seed["metrics"][key] for seed in found["seeds"]]))
-        pictures = sorted(folder.glob(f"{name}-picture-*.svg"))
-        lines += ["", *(f"![{p.stem}]({p.name})" for p in pictures)]
+        lines += pictures(folder, name)
     return "\n".join([*lines, *_by_size_section(folder)]) + "\n"
 
 
@@ -185,10 +208,9 @@ def _control(metric: dict[str, Any], names: tuple[str, ...]) -> str:
 
 def _row(metrics: list[dict[str, Any]]) -> str:
     first = metrics[0]
-    label = f"{first['label']}, {first['unit']}" if first["unit"] else first["label"]
     controls = [_control(first, names) for names in (SIMPLE, ("log-linear",), ("untrained network",))]
     cells = [
-        label,
+        labelled(first),
         spread([float(m["value"]) for m in metrics]),
         report.figure(first["answer"]),
         report.figure(first["limit"]),

@@ -10,7 +10,7 @@ from typing import Any
 
 from rl_markets import report
 from rl_markets.results.documents import VARIED, read
-from rl_markets.results.page import put, spread
+from rl_markets.results.page import labelled, made_by, opening, pictures, put, spread
 from rl_markets.results.plan import PRICING, SEASON
 from rl_markets.store import write_text
 
@@ -76,13 +76,11 @@ def varied(folder: Path) -> list[str]:
 
 def page(folder: Path) -> str:
     """All figures of all experiments as Markdown, with commands, seeds and the machine."""
-    made = read(folder, PRICING[0])["made_with"]
     lines = [
         "# Pricing: what was learned, beside what is known",
         "",
-        f"Made by `make results` with rl-markets {made['rl_markets']}, torch {made['torch']}, Python {made['python']}, "
-        f"{made['machine']}. Each figure is the median over the seeds, with their range; CPU seconds are those of the "
-        "whole process, from its start to the certificate.",
+        f"{made_by(read(folder, PRICING[0]))} Each figure is the median over the seeds, with their range; CPU seconds are those "
+        "of the whole process, from its start to the certificate.",
     ]
     for name in PRICING:
         lines += _section(folder, name)
@@ -105,23 +103,17 @@ def _section(folder: Path, name: str) -> list[str]:
     labels = list(dict.fromkeys(c for m in seeds[0]["metrics"].values() for c in m["controls"]))
     head = ["figure", "learned", "answer", "limit", *labels]
     lines = [
-        "",
-        f"## {name}",
-        "",
-        f"`{found['command']}`, seeds {', '.join(str(seed['seed']) for seed in seeds)}; {found['agent_steps']:,} agent "
-        f"steps, {spread([float(seed['cpu_seconds']) for seed in seeds])} CPU seconds.",
-        "",
+        *opening(name, found, "cpu_seconds", "CPU seconds"),
         f"| {' | '.join(head)} |",
         "|---" * len(head) + "|",
     ]
     for key, first in seeds[0]["metrics"].items():
         cells = [
-            f"{first['label']}, {first['unit']}" if first["unit"] else first["label"],
+            labelled(first),
             spread([float(seed["metrics"][key]["value"]) for seed in seeds]),
             report.figure(first["answer"]),
             report.figure(first["limit"]),
             *(report.figure(first["controls"].get(label)) for label in labels),
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    pictures = sorted(folder.glob(f"{name}-picture-*.svg"))
-    return [*lines, "", *(f"![{p.stem}]({p.name})" for p in pictures)]
+    return [*lines, *pictures(folder, name)]
