@@ -85,15 +85,19 @@ def _check_action_space(market: Market, name: str, space: Any) -> None:
         refuse(market, f"{what}: bounds must be finite and low < high", "give finite bounds; policies act inside them")
 
 
+def choices(space: gym.spaces.Discrete | gym.spaces.MultiDiscrete) -> int:
+    """How many choices there are, in every branch where there are several."""
+    return int(space.n if isinstance(space, gym.spaces.Discrete) else space.nvec[0])
+
+
 def _check_choices(market: Market, name: str, group: AgentGroup) -> None:
     space = group.action_space
     if not isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
         refuse(market, f"group {name!r}: masked, with action space {space!s:.80}", "mask discrete choices only")
-    choices = int(np.sum(space.n if isinstance(space, gym.spaces.Discrete) else space.nvec))
-    (width,) = group.observation_space.shape
-    if width <= choices:
+    total, (width,) = choices(space) * math.prod(space.shape), group.observation_space.shape
+    if width <= total:
         refuse(
-            market, f"group {name!r}: masked, with {width} entries in an observation and {choices} choices",
+            market, f"group {name!r}: masked, with {width} entries in an observation and {total} choices",
             "let observations end with an entry for each choice",
         )  # fmt: skip
 

@@ -27,11 +27,23 @@ LOG_STD_LOW, LOG_STD_HIGH = -6.0, 1.0
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-class ActionHead(nn.Module, ABC):
-    """A distribution over actions, given a network's output `[..., inputs]`."""
+class Head(nn.Module, ABC):
+    """What turns a network's output `[..., inputs]` into actions."""
 
     inputs: int
     """Width of the network's output that the head needs."""
+
+    @abstractmethod
+    def to_action(self, raw: Tensor) -> Tensor:
+        """Maps raw actions into the action space."""
+
+    @abstractmethod
+    def deterministic(self, out: Tensor) -> Tensor:
+        """The deterministic policy's action, in the action space."""
+
+
+class ActionHead(Head):
+    """A distribution over actions, given a network's output `[..., inputs]`."""
 
     @abstractmethod
     def sample(self, out: Tensor, generator: torch.Generator) -> Tensor:
@@ -44,14 +56,6 @@ class ActionHead(nn.Module, ABC):
     @abstractmethod
     def entropy(self, out: Tensor) -> Tensor:
         """Entropy of the raw action, `[...]`."""
-
-    @abstractmethod
-    def to_action(self, raw: Tensor) -> Tensor:
-        """Maps raw actions into the action space."""
-
-    @abstractmethod
-    def deterministic(self, out: Tensor) -> Tensor:
-        """The deterministic policy's action, in the action space."""
 
 
 class _Squashed(ActionHead):
@@ -252,10 +256,10 @@ class Factored(Categorical):
         return super().deterministic(self.by_branch(out))
 
 
-class Ensemble(ActionHead):
+class Ensemble(Head):
     """Several opinions of what each choice is worth; the deterministic action is the best of their mean.
 
-    It samples nothing: learners of action values explore by rules of their own (`exploration`).
+    Not a distribution: learners of action values explore by rules of their own (`exploration`).
 
     Args:
         heads: how many opinions.
@@ -273,18 +277,6 @@ class Ensemble(ActionHead):
         heads: Tensor = out.unflatten(-1, shape).movedim(-3, 0)  # type: ignore[no-untyped-call]
         return heads
 
-    def sample(self, out: Tensor, generator: torch.Generator) -> Tensor:
-        """Not a distribution."""
-        raise NotImplementedError("an ensemble of action values has no distribution; use a rule of exploration")
-
-    def log_prob(self, out: Tensor, raw: Tensor) -> Tensor:
-        """Not a distribution."""
-        raise NotImplementedError("an ensemble of action values has no distribution")
-
-    def entropy(self, out: Tensor) -> Tensor:
-        """Not a distribution."""
-        raise NotImplementedError("an ensemble of action values has no distribution")
-
     def to_action(self, raw: Tensor) -> Tensor:
         """The indices `[..., branches]` as the market takes them."""
         return raw if isinstance(self.choices, Factored) else raw.squeeze(-1)
@@ -301,7 +293,7 @@ LOGIT_NORMAL, SQUASHED_GAUSSIAN, NOISY_TANH = "logit-normal", "squashed-gaussian
 """Names of the distributions over boxes."""
 
 
-def action_head(spec: dict[str, Any]) -> ActionHead:
+def action_head(spec: dict[str, Any]) -> Head:
     """The head of an `Actor`'s spec.
 
     Raises:

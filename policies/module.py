@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
@@ -12,7 +12,7 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rl_markets.policies.heads import LOGIT_NORMAL
+from rl_markets.policies.heads import LOGIT_NORMAL, ActionHead
 from rl_markets.policies.networks import Actor, Critic, follow
 
 ACTIONS = "actions"
@@ -63,6 +63,11 @@ class MarketModule(TorchRLModule, InferenceOnlyAPI):  # type: ignore[misc]
     def deployed(self) -> Actor:
         """The network that is evaluated and exported."""
         return self.actor
+
+    @property
+    def head(self) -> ActionHead:
+        """The actor's distribution over actions; learners of action values have none."""
+        return cast(ActionHead, self.actor.head)
 
     def exploit(self, observations: Tensor) -> Tensor:
         """The deterministic policy's actions, `[..., action]`."""

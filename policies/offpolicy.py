@@ -50,8 +50,8 @@ class OffPolicyModule(AveragedModule):
 
     def explore(self, observations: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Samples the distribution; keeps the raw action."""
-        raw = self.actor.head.sample(self.actor(observations), generator)
-        return {ACTIONS: self.actor.head.to_action(raw), RAW: raw}
+        raw = self.head.sample(self.actor(observations), generator)
+        return {ACTIONS: self.head.to_action(raw), RAW: raw}
 
 
 class OffPolicyLearner(ActorCriticLearner):

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_markets.envs.contract import check_groups, check_observations, check_step, refuse
+from rl_markets.envs.contract import check_groups, check_observations, check_step, choices, refuse
 from rl_markets.envs.market import AgentGroup, Market, Step, TensorMarket
 from rl_markets.envs.registry import MarketSpec
 from rl_markets.watchdog import Watchdog, limit_steps, time_limit
@@ -147,18 +147,13 @@ class Actions:
 
     def _draw(self, group: AgentGroup, style: str) -> Tensor:
         space, lead = group.action_space, (self.market.worlds, group.count)
-        size: tuple[int, ...]
-        if isinstance(space, gym.spaces.Discrete):
-            last = int(space.n) - 1
-            drawn = torch.randint(last + 1, lead, generator=self.generator)
-            return torch.full(lead, {"low": 0, "high": last}[style]) if style in ("low", "high") else drawn
-        if isinstance(space, gym.spaces.MultiDiscrete):
-            last, size = int(space.nvec[0]) - 1, (*lead, len(space.nvec))
+        size = (*lead, *space.shape)  # type: ignore[misc] # every space that a contract allows has a shape
+        if isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
+            last = choices(space) - 1
             drawn = torch.randint(last + 1, size, generator=self.generator)
             return torch.full(size, {"low": 0, "high": last}[style]) if style in ("low", "high") else drawn
         assert isinstance(space, gym.spaces.Box)  # by check_groups
         low, high = (torch.tensor(bound, dtype=torch.float32) for bound in (space.low, space.high))
-        size = (*lead, *low.shape)
         if style in ("low", "high"):
             return (low if style == "low" else high).expand(size).clone()
         share = torch.rand(size, generator=self.generator)

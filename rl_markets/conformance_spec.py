@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rl_markets.conformance_probe import Actions, Informs, Subject, blame, difference, play, record
-from rl_markets.envs.contract import check_global_state, refuse
+from rl_markets.envs.contract import check_global_state, choices, refuse
 from rl_markets.envs.market import AgentGroup, Market, MarketError, Policy, TensorMarket
 
 START_SECONDS = 60.0
@@ -108,7 +108,7 @@ def _illegal(market: Market, group: AgentGroup, policy: Policy, observations: Te
         return f"raises {type(error).__name__}: {error}"
     space, lead = group.action_space, (market.worlds, group.count)
     if isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
-        n = int(space.n) if isinstance(space, gym.spaces.Discrete) else int(space.nvec[0])
+        n = choices(space)
         lead = (*lead, *space.shape)
         if actions.shape != lead or actions.dtype != torch.int64:
             return f"found {actions.dtype} {list(actions.shape)}, expected int64 {list(lead)}"

@@ -38,5 +38,4 @@ class AnalyticModule(AveragedModule):
 
     def explore(self, observations: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """The actor's actions with noise; the learner takes nothing but the states that they lead to."""
-        head = self.actor.head
-        return {ACTIONS: head.to_action(head.sample(self.actor(observations), generator))}
+        return {ACTIONS: self.head.to_action(self.head.sample(self.actor(observations), generator))}

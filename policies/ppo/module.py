@@ -25,5 +25,5 @@ class PPOModule(AveragedModule):
     def explore(self, observations: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Samples the distribution; keeps the raw action and its log density for the ratio."""
         out = self.actor(observations)
-        raw = self.actor.head.sample(out, generator)
-        return {ACTIONS: self.actor.head.to_action(raw), RAW: raw, LOG_PROB: self.actor.head.log_prob(out, raw)}
+        raw = self.head.sample(out, generator)
+        return {ACTIONS: self.head.to_action(raw), RAW: raw, LOG_PROB: self.head.log_prob(out, raw)}
