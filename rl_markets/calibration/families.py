@@ -55,9 +55,8 @@ def rows_of(log: SalesLog, visitors: float | None = None, covariates: Array | No
 
     told = not np.isnan(log.visitors).any()
     each = log.visitors if told else np.full(log.rows, np.nan if visitors is None else visitors)
-    mean = each[np.unique(cell, return_index=True)[1]].mean()
-    exposure = np.log(np.maximum(each, 1e-9) / mean) if told else np.zeros(log.rows)
     first = np.unique(cell, return_index=True)[1]
+    exposure = np.log(np.maximum(each, 1e-9) / each[first].mean()) if told else np.zeros(log.rows)
     known = told & ~(total(log.sold_out.astype(float)) > 0)  # lost customers would count as such who wanted nothing
     outside = np.where(known, each[first] - total(log.sales), np.nan)
     log_price = np.log(log.price)
