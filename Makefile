@@ -24,26 +24,26 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
-	$(BIN)/rl-markets bench --output docs/results/bench.json
+	$(BIN)/python -m benchmarks.speed --output docs/results/bench.json
 
 bench-accuracy: $(STAMP)
-	$(BIN)/rl-markets bench --only accuracy --output docs/results/bench-accuracy.json
+	$(BIN)/python -m benchmarks.speed --only accuracy --output docs/results/bench-accuracy.json
 
 bench-pricing: $(STAMP)
-	$(BIN)/rl-markets bench --only pricing_alone --only pricing_dqn --output docs/results/bench-pricing.json
+	$(BIN)/python -m benchmarks.speed --only pricing_alone --only pricing_dqn --output docs/results/bench-pricing.json
 
 bench-jax: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check 'jax>=0.5'
-	$(BIN)/rl-markets bench --only vectorised --output docs/results/bench-jax.json
+	$(BIN)/python -m benchmarks.speed --only vectorised --output docs/results/bench-jax.json
 
 soak: $(STAMP)
 	RL_MARKETS_SOAK_ITERATIONS=20000 $(BIN)/python -m pytest tests/test_soak.py
 
 results: $(STAMP)
-	$(BIN)/python -m rl_markets.results docs/results
+	$(BIN)/python -m benchmarks.results docs/results
 
 results-quick: $(STAMP)
-	$(BIN)/python -m rl_markets.results runs/results-quick --quick
+	$(BIN)/python -m benchmarks.results runs/results-quick --quick
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rl-markets needs Python 3.11 or newer, $(PYTHON) is %d.%d; name another with make PYTHON=..." % sys.version_info[:2])'

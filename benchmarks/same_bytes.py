@@ -148,7 +148,18 @@ WRONG: dict[str, Any] = {
 }
 """What each field of an experiment file is replaced by, in turn; `gone` removes it."""
 
-NO_EXPERIMENTS = ["", "[]", "3", "a: [", "a: 1\na: 2\n", "\t", "name: x\n", "- a\n- b\n", "&a [*a]", "!!python/name:os.x"]
+NO_EXPERIMENTS = [
+    "",
+    "[]",
+    "3",
+    "a: [",
+    "a: 1\na: 2\n",
+    "\t",
+    "name: x\n",
+    "- a\n- b\n",
+    "&a [*a]",
+    "!!python/name:os.x",
+]
 """Texts that are no experiments at all."""
 
 
@@ -305,9 +316,7 @@ def differences(before: Any, after: Any, path: str = "") -> list[str]:
         keys = [*before, *(key for key in after if key not in before)]
         gone = object()
         return [
-            line
-            for key in keys
-            for line in differences(before.get(key, gone), after.get(key, gone), f"{path}/{key}")
+            line for key in keys for line in differences(before.get(key, gone), after.get(key, gone), f"{path}/{key}")
         ]
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         pairs = enumerate(zip(before, after, strict=True))

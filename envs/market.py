@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import gymnasium as gym
@@ -112,87 +112,6 @@ class Transition:
     left: dict[str, Tensor] | None = None
 
 
-@dataclass(frozen=True)
-class Metric:
-    """One line of a certificate.
-
-    Attributes:
-        name: flat metric name, such as `policy_error/labour`.
-        label: what a reader sees.
-        value: the trained policy's figure; NaN where it could not be computed.
-        low, high: the interval over evaluation seeds, or None for a deterministic figure.
-        unit: such as `%`.
-        answer: the known answer's own figure, if there is one.
-        controls: name of a control -> its figure.
-        limit: the certificate passes this line when `value <= limit`; None where the line only informs.
-        note: how the figure was computed, in a sentence.
-    """
-
-    name: str
-    label: str
-    value: float
-    unit: str = ""
-    low: float | None = None
-    high: float | None = None
-    answer: float | None = None
-    controls: dict[str, float] = field(default_factory=dict)
-    limit: float | None = None
-    note: str = ""
-
-    @property
-    def passed(self) -> bool | None:
-        """Whether the figure is within its limit; None where there is no limit."""
-        return None if self.limit is None else bool(self.value <= self.limit)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One curve of a figure: `style` is `ours`, `answer`, `control`, or `points` (ours, as a cloud).
-
-    Where `upper` is given, the band from `y` up to it is filled instead.
-    """
-
-    label: str
-    x: list[float]
-    y: list[float]
-    style: str
-    upper: list[float] | None = None
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture of the report, as data: curves on one pair of axes."""
-
-    title: str
-    x_label: str
-    y_label: str
-    lines: list[Line]
-    log_x: bool = False
-    log_y: bool = False
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """What an answer key says of a profile of policies."""
-
-    metrics: list[Metric]
-    figures: list[Figure] = field(default_factory=list)
-
-
-class AnswerKey(ABC):
-    """A market's known answer, and how far a profile of policies is from it."""
-
-    name: ClassVar[str]
-
-    @abstractmethod
-    def distance(self, policies: Mapping[str, Policy]) -> float:
-        """The distance shown while training: one number in per cent, 0 at the answer. Cheap (milliseconds)."""
-
-    @abstractmethod
-    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
-        """The certificate's figures, each beside its controls; `untrained` is the control that must fail."""
-
-
 class Market(ABC):
     """A batch of worlds, as the service sees it.
 
@@ -253,10 +172,6 @@ class Market(ABC):
     def scripts(self) -> Mapping[str, Policy]:
         """Rules by name that groups may follow in the place of a learned policy (`scripted` in an experiment file)."""
         return {}
-
-    def answer_key(self) -> AnswerKey | None:
-        """The known answer of this parameterisation, or None where none is known."""
-        return None
 
     def in_units(self, gain: float) -> tuple[float, str]:
         """A gain of discounted reward in the units of the market's users."""

@@ -10,15 +10,11 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-
 if TYPE_CHECKING:
-    from rl_markets.envs.market import Market
+    pass
 
 MARKETS = "rl_markets.markets"
 LEARNERS = "rl_markets.learners"
@@ -29,40 +25,6 @@ def import_object(path: str) -> Any:
     """The object at `package.module:Name`."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
-
-
-@dataclass(frozen=True)
-class MarketSpec:
-    """What the service must know of a market before it is built.
-
-    Attributes:
-        name: the name in experiment files.
-        summary: one sentence for `rl-markets markets`.
-        parameters: the pydantic model of `market.parameters` in the experiment file.
-        market: import path `module:Class` of the `Market`; imported only when it is built.
-        groups: the parameters -> group -> how many agents it has in each world, in order.
-        discount: the parameter that holds the agents' discount factor, or None where the learner chooses.
-        scripts: the names of the market's own rules (`Market.scripts`) that groups may follow.
-        global_state: whether the market gives one, for central critics.
-        training_only: parameters that shape training and not what is judged -> their value where policies are judged.
-        differentiable: whether learners may take gradients through it (`Market.differentiable`).
-    """
-
-    name: str
-    summary: str
-    parameters: type[BaseModel]
-    market: str
-    groups: Callable[[Any], dict[str, int]]
-    discount: str | None = None
-    scripts: tuple[str, ...] = ()
-    training_only: Mapping[str, Any] = field(default_factory=dict)
-    global_state: bool = False
-    differentiable: bool = False
-
-    def build(self, parameters: BaseModel, *, worlds: int, device: str = "cpu") -> Market:
-        """Builds `worlds` parallel worlds of this market on `device`."""
-        market: Market = import_object(self.market)(parameters, worlds=worlds, device=device)
-        return market
 
 
 def _built_in(group: str) -> list[str]:

@@ -9,10 +9,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from rl_markets import __version__
-from rl_markets.calibration.command import calibrate
+from rl_markets.errors import ExperimentError
 from rl_markets.experiment import load
-from rl_markets.experiment_errors import ExperimentError
-from rl_markets.offline.command import offline
+from rl_markets.sales.calibration.command import calibrate
+from rl_markets.sales.offline.command import offline
 
 EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
 
@@ -51,7 +51,7 @@ def check(
     if (file is None) == (market is None):
         _fail("check: expected an experiment file, or --market NAME_OR_PATH", EXIT_BAD_INPUT)
     if file is not None:
-        from rl_markets.explain import explain
+        from rl_markets.experiment.explain import explain
 
         typer.echo(explain(load(file, override, smoke=smoke)))
     elif market is not None:
@@ -59,17 +59,17 @@ def check(
 
 
 def _examine(market: str, overrides: list[str]) -> None:
-    from rl_markets.experiment_file import parse_override, set_path
+    from rl_markets.experiment.yaml_file import parse_override, set_path
 
     parameters: dict[str, Any] = {}
     for override in overrides:
         parameters = set_path(parameters, *parse_override(override), override)
     _quiet()
-    from rl_markets import conformance
+    from rl_markets.conformance.examine import run
     from rl_markets.progress import console
 
     try:
-        good = conformance.run(market, parameters, console())
+        good = run(market, parameters, console())
     except LookupError as error:
         _fail(str(error), EXIT_BAD_INPUT)
     if not good:
@@ -121,21 +121,6 @@ def markets() -> None:
         typer.echo(f"{title}:")
         for name in names(group):
             typer.echo(f"  {name:14s} {find(group, name).summary}")
-
-
-@app.command()
-def bench(
-    seconds: Annotated[float, typer.Option(help="CPU seconds of each figure in each round")] = 2.5,
-    output: Annotated[Path | None, typer.Option(help="write the figures as JSON, too")] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="measure only this, such as sac; may be repeated")
-    ] = None,
-) -> None:
-    """Measure speed side by side with RLlib's own runner and SAC, Stable-Baselines3, JAX and plain torch."""
-    _quiet()
-    from rl_markets.bench import run
-
-    run(seconds, output, only or [])
 
 
 app.command()(calibrate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rl_markets.store import CorruptError
-from rl_markets.training import Interrupted, RunFailedError
+from rl_markets.training.trainer import Interrupted, RunFailedError
 
 
 def describe(error: Exception) -> tuple[int, str, str]:

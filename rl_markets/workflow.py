@@ -8,15 +8,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rl_markets import evaluation, policy, report
-from rl_markets.conformance import preflight
+from rl_markets import exported
+from rl_markets.certificate import certify, report
+from rl_markets.conformance.examine import preflight
+from rl_markets.errors import ExperimentError
 from rl_markets.experiment import Experiment
-from rl_markets.experiment_errors import ExperimentError
-from rl_markets.fixed import frozen_actors
+from rl_markets.fixed_policies import frozen_actors
 from rl_markets.progress import console
 from rl_markets.rllib.build import build_market, ray_session
-from rl_markets.runs import RunFolder
-from rl_markets.training import RunFailedError, Trainer, explained
+from rl_markets.training.run_folder import RunFolder
+from rl_markets.training.trainer import RunFailedError, Trainer, explained
 
 
 def train(experiment: Experiment, root: Path) -> RunFolder:
@@ -93,12 +94,12 @@ def _finish(run: RunFolder, actors: dict[str, Any], out: Console) -> None:
                 for name, section in experiment.policies.items()
             },
         }  # fmt: skip
-        policy.export(run.policy, actors | frozen_actors(experiment), spec)
+        exported.export(run.policy, actors | frozen_actors(experiment), spec)
     _certify(run, out)
 
 
 def _certify(run: RunFolder, out: Console) -> None:
-    certificate = evaluation.certify(run, out)
+    certificate = certify.certify(run, out)
     report.write(run)
     rows = report.summary_rows(certificate)
     if rows:

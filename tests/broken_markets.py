@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from rl_markets.envs.market import AgentGroup, Ended, Market, Policy, State, Step, TensorMarket, Transition
-from rl_markets.envs.registry import MarketSpec
+from rl_markets.envs.spec import MarketSpec
 
 
 class ExchangeParameters(BaseModel):

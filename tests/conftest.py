@@ -15,7 +15,7 @@ import pytest
 import torch
 from storage import SPEC, actors, fill_old
 
-from rl_markets import policy
+from rl_markets import exported
 from rl_markets.quiet import quiet_ray
 from rl_markets.store import CheckpointStore
 
@@ -92,17 +92,17 @@ def cournot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported policy; only to be read."""
     folder = tmp_path_factory.mktemp("export") / "policy"
-    policy.export(folder, actors(), SPEC)
+    exported.export(folder, actors(), SPEC)
     return folder
 
 
 @pytest.fixture
-def damaged(exported: Path, tmp_path: Path) -> Path:
+def damaged(exported_policy: Path, tmp_path: Path) -> Path:
     """A copy of the exported policy, to be damaged."""
-    return Path(shutil.copytree(exported, tmp_path / "policy"))
+    return Path(shutil.copytree(exported_policy, tmp_path / "policy"))
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rl_markets.experiment_errors import ExperimentError
-from rl_markets.experiment_file import parse_yaml
+from rl_markets.errors import ExperimentError
+from rl_markets.experiment.yaml_file import parse_yaml
 
 FILES = sorted((Path(__file__).parents[1] / "tune_configs").glob("*.yaml"))
 EXAMPLE = next(path for path in FILES if path.stem == "households-full-depreciation")

@@ -17,8 +17,8 @@ from rl_markets.policies.networks import Actor
 from rl_markets.policies.replay import GOES_ON
 from rl_markets.policies.rollout import REWARDS, Fragment
 from rl_markets.rllib.build import algorithm_config
-from rl_markets.runs import RunFolder, read_rows
-from rl_markets.training import Trainer
+from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.trainer import Trainer
 
 Batch = dict[str, Tensor]
 

@@ -22,8 +22,8 @@ from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.market import Owned, State, TensorMarket
 from rl_markets.experiment import load, parse
 from rl_markets.policies.analytic.unroll import unroll
-from rl_markets.runs import RunFolder, read_rows
-from rl_markets.training import RunFailedError, Trainer, parameter_hash
+from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.trainer import RunFailedError, Trainer, parameter_hash
 
 pytestmark = pytest.mark.usefixtures("ray_once")
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rl_markets.envs.answers.fiscal import (
-    ConvergenceError,
+from rl_markets.envs.fiscal.solution import (
     FiscalEconomy,
     FiscalSolution,
     TaxPolicy,
@@ -23,7 +22,8 @@ from rl_markets.envs.answers.fiscal import (
     rest_point,
     solve,
 )
-from rl_markets.envs.answers.households import Economy, PolicyFunction, solve_collocation, steady_state
+from rl_markets.envs.households.solution import Economy, PolicyFunction, solve_collocation, steady_state
+from rl_markets.errors import ConvergenceError
 
 FloatArray = NDArray[np.float64]
 DEFAULT = FiscalEconomy()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rl_markets.envs.answers.households import Economy, solve_loglinear, steady_state
+from rl_markets.envs.households.solution import Economy, solve_loglinear, steady_state
 
 try:
     import gEconpy  # type: ignore[import-not-found]

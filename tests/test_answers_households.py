@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rl_markets.envs.answers.households import (
+from rl_markets.envs.households.solution import (
     ALONE,
     BestResponse,
     BlanchardKahnError,
     CollocationSolution,
-    ConvergenceError,
     Economy,
     Grid,
     PolicyFunction,
@@ -29,9 +28,10 @@ from rl_markets.envs.answers.households import (
     steady_state,
     welfare,
 )
-from rl_markets.envs.answers.households.box import maximise
-from rl_markets.envs.answers.households.economy import FloatArray
-from rl_markets.envs.answers.households.loglinear import solve_linear_expectations
+from rl_markets.envs.households.solution.economy import FloatArray
+from rl_markets.envs.households.solution.loglinear import solve_linear_expectations
+from rl_markets.envs.numerics.box import maximise
+from rl_markets.errors import ConvergenceError
 
 BASE = Economy()
 FULL_DEPRECIATION = Economy(delta=1.0)

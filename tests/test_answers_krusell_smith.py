@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rl_markets.envs.answers.krusell_smith import (
+from rl_markets.envs.krusell_smith.solution import (
     EMPLOYED,
     GOOD,
     KS98,
-    ConvergenceError,
     Economy,
     Grids,
     LawOfMotion,
@@ -30,6 +29,7 @@ from rl_markets.envs.answers.krusell_smith import (
     solve_household,
     top_share,
 )
+from rl_markets.errors import ConvergenceError
 
 FloatArray = NDArray[np.float64]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rl_markets.envs.answers.households import Economy, steady_state
-from rl_markets.envs.answers.nash_shares import NashEquilibrium, nash_equilibrium, nash_shares
+from rl_markets.envs.households.solution import Economy, steady_state
+from rl_markets.envs.households.solution.nash_shares import NashEquilibrium, nash_equilibrium, nash_shares
 
 FloatArray = NDArray[np.float64]
 BASE = Economy()

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import poisson
 
-from rl_markets.envs.answers import pricing
-from rl_markets.envs.answers.pricing import ExponentialSeason, Season, Solution
+from rl_markets.envs.pricing import solution as pricing
+from rl_markets.envs.pricing.solution import ExponentialSeason, Season, Solution
 
 FloatArray = NDArray[np.float64]
 DAYS = ExponentialSeason(a=6.0, alpha=1.0 / 500.0, stock=20, time=30.0)

@@ -11,15 +11,10 @@ from numpy.typing import NDArray
 from scipy.optimize import fsolve, minimize, minimize_scalar
 from scipy.special import expit
 
-from rl_markets.envs.answers import pricing
-from rl_markets.envs.answers.pricing import (
-    ConvergenceError,
-    GridMarket,
-    LogitMarket,
-    MixedLogit,
-    PointsProgramme,
-    ReferenceMarket,
-)
+from rl_markets.envs.points.solution import PointsProgramme
+from rl_markets.envs.pricing import solution as pricing
+from rl_markets.envs.pricing.solution import GridMarket, LogitMarket, MixedLogit, ReferenceMarket
+from rl_markets.errors import ConvergenceError
 
 FloatArray = NDArray[np.float64]
 PROGRAMME = PointsProgramme()

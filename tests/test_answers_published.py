@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from rl_markets.envs.answers.krusell_smith import KS98, Economy, gini, solve
+from rl_markets.envs.krusell_smith.solution import KS98, Economy, gini, solve
 
 hetblocks = pytest.importorskip("sequence_jacobian.hetblocks", exc_type=ImportError)
 

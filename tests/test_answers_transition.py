@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rl_markets.envs.answers.households import (
+from rl_markets.envs.households.solution import (
     Economy,
     PolicyFunction,
     closed_form,
@@ -15,7 +15,7 @@ from rl_markets.envs.answers.households import (
     start_after_growth,
     steady_state,
 )
-from rl_markets.envs.answers.households.economy import FloatArray
+from rl_markets.envs.households.solution.economy import FloatArray
 
 GROWTH = 0.1
 ECONOMIES = [Economy(), Economy(beta=0.99), Economy(delta=1.0), Economy(alpha=0.3, b=2.0, delta=0.1)]

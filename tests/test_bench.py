@@ -16,14 +16,14 @@ import pytest
 import torch
 from scipy import stats
 
-from rl_markets import bench
-from rl_markets.bench import accuracy, economy, rounds, start_up
-from rl_markets.bench.raw_sac import RawSAC
+from benchmarks import speed as bench
+from benchmarks.speed import accuracy, economy, rounds, start_up
+from benchmarks.speed.raw_sac import RawSAC
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.pricing.market import Pricing
-from rl_markets.experiment_errors import ExperimentError
-from rl_markets.policies.rollout import generalized_advantages
+from rl_markets.errors import ExperimentError
+from rl_markets.policies.advantages import generalized_advantages
 
 TINY = economy.Size(
     households=3, worlds=2, rounds=2, hidden=(8,), steps=4, epochs=1, minibatch=12, stock_steps=12, stock_sample=4,
@@ -217,7 +217,7 @@ def test_an_unknown_measurement_is_refused_before_anything_runs() -> None:
 @pytest.mark.parametrize("kind", ["PlainPricing", "LoopPricing"])
 def test_hand_written_pricing_moves_as_the_market_does(kind: str) -> None:
     """The same customers and shocks give the same rewards, observations and ends, over an episode."""
-    plain = importlib.import_module("rl_markets.bench.plain_pricing")
+    plain = importlib.import_module("benchmarks.speed.plain_pricing")
     p = plain.parameters()
     market = Pricing(p, worlds=1, dtype=torch.float64, stagger=False)
     env = getattr(plain, kind)(p)
@@ -244,7 +244,7 @@ def test_hand_written_pricing_moves_as_the_market_does(kind: str) -> None:
 
 
 def test_many_hand_written_worlds_move_as_the_market_does() -> None:
-    sb3 = pytest.importorskip("rl_markets.bench.by_hand_sb3", exc_type=ImportError)
+    sb3 = pytest.importorskip("benchmarks.speed.by_hand_sb3", exc_type=ImportError)
     parameters = HouseholdsParameters(households=5, episode_length=1000)
     by_hand, market = sb3.HandWrittenVecEnv(parameters, worlds=3), Households(parameters, worlds=3)
     by_hand.reset()
@@ -266,7 +266,7 @@ def test_many_hand_written_worlds_move_as_the_market_does() -> None:
 
 
 def test_hand_written_worlds_end_one_by_one_and_show_their_last_observation() -> None:
-    sb3 = pytest.importorskip("rl_markets.bench.by_hand_sb3", exc_type=ImportError)
+    sb3 = pytest.importorskip("benchmarks.speed.by_hand_sb3", exc_type=ImportError)
     worlds = sb3.HandWrittenVecEnv(HouseholdsParameters(households=2, episode_length=4), worlds=6)
     worlds.reset()
     ended = np.zeros(6, int)
@@ -290,7 +290,7 @@ def test_hand_written_worlds_end_one_by_one_and_show_their_last_observation() ->
 
 def test_worlds_in_jax_move_as_the_market_does() -> None:
     jax = pytest.importorskip("jax")
-    from rl_markets.bench import by_hand_jax
+    from benchmarks.speed import by_hand_jax
 
     parameters, worlds = HouseholdsParameters(households=5, initial_dispersion=0.5), 3
     market, rng = Households(parameters, worlds=worlds, stagger=False), np.random.default_rng(0)
@@ -314,7 +314,7 @@ def test_worlds_in_jax_move_as_the_market_does() -> None:
 
 def test_worlds_in_jax_start_anew_one_by_one() -> None:
     jax = pytest.importorskip("jax")
-    from rl_markets.bench import by_hand_jax
+    from benchmarks.speed import by_hand_jax
 
     parameters = HouseholdsParameters(households=2, episode_length=4)
     world = by_hand_jax.begin_all(parameters, 6, jax.random.key(0))
@@ -334,7 +334,7 @@ def test_worlds_in_jax_start_anew_one_by_one() -> None:
 def test_advantages_in_jax_are_ours() -> None:
     """The value of what was seen last stands in where the clock cut an episode."""
     jax = pytest.importorskip("jax")
-    from rl_markets.bench import by_hand_jax_ppo as ppo
+    from benchmarks.speed import by_hand_jax_ppo as ppo
 
     parameters, shape = HouseholdsParameters(households=2), ppo.Shape(3, 6, 1, 1, (8,))
     training, rng = ppo.start(parameters, shape, 0), np.random.default_rng(0)
@@ -354,7 +354,7 @@ def test_advantages_in_jax_are_ours() -> None:
 def test_ppo_in_jax_learns() -> None:
     """All its weights move, and both actions go from .5 towards what is best at rest, .16 and .13."""
     jax = pytest.importorskip("jax")
-    from rl_markets.bench import by_hand_jax_ppo as ppo
+    from benchmarks.speed import by_hand_jax_ppo as ppo
 
     parameters = HouseholdsParameters(households=3)
     trainer = ppo.Trainer(parameters, ppo.Shape(worlds=16, steps=25, epochs=4, minibatches=4, hidden=(16, 16)))

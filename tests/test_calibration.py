@@ -14,14 +14,14 @@ import pytest
 from conftest import ROOT, command
 from selling import Row, changed, drawn, packaged, write, yogurt
 
-from rl_markets.calibration.calibrate import Calibration, by_instruments, calibrate
-from rl_markets.calibration.experiment import Setting, experiment, grid, text
-from rl_markets.calibration.families import Logit, rows_of
-from rl_markets.calibration.instruments import two_stage
-from rl_markets.calibration.likelihood import fit
-from rl_markets.calibration.sales import COLUMNS, SalesLog, read_sales
+from rl_markets.errors import ExperimentError
 from rl_markets.experiment import load, parse
-from rl_markets.experiment_errors import ExperimentError
+from rl_markets.sales.calibration.calibrate import Calibration, by_instruments, calibrate
+from rl_markets.sales.calibration.experiment import Setting, experiment, grid, text
+from rl_markets.sales.calibration.families import Logit, rows_of
+from rl_markets.sales.calibration.instruments import two_stage
+from rl_markets.sales.calibration.likelihood import fit
+from rl_markets.sales.calibration.sales import COLUMNS, SalesLog, read_sales
 
 MIDDLE = 500.0
 
@@ -317,7 +317,7 @@ def test_bad_options_are_refused_and_nothing_is_written(options: list[str], mess
 
 
 def test_the_page_on_own_data_names_every_column() -> None:
-    from rl_markets.offline import log
+    from rl_markets.sales.offline import log
 
     page = (ROOT / "docs" / "own-data.md").read_text()
     for rule in (*COLUMNS, *log.COLUMNS):

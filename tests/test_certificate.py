@@ -15,10 +15,13 @@ import torch
 from conftest import tiny
 from rich.console import Console
 
-from rl_markets import best_response, policy, report, workflow
-from rl_markets.envs.households.answer import HouseholdsAnswer
+from rl_markets import exported, workflow
+from rl_markets.certificate import best_response, report
+from rl_markets.envs.answer_key import Metric
+from rl_markets.envs.households import SPEC as HOUSEHOLDS
+from rl_markets.envs.households.answer.identical import HouseholdsAnswer
 from rl_markets.envs.households.parameters import HouseholdsParameters
-from rl_markets.envs.market import Metric, Policy
+from rl_markets.envs.market import Policy
 from rl_markets.experiment import parse
 from rl_markets.policies.networks import Actor
 
@@ -112,10 +115,9 @@ def test_twenty_price_takers_have_the_same_answer() -> None:
 
 
 def test_households_that_differ_in_advance_have_no_answer_yet() -> None:
-    from rl_markets.envs.households.market import Households
 
     parameters = HouseholdsParameters(households=3, capital_productivity=[0.98, 1.0, 1.02])
-    assert Households(parameters, worlds=1).answer_key() is None
+    assert HOUSEHOLDS.answer_key(parameters) is None
 
 
 # -- a run's certificate -----------------------------------------------------------------------------------------------
@@ -179,7 +181,7 @@ def test_the_report_is_one_page_and_the_same_bytes_each_time(run: Any) -> None:
 
 def test_a_deviator_finds_the_gain_that_is_there(ray_once: None, tmp_path: Path, run: Any) -> None:
     """Everybody consumes half and works half of the time; a single household can do far better, and learns to."""
-    loaded = policy.load(run.path)
+    loaded = exported.load(run.path)
     actor = loaded.actors["household"]
     for parameter in actor.net.parameters():
         torch.nn.init.zeros_(parameter)
@@ -187,10 +189,10 @@ def test_a_deviator_finds_the_gain_that_is_there(ray_once: None, tmp_path: Path,
     data["certificate"]["deviation_agent_steps"] = 32 * 3 * 8 * 40
     experiment = parse(data, "test")
     wasteful = workflow.RunFolder.create(experiment, tmp_path)
-    policy.export(
+    exported.export(
         wasteful.policy, {"household": actor}, {k: v for k, v in loaded.spec.items() if k not in ("format", "actors")}
     )
-    found = best_response.deviation_gain(wasteful, experiment, policy.load(wasteful.policy), "households", [1, 2, 3])
+    found = best_response.deviation_gain(wasteful, experiment, exported.load(wasteful.policy), "households", [1, 2, 3])
     assert found.low is not None
     assert found.low > 5, "per cent of consumption"
     stay = best_response.discounted_gains(
@@ -229,7 +231,7 @@ def test_what_is_exported_is_what_was_trained(run: Any) -> None:
         / "algorithm/learner_group/learner/rl_module/household/module_state.pkl"
     )
     weights = pickle.loads(state.read_bytes())
-    loaded = policy.load(run.path).actors["household"].state_dict()
+    loaded = exported.load(run.path).actors["household"].state_dict()
     for name, value in loaded.items():
         np.testing.assert_array_equal(value.numpy(), weights[f"averaged.{name}"])
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import command, tiny
 
-from rl_markets.runs import RunFolder, read_rows
+from rl_markets.training.run_folder import RunFolder, read_rows
 
 ITERATIONS = 60
 

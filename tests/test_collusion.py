@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rl_markets.policies import collusion
-from rl_markets.policies.collusion import Duopoly, Sessions, calvano, logit_duopoly, monitor
+from examples.exploration import collusion
+from examples.exploration.collusion import Duopoly, Sessions, calvano, logit_duopoly, monitor
 
 NASH_PRICE, MONOPOLY_PRICE = 1.472927, 1.924981
 

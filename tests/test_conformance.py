@@ -19,18 +19,18 @@ import torch
 from conftest import ROOT, command, tiny
 from rich.console import Console
 
-from rl_markets import conformance, workflow
-from rl_markets.conformance import Finding, build_named, examine, preflight, resolve
-from rl_markets.conformance_probe import Actions, Subject
-from rl_markets.conformance_spec import LightImport
+from rl_markets import workflow
+from rl_markets.conformance.examine import Finding, build_named, examine, preflight, resolve, run
+from rl_markets.conformance.probe import Actions, Subject
+from rl_markets.conformance.spec import LightImport
 from rl_markets.envs import registry
-from rl_markets.envs.contract import ContractError, check_groups, check_observations, check_step
+from rl_markets.envs.checks import ContractError, check_groups, check_observations, check_step
 from rl_markets.envs.market import Ended, Market, MarketError
+from rl_markets.errors import ExperimentError
 from rl_markets.experiment import parse
-from rl_markets.experiment_errors import ExperimentError
-from rl_markets.experiment_file import dump_yaml
-from rl_markets.runs import RunFolder
-from rl_markets.training import RunFailedError, Trainer
+from rl_markets.experiment.yaml_file import dump_yaml
+from rl_markets.training.run_folder import RunFolder
+from rl_markets.training.trainer import RunFailedError, Trainer
 
 BROKEN = ROOT / "tests" / "broken_markets.py"
 SECONDS = 1.0
@@ -177,7 +177,7 @@ def test_every_broken_market_has_a_test() -> None:
 
 def test_what_breaks_only_in_a_worker_is_found_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
     before = time.perf_counter()
-    assert not conformance.run(f"{BROKEN}:NO_WORKER", {}, Console(width=200))
+    assert not run(f"{BROKEN}:NO_WORKER", {}, Console(width=200))
     assert time.perf_counter() - before < (10 if os.getloadavg()[0] < 1.5 else 60)
     out = capsys.readouterr().out
     assert "breaks in a worker process only: RuntimeError: the price feed belongs to the main process" in out
@@ -426,4 +426,4 @@ def test_what_is_no_market_is_told_in_a_line(name: str, tmp_path: Path, monkeypa
 
 def test_wrong_parameters_are_told_in_a_line() -> None:
     with pytest.raises(ExperimentError, match=r"households: parameters.alpha = 2.0: expected < 1"):
-        conformance.run("households", {"alpha": 2.0}, Console(quiet=True))
+        run("households", {"alpha": 2.0}, Console(quiet=True))

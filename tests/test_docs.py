@@ -12,9 +12,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from rl_markets import reference
-from rl_markets.results import pricing_page
-from rl_markets.results.page import table
+from benchmarks.results import pricing_page
+from benchmarks.results.page import table
+from rl_markets.experiment.sections import reference
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(bash|python|yaml)\n(.*?)```", README, re.DOTALL)

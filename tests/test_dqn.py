@@ -199,7 +199,7 @@ def trained(
             if look is not None:
                 look(run)
         module = run.learner_group._learner.module["seller"].unwrapped()
-        answer = one_world(experiment).answer_key()
+        answer = experiment.answer_key()
         assert answer is not None
         loss = answer.distance({"seller": module.deployed.act})
         weights = {n: w.clone() for n, w in module.state_dict().items()}

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from rl_markets.envs import registry
 from rl_markets.experiment import load, parse
-from rl_markets.experiment_file import dump_yaml, parse_yaml
+from rl_markets.experiment.yaml_file import dump_yaml, parse_yaml
 
 HEAVY = ("torch", "ray", "gymnasium", "numpy")
 

@@ -23,12 +23,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from rl_markets import experiment_columns
 from rl_markets.envs import registry
-from rl_markets.experiment import load, parse
-from rl_markets.experiment_columns import read_column
-from rl_markets.experiment_file import dump_yaml, parse_yaml
-from rl_markets.runs import RunFolder
+from rl_markets.experiment import columns, load, parse
+from rl_markets.experiment.columns import read_column
+from rl_markets.experiment.yaml_file import dump_yaml, parse_yaml
+from rl_markets.training.run_folder import RunFolder
 
 FIELD = "market.parameters.capital_productivity"
 KAPPA, LAMBDA = [0.92, 0.98, 1, 1.09], [1.1, 1, 0.7, 1.2]
@@ -220,8 +219,8 @@ def test_a_mapping_without_a_file_is_no_column(folder: Path) -> None:
 
 
 def test_rows_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert experiment_columns.MAX_ROWS == 1_000_000
-    monkeypatch.setattr(experiment_columns, "MAX_ROWS", 4)
+    assert columns.MAX_ROWS == 1_000_000
+    monkeypatch.setattr(columns, "MAX_ROWS", 4)
     path = with_parameters(folder, capital_productivity={"file": "types.csv", "column": "kappa"})
     assert load(path).market.parameters["capital_productivity"] == KAPPA
     (folder / "types.csv").write_text("#\n" + TYPES + "\n,1,2")
@@ -353,7 +352,7 @@ def test_arguments_of_a_foreign_env_stay_untouched(folder: Path) -> None:
     arguments = {"file": "types.csv", "column": "kappa"}
     data = content(EXAMPLE)
     data["market"] = {"name": "pettingzoo", "parameters": {"env": "nowhere:Env", "arguments": arguments}}
-    found = experiment_columns.with_columns(data, folder / "experiment.yaml")
+    found = columns.with_columns(data, folder / "experiment.yaml")
     assert found["market"]["parameters"]["arguments"] == arguments
 
 

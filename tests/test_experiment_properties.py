@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from rl_markets.envs.households.parameters import HouseholdsParameters
-from rl_markets.experiment import Experiment, Section, load, parse
-from rl_markets.experiment_errors import ExperimentError
-from rl_markets.experiment_file import dump_yaml, parse_yaml
+from rl_markets.errors import ExperimentError
+from rl_markets.experiment import Experiment, load, parse
+from rl_markets.experiment.sections import Section
+from rl_markets.experiment.yaml_file import dump_yaml, parse_yaml
 from rl_markets.policies.ppo.parameters import PPOParameters
 
 

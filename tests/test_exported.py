@@ -13,15 +13,15 @@ import torch
 from safetensors.torch import load_file, save
 from storage import ACTOR, OBSERVATION, SPEC, actors, rewritten, tree
 
-from rl_markets import policy
+from rl_markets import exported
 from rl_markets.policies.networks import Actor
 from rl_markets.store import CheckpointStore, verify
 
 # -- exported policies ---------------------------------------------------------------------------------------
 
 
-def test_loaded_policy_acts_as_the_exported_one(exported: Path) -> None:
-    loaded, originals = policy.load(exported), actors()
+def test_loaded_policy_acts_as_the_exported_one(exported_policy: Path) -> None:
+    loaded, originals = exported.load(exported_policy), actors()
     batch = torch.randn(5, 2, 3)
     for group, name in {"firms": "seller", "buyers": "golden", "banks": "golden"}.items():
         assert np.array_equal(loaded.act(batch, group), originals[name].act(batch).detach().numpy())
@@ -30,20 +30,20 @@ def test_loaded_policy_acts_as_the_exported_one(exported: Path) -> None:
     assert loaded.spec["actors"]["seller"] == ACTOR
 
 
-def test_policy_of_a_run_is_found(exported: Path) -> None:
-    assert policy.load(exported.parent).groups == policy.load(exported).groups
+def test_policy_of_a_run_is_found(exported_policy: Path) -> None:
+    assert exported.load(exported_policy.parent).groups == exported.load(exported_policy).groups
 
 
 def test_folder_without_policy(tmp_path: Path, checkpoints: CheckpointStore) -> None:
     for folder in (tmp_path, tmp_path / "none", checkpoints.path(1)):
         with pytest.raises(FileNotFoundError, match="holds no exported policy"):
-            policy.load(folder)
+            exported.load(folder)
 
 
 def test_export_never_overwrites(damaged: Path) -> None:
     before = tree(damaged)
     with pytest.raises(FileExistsError):
-        policy.export(damaged, actors(), SPEC)
+        exported.export(damaged, actors(), SPEC)
     assert tree(damaged) == before
 
 
@@ -82,12 +82,12 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("case", CHANGES)
-def test_consistent_change_is_refused(exported: Path, tmp_path: Path, case: str) -> None:
+def test_consistent_change_is_refused(exported_policy: Path, tmp_path: Path, case: str) -> None:
     change, expected = CHANGES[case]
-    folder = rewritten(exported, tmp_path / "changed", change)
+    folder = rewritten(exported_policy, tmp_path / "changed", change)
     verify(folder)
     with pytest.raises(ValueError, match=expected):
-        policy.load(folder)
+        exported.load(folder)
 
 
 OBSERVATIONS = {
@@ -109,22 +109,22 @@ OBSERVATIONS = {
 
 @pytest.mark.parametrize("case", OBSERVATIONS)
 @pytest.mark.filterwarnings("error")
-def test_bad_observation_is_refused_by_name(exported: Path, case: str) -> None:
+def test_bad_observation_is_refused_by_name(exported_policy: Path, case: str) -> None:
     observations, expected = OBSERVATIONS[case]
-    loaded = policy.load(exported)
+    loaded = exported.load(exported_policy)
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - its message is compared below
         loaded.act(observations, "firms")
     assert str(caught.value).startswith(expected)
 
 
 @pytest.mark.parametrize("group", ["nobody", None, "", ["firms"]], ids=repr)
-def test_unknown_group_is_refused_by_name(exported: Path, group: Any) -> None:
+def test_unknown_group_is_refused_by_name(exported_policy: Path, group: Any) -> None:
     with pytest.raises(ValueError, match="expected one of firms, buyers, banks") as caught:
-        policy.load(exported).act(OBSERVATION, group)
+        exported.load(exported_policy).act(OBSERVATION, group)
     assert f"group {group!r}" in str(caught.value)
 
 
 def test_a_single_group_needs_no_name(tmp_path: Path) -> None:
     actor = Actor(ACTOR)
-    policy.export(tmp_path / "policy", {"seller": actor}, {"policies": {"seller": {"groups": ["firms"]}}})
-    assert policy.load(tmp_path).act(OBSERVATION) == actor.act(torch.tensor(OBSERVATION)).item()
+    exported.export(tmp_path / "policy", {"seller": actor}, {"policies": {"seller": {"groups": ["firms"]}}})
+    assert exported.load(tmp_path).act(OBSERVATION) == actor.act(torch.tensor(OBSERVATION)).item()

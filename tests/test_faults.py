@@ -16,8 +16,8 @@ from conftest import tiny
 from rich.console import Console
 
 from rl_markets.experiment import parse
-from rl_markets.runs import RunFolder, read_rows
-from rl_markets.training import Trainer, each_learner
+from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.trainer import Trainer, each_learner
 
 pytestmark = [pytest.mark.usefixtures("ray_once"), pytest.mark.slow]
 

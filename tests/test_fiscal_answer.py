@@ -10,11 +10,12 @@ import torch
 from conftest import command
 from torch import Tensor
 
-from rl_markets.envs.fiscal.answer import FiscalAnswer
-from rl_markets.envs.fiscal.market import Fiscal
+from rl_markets.envs.answer_key import Metric
+from rl_markets.envs.fiscal import SPEC as FISCAL
+from rl_markets.envs.fiscal.answer.key import FiscalAnswer
 from rl_markets.envs.fiscal.parameters import FiscalParameters
-from rl_markets.envs.market import Metric, Policy
-from rl_markets.experiment_file import dump_yaml
+from rl_markets.envs.market import Policy
+from rl_markets.experiment.yaml_file import dump_yaml
 
 CASES = {
     "full depreciation": {"delta": 1.0, "theta": 0.3},
@@ -25,7 +26,7 @@ CASES = {
 
 @pytest.fixture(scope="module", params=CASES, ids=CASES)
 def key(request: pytest.FixtureRequest) -> FiscalAnswer:
-    answer = Fiscal(FiscalParameters(households=20, **CASES[request.param]), worlds=1).answer_key()  # type: ignore[arg-type]
+    answer = FISCAL.answer_key(FiscalParameters(households=20, **CASES[request.param]))  # type: ignore[arg-type]
     assert isinstance(answer, FiscalAnswer)
     return answer
 
@@ -132,4 +133,4 @@ def test_opposite_mistakes_of_households_do_not_cancel() -> None:
 
 
 def test_an_economy_without_an_equilibrium_has_no_answer() -> None:
-    assert Fiscal(FiscalParameters(theta=1.0), worlds=1).answer_key() is None
+    assert FISCAL.answer_key(FiscalParameters(theta=1.0)) is None

@@ -15,17 +15,17 @@ from pettingzoo import ParallelEnv
 from pettingzoo.test import parallel_api_test
 from rich.console import Console
 
-from rl_markets import policy, workflow
+from rl_markets import exported, workflow
 from rl_markets.envs.adapters import to_parallel_env
 from rl_markets.envs.market import MarketError
 from rl_markets.envs.pettingzoo import SPEC
 from rl_markets.envs.pettingzoo.example import Cournot
 from rl_markets.envs.pettingzoo.market import ForeignMarket
 from rl_markets.envs.pettingzoo.parameters import ForeignParameters
+from rl_markets.errors import ExperimentError
 from rl_markets.experiment import Experiment, load, parse
-from rl_markets.experiment_errors import ExperimentError
-from rl_markets.runs import RunFolder, read_rows
-from rl_markets.training import RunFailedError, Trainer
+from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.trainer import RunFailedError, Trainer
 
 SEEN = gym.spaces.Dict(
     {
@@ -506,7 +506,7 @@ def learned(ray_once: None, tmp_path_factory: pytest.TempPathFactory) -> RunFold
 def test_firms_learn_the_equilibrium_of_a_foreign_environment(learned: RunFolder) -> None:
     """Each sells a third of demand; before training, half of what it could."""
     demand = np.linspace(0.5, 1, 11, dtype=np.float32)[:, None]
-    error = np.abs(policy.load(learned.path).act(demand) - demand / 3).max()
+    error = np.abs(exported.load(learned.path).act(demand) - demand / 3).max()
     random = np.abs(np.random.default_rng(0).uniform(0, 1, demand.shape) - demand / 3).max()
     assert error < 0.03
     assert random > 0.3

@@ -10,14 +10,14 @@ import torch
 from conftest import command, tiny
 from torch import Tensor
 
-from rl_markets.envs.households.answer import HouseholdsAnswer
+from rl_markets.envs.groups import Seats
+from rl_markets.envs.households.answer.identical import HouseholdsAnswer
+from rl_markets.envs.households.answer.nash import NashAnswer
 from rl_markets.envs.households.market import Households
-from rl_markets.envs.households.nash import NashAnswer
 from rl_markets.envs.households.parameters import HouseholdsParameters
-from rl_markets.envs.seats import Seats
+from rl_markets.errors import ExperimentError
 from rl_markets.experiment import parse
-from rl_markets.experiment_errors import ExperimentError
-from rl_markets.experiment_file import dump_yaml
+from rl_markets.experiment.yaml_file import dump_yaml
 from rl_markets.policies.analytic.unroll import unroll
 
 PARTS = {"poor": 2, "rich": 4}

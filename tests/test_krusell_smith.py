@@ -14,8 +14,8 @@ from torch import Tensor
 from rl_markets.envs.krusell_smith.market import KrusellSmith
 from rl_markets.envs.krusell_smith.parameters import KrusellSmithParameters
 from rl_markets.envs.market import State
+from rl_markets.errors import ExperimentError
 from rl_markets.experiment import load
-from rl_markets.experiment_errors import ExperimentError
 
 Array = NDArray[np.float64]
 

@@ -10,13 +10,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rl_markets.envs.answers import krusell_smith as known
-from rl_markets.envs.krusell_smith import panel
-from rl_markets.envs.krusell_smith.answer import CAPITAL_LIMIT, GAIN_LIMIT, LAW_LIMIT, POLICY_LIMIT, KrusellSmithAnswer
+from rl_markets.envs.answer_key import Metric
+from rl_markets.envs.krusell_smith import solution as known
+from rl_markets.envs.krusell_smith.answer import panel
+from rl_markets.envs.krusell_smith.answer.key import (
+    CAPITAL_LIMIT,
+    GAIN_LIMIT,
+    LAW_LIMIT,
+    POLICY_LIMIT,
+    KrusellSmithAnswer,
+)
+from rl_markets.envs.krusell_smith.answer.panel import Panel, SharePolicy
 from rl_markets.envs.krusell_smith.market import KrusellSmith
-from rl_markets.envs.krusell_smith.panel import Panel, SharePolicy
 from rl_markets.envs.krusell_smith.parameters import KrusellSmithParameters
-from rl_markets.envs.market import Metric, Policy
+from rl_markets.envs.market import Policy
 
 Array = NDArray[np.float64]
 
@@ -258,5 +265,5 @@ def test_repeated_and_many_types_are_told_apart_or_taken_together(monkeypatch: p
     monkeypatch.setattr(panel, "PERIODS", 320)
     found = panel.simulate(answer.parameters, answer.exact, answer.solution.mean_effective_capital, [0])
     assert answer._gains(answer.exact, found, [0]).shape == (1, 2)
-    monkeypatch.setattr("rl_markets.envs.krusell_smith.answer.KINDS_APART", 1)
+    monkeypatch.setattr("rl_markets.envs.krusell_smith.answer.key.KINDS_APART", 1)
     assert answer._gains(answer.exact, found, [0]).shape == (1, 1)

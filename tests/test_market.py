@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rl_markets.bench.by_hand import HandWrittenHouseholds
+from benchmarks.speed.by_hand import HandWrittenHouseholds
 from rl_markets.envs.deviation import DEVIATOR, DeviationMarket
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters

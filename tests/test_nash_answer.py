@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rl_markets.envs.households import nash
-from rl_markets.envs.households.answer import HouseholdsAnswer
+from rl_markets.envs.households import SPEC as HOUSEHOLDS
+from rl_markets.envs.households.answer import nash
+from rl_markets.envs.households.answer.identical import HouseholdsAnswer
+from rl_markets.envs.households.answer.nash import ACTION_LIMIT, NashAnswer
 from rl_markets.envs.households.market import Households
-from rl_markets.envs.households.nash import ACTION_LIMIT, NashAnswer
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.market import Policy
 
@@ -27,7 +28,7 @@ NINE = HouseholdsParameters(
 
 @pytest.fixture(scope="module")
 def key() -> NashAnswer:
-    answer = Households(NINE, worlds=1).answer_key()
+    answer = HOUSEHOLDS.answer_key(NINE)
     assert isinstance(answer, NashAnswer)
     return answer
 
@@ -122,7 +123,7 @@ TYPES = {"capital_productivity": [0.98, 1.0, 1.02]}
     ],
 )
 def test_every_economy_has_the_answer_that_is_known_of_it(parameters: dict[str, Any], expected: type | None) -> None:
-    found = Households(HouseholdsParameters(**parameters), worlds=1).answer_key()
+    found = HOUSEHOLDS.answer_key(HouseholdsParameters(**parameters))
     assert type(found) is (expected or type(None))
 
 

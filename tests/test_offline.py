@@ -13,18 +13,18 @@ from conftest import ROOT, command
 from numpy.typing import NDArray
 from selling import write
 
-from rl_markets import policy
-from rl_markets.envs.answers import pricing as known
+from rl_markets import exported
+from rl_markets.envs.pricing import solution as known
+from rl_markets.envs.pricing.answer.season import SeasonAnswer
 from rl_markets.envs.pricing.market import Pricing
 from rl_markets.envs.pricing.parameters import PricingParameters
-from rl_markets.envs.pricing.season_answer import SeasonAnswer
+from rl_markets.errors import ExperimentError
 from rl_markets.experiment import load
-from rl_markets.experiment_errors import ExperimentError
-from rl_markets.experiment_file import dump_yaml
-from rl_markets.offline.compare import answer_of, compare, learn, logger_table, observations, transitions
-from rl_markets.offline.estimators import Evaluation, Mode, mixed, target_of
-from rl_markets.offline.log import Decisions, read_decisions
-from rl_markets.policies.cql import CQLSettings, Transitions, train
+from rl_markets.experiment.yaml_file import dump_yaml
+from rl_markets.sales.offline.compare import answer_of, compare, learn, logger_table, observations, transitions
+from rl_markets.sales.offline.cql import CQLSettings, Transitions, train
+from rl_markets.sales.offline.estimators import Evaluation, Mode, mixed, target_of
+from rl_markets.sales.offline.log import Decisions, read_decisions
 
 Array = NDArray[np.float64]
 STOCK, CHOICES, INCUMBENT = 10, 9, 4
@@ -224,9 +224,9 @@ def test_the_same_seed_learns_the_same_and_the_network_can_be_exported(tmp_path:
     (one, table), (same, _), (other, _) = (learn(log, answer, brief, seed) for seed in (3, 3, 4))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
-    policy.export(tmp_path / "policy", {"seller": one}, {"policies": {"seller": {"groups": ["seller"]}}})
+    exported.export(tmp_path / "policy", {"seller": one}, {"policies": {"seller": {"groups": ["seller"]}}})
     seen = observations(answer)
-    choices = policy.load(tmp_path / "policy").act(seen[:-1].numpy())
+    choices = exported.load(tmp_path / "policy").act(seen[:-1].numpy())
     np.testing.assert_array_equal(choices[..., 0], table)
 
 
@@ -336,7 +336,7 @@ def test_the_command_compares_and_exports_and_refuses_a_log_without_propensities
     assert done.returncode == 0, done.stderr
     for expected in ("refused for CQL: IS, WIS, per-decision IS, doubly robust", "whose optimum is", "logger"):
         assert expected in done.stdout
-    assert list(policy.load(tmp_path / "policy").groups) == ["seller"]
+    assert list(exported.load(tmp_path / "policy").groups) == ["seller"]
     write(log, [{k: v for k, v in r.items() if k != "propensity"} for r in rows])
     done = command("offline", log, experiment)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

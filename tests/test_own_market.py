@@ -12,7 +12,7 @@ from conftest import ROOT, command
 
 PAGE = (ROOT / "docs" / "own-market.md").read_text(encoding="utf-8")
 EXAMPLE = ROOT / "examples" / "cournot"
-FILES = ("pyproject.toml", "cournot.yaml", *(f"cournot_market/{name}.py" for name in ("spec", "market", "learner")))
+FILES = ("pyproject.toml", "cournot.yaml", *(f"cournot_market/{name}.py" for name in ("spec", "market", "answer", "learner")))
 
 
 @pytest.mark.parametrize("name", FILES)

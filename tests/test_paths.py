@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rl_markets.envs.answers import households as known
 from rl_markets.envs.households import economics
+from rl_markets.envs.households import solution as known
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.market import Policy, State

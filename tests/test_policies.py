@@ -10,17 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rl_markets.policies.advantages import generalized_advantages, others_mean, successor_values
 from rl_markets.policies.heads import Categorical, LogitNormal, describe_space
 from rl_markets.policies.networks import Actor, Critic
-from rl_markets.policies.rollout import (
-    Cuts,
-    Fragment,
-    Rollout,
-    concatenate,
-    generalized_advantages,
-    others_mean,
-    successor_values,
-)
+from rl_markets.policies.rollout import Cuts, Fragment, Rollout, concatenate
 
 BOX = {"type": "box", "low": [0.01, 0.01], "high": [0.99, 0.99]}
 ACTOR = {"observation": 7, "action": BOX, "hidden": [16], "activation": "tanh", "log_std": -0.5, "trained_std": True}

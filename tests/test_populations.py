@@ -13,15 +13,15 @@ import torch
 from conftest import tiny
 from rich.console import Console
 
-from rl_markets import policy, workflow
+from rl_markets import exported, workflow
 from rl_markets.envs import households
+from rl_markets.errors import ExperimentError
 from rl_markets.experiment import load, parse
-from rl_markets.experiment_errors import ExperimentError
 from rl_markets.policies.learner import clip_by_agent
 from rl_markets.policies.networks import Actor, Critic
 from rl_markets.policies.rollout import OBSERVATIONS, REWARDS, Fragment
-from rl_markets.runs import RunFolder, read_rows
-from rl_markets.training import Trainer, each_learner, parameter_hash
+from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.trainer import Trainer, each_learner, parameter_hash
 
 pytestmark = pytest.mark.usefixtures("ray_once", "cournot")
 
@@ -173,7 +173,7 @@ def test_separate_policies_train_export_resume_and_are_certified(tmp_path: Path,
         data["algorithm"] = {"name": algorithm, "parameters": {"gamma": 0.5, "updates": 4, "batch_size": 16}}
     data["certificate"] = {"seeds": 2, "deviation_agent_steps": 8 * 8 * 4}
     run = workflow.train(parse(data, "test"), tmp_path)
-    loaded = policy.load(run.path)
+    loaded = exported.load(run.path)
     assert loaded.actors["old"].spec["copies"] == 2
     assert loaded.actors["new"].spec["copies"] is None
     assert loaded.act(np.zeros((6, 2, 1)), "incumbents").shape == (6, 2, 1)
@@ -185,7 +185,7 @@ def test_separate_policies_train_export_resume_and_are_certified(tmp_path: Path,
     write = again._write_checkpoint
     again._write_checkpoint = lambda f: (write(f), hashes.append(parameter_hash(again.algorithm)))  # type: ignore[method-assign]
     again.train(run.checkpoints.path(2))
-    resumed = policy.load(_exported(again, tmp_path / "resumed"))
+    resumed = exported.load(_exported(again, tmp_path / "resumed"))
     for name in ("old", "new"):
         for key, value in loaded.actors[name].state_dict().items():
             assert torch.equal(value, resumed.actors[name].state_dict()[key]), (name, key)
@@ -198,7 +198,7 @@ def _exported(run: Trainer, folder: Path) -> Path:
     try:
         fresh._restore(run.store.path(run.experiment.iterations))
         spec = {"policies": {n: {"groups": list(s.groups)} for n, s in run.experiment.policies.items()}}
-        policy.export(folder, fresh.actors(), spec)
+        exported.export(folder, fresh.actors(), spec)
     finally:
         fresh.algorithm.stop()
     return folder
@@ -319,7 +319,7 @@ def test_a_script_plays_its_groups_and_is_not_learned(tmp_path: Path) -> None:
     run = workflow.train(parse(data, "test"), tmp_path)
     assert not any(name.startswith("new/") for name in read_rows(run)[0])
     assert "best_response_gain/trained/entrants" not in _metrics(run)
-    loaded = policy.load(run.path)
+    loaded = exported.load(run.path)
     assert set(loaded.actors) == {"old"}
     with pytest.raises(ValueError, match="group 'entrants' follows the rule 'nash'"):
         loaded.act(np.zeros((1,)), "entrants")
@@ -340,7 +340,7 @@ def test_a_frozen_policy_acts_as_it_was_exported_even_when_its_source_changes(tm
     assert Path(kept).is_relative_to(second.path)
     actors = Trainer(second, Console(quiet=True)).train()
     workflow._finish(second, actors, Console(quiet=True))
-    a, b = policy.load(first.path).actors["new"], policy.load(second.path).actors["new"]
+    a, b = exported.load(first.path).actors["new"], exported.load(second.path).actors["new"]
     assert all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
 
 

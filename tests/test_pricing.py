@@ -14,14 +14,14 @@ from pricing_markets import DOUBLE, LOGIT, RICH, RULES, SEASON, Loop, built, dra
 from torch import Tensor
 
 from rl_markets import tune_configs
-from rl_markets.conformance import build_named, examine, resolve
+from rl_markets.conformance.examine import build_named, examine, resolve
 from rl_markets.envs.market import Step
 from rl_markets.envs.pricing import features
 from rl_markets.envs.pricing.market import Pricing
 from rl_markets.envs.pricing.parameters import PricingParameters
+from rl_markets.errors import ExperimentError
 from rl_markets.experiment import parse
-from rl_markets.experiment_errors import ExperimentError
-from rl_markets.experiment_file import parse_yaml
+from rl_markets.experiment.yaml_file import parse_yaml
 
 SHIPPED = ("pricing-gvr", "pricing-clearance", "pricing-profit")
 

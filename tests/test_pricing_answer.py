@@ -12,15 +12,17 @@ from conftest import ROOT
 from torch import Tensor
 
 from rl_markets.envs.market import Policy
-from rl_markets.envs.points.answer import PointsAnswer
+from rl_markets.envs.points import SPEC as POINTS
+from rl_markets.envs.points.answer.key import PointsAnswer
 from rl_markets.envs.points.market import LEDGER, Points
 from rl_markets.envs.points.parameters import PointsParameters
-from rl_markets.envs.pricing.answer import RULES, answer_of
-from rl_markets.envs.pricing.catalogue_answer import CatalogueAnswer
+from rl_markets.envs.pricing.answer.catalogue import CatalogueAnswer
+from rl_markets.envs.pricing.answer.choose import answer_of
+from rl_markets.envs.pricing.answer.kinds import RULES
+from rl_markets.envs.pricing.answer.rival import RivalAnswer
+from rl_markets.envs.pricing.answer.season import SeasonAnswer
 from rl_markets.envs.pricing.market import Pricing
 from rl_markets.envs.pricing.parameters import PricingParameters
-from rl_markets.envs.pricing.rival_answer import RivalAnswer
-from rl_markets.envs.pricing.season_answer import SeasonAnswer
 from rl_markets.experiment import load
 
 WORLDS = 4000
@@ -149,7 +151,7 @@ def test_a_control_that_cannot_be_fitted_is_left_out() -> None:
 
 def test_seasons_too_large_to_solve_have_no_answer() -> None:
     assert answer_of(parameters("pricing-gvr", stock={"units": [50_000]}, periods=9)) is None
-    assert Points(PointsParameters.model_validate({"reward": 20_000, "unit": 1}), worlds=1).answer_key() is None
+    assert POINTS.answer_key(PointsParameters.model_validate({"reward": 20_000, "unit": 1})) is None
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from pricing_markets import DOUBLE, LOGIT, built, parameters
 from scipy import stats
 
-from rl_markets.envs.answers.pricing import LogitMarket
 from rl_markets.envs.pricing.arrivals import LARGE, poisson
 from rl_markets.envs.pricing.demand import demand_of
 from rl_markets.envs.pricing.market import Pricing
 from rl_markets.envs.pricing.parameters import Rival
 from rl_markets.envs.pricing.rivals import Seen, cheapest_other, quote
+from rl_markets.envs.pricing.solution import LogitMarket
 
 Array = NDArray[np.float64]
 

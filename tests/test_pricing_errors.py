@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from rl_markets.best_response import _as_judged
+from rl_markets.certificate.best_response import _as_judged
+from rl_markets.errors import ExperimentError
 from rl_markets.experiment import load
-from rl_markets.experiment_errors import ExperimentError
 from rl_markets.policies.dqn.parameters import SCHEDULES, DQNParameters
 
 GVR = Path(ROOT, "tune_configs", "pricing-gvr.yaml")

@@ -10,9 +10,9 @@ import torch
 from pricing_markets import LOGIT, SEASON, built, parameters
 from torch import Tensor
 
-from rl_markets.envs.pricing.answer import answer_of
-from rl_markets.envs.pricing.catalogue_answer import CatalogueAnswer
-from rl_markets.envs.pricing.season_answer import SeasonAnswer
+from rl_markets.envs.pricing.answer.catalogue import CatalogueAnswer
+from rl_markets.envs.pricing.answer.choose import answer_of
+from rl_markets.envs.pricing.answer.season import SeasonAnswer
 
 CLEARANCE: dict[str, Any] = {
     "periods": 6, "list_price": [500.0], "cost": [50.0], "fee": 0.1,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rl_markets.experiment_errors import ExperimentError
-from rl_markets.experiment_rules import LATEST
-from rl_markets.results import documents, page, plan, pool
-from rl_markets.results.plan import Plan, Run
+from benchmarks.results import documents, page, plan, pool
+from benchmarks.results.plan import Plan, Run
+from rl_markets.errors import ExperimentError
+from rl_markets.experiment.rules import LATEST
 
 TINY = (
     "market.worlds=4", "training.rollout_length=8", "training.agent_steps=64", "certificate.seeds=2",

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rl_markets import metrics
+from rl_markets.errors import ExperimentError
 from rl_markets.experiment import Experiment, parse
-from rl_markets.experiment_errors import ExperimentError
-from rl_markets.runs import MetricsLog, RunFolder, read_rows
+from rl_markets.training import metrics
+from rl_markets.training.run_folder import MetricsLog, RunFolder, read_rows
 
 # -- runs and their logs -------------------------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ import pytest
 from pyarrow import parquet
 from selling import changed, drawn, write
 
-from rl_markets.calibration.sales import read_sales
-from rl_markets.experiment_errors import ExperimentError
+from rl_markets.errors import ExperimentError
+from rl_markets.sales.calibration.sales import read_sales
 
 GOOD = drawn(lambda price: 60 * np.exp(-0.004 * price), periods=40, stock=30)
 

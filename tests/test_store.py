@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from storage import fill, newest, tree
 
-from rl_markets import policy
+from rl_markets import exported
 from rl_markets.store import MANIFEST, CheckpointStore, CorruptError, verify, written
 
 # -- damage --------------------------------------------------------------------------------------------------
@@ -16,9 +16,9 @@ from rl_markets.store import MANIFEST, CheckpointStore, CorruptError, verify, wr
 EXPORTED = ("golden.safetensors", "golden.actions.safetensors", "policy.json", "seller.safetensors", MANIFEST)
 
 
-def test_exported_files_are_those_tested_below(exported: Path) -> None:
-    assert sorted(tree(exported)) == sorted(EXPORTED)
-    verify(exported)
+def test_exported_files_are_those_tested_below(exported_policy: Path) -> None:
+    assert sorted(tree(exported_policy)) == sorted(EXPORTED)
+    verify(exported_policy)
 
 
 @pytest.mark.parametrize("bit", [0, 1, 5, 7])
@@ -29,7 +29,7 @@ def test_flipped_bit_is_refused_by_name(damaged: Path, name: str, where: float, 
     content[round(where * (len(content) - 1))] ^= 1 << bit
     (damaged / name).write_bytes(content)
     with pytest.raises(CorruptError) as caught:
-        policy.load(damaged)
+        exported.load(damaged)
     assert str(caught.value).startswith(f"{damaged / name}: ")
 
 
@@ -48,7 +48,7 @@ def test_every_bit_of_the_manifest_counts(damaged: Path) -> None:
 def test_missing_file_is_named(damaged: Path, name: str) -> None:
     (damaged / name).unlink()
     with pytest.raises(CorruptError) as caught:
-        policy.load(damaged)
+        exported.load(damaged)
     assert str(caught.value) == f"{damaged / name}: missing"
 
 
@@ -59,7 +59,7 @@ def test_wrong_length_is_named(damaged: Path, name: str, change: int) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:change] if change < 0 else content + b"\0")
     with pytest.raises(CorruptError) as caught:
-        policy.load(damaged)
+        exported.load(damaged)
     assert str(caught.value).startswith(f"{path}: ")
 
 
@@ -68,7 +68,7 @@ def test_extra_file_is_named(damaged: Path, name: str) -> None:
     (damaged / name).parent.mkdir(exist_ok=True)
     (damaged / name).touch()
     with pytest.raises(CorruptError) as caught:
-        policy.load(damaged)
+        exported.load(damaged)
     assert str(caught.value) == f"{damaged / name}: not in the manifest"
 
 
@@ -98,7 +98,7 @@ MANIFESTS = [
 def test_what_is_no_manifest_is_refused(damaged: Path, text: str) -> None:
     (damaged / MANIFEST).write_text(text)
     with pytest.raises(CorruptError, match=MANIFEST):
-        policy.load(damaged)
+        exported.load(damaged)
 
 
 # -- falling back and pruning --------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT, command
 from storage import ACTOR, SPEC, actors, fill, fill_old, newest, tree
 
-from rl_markets import policy
+from rl_markets import exported
 from rl_markets.policies.networks import Actor
 from rl_markets.store import MANIFEST, CheckpointStore, write_text
 
@@ -258,7 +258,7 @@ def test_full_disk_leaves_the_older_text_and_no_policy(small_disk: Path) -> None
         write_text(small_disk / "note", "n" * 2**21)
     wide = {"seller": Actor(ACTOR | {"hidden": [1024, 1024]})}
     with pytest.raises(OSError, match="No space left on device"):
-        policy.export(small_disk / "policy", wide, SPEC)
+        exported.export(small_disk / "policy", wide, SPEC)
     assert tree(small_disk) == {"note": b"old"}
 
 
@@ -296,8 +296,8 @@ def test_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
     for act in (
         lambda: CheckpointStore(tmp_path / "file").save(1, fill),
         lambda: CheckpointStore(tmp_path / "file" / "checkpoints").save(1, fill),
-        lambda: policy.export(tmp_path / "file", actors(), SPEC),
-        lambda: policy.export(tmp_path / "file" / "policy", actors(), SPEC),
+        lambda: exported.export(tmp_path / "file", actors(), SPEC),
+        lambda: exported.export(tmp_path / "file" / "policy", actors(), SPEC),
         lambda: write_text(tmp_path / "file" / "note", "text"),
     ):
         with pytest.raises(OSError, match="file"):

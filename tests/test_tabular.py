@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from examples.exploration.tabular import Season, bandit, q_learning
 from rl_markets.policies.exploration import RULES
-from rl_markets.policies.tabular import Season, bandit, q_learning
 
 SCALES = (0.01, 0.1, 1.0, 10.0, 100.0)
 TUNED = {

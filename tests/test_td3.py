@@ -17,8 +17,8 @@ from rl_markets.policies.heads import NoisyTanh
 from rl_markets.policies.offpolicy import RAW, REACH
 from rl_markets.policies.replay import GOES_ON, NEXT_OBSERVATIONS
 from rl_markets.policies.rollout import OBSERVATIONS, REWARDS
-from rl_markets.runs import RunFolder
-from rl_markets.training import Trainer, each_learner
+from rl_markets.training.run_folder import RunFolder
+from rl_markets.training.trainer import Trainer, each_learner
 
 pytestmark = pytest.mark.usefixtures("ray_once")
 

@@ -14,10 +14,10 @@ from rich.console import Console
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.market import Transition
 from rl_markets.experiment import load, parse
-from rl_markets.policies.algorithm import MarketAlgorithm
 from rl_markets.policies.ppo.learner import PPOLearner
-from rl_markets.runs import RunFolder, read_rows
-from rl_markets.training import RunFailedError, Trainer, parameter_hash
+from rl_markets.rllib.algorithm import MarketAlgorithm
+from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.trainer import RunFailedError, Trainer, parameter_hash
 
 pytestmark = pytest.mark.usefixtures("ray_once")
 

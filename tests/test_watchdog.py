@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from rl_markets.watchdog import TimeLimitError, Watchdog, time_limit
+from rl_markets.conformance.watchdog import TimeLimitError, Watchdog, time_limit
 
 BROKEN = ROOT / "tests" / "broken_markets.py"
 

@@ -15,7 +15,7 @@ from rl_markets.envs.fiscal.parameters import FiscalParameters
 from rl_markets.envs.households import economics
 from rl_markets.envs.households.market import ACTION_HIGH, ACTION_LOW, LOG_PRODUCTIVITY_SCALE
 from rl_markets.envs.households.shocks import AutoregressiveProductivity
-from rl_markets.envs.market import AgentGroup, AnswerKey, State, TensorMarket, Transition
+from rl_markets.envs.market import AgentGroup, State, TensorMarket, Transition
 
 
 class Fiscal(TensorMarket):
@@ -129,17 +129,6 @@ class Fiscal(TensorMarket):
         spread = torch.log(k).std(-1, correction=0, keepdim=True)
         means = (torch.log(x.mean(-1, keepdim=True)) for x in (k, labour))
         return torch.cat((*means, LOG_PRODUCTIVITY_SCALE * z, spread), -1)
-
-    def answer_key(self) -> AnswerKey | None:
-        """The Markov-perfect equilibrium: closed form at full depreciation, projection otherwise; None where none is found."""
-        from rl_markets.envs.answers.fiscal import ConvergenceError
-        from rl_markets.envs.fiscal.answer import FiscalAnswer
-
-        key = FiscalAnswer(self.parameters)
-        try:
-            return key if key.rest > 0 else None
-        except ConvergenceError:
-            return None
 
     def in_units(self, gain: float) -> tuple[float, str]:
         """Consumption equivalent: the permanent rise of everybody's consumption worth `gain` utils, in %."""

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rl_markets.envs.groups import Seats
 from rl_markets.envs.households import economics
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.households.shocks import AutoregressiveProductivity
-from rl_markets.envs.market import AgentGroup, AnswerKey, State, TensorMarket, Transition
-from rl_markets.envs.seats import Seats
+from rl_markets.envs.market import AgentGroup, State, TensorMarket, Transition
 
 ACTION_LOW, ACTION_HIGH = 0.01, 0.99
 """Bounds of both actions, as in the paper."""
@@ -153,23 +153,6 @@ class Households(TensorMarket):
         if self.parameters.conduct == "price-taking":
             return aggregate.detach()
         return (aggregate - own).detach() + own if self.parameters.conduct == "strategic" else aggregate
-
-    def answer_key(self) -> AnswerKey | None:
-        """Identical households: closed form at full depreciation, collocation otherwise; different ones: Nash at rest.
-
-        None for price takers who differ, as all capital ends with the most productive, and where somebody ends at a corner.
-        """
-        from rl_markets.envs.households.answer import HouseholdsAnswer
-        from rl_markets.envs.households.nash import NashAnswer
-
-        if self.parameters.homogeneous:
-            return HouseholdsAnswer(self.parameters)
-        if self.parameters.conduct != "strategic":
-            return None
-        try:
-            return NashAnswer(self.parameters)
-        except ValueError:
-            return None
 
     def in_units(self, gain: float) -> tuple[float, str]:
         """Consumption equivalent: the permanent rise of consumption worth `gain` utils, in %."""

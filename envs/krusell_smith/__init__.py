@@ -1,13 +1,14 @@
 """Krusell and Smith (1998): households with uninsured unemployment risk, and a business cycle."""
 
 from rl_markets.envs.krusell_smith.parameters import KrusellSmithParameters
-from rl_markets.envs.registry import MarketSpec
+from rl_markets.envs.spec import MarketSpec
 
 SPEC = MarketSpec(
     name="krusell_smith",
     summary="households save against unemployment while productivity switches (Krusell and Smith 1998)",
     parameters=KrusellSmithParameters,
     market="rl_markets.envs.krusell_smith.market:KrusellSmith",
+    answer="rl_markets.envs.krusell_smith.answer.key:answer_key",
     groups=lambda parameters: {"households": parameters.households},
     discount="beta",
     global_state=True,

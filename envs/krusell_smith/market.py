@@ -14,7 +14,7 @@ from torch import Tensor
 from rl_markets.envs.households import economics
 from rl_markets.envs.krusell_smith.employment import Employment
 from rl_markets.envs.krusell_smith.parameters import KrusellSmithParameters
-from rl_markets.envs.market import AgentGroup, AnswerKey, Owned, State, TensorMarket, Transition
+from rl_markets.envs.market import AgentGroup, Owned, State, TensorMarket, Transition
 
 ACTION_LOW, ACTION_HIGH = 0.01, 0.99
 """Bounds of the consumption share, as in the paper."""
@@ -110,12 +110,6 @@ class KrusellSmith(TensorMarket):
         good = 1.0 - 2.0 * state["aggregate"].to(K.dtype)
         spread = torch.log(state["capital"] / K + POOR).std(-1, correction=0, keepdim=True)
         return torch.cat((torch.log(K), good, spread), -1)
-
-    def answer_key(self) -> AnswerKey | None:
-        """The equilibrium by endogenous grid points and a simulated distribution."""
-        from rl_markets.envs.krusell_smith.answer import KrusellSmithAnswer
-
-        return KrusellSmithAnswer(self.parameters)
 
     def in_units(self, gain: float) -> tuple[float, str]:
         """Consumption equivalent: the permanent rise of consumption worth `gain` utils, in %."""

@@ -2,7 +2,7 @@
 
 from rl_markets.envs.pettingzoo.layout import layout
 from rl_markets.envs.pettingzoo.parameters import ForeignParameters
-from rl_markets.envs.registry import MarketSpec
+from rl_markets.envs.spec import MarketSpec
 
 SPEC = MarketSpec(
     name="pettingzoo",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_markets.envs.market import AgentGroup, AnswerKey, State, TensorMarket, Transition
+from rl_markets.envs.market import AgentGroup, State, TensorMarket, Transition
 from rl_markets.envs.points.parameters import PointsParameters
 
 LEDGER = ("issued", "redeemed", "expired", "outstanding")
@@ -92,14 +92,6 @@ class Points(TensorMarket):
         """The share of a full balance, and whether it is full."""
         share = state["outstanding"] / self.parameters.reward
         return {"seller": torch.stack([share, (share >= 1).to(share.dtype)], -1).float()}
-
-    def answer_key(self) -> AnswerKey | None:
-        """The Markov decision process of a customer, solved exactly; None where it has too many balances."""
-        from rl_markets.envs.points.answer import MOST_ENTRIES, PointsAnswer
-
-        p = self.parameters
-        entries = (p.reward // p.unit + 1) ** 2 * len(p.rates) * len(p.prices)
-        return PointsAnswer(p) if entries <= MOST_ENTRIES else None
 
     def in_units(self, gain: float) -> tuple[float, str]:
         """Discounted reward is money."""

@@ -1,13 +1,14 @@
 """Sellers that price catalogues: substitution, stock, seasons, deadlines, rivals (Gallego and van Ryzin 1994)."""
 
 from rl_markets.envs.pricing.parameters import PricingParameters
-from rl_markets.envs.registry import MarketSpec
+from rl_markets.envs.spec import MarketSpec
 
 SPEC = MarketSpec(
     name="pricing",
     summary="sellers price catalogues of products: substitution, stock, seasons, deadlines, scripted or learning rivals",
     parameters=PricingParameters,
     market="rl_markets.envs.pricing.market:Pricing",
+    answer="rl_markets.envs.pricing.answer.choose:answer_key",
     groups=lambda parameters: dict(parameters.sellers),
     discount="gamma",
     training_only={"exploring_starts": 0.0},

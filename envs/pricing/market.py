@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_markets.envs.market import AgentGroup, AnswerKey, State, TensorMarket, Transition
+from rl_markets.envs.market import AgentGroup, State, TensorMarket, Transition
 from rl_markets.envs.pricing import features
 from rl_markets.envs.pricing.arrivals import poisson
 from rl_markets.envs.pricing.demand import demand_of
 from rl_markets.envs.pricing.guard import allowed, gate, lowest_price
+from rl_markets.envs.pricing.logit import logit_of
 from rl_markets.envs.pricing.parameters import PricingParameters
 from rl_markets.envs.pricing.rivals import Seen, cheapest_other, quote
 
@@ -81,8 +82,6 @@ class Pricing(TensorMarket):
 
     def _nash(self) -> Tensor:
         """One-period equilibrium prices of all goods `[goods]`."""
-        from rl_markets.envs.pricing.answer import logit_of
-
         return torch.tensor(logit_of(self.parameters).nash(), device=self.device, dtype=self.dtype)
 
     # -- state -----------------------------------------------------------------------------------------------------
@@ -337,12 +336,6 @@ class Pricing(TensorMarket):
         if self._blank:  # an observation has at least one entry
             columns.append(torch.zeros(len(state["period"]), device=self.device, dtype=self.dtype))
         return columns
-
-    def answer_key(self) -> AnswerKey | None:
-        """The dynamic programme of one seller's product, or the optimum of a static catalogue; None for what has neither."""
-        from rl_markets.envs.pricing.answer import answer_of
-
-        return answer_of(self.parameters)
 
     def in_units(self, gain: float) -> tuple[float, str]:
         """Discounted reward is money."""

@@ -1,7 +1,7 @@
 """Analytic policy gradients: short-horizon actor-critic through a differentiable market (Xu et al. 2022, SHAC)."""
 
 from rl_markets.policies.analytic.parameters import AnalyticParameters
-from rl_markets.policies.registry import LearnerSpec
+from rl_markets.policies.spec import LearnerSpec
 
 SPEC = LearnerSpec(
     name="analytic",

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rl_markets.policies.registry import LearnerParameters
+from rl_markets.policies.spec import LearnerParameters
 
 
 class AnalyticParameters(LearnerParameters):

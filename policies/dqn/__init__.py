@@ -1,7 +1,7 @@
 """Double DQN (van Hasselt, Guez and Silver 2016) on replayed transitions, one branch a choice (Tavakoli et al. 2018)."""
 
 from rl_markets.policies.dqn.parameters import DQNParameters
-from rl_markets.policies.registry import LearnerSpec
+from rl_markets.policies.spec import LearnerSpec
 
 SPEC = LearnerSpec(
     name="dqn",

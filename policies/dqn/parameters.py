@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from rl_markets.policies.registry import ReplayParameters
+from rl_markets.policies.spec import ReplayParameters
 
 SCHEDULES: dict[str, tuple[float, float | None]] = {
     "eps-softmax": (1.0, 0.02), "eps-greedy": (1.0, 0.02), "entropy-budget": (0.9, 0.02), "loss-budget": (0.9, 0.01),

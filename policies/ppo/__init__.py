@@ -1,7 +1,7 @@
 """Proximal policy optimisation (Schulman et al. 2017) on whole rollouts."""
 
 from rl_markets.policies.ppo.parameters import PPOParameters
-from rl_markets.policies.registry import LearnerSpec
+from rl_markets.policies.spec import LearnerSpec
 
 SPEC = LearnerSpec(
     name="ppo",

@@ -7,18 +7,11 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
+from rl_markets.policies.advantages import generalized_advantages, others_mean, successor_values
 from rl_markets.policies.heads import LogitNormal
 from rl_markets.policies.learner import ActorCriticLearner, Batch
 from rl_markets.policies.ppo.module import LOG_PROB, RAW
-from rl_markets.policies.rollout import (
-    ACTED,
-    OBSERVATIONS,
-    REWARDS,
-    Fragment,
-    generalized_advantages,
-    others_mean,
-    successor_values,
-)
+from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, Fragment
 
 ADVANTAGES, MOST, VALUE_TARGETS = "advantages", "most", "value_targets"
 

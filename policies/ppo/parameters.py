@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from rl_markets.policies.registry import LearnerParameters
+from rl_markets.policies.spec import LearnerParameters
 
 
 class PPOParameters(LearnerParameters):

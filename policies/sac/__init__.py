@@ -1,7 +1,7 @@
 """Soft actor-critic (Haarnoja et al. 2018) on replayed transitions."""
 
-from rl_markets.policies.registry import LearnerSpec
 from rl_markets.policies.sac.parameters import SACParameters
+from rl_markets.policies.spec import LearnerSpec
 
 SPEC = LearnerSpec(
     name="sac",

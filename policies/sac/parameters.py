@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from rl_markets.policies.registry import ActorCriticReplayParameters
+from rl_markets.policies.spec import ActorCriticReplayParameters
 
 
 class SACParameters(ActorCriticReplayParameters):

@@ -1,6 +1,6 @@
 """Twin delayed deep deterministic policy gradients (Fujimoto, van Hoof and Meger 2018) on replayed transitions."""
 
-from rl_markets.policies.registry import LearnerSpec
+from rl_markets.policies.spec import LearnerSpec
 from rl_markets.policies.td3.parameters import TD3Parameters
 
 SPEC = LearnerSpec(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from rl_markets.policies.registry import ActorCriticReplayParameters
+from rl_markets.policies.spec import ActorCriticReplayParameters
 
 Critics = Annotated[int, Field(ge=1, le=2, description="critics whose smallest value is the target")]
 PolicyDelay = Annotated[

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from rl_markets.envs.market import AgentGroup, Market, Policy
+from rl_markets.errors import ExperimentError
 from rl_markets.experiment import Experiment, parse
-from rl_markets.experiment_errors import ExperimentError
-from rl_markets.fixed import fixed_policy
+from rl_markets.fixed_policies import fixed_policy
 from rl_markets.policies.heads import describe_space
 from rl_markets.quiet import quiet_logs
 
@@ -80,7 +80,7 @@ def algorithm_config(
         fixed: market -> group -> policy of the groups that do not learn, if they are not the experiment's own.
         weights: where actors start from; see `MarketModule`.
     """
-    from rl_markets.policies.algorithm import MarketAlgorithm
+    from rl_markets.rllib.algorithm import MarketAlgorithm
     from rl_markets.rllib.env_runner import BatchedEnvRunner
 
     learner, module = experiment.learner_spec.load()

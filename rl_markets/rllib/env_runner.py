@@ -21,12 +21,12 @@ from ray.rllib.utils.metrics import (
 )
 from torch import Tensor
 
-from rl_markets.envs.contract import check_groups, check_observations, check_step
+from rl_markets.conformance.watchdog import limit_steps
+from rl_markets.envs.checks import check_groups, check_observations, check_step
 from rl_markets.envs.market import Dynamics, Market, Policy, Step
 from rl_markets.policies.module import ACTIONS, MarketModule
 from rl_markets.policies.rollout import Rollout, stacked
 from rl_markets.rllib.recorder import Recorded, Recorder, side_by_side
-from rl_markets.watchdog import limit_steps
 
 EPISODE_RETURN = "episode_return"
 MARKET_SECONDS, POLICY_SECONDS, SAMPLE_SECONDS = "market_seconds", "policy_seconds", "sample_seconds"

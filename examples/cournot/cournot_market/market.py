@@ -1,4 +1,4 @@
-"""Cournot competition: every firm chooses a quantity, the price is what the market bears. Known answer: Nash."""
+"""Cournot competition: every firm chooses a quantity, the price is what the market bears."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_markets.envs.market import AgentGroup, AnswerKey, Assessment, Metric, Policy, State, TensorMarket, Transition
+from rl_markets.envs.market import AgentGroup, Policy, State, TensorMarket, Transition
 
 from .spec import CournotParameters
 
@@ -53,36 +53,3 @@ class Cournot(TensorMarket):
 
     def scripts(self) -> dict[str, Policy]:
         return {"nash": lambda seen: self.nash("entrants", seen)}
-
-    def answer_key(self) -> AnswerKey:
-        return NashQuantities(self)
-
-
-class NashQuantities(AnswerKey):
-    """How far the quantities are from Nash's, over the interval of demand."""
-
-    name = "Nash equilibrium"
-
-    def __init__(self, market: Cournot) -> None:
-        self.market = market
-        low, high = market.parameters.demand
-        self.demand = torch.linspace(low - 10, high - 10, 21)
-
-    def _error(self, group: str, policy: Policy) -> float:
-        """Mean error in % of the Nash quantity."""
-        seen = self.demand.view(-1, 1, 1).expand(-1, self.market.groups[group].count, 1)
-        nash = self.market.nash(group, seen)
-        return 100 * float(((policy(seen) - nash).abs() / nash).mean())
-
-    def distance(self, policies: Mapping[str, Policy]) -> float:
-        return max(self._error(group, policy) for group, policy in policies.items())
-
-    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
-        metrics = []
-        for group, policy in policies.items():
-            controls = {"untrained": self._error(group, untrained[group])}
-            label = f"error of the quantities, {group}"
-            metrics.append(
-                Metric(f"quantity_error/{group}", label, self._error(group, policy), "%", limit=3.0, controls=controls)
-            )
-        return Assessment(metrics)

@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rl_markets.envs.registry import MarketSpec
-from rl_markets.policies.registry import LearnerParameters, LearnerSpec
+from rl_markets.envs.spec import MarketSpec
+from rl_markets.policies.spec import LearnerParameters, LearnerSpec
 
 
 class CournotParameters(BaseModel):
@@ -24,6 +24,7 @@ MARKET = MarketSpec(
     summary="firms choose quantities every day; the price clears the market",
     parameters=CournotParameters,
     market="cournot_market.market:Cournot",
+    answer="cournot_market.answer:answer_key",
     groups=lambda p: {"incumbents": p.incumbents, "entrants": p.entrants},
     scripts=("nash",),
     global_state=True,

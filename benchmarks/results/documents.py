@@ -1,0 +1,123 @@
+"""The JSON of what was measured: a document for each experiment, and one for the comparison by number of households."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.results.plan import LEARNERS, PICTURED, Plan, Run
+from benchmarks.results.pool import LOOKED_AT, record_of
+from rl_markets.certificate import certify, report
+from rl_markets.experiment.rules import LATEST
+from rl_markets.store import write_text
+from rl_markets.training.run_folder import RunFolder, read_rows
+
+COMPARISON, VARIED = "households-by-size", "pricing-varied"
+PICTURES = 10
+"""Of an experiment, at the most."""
+
+
+def write_all(plan: Plan, root: Path, folder: Path) -> None:
+    """Every document, from the runs below `root`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in plan.experiments:
+        runs = [run for run in plan.certified if run.experiment == name]
+        _write(folder, name, document(name, runs, root))
+        _pictures(folder, name, RunFolder.open(root / runs[0].folder / LATEST))
+    _write(folder, COMPARISON, comparison(plan, root))
+    _write(folder, VARIED, varied(plan, root))
+
+
+def read(folder: Path, name: str) -> dict[str, Any]:
+    """A document."""
+    document: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return document
+
+
+def _write(folder: Path, name: str, content: dict[str, Any]) -> None:
+    write_text(folder / f"{name}.json", json.dumps(content, indent=1, allow_nan=False))
+
+
+def document(name: str, runs: Sequence[Run], root: Path) -> dict[str, Any]:
+    """The certificates of one experiment's runs, and how long they took."""
+    seeds = []
+    for run in runs:
+        folder, record = RunFolder.open(root / run.folder / LATEST), record_of(run, root)
+        assert record is not None
+        certificate, rows = certify.read(folder.certificate), read_rows(folder)
+        seeds.append({
+            "seed": certificate["seed"], "passed": certificate["passed"], "seconds": round(rows[-1]["seconds"], 1),
+            "cpu_seconds": round(record.cpu_seconds, 1), "peak_mib": round(record.peak_mib),
+            "metrics": {m["name"]: m for m in certificate["metrics"]}, "curve": curve(rows),
+        })  # fmt: skip
+    return {
+        "experiment": name, "command": f"rl-markets train tune_configs/{name}.yaml -o seed=SEED",
+        "agent_steps": certificate["agent_steps"], "made_with": certificate["made_with"], "seeds": seeds,
+    }  # fmt: skip
+
+
+def curve(rows: list[dict[str, float]]) -> list[list[float]]:
+    """Where the known answer was looked at: agent steps, seconds of training, distance in %."""
+    looks = [row for row in rows if math.isfinite(row["distance"])]
+    return [[int(r["agent_steps"]), round(r["seconds"], 1), float(f"{r['distance']:.4g}")] for r in looks]
+
+
+def _pictures(folder: Path, name: str, run: RunFolder) -> None:
+    """The figures of an experiment's first run, in the place of those that were there."""
+    for old in folder.glob(f"{name}-picture-*.svg"):
+        old.unlink()
+    figures = certify.read(run.certificate)["figures"][:PICTURES] if name in PICTURED else []
+    for i, figure in enumerate(figures, 1):
+        write_text(folder / f"{name}-picture-{i}.svg", report.svg(figure))
+
+
+def comparison(plan: Plan, root: Path) -> dict[str, Any]:
+    """Every learner at every number of households: figures of each seed."""
+    rows = [
+        {"households": cell.households, "learner": LEARNERS[cell.learner], "command": _command(cell.runs[0]),
+         "seeds": [_looked_at(run, root) for run in cell.runs]}
+        for cell in plan.cells
+    ]  # fmt: skip
+    return {"rows": rows}
+
+
+def varied(plan: Plan, root: Path) -> dict[str, Any]:
+    """Every variation's loss against the known answer, in %, and the seconds of training, of each seed."""
+    rows = []
+    for variation in plan.varied:
+        runs, seeds = variation.runs(plan.seeds), []
+        for run in runs:
+            folder = RunFolder.open(root / run.folder / LATEST)
+            metrics = {m["name"]: m for m in certify.read(folder.certificate)["metrics"]}
+            rows_of = read_rows(folder)
+            seeds.append(
+                {
+                    "seed": run.seed,
+                    "shortfall": metrics["shortfall"]["value"],
+                    "seconds": round(rows_of[-1]["seconds"], 1),
+                }
+            )
+        rows.append({"label": variation.label, "command": _command(runs[0]), "seeds": seeds})
+    return {"rows": rows}
+
+
+def _command(run: Run) -> str:
+    overrides = " ".join(f"-o {setting}" for setting in run.overrides)
+    return f"rl-markets train tune_configs/{run.experiment}.yaml -o seed=SEED {overrides}"
+
+
+def _looked_at(run: Run, root: Path) -> dict[str, float]:
+    record = record_of(run, root)
+    assert record is not None
+    figures: dict[str, float] = json.loads((root / run.folder / LOOKED_AT).read_text(encoding="utf-8"))
+    rounded = {name: float(f"{value:.5g}") for name, value in figures.items()}
+    return {"seed": run.seed, **rounded, "peak_mib": round(record.peak_mib)}
+
+
+def middle(values: Sequence[float]) -> float:
+    """The median; NaN where one of them is."""
+    return math.nan if any(math.isnan(v) for v in values) else median(values)

@@ -1,0 +1,43 @@
+"""The market without policies: many small worlds, and one large one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from benchmarks.speed import economy
+from benchmarks.speed.rounds import Say, Work, absolute, in_turns
+
+SMALL_TARGET, LARGE_TARGET = 5e6, 3e3
+
+
+@torch.no_grad()
+def measure(seconds: float, say: Say) -> dict[str, Any]:
+    """Agent steps of the worlds that PPO is measured in; steps of a single large world."""
+    torch.set_num_threads(1)
+    size = economy.SIZE
+    small = stepping(size.households, size.worlds, size.households * size.worlds)
+    sides = {"small": small, "large": stepping(size.large, 1, 1)}
+    found = in_turns(sides, seconds / 4, size.rounds, say)
+    rows = [
+        absolute(
+            f"agent steps per CPU second, {size.worlds} x {size.households} households", found["small"], SMALL_TARGET
+        ),
+        absolute(f"market steps per CPU second, 1 x {size.large} households", found["large"], LARGE_TARGET),
+    ]
+    return {"rows": rows}
+
+
+def stepping(households: int, worlds: int, units: int) -> Work:
+    """Steps a market a hundred times, near its steady state."""
+    market = economy.market(households, worlds)
+    market.reset(0)
+    actions = {"households": torch.tensor([0.16, 0.13]).expand(worlds, households, 2).contiguous()}
+
+    def work() -> int:
+        for _ in range(100):
+            market.step(actions)
+        return 100 * units
+
+    return work

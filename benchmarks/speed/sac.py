@@ -1,0 +1,91 @@
+"""SAC: gradient steps and agent steps, against RLlib's own and against plain torch."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
+
+from benchmarks.speed import economy
+from benchmarks.speed.economy import built, experiment, trained
+from benchmarks.speed.raw_sac import RawSAC
+from benchmarks.speed.rounds import OURS, STOCK, Say, Work, compared, fastest, in_turns
+
+UPDATES_TARGET, STEPS_TARGET = 4.0, 30.0
+TORCH = "plain torch"
+
+
+def measure(seconds: float, say: Say) -> dict[str, Any]:
+    """Learning alone, replay included, of three sides in turns; then training of two."""
+    from benchmarks.speed import stock
+
+    size = economy.SIZE
+    with built(experiment("sac"), *(stock.sac(envs) for envs in size.stock_replay_envs)) as (ours, *stocks):
+        candidates = dict(zip(size.stock_replay_envs, stocks, strict=True))
+        for algorithm in (ours, *stocks):
+            _warm_up(algorithm)
+        envs = fastest({n: partial(trained, algorithm) for n, algorithm in candidates.items()}, seconds / 2)
+        say(f"RLlib's own SAC takes most agent steps with {envs} environments")
+        theirs, raw = candidates[envs], RawSAC(size.hidden, size.batch)
+        learning: dict[str, Work] = {
+            OURS: _Learning(ours).update, STOCK: partial(stock.sac_update, theirs), TORCH: raw.step
+        }  # fmt: skip
+        updates = in_turns(learning, seconds, size.rounds, say)
+        training: dict[str, Work] = {OURS: partial(trained, ours), STOCK: partial(trained, theirs)}
+        steps = in_turns(training, seconds, size.rounds, say)
+        parameters = _parameters(ours, theirs, raw)
+    rows = [
+        compared("gradient steps", STOCK, updates[OURS], updates[STOCK], UPDATES_TARGET),
+        compared("gradient steps", TORCH, updates[OURS], updates[TORCH], None),
+        compared("agent steps of training", STOCK, steps[OURS], steps[STOCK], STEPS_TARGET),
+    ]
+    return {"rows": rows, **_facts(envs, parameters)}
+
+
+def _facts(envs: int, parameters: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """What was alike and what was not."""
+    size = economy.SIZE
+    each = {
+        OURS: size.worlds * size.households * size.replay_steps / size.updates,
+        STOCK: float(envs * size.households),
+    }
+    notes = ["agent steps for each gradient step: " + ", ".join(f"{side} {n:.0f}" for side, n in each.items())]
+    for side, counts in parameters.items():
+        notes.append(f"weights, {side}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
+    return {"notes": notes, "agent_steps_per_update": each, "stock_envs": envs, "parameters": parameters}
+
+
+def _warm_up(algorithm: Any) -> None:
+    """Trains until gradient steps are taken."""
+    while "learners" not in (found := algorithm.train()) or len(found["learners"]) < 2:
+        pass
+
+
+class _Learning:
+    """Our learner on one fragment, added to the replay again and again."""
+
+    def __init__(self, algorithm: Any) -> None:
+        self.group = algorithm.learner_group
+        self.rollouts = algorithm.env_runner_group.local_env_runner.sample()
+
+    def update(self) -> int:
+        """One iteration's learning; how many gradient steps that is."""
+        self.group.update(episodes=self.rollouts, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: 0})
+        return economy.SIZE.updates
+
+
+def _parameters(ours: Any, theirs: Any, raw: RawSAC) -> dict[str, dict[str, int]]:
+    """Weights of actor and both critics."""
+    mine = ours.learner_group._learner.module["household"].unwrapped()
+    stock = theirs.learner_group._learner.module["household"].unwrapped()
+    critics = (stock.qf_encoder, stock.qf, stock.qf_twin_encoder, stock.qf_twin)
+    return {
+        OURS: {"actor": _count(mine.actor), "critics": _count(mine.critic)},
+        STOCK: {"actor": _count(stock.pi_encoder, stock.pi), "critics": _count(*critics)},
+        TORCH: {"actor": _count(raw.actor), "critics": _count(raw.critics)},
+    }
+
+
+def _count(*modules: Any) -> int:
+    return sum(weight.numel() for module in modules for weight in module.parameters())

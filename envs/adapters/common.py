@@ -1,0 +1,40 @@
+"""What adapters share: seeds of episodes, and tensors as arrays and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rl_markets.envs.market import Market
+
+Agents = dict[str, Any]
+"""Agent's name -> what is its own."""
+
+
+class Seeds:
+    """One seed for each episode."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = np.random.default_rng(seed)
+
+    def next(self, given: int | None) -> int:
+        """The seed given, from which all later ones follow, or the next one."""
+        if given is not None:
+            self._generator = np.random.default_rng(int(given))
+            return int(given)
+        return int(self._generator.integers(2**31))
+
+
+def to_array(tensor: Tensor, dtype: Any = None) -> NDArray[Any]:
+    """A copy of its own, on the CPU."""
+    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return array.astype(dtype or array.dtype)
+
+
+def to_tensor(actions: Any, space: Any, market: Market) -> Tensor:
+    """Actions of `space` on the market's device."""
+    return torch.from_numpy(np.ascontiguousarray(actions, dtype=space.dtype)).to(market.device)

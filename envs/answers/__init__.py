@@ -1,1 +1,0 @@
-"""Known answers of the markets: numpy and scipy only, independent of the markets' code, which they check."""

@@ -1,0 +1,243 @@
+"""The known answer of the economy with a government: the Markov-perfect equilibrium, and how far learned policies are from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rl_markets.envs.answer_key import AnswerKey, Assessment, Figure, Line, Metric
+from rl_markets.envs.fiscal import solution as known
+from rl_markets.envs.fiscal.market import Fiscal
+from rl_markets.envs.fiscal.parameters import FiscalParameters
+from rl_markets.envs.households import economics
+from rl_markets.envs.households.solution import Economy
+from rl_markets.envs.market import Policy
+from rl_markets.envs.paths import PathDeviation
+from rl_markets.errors import ConvergenceError
+
+Array = NDArray[np.float64]
+Rules = Callable[[Array, Array], tuple[Array, Array, Array]]
+"""(K, log A) -> (consumption share, labour, tax rate), at symmetric states."""
+
+ACTIONS = ("consumption share", "labour", "tax rate")
+HELD_OUT_CAPITAL, HELD_OUT_SD = (0.5, 2.0), 2.0
+"""Held-out capital, in multiples of the rest point's, and productivity, in standard deviations either way."""
+LIMITS, GAIN_LIMIT = (1.0, 1.0, 5.0), 0.05
+"""The certificate's limits: policy errors in % (a tax rate that is 5 % off costs .005 % of consumption), gains in % of it."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    name: str
+    rules: Rules
+
+
+class FiscalAnswer(AnswerKey):
+    """Closed form at full depreciation (delta = 1), projection otherwise; see `answers.fiscal`.
+
+    Households who learn from samples feel their own effect on the schedule, so that the answer depends on n where the
+    schedule is progressive.
+    """
+
+    def __init__(self, parameters: FiscalParameters) -> None:
+        p = self.parameters = parameters
+        self.economy = known.FiscalEconomy(
+            Economy(alpha=p.alpha, beta=p.beta, delta=p.delta, b=p.b, rho=p.rho, sigma=p.sigma),
+            theta=p.theta, progressivity=p.progressivity, households=p.households, conduct="strategic",
+        )  # fmt: skip
+        self.name = "closed form" if p.delta == 1 else "Markov-perfect equilibrium"  # type: ignore[misc]
+
+    @cached_property
+    def exact(self) -> Rules:
+        """The known answer."""
+        if self.parameters.delta == 1:
+            actions = known.closed_form(self.economy)
+            return lambda K, z: tuple(np.full_like(K, x) for x in actions)  # type: ignore[return-value]
+        return self.solution.actions
+
+    @cached_property
+    def solution(self) -> known.FiscalSolution:
+        """By projection; a second or two, once."""
+        return known.solve(self.economy)
+
+    @cached_property
+    def rest(self) -> float:
+        """The answer's capital at rest."""
+        if self.parameters.delta == 1:
+            return known.rest_at(self.economy, known.closed_form(self.economy)[2]).k
+        return self.solution.rest.k
+
+    # -- policies as functions of the state ------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def act(self, policies: Mapping[str, Policy], K: Array, z: Array) -> tuple[Array, Array, Array]:
+        """What learned policies do at symmetric states: shares and labours `[households, states]`, tax rates `[states]`.
+
+        Last period's labour, which households also observe but which moves nothing, is what the answer works.
+        """
+        labour = self.exact(K, z)[1]
+        own, hours, tfp = (torch.tensor(x, dtype=torch.float32).reshape(-1, 1) for x in (K, labour, z))
+        seen = Fiscal.household_features(own, own, hours, hours, tfp).expand(-1, self.parameters.households, -1)
+        chosen = policies["households"](seen).double().numpy()
+        tau = policies["government"](Fiscal.government_features(own, tfp, torch.zeros(1)))
+        return chosen[..., 0].T, chosen[..., 1].T, tau[:, 0, 0].double().numpy()
+
+    def rules(self, policies: Mapping[str, Policy]) -> Rules:
+        """Learned policies at symmetric states; the mean where households differ in what they learned."""
+
+        def mean(K: Array, z: Array) -> tuple[Array, Array, Array]:
+            share, labour, tau = self.act(policies, K, z)
+            return share.mean(0), labour.mean(0), tau
+
+        return mean
+
+    @cached_property
+    def reach(self) -> tuple[float, float]:
+        """Held-out capital in multiples of the rest point; less far up where the answer ends before, as it may."""
+        low, high = HELD_OUT_CAPITAL
+        if self.parameters.delta < 1:
+            high = min(high, 0.95 * self.solution.capital_range[1] / self.rest)
+        return low, high
+
+    @cached_property
+    def held_out(self) -> tuple[Array, Array]:
+        """States that no policy was trained on in particular: a grid over capital and productivity."""
+        low, high = (np.log(multiple * self.rest) for multiple in self.reach)
+        reach = HELD_OUT_SD * self.economy.economy.tfp_sd
+        K, z = np.meshgrid(np.exp(np.linspace(low, high, 41)), np.linspace(-reach, reach, 9), indexing="ij")
+        return K.ravel(), z.ravel()
+
+    def errors(self, actions: tuple[Array, Array, Array]) -> Array:
+        """Relative errors of share, labour and tax rate at the held-out states, in %: `[3, states]`.
+
+        Where households differ, the mean of their own errors, so that opposite ones do not cancel.
+        """
+        pairs = zip(actions, self.exact(*self.held_out), strict=True)
+        return np.array([np.atleast_2d(100 * np.abs(mine / true - 1)).mean(0) for mine, true in pairs])
+
+    # -- the contract ----------------------------------------------------------------------------------------------
+
+    def distance(self, policies: Mapping[str, Policy]) -> float:
+        """The largest of the three actions' mean relative errors at the held-out states, in %."""
+        return float(self.errors(self.act(policies, *self.held_out)).mean(1).max())
+
+    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
+        """Policy errors of both groups, and what the government and a household could still gain."""
+        ours = self.rules(policies)
+        controls = [*self._controls(), _Candidate("untrained network", self.rules(untrained))]
+        metrics = [
+            *self._policy_errors(self.errors(self.act(policies, *self.held_out)), controls),
+            self._government_gain(ours, controls),
+            self._path_gain(policies, "households", GAIN_LIMIT),
+            self._path_gain(policies, "government", None),
+            Metric("capital_at_rest", "capital at rest", self._rest(ours), answer=self.rest,
+                   controls={c.name: self._rest(c.rules) for c in controls},
+                   note="where capital stays without shocks"),
+        ]  # fmt: skip
+        return Assessment(metrics, self._figures(ours))
+
+    def _controls(self) -> list[_Candidate]:
+        """A government that only looks at today, the best constant actions, the exact answer."""
+        today = self.parameters.theta / (1 + self.parameters.theta)
+        at_rest = self.exact(np.array([self.rest]), np.zeros(1))
+
+        def myopic(K: Array, z: Array) -> tuple[Array, Array, Array]:
+            share, labour, _ = self.exact(K, z)
+            return share, labour, np.full_like(share, today)
+
+        return [
+            _Candidate("constant actions", lambda K, z: tuple(np.full_like(K, x[0]) for x in at_rest)),  # type: ignore[return-value, arg-type]
+            _Candidate("myopic government", myopic),
+            _Candidate("exact", self.exact),
+        ]
+
+    def _policy_errors(self, mine: Array, controls: list[_Candidate]) -> list[Metric]:
+        theirs = {c.name: self.errors(c.rules(*self.held_out)) for c in controls}
+        low, high = self.reach
+        note = f"relative to the answer, mean over capital in [{low:.2g}, {high:.2g}] of its rest point, productivity within 2 sd"
+        found = []
+        for i, action in enumerate(ACTIONS):
+            key = f"policy_error/{action.replace(' ', '_')}"
+            found += [
+                Metric(key, f"error of the {action}, mean", float(mine[i].mean()), "%", answer=0.0, limit=LIMITS[i],
+                       controls={n: float(e[i].mean()) for n, e in theirs.items()}, note=note),
+                Metric(f"{key}/max", f"error of the {action}, largest", float(mine[i].max()), "%", answer=0.0,
+                       controls={n: float(e[i].max()) for n, e in theirs.items()}),
+            ]  # fmt: skip
+        return found
+
+    def _government_gain(self, ours: Rules, controls: list[_Candidate]) -> Metric:
+        """By a dynamic programme of the government against the frozen households."""
+        K = self.rest * np.geomspace(*self.reach, 9)
+
+        def gain(rules: Rules) -> float:
+            def households(k: Array, z: Array) -> tuple[Array, Array]:
+                return rules(k, z)[:2]
+
+            try:
+                found = known.government_gain(
+                    self.economy, households, lambda k, z: rules(k, z)[2], K, np.zeros_like(K)
+                )
+            except ConvergenceError:
+                return float("nan")
+            return economics.consumption_equivalent(float(np.mean(found)), self.parameters.beta)
+
+        return Metric(
+            "best_response_gain/exact/government", "best-response gain of the government, exact", gain(ours),
+            "% of consumption", answer=0.0, limit=GAIN_LIMIT, controls={c.name: gain(c.rules) for c in controls},
+            note="dynamic programme of the government against the frozen households, mean over the held-out capital",
+        )  # fmt: skip
+
+    def _path_gain(self, policies: Mapping[str, Policy], group: str, limit: float | None) -> Metric:
+        """By the best path of actions of one agent of `group`, from where the learned economy rests."""
+        calm = self.parameters.model_copy(update={"sigma": 0.0, "initial_dispersion": 0.0, "episode_length": 10**6})
+        market = Fiscal(calm, worlds=1, dtype=torch.float64, stagger=False)
+        market.reset(0)
+        state = dict(market.state)
+        K = self._rest(self.rules(policies))
+        labour = float(self.exact(np.array([K]), np.zeros(1))[1][0])
+        for name, value in (("capital", K), ("labour", labour), ("log_productivity", 0.0)):
+            state[name] = torch.full_like(state[name], value)
+        deviation = PathDeviation(market, policies, group, torch.tensor([0]), self.parameters.beta)
+        gain = economics.consumption_equivalent(float(deviation.gains(state)[0]), self.parameters.beta)
+        who = "a household" if group == "households" else f"the {group}"
+        return Metric(
+            f"best_response_gain/path/{group}", f"best-response gain of {who}, without shocks", gain, "% of consumption",
+            answer=0.0, limit=limit, note="the best path of actions from where the learned economy rests, all others frozen",
+        )  # fmt: skip
+
+    def _rest(self, rules: Rules) -> float:
+        """Capital at rest without shocks; NaN where these rules find no rest."""
+        try:
+            return known.rest_point(self.economy, lambda K, z: rules(K, z)[:2], lambda K, z: rules(K, z)[2]).k
+        except ConvergenceError:
+            return float("nan")
+
+    def _figures(self, ours: Rules) -> list[Figure]:
+        """All three actions over capital, at low, mean and high productivity."""
+        multiples = np.geomspace(*self.reach, 80)
+        reach, x = HELD_OUT_SD * self.economy.economy.tfp_sd, multiples.tolist()
+        figures = []
+        for i, action in enumerate(ACTIONS):
+            lines: list[Any] = []
+            for z, label in ((-reach, "low A"), (0.0, "mean A"), (reach, "high A")):
+                K, zs = multiples * self.rest, np.full_like(multiples, z)
+                lines.append(Line(f"{self.name}, {label}", x, self.exact(K, zs)[i].tolist(), "answer"))
+                lines.append(Line(f"learned, {label}", x, ours(K, zs)[i].tolist(), "ours"))
+            figures.append(Figure(action.capitalize(), "capital / rest point", action, lines, log_x=True))
+        return figures
+
+
+def answer_key(parameters: FiscalParameters) -> AnswerKey | None:
+    """The Markov-perfect equilibrium: closed form at full depreciation, projection otherwise; None where none is found."""
+    key = FiscalAnswer(parameters)
+    try:
+        return key if key.rest > 0 else None
+    except ConvergenceError:
+        return None

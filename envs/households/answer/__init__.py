@@ -1,0 +1,1 @@
+"""The judge of the household economy: identical households, or different ones at their Nash rest point."""

@@ -1,0 +1,23 @@
+"""Which known answer a household economy has."""
+
+from __future__ import annotations
+
+from rl_markets.envs.answer_key import AnswerKey
+from rl_markets.envs.households.answer.identical import HouseholdsAnswer
+from rl_markets.envs.households.answer.nash import NashAnswer
+from rl_markets.envs.households.parameters import HouseholdsParameters
+
+
+def answer_key(parameters: HouseholdsParameters) -> AnswerKey | None:
+    """Identical households: closed form at full depreciation, collocation otherwise; different ones: Nash at rest.
+
+    None for price takers who differ, as all capital ends with the most productive, and where somebody ends at a corner.
+    """
+    if parameters.homogeneous:
+        return HouseholdsAnswer(parameters)
+    if parameters.conduct != "strategic":
+        return None
+    try:
+        return NashAnswer(parameters)
+    except ValueError:
+        return None

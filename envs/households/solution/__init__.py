@@ -1,0 +1,69 @@
+"""Known answers of the household economy (arXiv 2510.12272): solutions, diagnostics, best response."""
+
+from rl_markets.envs.households.solution.best_response import BestResponse, best_response
+from rl_markets.envs.households.solution.collocation import CollocationSolution, solve_collocation
+from rl_markets.envs.households.solution.deviation import ALONE, AMONG_OTHERS, Grid, HouseholdPolicy
+from rl_markets.envs.households.solution.diagnostics import (
+    Moment,
+    PolicyFunction,
+    Simulation,
+    ValueFunction,
+    consumption_equivalent,
+    enact,
+    euler_errors,
+    generalised_responses,
+    impulse_response,
+    labour_errors,
+    moments,
+    simulate,
+    welfare,
+)
+from rl_markets.envs.households.solution.economy import (
+    Economy,
+    Policy,
+    Solution,
+    SteadyState,
+    closed_form,
+    steady_state,
+)
+from rl_markets.envs.households.solution.loglinear import BlanchardKahnError, LogLinear, solve_loglinear
+from rl_markets.envs.households.solution.time_iteration import TimeIterationSolution, solve_time_iteration
+from rl_markets.envs.households.solution.transition import Transition, perfect_foresight, start_after_growth
+
+__all__ = [
+    "ALONE",
+    "AMONG_OTHERS",
+    "BestResponse",
+    "BlanchardKahnError",
+    "CollocationSolution",
+    "Economy",
+    "Grid",
+    "HouseholdPolicy",
+    "LogLinear",
+    "Moment",
+    "Policy",
+    "PolicyFunction",
+    "Simulation",
+    "Solution",
+    "SteadyState",
+    "TimeIterationSolution",
+    "Transition",
+    "ValueFunction",
+    "best_response",
+    "closed_form",
+    "consumption_equivalent",
+    "enact",
+    "euler_errors",
+    "generalised_responses",
+    "impulse_response",
+    "labour_errors",
+    "moments",
+    "perfect_foresight",
+    "simulate",
+    "solve_collocation",
+    "solve_loglinear",
+    "solve_time_iteration",
+    "start_after_growth",
+    "steady_state",
+    "welfare",
+]

@@ -1,0 +1,1 @@
+"""Numerical methods that several solutions share: numpy and scipy only."""

@@ -1,0 +1,136 @@
+"""The known answer of the points programme: the customer's Markov decision process, and what a policy loses against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rl_markets.envs.answer_key import AnswerKey, Assessment, Figure, Line, Metric
+from rl_markets.envs.market import Policy
+from rl_markets.envs.numerics.decision_process import DecisionProcess
+from rl_markets.envs.numerics.statistics import shortfall
+from rl_markets.envs.points.market import Points
+from rl_markets.envs.points.parameters import PointsParameters
+from rl_markets.envs.points.solution import PointsProgramme
+
+Array = NDArray[np.float64]
+Choices = NDArray[np.int64]
+
+MOST_ENTRIES = 50_000_000
+"""Of the transitions, 400 MB."""
+LIMIT = 2.0
+"""What the certificate lets a policy lose against the optimum, in %."""
+
+
+class PointsAnswer(AnswerKey):
+    """Values of every policy of rates (and prices) by balance, exactly, by one linear system.
+
+    Offers are numbered price by price: offer = price index * rates + rate index.
+    """
+
+    def __init__(self, parameters: PointsParameters) -> None:
+        p = self.parameters = parameters
+        self.name = "exact decision process"  # type: ignore[misc]
+        one = PointsProgramme(
+            price=p.prices[0], cost=p.cost, a=p.quality, mu=p.mu, kappa=p.kappa, reward=float(p.reward),
+            unit=float(p.unit), expiry=p.expiry, discount=p.gamma, rates=tuple(p.rates),
+        )  # fmt: skip
+        programmes = [replace(one, price=price) for price in p.prices]
+        self.balances = one.balances
+        transitions = np.concatenate([x.transitions for x in programmes], 1)
+        earnings = np.concatenate([x.earnings for x in programmes], 1)
+        if p.accounting == "accrual":
+            earnings = earnings - p.provision * (transitions @ self.balances - self.balances[:, None])
+        self.process = DecisionProcess(earnings, transitions, p.gamma)
+
+    # -- values ----------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def best(self) -> Choices:
+        """The optimal offer at each balance."""
+        return self.process.best()
+
+    def worth(self, offers: Choices) -> float:
+        """A new customer's value, in money."""
+        return float(self.process.values(offers)[0])
+
+    def shortfall(self, offers: Choices) -> float:
+        """What is lost against the optimum, in %."""
+        return shortfall(self.worth(offers), self.worth(self.best))
+
+    @torch.no_grad()
+    def offers(self, policy: Policy) -> Choices:
+        """What a policy offers at each balance."""
+        market = Points(self.parameters, worlds=1)
+        held = torch.tensor(self.balances.astype(np.int64))[None]
+        chosen = policy(market.observe({"outstanding": held})["seller"])[0].numpy()
+        return np.asarray(chosen[:, 0] + (len(self.parameters.rates) * chosen[:, 1] if market.joint else 0))
+
+    # -- the contract ----------------------------------------------------------------------------------------------------
+
+    def distance(self, policies: Mapping[str, Policy]) -> float:
+        """What the policy loses against the optimum, in %."""
+        return self.shortfall(self.offers(policies["seller"]))
+
+    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
+        """The value of a customer, exactly, beside the best offer that never changes and no points at all."""
+        ours = self.offers(policies["seller"])
+        tables = {"best constant offer": self._constant, "no points": self._none,
+                  "untrained network": self.offers(untrained["seller"])}  # fmt: skip
+        value, best = self.worth(ours), self.worth(self.best)
+        metrics = [
+            Metric("shortfall", "loss against the decision process", self.shortfall(ours), "%", answer=0.0, limit=LIMIT,
+                   controls={n: self.shortfall(t) for n, t in tables.items()}, note="exact policy evaluation, no simulation"),
+            Metric("value", "discounted value of a new customer", value, "money", answer=best,
+                   controls={n: self.worth(t) for n, t in tables.items()}, note=f"{self.parameters.accounting} accounting"),
+            Metric("best_response_gain/exact", "best-response gain of the seller, exact", best - value, "money", answer=0.0,
+                   note="alone in its market, its best response is the optimum"),
+        ]  # fmt: skip
+        return Assessment(metrics, self._figures(ours))
+
+    def _flat(self, offer: int) -> Choices:
+        return np.full(len(self.balances), offer, dtype=np.int64)
+
+    @cached_property
+    def _constant(self) -> Choices:
+        """The best offer that never changes."""
+        return max((self._flat(i) for i in range(self.process.earnings.shape[1])), key=self.worth)
+
+    @cached_property
+    def _none(self) -> Choices:
+        """The lowest rate, at the best of the prices that never changes."""
+        rates = len(self.parameters.rates)
+        return max((self._flat(i * rates) for i in range(len(self.parameters.prices))), key=self.worth)
+
+    def _figures(self, ours: Choices) -> list[Figure]:
+        """Rates (and prices) by balance, and what a customer is worth."""
+        p, rates = self.parameters, len(self.parameters.rates)
+        shown = {
+            "optimal": (self.best, "answer"),
+            "learned": (ours, "ours"),
+            "best constant offer": (self._constant, "control"),
+        }
+
+        def figure(title: str, label: str, of: Callable[[Choices], Array], *names: str) -> Figure:
+            lines = [Line(n, self.balances.tolist(), of(shown[n][0]).tolist(), shown[n][1]) for n in names]
+            return Figure(title, "balance, points", label, lines)
+
+        rate, price = 100 * np.array(p.rates), np.array(p.prices)
+        figures = [figure("Rate by balance", "rate, %", lambda offers: rate[offers % rates], "optimal", "learned")]
+        if len(price) > 1:
+            figures.append(
+                figure("Price by balance", "price", lambda offers: price[offers // rates], "optimal", "learned")
+            )
+        return [*figures, figure("Value of a customer by balance", "money", self.process.values, *shown)]
+
+
+def answer_key(parameters: PointsParameters) -> AnswerKey | None:
+    """The Markov decision process of a customer, solved exactly; None where it has too many balances."""
+    p = parameters
+    entries = (p.reward // p.unit + 1) ** 2 * len(p.rates) * len(p.prices)
+    return PointsAnswer(p) if entries <= MOST_ENTRIES else None

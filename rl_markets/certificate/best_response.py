@@ -1,0 +1,166 @@
+"""What an agent could still gain by deviating: one agent is trained against all others frozen."""
+
+from __future__ import annotations
+
+import copy
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rl_markets.envs.answer_key import Metric
+from rl_markets.envs.deviation import DEVIATOR, deviation
+from rl_markets.envs.market import Market, Policy
+from rl_markets.envs.numerics.statistics import interval
+from rl_markets.experiment import Experiment, parse
+from rl_markets.experiment.sections import PolicySection
+from rl_markets.exported import LoadedPolicy, load
+from rl_markets.fixed_policies import profile
+from rl_markets.rllib.build import MarketBuilder, algorithm_config, build_market
+from rl_markets.training.run_folder import RunFolder
+
+WORLDS, HORIZON_WEIGHT = 64, 1e-4
+"""Worlds of each evaluation seed; the horizon ends where the discount factor falls below the weight."""
+LONGEST = 100_000
+"""Steps after which an episode without discounting is given up."""
+LOOKS = 8
+SELECTION_SEEDS = [2_000_000, 2_000_001]
+"""The best of so many looks at the deviator is kept, as judged on seeds that its gain is not measured on."""
+
+
+def build_deviation(
+    content: dict[str, Any], policy: str, group: str, device: str = "cpu", worlds: int | None = None
+) -> Market:
+    """The experiment's market with one agent of `group` free and all others following the policy exported at `policy`."""
+    loaded, market = load(policy), build_market(content, device, worlds)
+    for actor in loaded.actors.values():
+        actor.to(device)
+    return deviation(market, profile(parse(content, "experiment"), loaded, market), group)
+
+
+def _nobody(market: Market) -> dict[str, Policy]:
+    """No group of a `DeviationMarket` but the deviator: the market itself plays the others."""
+    return {}
+
+
+def deviation_gain(
+    run: RunFolder, experiment: Experiment, loaded: LoadedPolicy, group: str, seeds: list[int]
+) -> Metric:
+    """Trains one agent against the frozen others, from the policy it follows, by the run's own learner.
+
+    What it then gains is a lower bound on its best-response gain: it could always do better still, and it could
+    always have stayed.
+    """
+    policy = loaded.groups[group]
+    build = partial(build_deviation, experiment.model_dump(mode="json"), str(run.policy), group)
+    judged = partial(build_deviation, _as_judged(experiment), str(run.policy), group)
+    agent = _place(experiment, policy, group)
+    stayer, gamma = loaded.actors[policy].of_agent(agent).act, experiment.gamma(group)
+    deviant = _deviant_experiment(experiment, policy)
+    weights = {"weights": str(run.policy / f"{policy}.safetensors"), "agent": agent,
+               "copies": loaded.actors[policy].spec.get("copies")}  # fmt: skip
+    market = judged("cpu", WORLDS)
+    deviator = _train(deviant, build, market, weights, stayer, gamma)
+    gains = np.zeros(len(seeds)) if deviator is None else discounted_gains(market, deviator, stayer, gamma, seeds)
+    mean, (low, high) = float(gains.mean()), interval(gains)
+    (value, unit), (low_value, _), (high_value, _) = (market.in_units(g) for g in (mean, low, high))
+    found = "" if deviator else "; it found nothing better than to stay"
+    return Metric(
+        f"best_response_gain/trained/{group}", f"gain of a trained deviator, {group}", value, unit,
+        low_value, high_value, answer=0.0,
+        note=f"one agent, trained on for {deviant.training.agent_steps:,} of its steps against the frozen others by "
+        f"{experiment.algorithm.name}; a lower bound on what it could gain{found}",
+    )  # fmt: skip
+
+
+def _place(experiment: Experiment, policy: str, group: str) -> int:
+    """Where the first agent of a group stands among the agents of its policy."""
+    groups = experiment.policies[policy].groups
+    return sum(experiment.groups[g] for g in groups[: groups.index(group)])
+
+
+def _as_judged(experiment: Experiment) -> dict[str, Any]:
+    """The experiment as plain data, without what its market does for training alone."""
+    content: dict[str, Any] = experiment.model_dump(mode="json")
+    content["market"]["parameters"] |= dict(experiment.market_spec.training_only)
+    return content
+
+
+def _train(
+    deviant: Experiment, build: MarketBuilder, market: Market, weights: dict[str, Any], stayer: Policy, gamma: float
+) -> Policy | None:
+    """The best deviator seen while training, as judged on `market`, or None where none was better than to stay."""
+    best, found = 0.0, None
+    stay = discounted_rewards(market, stayer, gamma, SELECTION_SEEDS)
+    iterations = max(1, deviant.training.agent_steps // deviant.env_steps_per_iteration)
+    algorithm = algorithm_config(deviant, build, _nobody, weights).build_algo()
+    try:
+        for iteration in range(1, iterations + 1):
+            algorithm.train()
+            if iteration % max(1, iterations // LOOKS) == 0 or iteration == iterations:
+                actor = copy.deepcopy(algorithm.get_module(DEVIATOR).deployed)
+                gain = float((discounted_rewards(market, actor.act, gamma, SELECTION_SEEDS) - stay).mean())
+                if gain > best:
+                    best, found = gain, actor.act
+    finally:
+        algorithm.stop()
+    return found
+
+
+def _deviant_experiment(experiment: Experiment, policy: str) -> Experiment:
+    """The deviator's training: one agent a world, in the main process, in smaller steps."""
+    given = experiment.parameters(policy)
+    parameters = given.model_dump() | given.gently()
+    same = experiment.policies[policy].model_dump(include={"hidden", "activation", "central_critic"})
+    section = PolicySection(**same | {"groups": [DEVIATOR]})
+    training = experiment.training.model_copy(
+        update={"runners": 0, "learners": 0, "agent_steps": experiment.certificate.deviation_agent_steps}
+    )
+    worlds = min(experiment.market.worlds * experiment.agents, 1024)
+    return experiment.model_copy(
+        update={
+            "policies": {DEVIATOR: section},
+            "training": training,
+            "algorithm": experiment.algorithm.model_copy(update={"parameters": parameters}),
+            "market": experiment.market.model_copy(update={"worlds": worlds}),
+        }
+    )
+
+
+def discounted_gains(
+    market: Market, deviator: Policy, stayer: Policy, gamma: float, seeds: list[int]
+) -> NDArray[np.float64]:
+    """Discounted reward of deviating minus that of staying, on the same starts and shocks; one mean for each seed."""
+    return discounted_rewards(market, deviator, gamma, seeds) - discounted_rewards(market, stayer, gamma, seeds)
+
+
+def _horizon(gamma: float) -> int:
+    """Steps until nothing counts any more; without discounting, episodes end by themselves."""
+    if gamma == 1:
+        return LONGEST
+    return math.ceil(math.log(HORIZON_WEIGHT) / math.log(gamma)) if gamma > 0 else 1
+
+
+@torch.no_grad()
+def discounted_rewards(market: Market, policy: Policy, gamma: float, seeds: list[int]) -> NDArray[np.float64]:
+    """What the deviator of a `DeviationMarket` gets by `policy` in one episode; one mean over worlds for each seed."""
+    market.episode_length = None  # where the market lets us: as long as discounting lets anything count
+    horizon = _horizon(gamma)
+    means = []
+    for seed in seeds:
+        observations = market.reset(seed)[DEVIATOR]
+        total = torch.zeros(market.worlds, dtype=torch.float64, device=market.device)
+        going = torch.ones_like(total)
+        for t in range(horizon):
+            step = market.step({DEVIATOR: policy(observations)})
+            observations = step.observations[DEVIATOR]
+            total += gamma**t * going * step.rewards[DEVIATOR][:, 0].double()
+            if step.ended is not None:
+                going[step.ended.worlds] = 0.0
+                if not bool(going.any()):
+                    break
+        means.append(float(total.mean()))
+    return np.array(means)

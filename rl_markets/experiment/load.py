@@ -1,0 +1,80 @@
+"""From a file, or plain data, to an experiment that can run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from rl_markets.errors import ExperimentError, FieldError
+from rl_markets.experiment.columns import with_columns
+from rl_markets.experiment.experiment import Experiment
+from rl_markets.experiment.rules import check, check_machine
+from rl_markets.experiment.validation import first_line, plain, validate
+from rl_markets.experiment.yaml_file import parse_override, read_yaml, set_path
+
+
+def load(
+    path: str | Path, overrides: list[str] | None = None, *, smoke: bool = False, machine: bool = True
+) -> Experiment:
+    """Reads an experiment file, and the columns of CSV files that it names.
+
+    Args:
+        path: the YAML file.
+        overrides: `a.b=c`, applied in order.
+        smoke: shrink it to seconds.
+        machine: refuse what this machine is too small for, unless `RAY_ADDRESS` names a cluster.
+
+    Raises:
+        ExperimentError: one line: file, field, what was found, what is expected.
+    """
+    data = read_yaml(Path(path))
+    for override in overrides or []:
+        keys, value = parse_override(override)
+        data = set_path(data, keys, value, override)
+    experiment = parse(with_columns(data, path), str(path))
+    if smoke:
+        experiment = parse(shrunk(experiment), str(path))
+    if machine and not os.environ.get("RAY_ADDRESS"):
+        try:
+            check_machine(experiment)
+        except FieldError as error:
+            raise ExperimentError(f"{path}: {error}") from None
+    return experiment
+
+
+def parse(data: dict[str, Any], source: str) -> Experiment:
+    """An experiment from plain data; `source` names it in errors.
+
+    Raises:
+        ExperimentError: one line: source, field, what was found, what is expected.
+    """
+    try:
+        experiment = validate(Experiment, plain(data))
+        check(experiment)
+        return experiment
+    except FieldError as error:
+        raise ExperimentError(f"{source}: {error}") from None
+    except ValidationError as error:
+        raise ExperimentError(f"{source}: {first_line(Experiment, error)}") from None
+
+
+def shrunk(experiment: Experiment) -> dict[str, Any]:
+    """An experiment cut down to seconds: few worlds, three iterations, a short examination."""
+    data = experiment.model_dump(mode="json")
+    _cap(data["market"], worlds=8)
+    _cap(data["training"], rollout_length=8, runners=0, learners=0, gpus_per_learner=0)
+    _cap(data["training"], evaluate_every=1, checkpoint_every=2)
+    _cap(data["certificate"], seeds=2, deviation_agent_steps=512)
+    env_steps = data["market"]["worlds"] * data["training"]["rollout_length"]
+    _cap(data["training"], agent_steps=3 * env_steps * experiment.agents)
+    rows = env_steps * experiment.smallest_batch // experiment.env_steps_per_iteration
+    given = validate(experiment.learner_spec.parameters, experiment.algorithm.parameters)
+    data["algorithm"]["parameters"] |= given.small(rows)
+    return data
+
+
+def _cap(section: dict[str, Any], **most: int) -> None:
+    section.update({key: min(section[key], limit) for key, limit in most.items()})

@@ -1,0 +1,153 @@
+"""Reading and writing experiment files: YAML without its traps, and `a.b=c` overrides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rl_markets.errors import ExperimentError
+
+_TAG = "tag:yaml.org,2002:"
+_SCALARS = {
+    None: [
+        (_TAG + kind, re.compile(rf"(?:{pattern})\Z"))
+        for kind, pattern in (
+            ("null", "null|Null|NULL|~|"),
+            ("bool", "true|True|TRUE|false|False|FALSE"),
+            ("int", "[-+]?(?:0|[1-9][0-9_]*)"),
+            ("float", r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+|[0-9][0-9_]*\.[0-9_]*)"),
+            ("float", r"[-+]?\.(?:[0-9]+(?:[eE][-+]?[0-9]+)?|inf|Inf|INF)|\.(?:nan|NaN|NAN)"),
+            ("merge", "<<"),
+        )
+    ]
+}
+"""Unquoted words, as in YAML 1.2; YAML 1.1 reads 1e-4 as text, no as false, 010 as 8, 1:30 as 90."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses duplicate keys, keys other than text, and whatever Python cannot make a value of."""
+
+    yaml_implicit_resolvers = _SCALARS
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            kind = node.tag.removeprefix(_TAG)
+            raise _error(f"{str(node.value)[:40]!r} cannot be read as {kind}", node) from None
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would not read as text."""
+
+    yaml_implicit_resolvers = _SCALARS
+
+
+def _error(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    seen: dict[str, int] = {}
+    for key_node, _ in node.value:
+        if key_node.tag == _TAG + "merge":
+            continue
+        key = loader.construct_object(key_node, deep=True)
+        line = key_node.start_mark.line + 1
+        if not isinstance(key, str):
+            raise _error(f"key {key!r} is not text; put it in quotes", key_node)
+        if key in seen:
+            raise _error(f"key {key!r} is given twice (lines {seen[key]} and {line})", key_node)
+        seen[key] = line
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def parse_yaml(text: str) -> Any:
+    """The document in `text`.
+
+    Raises:
+        yaml.YAMLError: where it is none.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
+
+
+def dump_yaml(data: dict[str, Any]) -> str:
+    """`data` as text that `parse_yaml` reads as the same."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ExperimentError: one line, with the line number where YAML itself is broken.
+    """
+    try:
+        data = parse_yaml(_read_text(path))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        raise ExperimentError(f"{path}{where}: not YAML: {_problem(error)}") from None
+    if data is None:
+        raise ExperimentError(f"{path}: is empty, expected a mapping of sections")
+    if not isinstance(data, dict):
+        raise ExperimentError(f"{path}: expected a mapping of sections, found {type(data).__name__}")
+    return data
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ExperimentError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ExperimentError(f"{path}: is a folder, expected an experiment file") from None
+    except (OSError, ValueError) as error:
+        raise ExperimentError(f"{path}: cannot be read as text: {error}") from None
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"character #x{error.character:04x}: {error.reason}"
+    return str(getattr(error, "problem", None) or error)
+
+
+def parse_override(text: str) -> tuple[list[str], Any]:
+    """`a.b=c` as (keys, value).
+
+    Raises:
+        ExperimentError: where there is no `=` or no key.
+    """
+    path, equals, value = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ExperimentError(f"-o {text}: expected section.field=value")
+    try:
+        return keys, parse_yaml(value)
+    except yaml.YAMLError as error:
+        raise ExperimentError(f"-o {text}: {value!r} is not a YAML value: {_problem(error)}") from None
+
+
+def set_path(data: dict[str, Any], keys: list[str], value: Any, text: str) -> dict[str, Any]:
+    """A copy of `data` with `data[a][b] = value`; sections are created on the way.
+
+    A copy, because in YAML two sections can be one object (`&name` and `*name`).
+    """
+    root = section = dict(data)
+    for i, key in enumerate(keys[:-1]):
+        inner = section.get(key, {})
+        if not isinstance(inner, dict):
+            raise ExperimentError(f"-o {text}: {'.'.join(keys[: i + 1])} is a value, not a section")
+        section[key] = section = dict(inner)
+    section[keys[-1]] = value
+    return root

@@ -1,0 +1,82 @@
+"""Policies that do not learn: rules of a market, functions of one's own, and policies that were exported before."""
+
+from __future__ import annotations
+
+from rl_markets.envs.market import Market, Policy
+from rl_markets.envs.registry import did_you_mean, import_object
+from rl_markets.errors import ExperimentError
+from rl_markets.experiment import Experiment
+from rl_markets.experiment.sections import PolicySection
+from rl_markets.exported import LoadedPolicy, load
+from rl_markets.policies.heads import describe_space
+from rl_markets.policies.networks import Actor
+
+
+def fixed_policy(name: str, section: PolicySection, group: str, market: Market) -> Policy:
+    """The policy of a group that does not learn.
+
+    Raises:
+        ExperimentError: where it cannot be had, or does not suit the group.
+    """
+    if section.scripted is not None:
+        return scripted(f"policies.{name}.scripted", section.scripted, market)
+    assert section.frozen is not None
+    return frozen(f"policies.{name}.frozen", section.frozen, group, market)
+
+
+def scripted(field: str, rule: str, market: Market) -> Policy:
+    """A rule of the market, or the function at `package.module:function`."""
+    scripts = market.scripts()
+    if rule in scripts:
+        return scripts[rule]
+    try:
+        found = import_object(rule)
+    except (ImportError, AttributeError) as error:
+        near = did_you_mean(rule, list(scripts))
+        raise ExperimentError(f"{field} = {rule!r}: {error}{near}") from None
+    if not callable(found):
+        raise ExperimentError(f"{field} = {rule!r}: expected a function of observations [worlds, agents, ...]")
+    return found  # type: ignore[no-any-return]
+
+
+def frozen(field: str, path: str, group: str, market: Market) -> Policy:
+    """The exported policy that `group` followed when it was trained; the only one where there is one."""
+    loaded = load(path)
+    actor = _actor(field, loaded, group)
+    spec, agents = actor.spec, market.groups[group]
+    expected = (int(agents.observation_space.shape[0]), describe_space(agents.action_space))
+    if (spec["observation"], spec["action"]) != expected:
+        raise ExperimentError(f"{field} = {path!r}: its observations or actions are not those of group {group!r}")
+    if spec.get("copies") not in (None, agents.count):
+        raise ExperimentError(f"{field} = {path!r}: holds {spec['copies']} agents, group {group!r} has {agents.count}")
+    actor.to(market.device)
+    return actor.act
+
+
+def _actor(field: str, loaded: LoadedPolicy, group: str) -> Actor:
+    if group in loaded.groups and loaded.groups[group] in loaded.actors:
+        return loaded.actors[loaded.groups[group]]
+    if len(loaded.actors) == 1:
+        return next(iter(loaded.actors.values()))
+    raise ExperimentError(f"{field}: holds no policy of group {group!r}; it has {', '.join(loaded.groups)}")
+
+
+def frozen_actors(experiment: Experiment) -> dict[str, Actor]:
+    """The networks of the policies that are frozen; they are exported along with the trained ones."""
+    found = {}
+    for name, section in experiment.policies.items():
+        if section.frozen is not None:
+            found[name] = _actor(f"policies.{name}.frozen", load(section.frozen), section.groups[0])
+    return found
+
+
+def profile(experiment: Experiment, loaded: LoadedPolicy, market: Market) -> dict[str, Policy]:
+    """Group -> what it follows after training: an exported network, whose weights take no gradients, or a rule."""
+    found: dict[str, Policy] = {}
+    for name, section in experiment.policies.items():
+        for group in section.groups:
+            if section.scripted is not None:
+                found[group] = scripted(f"policies.{name}.scripted", section.scripted, market)
+            else:
+                found[group] = loaded.actors[name].act
+    return found

@@ -1,0 +1,119 @@
+"""What a log of sales cannot tell, refused by name with what to do about it."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl_markets.errors import ExperimentError
+from rl_markets.sales.calibration.sales import SalesLog
+
+FEWEST_PERIODS = 10
+FEWEST_CHANGES = 4
+"""Of a product's price, over all stores."""
+STRAIGHT = 0.999
+"""Share of a price's variation within stores that a straight line in time may explain."""
+MOST_PRODUCTS = 100
+MOST_ENTRIES = 20_000_000
+"""Rows times parameters of a regression."""
+
+
+def check(log: SalesLog) -> None:
+    """Whether demand can be estimated at all.
+
+    Raises:
+        ExperimentError: one line: file, product, what is missing, what to do.
+    """
+    periods = len(np.unique(log.period))
+    if periods < FEWEST_PERIODS:
+        _refuse(log, f"{periods} periods; expected {FEWEST_PERIODS} or more, the last fifth of them to be held out")
+    if len(log.products) > MOST_PRODUCTS:
+        _refuse(log, f"{len(log.products)} products; expected at most {MOST_PRODUCTS}, chosen by --product NAME")
+    if log.rows * (2 * len(log.products) + len(log.stores)) > MOST_ENTRIES:
+        _refuse(log, "too large for one regression; choose fewer products by --product NAME")
+    for index, name in enumerate(log.products):
+        _check_product(log.where(log.product == index), name)
+
+
+def _check_product(log: SalesLog, name: str) -> None:
+    if not log.rows:
+        _refuse(log, "no row in which there was stock; leave it out", name)
+    if not log.sales.any():
+        _refuse(log, f"no sales in {log.rows} rows; the answer to prices cannot be seen, leave the product out", name)
+    if log.sold_out.all():
+        _refuse(
+            log,
+            f"sold out in all {log.rows} rows; demand was never seen, only that it was larger: log periods in which "
+            "something was left",
+            name,
+        )
+    if len(np.unique(log.price)) < 2:
+        _refuse(
+            log,
+            f"a single price, {log.price[0]:g}, in all {log.rows} rows; how demand answers prices cannot be seen: move "
+            "the price by some percent up and down, and calibrate again",
+            name,
+        )
+    if (changes := price_changes(log)) < FEWEST_CHANGES:
+        _refuse(
+            log,
+            f"only {changes} price change{'s' * (changes != 1)} over time; expected {FEWEST_CHANGES} or more, at times "
+            "that have nothing to do with demand",
+            name,
+        )
+    if _straightness(log) > STRAIGHT:
+        _refuse(
+            log,
+            "the price moves in a straight line with the period; its effect cannot be told from a trend: move it up and "
+            "down",
+            name,
+        )
+
+
+def price_changes(log: SalesLog) -> int:
+    """How often the price differs from the store's period before."""
+    order = np.lexsort((log.period, log.store))
+    same_store = np.diff(log.store[order]) == 0
+    return int(np.sum((np.diff(log.price[order]) != 0) & same_store))
+
+
+def _straightness(log: SalesLog) -> float:
+    """R squared of the price in time, within stores."""
+    price, time = (_within(v.astype(np.float64), log.store) for v in (log.price, log.period))
+    spread = float((price @ price) * (time @ time))
+    return 0.0 if spread <= 0 else float(price @ time) ** 2 / spread
+
+
+def _within(values: NDArray[np.float64], group: NDArray[np.int64]) -> NDArray[np.float64]:
+    count = np.maximum(np.bincount(group), 1)
+    return np.asarray(values - (np.bincount(group, values) / count)[group])
+
+
+def check_slopes(log: SalesLog, family: str, elasticity: NDArray[np.float64], low: NDArray[np.float64],
+                 high: NDArray[np.float64], advice: str) -> None:  # fmt: skip
+    """Whether demand falls in each price, beyond doubt.
+
+    Args:
+        log: for its names.
+        family: of the fit.
+        elasticity, low, high: [P] and 95 % intervals; demand falls for sure where `high` is below 0.
+        advice: what else to try.
+
+    Raises:
+        ExperimentError: for the first product of which this cannot be said.
+    """
+    for name, value, a, b in zip(log.products, elasticity, low, high, strict=True):
+        if not b < 0:
+            what = "demand seems to rise in the price" if value >= 0 else "demand may not fall in the price at all"
+            _refuse(
+                log,
+                f"{what}: {family} elasticity {value:.2f}, 95 % interval {a:.2f} to {b:.2f}, which holds 0; either the log "
+                f"is too short, or prices followed demand: {advice}",
+                name,
+            )
+
+
+def _refuse(log: SalesLog, problem: str, product: str | None = None) -> NoReturn:
+    raise ExperimentError(f"{log.source}: {f'product {product}: ' if product else ''}{problem}")

@@ -1,0 +1,137 @@
+"""The logger, conservative Q-learning and fit-then-plan, each judged from the log alone."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl_markets.envs.pricing import features
+from rl_markets.envs.pricing import solution as known
+from rl_markets.envs.pricing.answer.kinds import has_season
+from rl_markets.envs.pricing.answer.season import SeasonAnswer
+from rl_markets.envs.pricing.parameters import PricingParameters
+from rl_markets.errors import ConvergenceError, ExperimentError
+from rl_markets.experiment import Experiment
+from rl_markets.policies.networks import Actor
+from rl_markets.sales.offline.cql import CQLSettings, Transitions, train
+from rl_markets.sales.offline.estimators import Estimate, Evaluation, Target, mixed, target_of
+from rl_markets.sales.offline.log import Array, Decisions, Index
+
+STEP = 0.2
+"""Share of decisions that a small step leaves to the new policy."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A policy's estimates, its effective seasons, and its exact value in the experiment's market."""
+
+    name: str
+    estimates: dict[str, Estimate]
+    effective: float
+    exact: float
+
+
+def answer_of(experiment: Experiment, source: str) -> SeasonAnswer:
+    """The known answer of an experiment whose decisions can be judged offline.
+
+    Raises:
+        ExperimentError: one line that says what is needed instead.
+    """
+    p = experiment.market_parameters
+    if not isinstance(p, PricingParameters) or not has_season(p):
+        raise ExperimentError(f"{source}: expected market pricing with one product, stock and a deadline")
+    if features.restricted(p) or p.season.profile or p.season.ageing:
+        raise ExperimentError(
+            f"{source}: expected a season without guard-rails, markdown_only, profile or ageing; one demand is fitted to all "
+            "periods, and all levels are compared"
+        )
+    return SeasonAnswer(p)
+
+
+def logger_table(log: Decisions, season: known.Season) -> Array:
+    """What the logger does, [T, C+1, A]: its propensities where these depend on the choice alone, else smoothed counts."""
+    T, levels, A = season.shape
+    there = log.deciding
+    action, propensity = log.action[there], log.propensity[there]
+    tried = np.isin(np.arange(A), action)
+    low, high = np.full(A, np.inf), np.zeros(A)
+    np.minimum.at(low, action, propensity)
+    np.maximum.at(high, action, propensity)
+    rest = 1 - high.sum()
+    if np.abs(high - low)[tried].max() < 1e-6 and rest > -1e-6 and (abs(rest) < 1e-6 or not tried.all()):
+        even = high if tried.all() else np.where(tried, high, max(rest, 0.0) / max(1, (~tried).sum()))
+        return np.tile(even / even.sum(), (T, levels, 1))
+    return _smoothed(log, season.shape)
+
+
+def _smoothed(log: Decisions, shape: tuple[int, int, int]) -> Array:
+    """Frequencies by period and stock, drawn towards those by period, and these towards the overall ones."""
+    counts = np.zeros(shape)
+    period = np.broadcast_to(np.arange(shape[0])[:, None], log.action.shape)
+    there = log.deciding
+    np.add.at(counts, (period[there], log.stock[:-1][there], log.action[there]), 1.0)
+    overall = counts.sum((0, 1)) / counts.sum()
+    by_period = counts.sum(1) + 5 * overall
+    by_period /= by_period.sum(-1, keepdims=True)
+    found = counts + 5 * by_period[:, None]
+    return np.asarray(found / found.sum(-1, keepdims=True))
+
+
+def observations(answer: SeasonAnswer) -> Tensor:
+    """What the seller sees in every period, the end included, at every stock: [T+1, C+1, observation]."""
+    season = answer.season
+    market = answer.everywhere(season.periods + 1)
+    (seen,) = market.observe(market.state).values()
+    return seen.view(season.periods + 1, season.stock + 1, -1)
+
+
+def transitions(log: Decisions, seen: Tensor) -> Transitions:
+    """The log's decisions with stock, as rows to learn from."""
+    period, season = np.nonzero(log.deciding)
+    stock, left = log.stock[period, season], log.stock[period + 1, season]
+    return Transitions(
+        seen[period, stock], torch.from_numpy(log.action[period, season]),
+        torch.from_numpy(log.reward[period, season]).float(), seen[period + 1, left],
+        torch.from_numpy((left == 0) | (period + 1 == len(log.action))),
+    )  # fmt: skip
+
+
+def learn(log: Decisions, answer: SeasonAnswer, settings: CQLSettings, seed: int) -> tuple[Actor, Index]:
+    """Conservative Q-learning's network, and what it posts in every state, [T, C+1]."""
+    season = answer.season
+    rows = transitions(log, observations(answer))
+    actor = train(rows, len(season.prices), settings, seed)
+    return actor, answer.table(actor.act)
+
+
+def compare(log: Decisions, answer: SeasonAnswer, learned: Index, seed: int = 0) -> list[Judged]:
+    """The logger, then each new policy, as it is and as a small step from the logger.
+
+    Args:
+        log: the decisions.
+        answer: of the experiment.
+        learned: the network's choices [T, C+1].
+        seed: of the bootstrap.
+    """
+    season = answer.season
+    evaluation = Evaluation(log, season, seed)
+    logger = logger_table(log, season)
+    targets = {"logger": Target(logger, np.ones(log.action.shape))}
+    new = {"CQL": learned}
+    with suppress(ValueError, ConvergenceError):  # the model's column then says why
+        new["fit-then-plan"] = evaluation.planned().policy
+    for name, policy in new.items():
+        table = known.probabilities(season, policy)
+        targets[name] = target_of(log, table)
+        targets[f"{name}, {100 * STEP:.0f} % of decisions"] = mixed(log, logger, table, STEP)
+    return [
+        Judged(
+            name, evaluation.estimates(target), evaluation.effective_seasons(target),
+            float(known.evaluate(season, target.table)[0, -1]),
+        )
+        for name, target in targets.items()
+    ]  # fmt: skip

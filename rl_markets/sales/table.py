@@ -1,0 +1,202 @@
+"""A user's log as typed columns, from CSV or parquet; what is wrong with a cell is said in one line that names it."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rl_markets.envs.registry import did_you_mean
+from rl_markets.errors import ExperimentError
+from rl_markets.experiment.columns import CsvError, csv_rows
+
+MAX_ROWS = 2_000_000
+PARQUET = (".parquet", ".pq")
+
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a column holds.
+
+    Attributes:
+        name: how it is called here; the file may call it otherwise.
+        kind: `period` is a whole number or an ISO date.
+        least, above: smallest number, and whether it is itself excluded.
+        most: largest number.
+        required: whether the file must have the column; cells of other columns may be empty.
+    """
+
+    name: str
+    kind: Literal["text", "number", "whole", "period"] = "number"
+    least: float = -math.inf
+    above: bool = False
+    most: float = math.inf
+    required: bool = True
+
+    @property
+    def expected(self) -> str:
+        """In words."""
+        if self.kind == "text":
+            return "text"
+        if self.kind == "period":
+            return "a whole number or a date such as 2026-01-31"
+        noun = "whole number" if self.kind == "whole" else "number"
+        if math.isfinite(self.most):
+            return f"a {noun} {'above' if self.above else 'from'} {self.least:g} to {self.most:g}"
+        if self.least == 0:
+            return f"a positive {noun}" if self.above else f"a {noun} of 0 or more"
+        return f"a {noun}" if self.least == -math.inf else f"a {noun} of {self.least:g} or more"
+
+    def parse(self, cell: Any) -> Any:
+        """The cell's value, or None where it is not what was expected; `nan` for what may be empty."""
+        text = "" if cell is None else str(cell).strip()
+        if self.kind == "text":
+            return text or None
+        if not text or (isinstance(cell, float) and math.isnan(cell)):
+            return None if self.required else math.nan
+        if self.kind == "period":
+            return _period(cell, text)
+        number = float(text) if _NUMBER.fullmatch(text) else math.nan
+        good = math.isfinite(number) and self.least <= number <= self.most
+        if not good or (self.above and number == self.least) or (self.kind == "whole" and number % 1):
+            return None
+        return int(number) if self.kind == "whole" else number
+
+
+def _period(cell: Any, text: str) -> int | datetime.date | None:
+    if isinstance(cell, datetime.datetime):
+        return cell.date() if cell.time() == datetime.time() else None
+    if isinstance(cell, datetime.date):
+        return cell
+    if re.fullmatch(r"[-+]?[0-9]{1,15}(?:\.0*)?", text):
+        return int(float(text))
+    try:
+        return datetime.date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else None
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Typed columns, and where each row stands in the file."""
+
+    source: str
+    columns: dict[str, list[Any]]
+    lines: list[int]
+    unit: str  # line, or row of a parquet file
+
+    def where(self, row: int, column: str | None = None) -> str:
+        """`sales.csv line 17, column price`."""
+        return f"{self.source} {self.unit} {self.lines[row]}" + (f", column {column}" if column else "")
+
+
+def bad(where: str, found: Any, expected: str) -> ExperimentError:
+    """The error of one cell."""
+    text = " ".join(str(found).split())
+    return ExperimentError(f"{where}: found {text[:40] if text else 'nothing'}, expected {expected}")
+
+
+def read_table(path: Path, rules: Sequence[Rule], named: Mapping[str, str] | None = None) -> Table:
+    """The columns that the rules ask for; others are not looked at.
+
+    Args:
+        path: CSV with a header line, or parquet by its ending.
+        rules: the columns.
+        named: how the file calls a column, where it is not by the rule's name.
+
+    Raises:
+        ExperimentError: one line: file, line, column, what was found, what is expected.
+    """
+    named = dict(named or {})
+    known = [rule.name for rule in rules]
+    if unknown := [name for name in named if name not in known]:
+        raise ExperimentError(f"--column {unknown[0]}: unknown column{did_you_mean(unknown[0], known)}")
+    unit = "row" if path.suffix.lower() in PARQUET else "line"
+    rows = _parquet(path) if unit == "row" else _csv(path)
+    try:
+        _, header = next(rows)
+        used = _used(path.name, [str(name).strip() for name in header], rules, named)
+        table = Table(path.name, {rule.name: [] for rule, _ in used}, [], unit)
+        for number, cells in rows:
+            table.lines.append(number)
+            _add(table, used, cells, len(header), named)
+    except CsvError as error:
+        raise ExperimentError(str(error)) from None
+    if not table.lines:
+        raise ExperimentError(f"{path.name}: only a header, expected rows below it")
+    return table
+
+
+def _add(
+    table: Table, used: list[tuple[Rule, int]], cells: Sequence[Any], width: int, named: Mapping[str, str]
+) -> None:
+    row = len(table.lines) - 1
+    if row >= MAX_ROWS:
+        raise ExperimentError(f"{table.where(row)}: expected at most {MAX_ROWS} rows")
+    if len(cells) != width:
+        raise bad(table.where(row), f"{len(cells)} cells", f"{width} as in the header")
+    for rule, index in used:
+        value = rule.parse(cells[index])
+        if value is None:
+            raise bad(table.where(row, named.get(rule.name, rule.name)), _text(cells[index]), rule.expected)
+        table.columns[rule.name].append(value)
+
+
+def _text(cell: Any) -> str:
+    return "" if cell is None else str(cell)
+
+
+def _used(source: str, header: list[str], rules: Sequence[Rule], named: Mapping[str, str]) -> list[tuple[Rule, int]]:
+    """The rules whose columns are there, and where."""
+    found = []
+    for rule in rules:
+        name = named.get(rule.name, rule.name)
+        if header.count(name) > 1:
+            raise ExperimentError(f"{source}: {header.count(name)} columns are called {name!r}, expected one")
+        if name in header:
+            found.append((rule, header.index(name)))
+        elif rule.required or rule.name in named:
+            near = difflib.get_close_matches(name, header, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ExperimentError(
+                f"{source}: no column {name!r}{hint}; name it by --column {rule.name}=NAME, "
+                f"one of: {', '.join(header)[:200]}"
+            )
+    return found
+
+
+def _csv(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
+    rows = csv_rows(path)
+    first = next(rows, None)
+    if first is None:
+        raise ExperimentError(f"{path}: is empty, expected a header line with the names of its columns")
+    yield first
+    yield from rows
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
+    """The header, then the rows from 1."""
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise ExperimentError(f"{path}: parquet needs the package pyarrow; or give the log as CSV") from None
+    try:
+        file = parquet.ParquetFile(path)
+    except FileNotFoundError:
+        raise ExperimentError(f"{path}: no such file") from None
+    except (OSError, ArrowException) as error:
+        problem = str(error).splitlines()[0]
+        raise ExperimentError(f"{path}: cannot be read as parquet: {problem}") from None
+    yield 0, file.schema_arrow.names
+    number = 0
+    for batch in file.iter_batches():
+        for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            number += 1
+            yield number, cells
