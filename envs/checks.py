@@ -15,16 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_markets.envs.market import AgentGroup, Ended, Market, MarketError, Step
+from rl_markets.envs.market import AgentGroup, Ended, Market, Step
+from rl_markets.errors import ContractError
 
 FLOAT, REWARD, BOOL, INDEX = (torch.float32,), (torch.float32, torch.float64), (torch.bool,), (torch.int64,)
-
-
-class ContractError(MarketError):
-    """A market broke its contract: the message is `market NAME: DETAIL; FIX`."""
-
-    detail: str = ""
-    fix: str = ""
 
 
 def refuse(market: object, detail: str, fix: str) -> NoReturn:

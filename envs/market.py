@@ -17,15 +17,13 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from rl_markets.errors import MarketError
+
 State = dict[str, Tensor]
 """A market's state: name -> tensor `[worlds, ...]`. Everything that the future depends on, and nothing else."""
 
 Policy = Callable[[Tensor], Tensor]
 """A deterministic policy: observations `[..., observation]` -> actions `[..., action]` in the action space."""
-
-
-class MarketError(RuntimeError):
-    """A market broke its contract; the message says where and what was expected."""
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,13 @@ from ray.rllib.utils.metrics import ALL_MODULES, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
 from torch.optim.adam import adam
 
+from rl_markets.errors import LearnerError
 from rl_markets.policies.rollout import ACTED, Fragment, concatenate
 
 LEARN_SECONDS = "learn_seconds"
 
 Batch = dict[str, Tensor]
 """Columns of one policy: `[rows, ...]`, or `[rows, agents, ...]` where each agent has a policy of its own."""
-
-
-class LearnerError(RuntimeError):
-    """Learning went wrong; the message says which policy, which figure, and in which update."""
 
 
 class RolloutLearner(TorchLearner):  # type: ignore[misc]

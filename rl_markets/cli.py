@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from rl_markets import __version__
-from rl_markets.errors import ExperimentError
+from rl_markets.errors import RLMarketsError
 from rl_markets.experiment import load
 from rl_markets.sales.calibration.command import calibrate
 from rl_markets.sales.offline.command import offline
@@ -156,14 +157,14 @@ def main() -> Any:
     """
     try:
         return app(standalone_mode=True)
-    except ExperimentError as error:
-        _fail(str(error), EXIT_BAD_INPUT)
+    except RLMarketsError as error:
+        details = traceback.format_exc() if error.unexplained else error.details
+        if details:
+            print(details.rstrip(), file=sys.stderr)
+        _fail(str(error), error.exit_code)
     except (BrokenPipeError, KeyboardInterrupt):
         _fail("interrupted", 130)
-    except Exception as error:
-        from rl_markets.failures import describe
-
-        code, details, message = describe(error)
-        if details:
-            print(details, file=sys.stderr)
-        _fail(message, code)
+    except (FileNotFoundError, PermissionError) as error:
+        _fail(str(error), EXIT_FAILED)
+    except OSError as error:
+        _fail(f"the disk or the system refused: {error}", EXIT_FAILED)

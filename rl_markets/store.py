@@ -16,12 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rl_markets.errors import CorruptError
+
 MANIFEST = "manifest.json"
 _TEMPORARY = ".writing-"
-
-
-class CorruptError(RuntimeError):
-    """A stored folder is not what was written; the message names the file."""
 
 
 def _sha256(path: Path) -> str:

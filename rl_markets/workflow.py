@@ -11,13 +11,13 @@ from rich.table import Table
 from rl_markets import exported
 from rl_markets.certificate import certify, report
 from rl_markets.conformance.examine import preflight
-from rl_markets.errors import ExperimentError
+from rl_markets.errors import ExperimentError, RunFailedError
 from rl_markets.experiment import Experiment
 from rl_markets.fixed_policies import frozen_actors
 from rl_markets.progress import console
 from rl_markets.rllib.build import build_market, ray_session
 from rl_markets.training.run_folder import RunFolder
-from rl_markets.training.trainer import RunFailedError, Trainer, explained
+from rl_markets.training.trainer import Trainer, explained
 
 
 def train(experiment: Experiment, root: Path) -> RunFolder:

@@ -1,9 +1,7 @@
-"""What tests share: one Ray, tiny experiments, the command line as a person runs it."""
+"""Fixtures that all tests share: one Ray, an exported policy, a store, somebody else's package."""
 
 from __future__ import annotations
 
-import copy
-import os
 import shutil
 import subprocess
 import sys
@@ -13,36 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from storage import SPEC, actors, fill_old
 
 from rl_markets import exported
 from rl_markets.quiet import quiet_ray
 from rl_markets.store import CheckpointStore
-
-ROOT = Path(__file__).resolve().parent.parent
-TINY: dict[str, Any] = {
-    "name": "tiny",
-    "market": {
-        "name": "households",
-        "worlds": 4,
-        "parameters": {"households": 3, "delta": 1.0, "episode_length": 5, "initial_capital": [0.01, 0.1]},
-    },
-    "policies": {"household": {"groups": ["households"], "hidden": [8]}},
-    "algorithm": {"name": "ppo", "parameters": {"epochs": 2, "minibatches": 3}},
-    "training": {"agent_steps": 4 * 8 * 3 * 6, "rollout_length": 8, "evaluate_every": 2, "checkpoint_every": 2},
-    "certificate": {"seeds": 2, "deviation_agent_steps": 0},
-}
+from tests.support.running import ROOT
+from tests.support.storage import SPEC, actors, fill_old
 
 quiet_ray()
 torch.set_num_threads(1)
-
-
-def tiny(**sections: dict[str, Any]) -> dict[str, Any]:
-    """The tiny experiment with some fields replaced: `tiny(training={"runners": 1})`."""
-    data = copy.deepcopy(TINY)
-    for section, fields in sections.items():
-        data[section] = {**data[section], **fields} if isinstance(fields, dict) else fields
-    return data
 
 
 @pytest.fixture(scope="session")
@@ -65,18 +42,12 @@ def ray_once() -> Iterator[None]:
 @pytest.fixture
 def held(ray_once: None) -> Iterator[Any]:
     """Algorithms that stop in the end; see `replaying.Held`."""
-    from replaying import Held
+    from tests.support.replaying import Held
 
     found = Held()
     yield found
     for algorithm in found.algorithms:
         algorithm.stop()
-
-
-def command(*arguments: str | Path, cwd: Path | None = None, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    """Runs `rl-markets` as a person does."""
-    line = [sys.executable, "-m", "rl_markets", *map(str, arguments)]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=os.environ, check=False)
 
 
 @pytest.fixture(scope="session")

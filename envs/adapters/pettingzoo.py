@@ -14,7 +14,8 @@ from torch import Tensor
 
 from rl_markets.envs.adapters.common import Agents, Seeds, to_array, to_tensor
 from rl_markets.envs.deviation import DeviationMarket
-from rl_markets.envs.market import Market, MarketError, Step, TensorMarket
+from rl_markets.envs.market import Market, Step, TensorMarket
+from rl_markets.errors import MarketError
 
 
 def to_parallel_env(market: Market, *, seed: int = 0) -> MarketParallelEnv:

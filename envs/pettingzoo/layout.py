@@ -7,17 +7,14 @@ import importlib
 import inspect
 import json
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rl_markets.envs.registry import did_you_mean
-
-if TYPE_CHECKING:
-    from rl_markets.envs.pettingzoo.parameters import ForeignParameters
 
 DEFAULT_GROUP = "agents"
 
@@ -31,13 +28,18 @@ class Kind:
     action_space: Any
 
 
-def layout(parameters: ForeignParameters) -> dict[str, Kind]:
+def layout(env: str, arguments: Mapping[str, Any], groups: Mapping[str, list[str]] | None) -> dict[str, Kind]:
     """Group -> its agents, in order. The environment is built once for each `env`, `arguments` and `groups`.
+
+    Args:
+        env: `package.module:callable` that returns a ParallelEnv.
+        arguments: of the callable.
+        groups: group -> names or patterns of its agents; None puts agents with the same spaces together.
 
     Raises:
         ValueError: one line that starts with the parameter to blame.
     """
-    return _layout(parameters.env, json.dumps(parameters.arguments, sort_keys=True), json.dumps(parameters.groups))
+    return _layout(env, json.dumps(arguments, sort_keys=True), json.dumps(groups))
 
 
 @functools.lru_cache(maxsize=64)

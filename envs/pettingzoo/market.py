@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rl_markets.envs.market import AgentGroup, Ended, Market, MarketError, Step
-from rl_markets.envs.pettingzoo.layout import Kind, layout, make
+from rl_markets.envs.market import AgentGroup, Ended, Market, Step
+from rl_markets.envs.pettingzoo.layout import Kind, make
 from rl_markets.envs.pettingzoo.parameters import ForeignParameters
+from rl_markets.errors import MarketError
 
 Arrays = dict[str, NDArray[Any]]
 """Group -> `[worlds, agents, ...]`."""
@@ -42,7 +43,7 @@ class ForeignMarket(Market):
             raise ValueError(f"worlds = {worlds}: expected at least 1")
         self.parameters, self.worlds, self.device = parameters, worlds, torch.device(device)
         self.episode_length: int | None = parameters.max_steps
-        self.kinds = layout(parameters)
+        self.kinds = parameters.layout()
         self.groups = {name: _agent_group(kind) for name, kind in self.kinds.items()}
         self.envs = [make(parameters.env, parameters.arguments) for _ in range(worlds)]
         self.generator = torch.Generator()

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rl_markets.envs.pettingzoo.layout import layout
+from rl_markets.envs.pettingzoo.layout import Kind, layout
 
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=80)]
 Patterns = Annotated[list[str], Field(min_length=1)]
@@ -35,8 +35,12 @@ class ForeignParameters(BaseModel):
     )
     discount: float = Field(0.99, ge=0, lt=1, description="discount factor; the learner discounts by the same")
 
+    def layout(self) -> dict[str, Kind]:
+        """Group -> its agents and their spaces."""
+        return layout(self.env, self.arguments, self.groups)
+
     @model_validator(mode="after")
     def _exists(self) -> ForeignParameters:
         """Builds the environment once, so that every mistake is one line before anything starts."""
-        layout(self)
+        self.layout()
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from rl_markets.envs.pricing.parameters import PricingParameters
-from rl_markets.envs.pricing.rules import UNLIMITED
+from rl_markets.envs.pricing.sections import UNLIMITED
 
 WEEK, YEAR, MONTH = 7, 364, 28
 MOST_PER_TIME = 4.0

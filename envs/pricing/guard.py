@@ -5,13 +5,10 @@ Training masks with it, the market applies it to every action, and a server appl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from rl_markets.envs.pricing.parameters import Guard
+from rl_markets.envs.pricing.sections import Guard
 
 RULES = ("none", "floor", "ceiling", "change", "markdown", "margin")
 """What may bind a price, in the order in which the rules apply; a decision's code is its place here."""

@@ -7,7 +7,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from rl_markets.envs.pricing.parameters import Rival
+from rl_markets.envs.pricing.sections import Rival
 
 FLOOR = 1.05
 """No rival that answers prices goes below this multiple of its unit cost."""

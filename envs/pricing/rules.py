@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rl_markets.envs.pricing.parameters import PricingParameters
+from rl_markets.envs.pricing.sections import UNLIMITED, PricingFields
 
 NOTHING = 1e-9
 """Mean units a period below which a good sells nothing."""
-UNLIMITED = 1e6
-"""A guard-rail of this share binds nothing."""
 
 
-def check(p: PricingParameters) -> None:
+def check(p: PricingFields) -> None:
     """All rules.
 
     Raises:
@@ -25,7 +21,7 @@ def check(p: PricingParameters) -> None:
         rule(p)
 
 
-def _goods(p: PricingParameters) -> None:
+def _goods(p: PricingFields) -> None:
     """Lists have a value for all, for each product or for each good."""
     d, products, total = p.demand, p.products, p.firms * p.products
     sizes = {"list_price": len(p.list_price), "cost": len(p.cost), "demand.size": len(d.size),
@@ -38,7 +34,7 @@ def _goods(p: PricingParameters) -> None:
             raise ValueError(f"{name}: {size} values, expected 1, {products} (products) or {total} (goods)")
 
 
-def _levels(p: PricingParameters) -> None:
+def _levels(p: PricingFields) -> None:
     if any(a >= b for a, b in pairwise(p.levels)):
         raise ValueError(f"levels: expected ascending multiples, found {p.levels}")
     if p.guard.floor > p.guard.ceiling:
@@ -49,7 +45,7 @@ def _levels(p: PricingParameters) -> None:
         )
 
 
-def _time(p: PricingParameters) -> None:
+def _time(p: PricingFields) -> None:
     if p.gamma == 1 and not p.deadline:
         raise ValueError(
             "gamma = 1 without a deadline: returns have no bound; expected gamma below 1, or deadline: true"
@@ -61,7 +57,7 @@ def _time(p: PricingParameters) -> None:
         raise ValueError(f"season.weekly: {len(weekly)} factors, expected 7")
 
 
-def _stock(p: PricingParameters) -> None:
+def _stock(p: PricingFields) -> None:
     """Every figure of the stock does something."""
     given = p.stock
     if given is None:
@@ -76,7 +72,7 @@ def _stock(p: PricingParameters) -> None:
         raise ValueError("stock.holding: is a share of the unit cost, which is 0; expected a cost")
 
 
-def _families(p: PricingParameters) -> None:
+def _families(p: PricingFields) -> None:
     """What families of demand can do."""
     family, choice = p.demand.family, p.demand.family in ("logit", "mixed")
     if p.season.ageing and not choice:
@@ -89,12 +85,12 @@ def _families(p: PricingParameters) -> None:
         raise ValueError(f"rivals: rule nash needs logit demand, found {family}")
 
 
-def _highest(p: PricingParameters) -> float:
+def _highest(p: PricingFields) -> float:
     """The highest price, as a multiple of the list price."""
     return min(p.levels[-1] if p.actions == "level" else math.inf, p.guard.ceiling)
 
 
-def _costs(p: PricingParameters) -> None:
+def _costs(p: PricingFields) -> None:
     """A good that cannot be sold at a profit at any price is a mistake of units, and would train without a word."""
     for i, (cost, list_price) in enumerate(zip(p.goods(p.cost), p.goods(p.list_price), strict=True)):
         best = _highest(p) * list_price * (1 - p.fee)
@@ -105,7 +101,7 @@ def _costs(p: PricingParameters) -> None:
             )
 
 
-def _margins(p: PricingParameters) -> None:
+def _margins(p: PricingFields) -> None:
     """Some price leaves the margin."""
     margin, left = p.guard.margin, 1 - p.fee - p.guard.margin
     if left <= 0:
@@ -122,7 +118,7 @@ def _margins(p: PricingParameters) -> None:
             )
 
 
-def _sales(p: PricingParameters) -> None:
+def _sales(p: PricingFields) -> None:
     """Every product of a learning seller sells something at its lowest price, the others at their list prices."""
     lowest, list_price = max(p.levels[0] if p.actions == "level" else 0.0, p.guard.floor), p.goods(p.list_price)
     for i in range(sum(p.sellers.values()) * p.products):
@@ -134,7 +130,7 @@ def _sales(p: PricingParameters) -> None:
             )
 
 
-def _most(p: PricingParameters, good: int, price: float, others: float) -> float:
+def _most(p: PricingFields, good: int, price: float, others: float) -> float:
     """Mean units of a good at `price`, before what competition takes from a logit's."""
     d = p.demand
     if d.family in ("logit", "mixed"):

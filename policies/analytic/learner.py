@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from rl_markets.envs.market import Dynamics, Owned
+from rl_markets.errors import LearnerError
 from rl_markets.policies.analytic.unroll import Unrolled, unroll
-from rl_markets.policies.learner import ActorCriticLearner, LearnerError
+from rl_markets.policies.learner import ActorCriticLearner
 from rl_markets.policies.networks import follow
 from rl_markets.policies.rollout import Fragment
 

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from rl_markets.conformance.probe import (
     LEAST_STEPS,
-    Informs,
     Subject,
     difference,
     digests,
@@ -29,6 +28,7 @@ from rl_markets.conformance.probe import (
 )
 from rl_markets.envs.checks import refuse
 from rl_markets.envs.market import AgentGroup, Market, TensorMarket
+from rl_markets.errors import Informs
 
 SPACE_TOLERANCE = 1e-5
 """Relative, of a bound."""

@@ -24,13 +24,13 @@ from rich.text import Text
 
 from rl_markets.conformance import episodes, tensors
 from rl_markets.conformance import spec as surroundings
-from rl_markets.conformance.probe import GRACE_SECONDS, Builder, Informs, Subject, blame, play
-from rl_markets.conformance.watchdog import TimeLimitError, limit_steps, time_limit
-from rl_markets.envs.checks import ContractError, check_groups
-from rl_markets.envs.market import Market, MarketError, TensorMarket
+from rl_markets.conformance.probe import GRACE_SECONDS, Builder, Subject, blame, play
+from rl_markets.conformance.watchdog import limit_steps, time_limit
+from rl_markets.envs.checks import check_groups
+from rl_markets.envs.market import Market, TensorMarket
 from rl_markets.envs.registry import MARKETS, did_you_mean, find
 from rl_markets.envs.spec import MarketSpec
-from rl_markets.errors import ExperimentError
+from rl_markets.errors import ContractError, ExperimentError, Informs, MarketError, TimeLimitError
 from rl_markets.experiment.validation import first_line, validate
 
 STEP_SECONDS = 3.0

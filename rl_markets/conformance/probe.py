@@ -40,10 +40,6 @@ OURS = ("rl_markets/watchdog.py", "rl_markets/envs/contract.py", "rl_markets/con
 LEAST_STEPS, LONGEST_EPISODE = 12, 1000
 
 
-class Informs(Exception):  # noqa: N818 - not an error
-    """A check has something to tell, but nothing that could be wrong."""
-
-
 @dataclass
 class Subject:
     """A market under examination.

@@ -17,9 +17,10 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from rl_markets.conformance.probe import Actions, Informs, Subject, blame, difference, play, record
+from rl_markets.conformance.probe import Actions, Subject, blame, difference, play, record
 from rl_markets.envs.checks import check_global_state, choices, refuse
-from rl_markets.envs.market import AgentGroup, Market, MarketError, Policy, TensorMarket
+from rl_markets.envs.market import AgentGroup, Market, Policy, TensorMarket
+from rl_markets.errors import Informs, MarketError
 
 START_SECONDS = 60.0
 """What a worker's start and imports may take; a step has its own limit."""

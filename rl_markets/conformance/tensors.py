@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from rl_markets.conformance.episodes import plausible_finals
-from rl_markets.conformance.probe import WORLDS, Actions, Informs, Subject, drawn_from, kept_global_states, play, same
-from rl_markets.conformance.watchdog import TimeLimitError
+from rl_markets.conformance.probe import WORLDS, Actions, Subject, drawn_from, kept_global_states, play, same
 from rl_markets.envs.checks import refuse
 from rl_markets.envs.market import Ended, State, Step, TensorMarket, Transition
+from rl_markets.errors import Informs, TimeLimitError
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-6
 """Tolerance where sums may run in another order; the absolute one in units of the largest value."""

@@ -22,7 +22,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
-from rl_markets.envs.market import Market, MarketError
+from rl_markets.envs.market import Market
+from rl_markets.errors import TimeLimitError
 
 R = TypeVar("R")
 
@@ -30,10 +31,6 @@ STEP_SECONDS = 10.0
 """What a market's step may take while training; `limit_steps` reads it when it is called."""
 GRACE_SECONDS = 5.0
 """How long after the limit the process ends, where the alarm did not get through; up to twice this."""
-
-
-class TimeLimitError(MarketError):
-    """A market took too long; the traceback ends in the line that was running."""
 
 
 class Watchdog:

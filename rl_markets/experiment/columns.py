@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rl_markets.envs.registry import MARKETS, did_you_mean, find
-from rl_markets.errors import ExperimentError, FieldError
+from rl_markets.errors import CsvError, ExperimentError, FieldError
 from rl_markets.experiment.validation import first_line, plain, validate
 
 MAX_ROWS = 1_000_000
@@ -36,10 +36,6 @@ class Column(BaseModel):
 
     file: str = Field(description="path of the CSV file, relative to the experiment file's folder")
     column: str | None = Field(None, description="the column's name; null where the file has only one")
-
-
-class CsvError(ValueError):
-    """A CSV file has no such column of numbers; the message starts with its path."""
 
 
 def with_columns(data: dict[str, Any], source: str | Path) -> dict[str, Any]:

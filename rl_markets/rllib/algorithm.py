@@ -24,16 +24,10 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
+from rl_markets.errors import LearnersLostError, RunnersLostError
+
 RESTART_SECONDS = 120.0
 """How long an iteration waits for runners that restart when none is left."""
-
-
-class RunnersLostError(RuntimeError):
-    """No runner is left, and none came back."""
-
-
-class LearnersLostError(RuntimeError):
-    """A learner's process died; training goes on from a checkpoint."""
 
 
 class MarketConfig(AlgorithmConfig):  # type: ignore[misc]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rl_markets.envs.market import Market, MarketError, Step
+from rl_markets.envs.market import Market, Step
+from rl_markets.errors import MarketError
 from rl_markets.policies.module import ACTIONS
 from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, Cuts, Fragment
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rl_markets.envs.registry import did_you_mean
-from rl_markets.errors import ExperimentError
-from rl_markets.experiment.columns import CsvError, csv_rows
+from rl_markets.errors import CsvError, ExperimentError
+from rl_markets.experiment.columns import csv_rows
 
 MAX_ROWS = 2_000_000
 PARQUET = (".parquet", ".pq")

@@ -18,9 +18,9 @@ from typing import Any
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from rl_markets.errors import Interrupted, LearnersLostError, RunFailedError
 from rl_markets.progress import TrainingProgress
 from rl_markets.quiet import without_harmless_lines
-from rl_markets.rllib.algorithm import LearnersLostError
 from rl_markets.rllib.build import algorithm_config, fixed_policies, one_world
 from rl_markets.store import CheckpointStore, write_text
 from rl_markets.training import metrics
@@ -29,22 +29,6 @@ from rl_markets.training.run_folder import MetricsLog, RunFolder
 ALGORITHM, PROGRESS, PRIVATE = "algorithm", "run.json", "learner-{}.safetensors"
 LEARNER_RESTARTS = 3
 """How often a run starts lost learners again by itself."""
-
-
-class RunFailedError(RuntimeError):
-    """Training cannot go on. `details` holds the traceback of what broke (a market, a learner)."""
-
-    def __init__(self, message: str, details: str = "") -> None:
-        super().__init__(message)
-        self.details = details
-
-
-class Interrupted(RuntimeError):  # noqa: N818 - not an error
-    """A signal ended the run after a checkpoint."""
-
-    def __init__(self, signal_number: int, iteration: int) -> None:
-        super().__init__(f"{signal.Signals(signal_number).name} at iteration {iteration}: checkpoint written")
-        self.exit_code = 128 + signal_number
 
 
 class Trainer:

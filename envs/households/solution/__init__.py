@@ -26,9 +26,10 @@ from rl_markets.envs.households.solution.economy import (
     closed_form,
     steady_state,
 )
-from rl_markets.envs.households.solution.loglinear import BlanchardKahnError, LogLinear, solve_loglinear
+from rl_markets.envs.households.solution.loglinear import LogLinear, solve_loglinear
 from rl_markets.envs.households.solution.time_iteration import TimeIterationSolution, solve_time_iteration
 from rl_markets.envs.households.solution.transition import Transition, perfect_foresight, start_after_growth
+from rl_markets.errors import BlanchardKahnError
 
 __all__ = [
     "ALONE",

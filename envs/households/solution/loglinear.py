@@ -21,10 +21,7 @@ from rl_markets.envs.households.solution.economy import (
     allocation,
     steady_state,
 )
-
-
-class BlanchardKahnError(ValueError):
-    """A linear expectations model without a unique stable solution."""
+from rl_markets.errors import BlanchardKahnError
 
 
 def solve_linear_expectations(lead: FloatArray, lag: FloatArray, predetermined: int) -> FloatArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rl_markets.envs.pricing import features
 from rl_markets.envs.pricing.levels import standing
 from rl_markets.envs.pricing.parameters import PricingParameters
-from rl_markets.envs.pricing.rules import UNLIMITED
+from rl_markets.envs.pricing.sections import UNLIMITED
 
 RULES = ("fixed", "cost-plus", "match-lowest", "undercut", "undercut-and-reset")
 """Of rivals whose next price depends on the seller's last one only, so that this is all that matters."""

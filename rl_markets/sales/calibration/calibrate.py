@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rl_markets.errors import ExperimentError
+from rl_markets.errors import ExperimentError, UnidentifiedError
 from rl_markets.sales.calibration import checks
 from rl_markets.sales.calibration.families import (
     FAMILIES,
@@ -23,7 +23,7 @@ from rl_markets.sales.calibration.families import (
     rows_of,
 )
 from rl_markets.sales.calibration.instruments import TwoStage, two_stage
-from rl_markets.sales.calibration.likelihood import CLUSTERS, Fit, UnidentifiedError, fit, held_out
+from rl_markets.sales.calibration.likelihood import CLUSTERS, Fit, fit, held_out
 from rl_markets.sales.calibration.sales import SalesLog
 
 HELD_OUT = 0.2

@@ -8,15 +8,12 @@ import numpy as np
 from scipy.stats import t as student
 
 from rl_markets.envs.pricing.solution.fit_then_plan import censored_poisson
+from rl_markets.errors import UnidentifiedError
 from rl_markets.sales.calibration.families import Array, Family, Index, Rows
 
 CLUSTERS = 20
 """Periods from which on standard errors are clustered by period (Cameron and Miller 2015)."""
 ITERATIONS = 200
-
-
-class UnidentifiedError(ValueError):
-    """The log does not determine the parameters of a family."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,127 @@
+"""What the tests of learners that replay share."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from rl_markets.experiment import load, parse
+from rl_markets.policies.networks import Actor
+from rl_markets.policies.replay import GOES_ON
+from rl_markets.policies.rollout import REWARDS, Fragment
+from rl_markets.rllib.build import algorithm_config
+from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.trainer import Trainer
+from tests.support.running import ROOT, tiny
+
+Batch = dict[str, Tensor]
+
+
+class Held:
+    """Algorithms that stop in the end."""
+
+    def __init__(self) -> None:
+        self.algorithms: list[Any] = []
+
+    def learner(self, data: dict[str, Any]) -> Any:
+        algorithm = algorithm_config(parse(data, "test")).build_algo()
+        self.algorithms.append(algorithm)
+        return algorithm.learner_group._learner
+
+    def fragment(self, number: int = 0) -> Fragment:
+        """Experience of an algorithm's runner."""
+        runner = self.algorithms[number].env_runner_group.local_env_runner
+        found: Fragment = runner.sample()[0].fragments["household"]
+        return found
+
+
+def tiny_data(learner: str, separate: bool = False, households: int = 3, **parameters: Any) -> dict[str, Any]:
+    """The tiny experiment, learned by `learner`."""
+    data = tiny(policies={"household": {"groups": ["households"], "hidden": [8], "separate": separate}})
+    data["market"]["parameters"]["households"] = households
+    data["algorithm"] = {"name": learner, "parameters": {"updates": 5, "batch_size": 32, **parameters}}
+    return data
+
+
+def replayed(learner: Any, fragment: Fragment, rows: int = 16) -> Batch:
+    """A batch out of a replay with that fragment; the values' statistics are set and some weights have moved."""
+    learner._weights_seq_no = 1
+    learner.learn({"household": fragment})
+    batch: Batch = learner.replay["household"].sample(rows, torch.Generator().manual_seed(5))
+    batch[GOES_ON] = (torch.arange(batch[GOES_ON].numel()).view_as(batch[GOES_ON]) % 3 != 0).float()
+    return batch
+
+
+def double(module: Any) -> Any:
+    """A copy in double precision."""
+    return copy.deepcopy(module).double()
+
+
+def noise(learner: Any, batch: Batch, number: int) -> Tensor:
+    """What the learner's generator draws next, at the `number`-th time, for the two raw actions of each row."""
+    state = learner.generator.get_state()
+    for _ in range(number):
+        drawn = torch.randn((*batch[REWARDS].shape, 2), generator=learner.generator)
+    learner.generator.set_state(state)
+    return drawn
+
+
+def gradients(learner: Any, batch: Batch) -> dict[str, list[Tensor]]:
+    """What `improve` descends along, though nothing moves."""
+    found: dict[str, list[Tensor]] = {}
+
+    def keep(policy: str, *names: str) -> None:
+        for name in names:
+            weights, _, _ = learner.parts(policy)[name]
+            found[name] = [w.grad.clone() for w in weights]
+            for weight in weights:
+                weight.grad = None
+
+    descend, learner.descend = learner.descend, keep
+    state, module = learner.generator.get_state(), learner.networks("household")
+    before = copy.deepcopy(module.state_dict())
+    learner.improve("household", batch, reporting=False)
+    learner.generator.set_state(state)
+    module.load_state_dict(before)
+    learner.descend = descend
+    return found
+
+
+def take_agent(module: Any, stacked: Any, agent: int) -> None:
+    """One agent's networks out of the stacks."""
+    module.actor.load_state_dict(stacked.actor.of_agent(agent).state_dict())
+    critics = stacked.critic.ensemble
+    for network, stack in ((module.critic, stacked.critic), (module.target, stacked.target)):
+        taken = {}
+        for name, value in stack.state_dict().items():
+            own = slice(critics * agent, critics * (agent + 1)) if value.dim() == 3 else slice(agent, agent + 1)
+            taken[name] = value if name == "updates" else value[own]
+        network.load_state_dict(taken)
+    if hasattr(module, "target_actor"):
+        module.target_actor.load_state_dict(stacked.target_actor.of_agent(agent).state_dict())
+    if hasattr(module, "log_alpha"):
+        with torch.no_grad():
+            module.log_alpha.copy_(stacked.log_alpha[agent : agent + 1])
+
+
+def distances(folder: Path, name: str, agent_steps: int) -> tuple[float, float]:
+    """Per cent from the known answer, before and after that much of a shipped experiment."""
+    changes = [f"training.agent_steps={agent_steps}", "training.evaluate_every=5"]
+    run = Trainer(RunFolder.create(load(ROOT / "tune_configs" / f"{name}.yaml", changes), folder), Console(quiet=True))
+    run.train()
+    assert run.answer is not None
+    untrained = torch.no_grad()(_untrained(run).act)
+    found = [row["distance"] for row in read_rows(run.run) if math.isfinite(row["distance"])]
+    return run.answer.distance({"households": untrained}), found[-1]
+
+
+def _untrained(run: Trainer) -> Actor:
+    spec = algorithm_config(run.experiment).rl_module_spec.rl_module_specs["household"]
+    actor = {**spec.model_config["actor"], "distribution": spec.module_class.distribution}
+    return Actor(actor, torch.Generator().manual_seed(spec.model_config["seed"]))
