@@ -37,7 +37,7 @@ bench-jax: $(STAMP)
 	$(BIN)/python -m benchmarks.speed --only vectorised --output docs/results/bench-jax.json
 
 soak: $(STAMP)
-	RL_MARKETS_SOAK_ITERATIONS=20000 $(BIN)/python -m pytest tests/test_soak.py
+	RL_MARKETS_SOAK_ITERATIONS=20000 $(BIN)/python -m pytest tests/service/training/test_soak.py
 
 results: $(STAMP)
 	$(BIN)/python -m benchmarks.results docs/results

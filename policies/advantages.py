@@ -5,29 +5,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rl_markets.policies.rollout import Cuts
+from rl_markets.policies.rollout import EpisodeEnds
 
 
-def successor_values(values: Tensor, cuts: Cuts, final_values: Tensor) -> tuple[Tensor, Tensor]:
+def successor_values(values: Tensor, ends: EpisodeEnds, final_values: Tensor) -> tuple[Tensor, Tensor]:
     """V(s_{t+1}) with the true successor, and where an episode goes on.
 
     Args:
         values: `[T + 1, N]` values of the observations.
-        cuts: ends of episodes.
-        final_values: `[m]` values of `cuts.observations`.
+        ends: of episodes.
+        final_values: `[m]` values of `ends.observations`.
 
     Returns:
         successor: `[T, N]`, 0 where the episode terminated.
         goes_on: `[T, N]`, 0 after an episode's last step and 1 elsewhere.
     """
-    successor, goes_on = values[1:].clone(), torch.ones_like(values[1:])
-    successor[cuts.step, cuts.trajectory] = torch.where(cuts.terminated, torch.zeros_like(final_values), final_values)
-    goes_on[cuts.step, cuts.trajectory] = 0.0
-    return successor, goes_on
+    successor, not_done = values[1:].clone(), torch.ones_like(values[1:])
+    successor[ends.step, ends.trajectory] = torch.where(ends.terminated, torch.zeros_like(final_values), final_values)
+    not_done[ends.step, ends.trajectory] = 0.0
+    return successor, not_done
 
 
 def generalized_advantages(
-    rewards: Tensor, values: Tensor, successor: Tensor, goes_on: Tensor, gamma: float, lambda_: float
+    rewards: Tensor, values: Tensor, successor: Tensor, not_done: Tensor, gamma: float, lambda_: float
 ) -> Tensor:
     """Generalised advantage estimation (Schulman et al. 2016, Eq. 16), `[T, N]`.
 
@@ -43,7 +43,7 @@ def generalized_advantages(
     delta = rewards + gamma * successor - values[:-1]
     advantages, following = torch.empty_like(rewards), torch.zeros_like(rewards[0])
     for t in range(len(rewards) - 1, -1, -1):
-        following = torch.addcmul(delta[t], goes_on[t], following, value=gamma * lambda_)
+        following = torch.addcmul(delta[t], not_done[t], following, value=gamma * lambda_)
         advantages[t] = following
     return advantages
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
@@ -14,12 +14,15 @@ from torch import Tensor
 
 from rl_markets.policies.heads import LOGIT_NORMAL, ActionHead
 from rl_markets.policies.networks import Actor, Critic, follow
+from rl_markets.policies.spec import LearnerParameters
+
+P = TypeVar("P", bound=LearnerParameters)
 
 ACTIONS = "actions"
 """Column of the actions given to the market, in its action space."""
 
 
-class MarketModule(TorchRLModule, InferenceOnlyAPI):  # type: ignore[misc]
+class MarketModule(TorchRLModule, InferenceOnlyAPI, Generic[P]):  # type: ignore[misc]
     """Base of every learner's module.
 
     `model_config` holds `actor` (the spec of `networks.Actor`), `central` (width of the global state that critics see,
@@ -42,6 +45,12 @@ class MarketModule(TorchRLModule, InferenceOnlyAPI):  # type: ignore[misc]
             self.actor = given.of_agent(self.model_config["agent"])
         else:
             self.actor = Actor(spec, self.generator)
+
+    @property
+    def hyperparameters(self) -> P:
+        """The policy's parameters, as in the experiment file."""
+        parameters: P = self.model_config["parameters"]
+        return parameters
 
     def actor_options(self) -> dict[str, Any]:
         """What the learner adds to the actor's spec."""
@@ -93,7 +102,7 @@ class MarketModule(TorchRLModule, InferenceOnlyAPI):  # type: ignore[misc]
         return {ACTIONS: self.exploit(self.own(batch["obs"]))}
 
 
-class AveragedModule(MarketModule):
+class EMAModule(MarketModule[P]):
     """An actor and its running average over iterations, which filters the noise that the last updates left in it.
 
     The average is what is deployed.
@@ -102,15 +111,15 @@ class AveragedModule(MarketModule):
     def setup(self) -> None:
         """Builds the actor and its average."""
         super().setup()
-        self.averaged = copy.deepcopy(self.actor).requires_grad_(False)
+        self.ema = copy.deepcopy(self.actor).requires_grad_(False)
 
     @property
     def deployed(self) -> Actor:
         """The averaged actor."""
-        return self.averaged
+        return self.ema
 
     @torch.no_grad()
-    def average(self, decay: float) -> None:
+    def update_ema(self, decay: float) -> None:
         """Moves the average towards the actor; what is not a weight of the network is copied."""
-        follow(list(self.averaged.net.parameters()), list(self.actor.net.parameters()), 1 - decay)
-        self.averaged.head.load_state_dict(self.actor.head.state_dict())
+        follow(list(self.ema.net.parameters()), list(self.actor.net.parameters()), 1 - decay)
+        self.ema.head.load_state_dict(self.actor.head.state_dict())

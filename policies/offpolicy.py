@@ -5,23 +5,26 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from rl_markets.policies.learner import ActorCriticLearner, Batch
-from rl_markets.policies.module import ACTIONS, AveragedModule
+from rl_markets.policies.gradient import Batch, GradientLearner
+from rl_markets.policies.module import ACTIONS, EMAModule
 from rl_markets.policies.networks import Critic
-from rl_markets.policies.replay import GOES_ON, Replay, nested, transitions
+from rl_markets.policies.replay import NONTERMINAL, Replay, nested, transitions
 from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, Fragment
+from rl_markets.policies.spec import ReplayParameters
+
+R = TypeVar("R", bound=ReplayParameters)
 
 RAW = "raw"
 REACH = 3.0
 """Critics see raw actions within about +-3, where tanh has reached .995."""
 
 
-class OffPolicyModule(AveragedModule):
+class OffPolicyModule(EMAModule[R]):
     """Actor, its running average over iterations (which is deployed), critics on (s, raw) and their slow targets.
 
     Several critics are one stack of networks: one batched product serves them all. With separate policies every agent
@@ -54,8 +57,8 @@ class OffPolicyModule(AveragedModule):
         return {ACTIONS: self.head.to_action(raw), RAW: raw}
 
 
-class OffPolicyLearner(ActorCriticLearner):
-    """Base of learners of actors and critics on replayed transitions. Subclasses write `targets` and `improve`.
+class OffPolicyLearner(GradientLearner[R]):
+    """Base of learners of actors and critics on replayed transitions. Subclasses write `parts`, `targets` and `update_policy`.
 
     Everything is in normalised units, (Q - shift) / scale, so that rewards of any size and offset are learned alike.
     """
@@ -70,7 +73,7 @@ class OffPolicyLearner(ActorCriticLearner):
         """An empty replay for each policy."""
         super().build()
         self.replay: dict[str, Replay] = {
-            p: Replay(self.parameters(p)["capacity"], self._device) for p in self.config.learner_config_dict["policies"]
+            policy: Replay(p.capacity, self._device) for policy, p in self.learned.items()
         }
 
     def learn(self, fragments: dict[str, Fragment]) -> None:
@@ -78,25 +81,25 @@ class OffPolicyLearner(ActorCriticLearner):
         for policy, fragment in fragments.items():
             p, replay = self.parameters(policy), self.replay[policy]
             replay.add(transitions(fragment, self.columns))
-            self.prepare(policy, replay.sample(max(p["batch_size"], 1024), self.generator))
-            rows = p["batch_size"] // max(1, self.config.num_learners)
+            self.before_updates(policy, replay.sample(max(p.batch_size, 1024), self.generator))
+            rows = p.batch_size // max(1, self.config.num_learners)
             figures = []
-            for step in range(p["updates"]):
-                self.gradient_step = (self._weights_seq_no - 1) * p["updates"] + step
+            for step in range(p.updates):
+                self.gradient_step = (self._weights_seq_no - 1) * p.updates + step
                 batch = replay.sample(max(1, rows), self.generator)
-                found = self.improve(policy, batch, reporting=step >= p["updates"] * 3 // 4)
+                found = self.update_policy(policy, batch, reporting=step >= p.updates * 3 // 4)
                 if found:
                     figures.append(found)
             self.report(policy, {name: torch.stack([f[name] for f in figures]).mean(0) for name in figures[0]})
-            self.finish(policy)
+            self.after_updates(policy)
 
     @torch.no_grad()
-    def prepare(self, policy: str, batch: Batch) -> None:
+    def before_updates(self, policy: str, batch: Batch) -> None:
         """Before the gradient steps of an iteration, on a large batch: adapts the values' statistics to the targets.
 
         At first to those of rewards summed for ever.
         """
-        module, gamma = self.networks(policy), self.parameters(policy)["gamma"]
+        module, gamma = self.networks(policy), self.parameters(policy).discount
         critic, target = module.critic, module.target
         if int(critic.updates) == 0:
             mean, std = self._moments(batch[REWARDS], batch)
@@ -120,10 +123,10 @@ class OffPolicyLearner(ActorCriticLearner):
     def targets(self, policy: str, module: Any, batch: Batch) -> Tensor:
         """What the critics should say of the batch's actions, normalised, without gradient: `backed_up` of something."""
 
-    def backed_up(self, policy: str, module: Any, batch: Batch, following: Tensor) -> Tensor:
+    def td_target(self, policy: str, module: Any, batch: Batch, following: Tensor) -> Tensor:
         """(r + gamma V(s') - shift) / scale of normalised values V(s'); critics and targets have the same statistics."""
         critic = module.critic
-        discount = self.parameters(policy)["gamma"] * batch[GOES_ON]
+        discount = self.parameters(policy).discount * batch[NONTERMINAL]
         centred = (batch[REWARDS] - critic.shift * (1 - discount)) / critic.scale
         y: Tensor = centred + discount * following
         return y
@@ -134,26 +137,26 @@ class OffPolicyLearner(ActorCriticLearner):
         q = module.values(module.critic, batch[OBSERVATIONS], batch[RAW])
         loss = 0.5 * self.mean((q - y).square().sum(0), batch)
         loss.backward()
-        self.descend(policy, "critic")
+        self.optimizer_step(policy, "critic")
         return loss.detach(), q.detach()
 
     @abstractmethod
-    def improve(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
+    def update_policy(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
         """One gradient step; its figures, if they are reported."""
 
     def value_mean(self, module: Any, batch: Batch, q: Tensor) -> Tensor:
         """The mean action value, in discounted reward, of `[critics, ...]` normalised ones."""
         return self.mean((module.critic.shift + module.critic.scale * q).mean(0), batch) / agents_in(batch)
 
-    def finish(self, policy: str) -> None:
+    def after_updates(self, policy: str) -> None:
         """After the gradient steps of an iteration: averages the actor."""
-        self.average(policy)
+        self.update_ema(policy, self.parameters(policy).averaging)
 
     def private_state(self) -> dict[str, Tensor]:
         """The replay's contents too, where the experiment wants them kept."""
         state = super().private_state()
         for policy, replay in self.replay.items():
-            if self.parameters(policy)["store_replay"]:
+            if self.parameters(policy).store_replay:
                 state |= {f"replay.{policy}.{name}": value for name, value in replay.state_dict().items()}
         return state
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, Fragment
 
-NEXT_OBSERVATIONS, GOES_ON = "next_observations", "goes_on"
+NEXT_OBSERVATIONS, NONTERMINAL = "next_observations", "nonterminal"
 
 Batch = dict[str, Tensor]
 
@@ -25,12 +25,16 @@ def transitions(fragment: Fragment, columns: tuple[str, ...]) -> Batch:
         columns `[rows, ...]` of the steps in which the agent acted; where policies are separate `[rows, agents, ...]`,
         all of them, with the mask `acted`.
     """
-    found, cuts, rows = fragment.columns, fragment.cuts, fragment.rows
+    found, ends, rows = fragment.columns, fragment.ends, fragment.rows
     following = found[OBSERVATIONS][1:].clone()
-    following[cuts.step, cuts.trajectory] = cuts.observations
-    goes_on = torch.ones_like(found[REWARDS])
-    goes_on[cuts.step, cuts.trajectory] = (~cuts.terminated).to(goes_on.dtype)
-    batch = {OBSERVATIONS: rows(found[OBSERVATIONS][:-1]), NEXT_OBSERVATIONS: rows(following), GOES_ON: rows(goes_on)}
+    following[ends.step, ends.trajectory] = ends.observations
+    nonterminal = torch.ones_like(found[REWARDS])
+    nonterminal[ends.step, ends.trajectory] = (~ends.terminated).to(nonterminal.dtype)
+    batch = {
+        OBSERVATIONS: rows(found[OBSERVATIONS][:-1]),
+        NEXT_OBSERVATIONS: rows(following),
+        NONTERMINAL: rows(nonterminal),
+    }
     batch |= {name: rows(found[name]) for name in (REWARDS, *columns)}
     if ACTED not in found:
         return batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ OBSERVATIONS, REWARDS, ACTED = "observations", "rewards", "acted"
 
 
 @dataclass(frozen=True)
-class Cuts:
+class EpisodeEnds:
     """Where episodes end inside a fragment, sparsely.
 
     Attributes:
@@ -28,10 +29,10 @@ class Cuts:
     terminated: Tensor
     observations: Tensor
 
-    def within(self, low: int, high: int) -> Cuts:
-        """The cuts of trajectories `low <= i < high`, renumbered from zero."""
+    def within(self, low: int, high: int) -> EpisodeEnds:
+        """The ends of trajectories `low <= i < high`, renumbered from zero."""
         keep = (self.trajectory >= low) & (self.trajectory < high)
-        return Cuts(self.step[keep], self.trajectory[keep] - low, self.terminated[keep], self.observations[keep])
+        return EpisodeEnds(self.step[keep], self.trajectory[keep] - low, self.terminated[keep], self.observations[keep])
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,14 @@ class Fragment:
 
     Attributes:
         columns: name -> `[T, N, ...]`; `observations` has one row more, `[T + 1, N, ...]`.
-        cuts: the ends of episodes.
+        ends: of episodes.
         world: `[N]` which world each trajectory belongs to.
         separate: agents of a world where each has a policy of its own, None where one is shared. Trajectories lie world
             by world, agent by agent.
     """
 
     columns: dict[str, Tensor]
-    cuts: Cuts
+    ends: EpisodeEnds
     world: Tensor
     separate: int | None = None
 
@@ -64,7 +65,7 @@ class Fragment:
     def within(self, low: int, high: int) -> Fragment:
         """The trajectories `low <= i < high`."""
         columns = {n: c[:, low:high] for n, c in self.columns.items()}
-        return Fragment(columns, self.cuts.within(low, high), self.world[low:high], self.separate)
+        return Fragment(columns, self.ends.within(low, high), self.world[low:high], self.separate)
 
     def share(self, low: int, high: int, whole: int) -> Fragment:
         """The trajectories from `low` to `high` in units of `whole`-ths; separate policies' in whole worlds."""
@@ -82,18 +83,18 @@ class Fragment:
 
     def values(self, network: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """A critic's values of all observations `[T + 1, N]`, and of the final ones `[m]` where episodes end."""
-        seen, cuts = self.columns[OBSERVATIONS], self.cuts
+        seen, ends = self.columns[OBSERVATIONS], self.ends
         values = network(self.by_agent(seen))
         if self.separate is None:
-            return values, network(cuts.observations)
-        agent = cuts.trajectory % self.separate  # each agent's cuts, side by side: rows `[most, agents, ...]`
+            return values, network(ends.observations)
+        agent = ends.trajectory % self.separate  # each agent's ends, side by side: rows `[most, agents, ...]`
         number = torch.zeros_like(agent)
         order = torch.argsort(agent, stable=True)
         counts = torch.bincount(agent, minlength=self.separate)
         first = torch.cumsum(counts, 0) - counts
         number[order] = torch.arange(len(agent), device=agent.device) - first[agent[order]]
         padded = seen.new_zeros((int(counts.max()) if len(agent) else 0, self.separate, *seen.shape[2:]))
-        padded[number, agent] = cuts.observations
+        padded[number, agent] = ends.observations
         return values.flatten(1), network(padded)[number, agent]
 
 
@@ -141,9 +142,9 @@ class Rollout:
     def __getstate__(self) -> dict[str, Any]:
         def plain(fragment: Fragment) -> dict[str, Any]:
             columns = {n: c.cpu().numpy() for n, c in fragment.columns.items()}
-            cuts = {n: getattr(fragment.cuts, n).cpu().numpy() for n in Cuts.__annotations__}
+            ends = {n: getattr(fragment.ends, n).cpu().numpy() for n in EpisodeEnds.__annotations__}
             world = fragment.world.cpu().numpy()
-            return {"columns": columns, "cuts": cuts, "world": world, "separate": fragment.separate}
+            return {"columns": columns, "ends": ends, "world": world, "separate": fragment.separate}
 
         return {
             "fragments": {p: plain(f) for p, f in self.fragments.items()},
@@ -159,7 +160,7 @@ class Rollout:
         self.fragments = {
             policy: Fragment(
                 {n: tensor(c) for n, c in saved["columns"].items()},
-                Cuts(**{n: tensor(c) for n, c in saved["cuts"].items()}),
+                EpisodeEnds(**{n: tensor(c) for n, c in saved["ends"].items()}),
                 tensor(saved["world"]),
                 saved["separate"],
             )
@@ -172,9 +173,9 @@ class Rollout:
         """The same rollout on `device`; nothing is copied if it is there already."""
 
         def move(fragment: Fragment) -> Fragment:
-            cuts = Cuts(**{n: getattr(fragment.cuts, n).to(device) for n in Cuts.__annotations__})
+            ends = EpisodeEnds(**{n: getattr(fragment.ends, n).to(device) for n in EpisodeEnds.__annotations__})
             columns = {n: c.to(device) for n, c in fragment.columns.items()}
-            return Fragment(columns, cuts, fragment.world.to(device), fragment.separate)
+            return Fragment(columns, ends, fragment.world.to(device), fragment.separate)
 
         states = {n: s.to(device) for n, s in self.states.items()}
         return Rollout({p: move(f) for p, f in self.fragments.items()}, self.worlds, self.span, states)
@@ -189,19 +190,20 @@ def concatenate(fragments: list[Fragment]) -> Fragment:
     """Fragments of the same length from several runners, side by side."""
     if len(fragments) == 1:
         return fragments[0]
-    offsets, total = [], 0
-    for fragment in fragments:
-        offsets.append(total)
-        total += fragment.trajectories
-    columns = {n: torch.cat([f.columns[n] for f in fragments], 1) for n in fragments[0].columns}
-    cuts = Cuts(
-        torch.cat([f.cuts.step for f in fragments]),
-        torch.cat([f.cuts.trajectory + o for f, o in zip(fragments, offsets, strict=True)]),
-        torch.cat([f.cuts.terminated for f in fragments]),
-        torch.cat([f.cuts.observations for f in fragments]),
+    names = fragments[0].columns
+    columns = {name: torch.cat([f.columns[name] for f in fragments], 1) for name in names}
+    trajectories = _starts([f.trajectories for f in fragments])
+    ends = EpisodeEnds(
+        torch.cat([f.ends.step for f in fragments]),
+        torch.cat([f.ends.trajectory + at for f, at in zip(fragments, trajectories, strict=True)]),
+        torch.cat([f.ends.terminated for f in fragments]),
+        torch.cat([f.ends.observations for f in fragments]),
     )
-    ends = torch.cumsum(
-        torch.tensor([0] + [int(f.world.max()) + 1 if len(f.world) else 0 for f in fragments[:-1]]), 0
-    ).tolist()
-    world = torch.cat([f.world + end for f, end in zip(fragments, ends, strict=True)])
-    return Fragment(columns, cuts, world, fragments[0].separate)
+    worlds = _starts([int(f.world.max()) + 1 if len(f.world) else 0 for f in fragments])
+    world = torch.cat([f.world + at for f, at in zip(fragments, worlds, strict=True)])
+    return Fragment(columns, ends, world, fragments[0].separate)
+
+
+def _starts(sizes: list[int]) -> list[int]:
+    """Where each part begins when parts of these sizes lie one after the other."""
+    return [0, *accumulate(sizes[:-1])]

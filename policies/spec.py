@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,13 +21,33 @@ class LearnerParameters(BaseModel):
     common: ClassVar[tuple[str, ...]] = ()
     """Parameters that all policies of an experiment share; the others may be set for each policy."""
 
+    gamma: float | None = Field(None, ge=0, le=1, description="discount factor; null takes the market's own")
+
+    @property
+    def discount(self) -> float:
+        """The discount factor; experiments fill it in where it is left to the market."""
+        if self.gamma is None:
+            raise ValueError("gamma: missing; an experiment takes it from its market")
+        return self.gamma
+
+    def fine_tuning(self) -> dict[str, Any]:
+        """What changes where training goes on from a trained policy, as a deviator's does."""
+        return {}
+
+    def smoke(self, rows: int) -> dict[str, Any]:
+        """What changes where an iteration brings only `rows` agent steps, as in `--smoke`."""
+        return {}
+
+
+class GradientParameters(LearnerParameters):
+    """What every learner that follows gradients has."""
+
     learning_rate: float = Field(1e-3, gt=0, le=1, description="the actor's step size (Adam) at the start")
     final_learning_rate: float = Field(0.0, ge=0, le=1, description="step size at the end; linear in between")
-    gamma: float | None = Field(None, ge=0, le=1, description="discount factor; null takes the market's own")
     gradient_clip: float = Field(0.5, gt=0, description="largest norm of each network's gradient, each agent's own")
 
     @model_validator(mode="after")
-    def _falls(self) -> LearnerParameters:
+    def _falls(self) -> Self:
         if self.final_learning_rate > self.learning_rate:
             raise ValueError(
                 f"final_learning_rate: expected at most learning_rate = {self.learning_rate:g}, "
@@ -35,16 +55,12 @@ class LearnerParameters(BaseModel):
             )
         return self
 
-    def gently(self) -> dict[str, Any]:
-        """What changes where training goes on from a trained policy, as a deviator's does: smaller steps."""
+    def fine_tuning(self) -> dict[str, Any]:
+        """Smaller steps."""
         return {name: 0.3 * getattr(self, name) for name in ("learning_rate", "final_learning_rate")}
 
-    def small(self, rows: int) -> dict[str, Any]:
-        """What changes where an iteration brings only `rows` agent steps, as in `--smoke`."""
-        return {}
 
-
-class ReplayParameters(LearnerParameters):
+class ReplayParameters(GradientParameters):
     """What every learner that replays has."""
 
     updates: int = Field(16, ge=1, le=1_000_000, description="gradient steps in each iteration")
@@ -58,7 +74,7 @@ class ReplayParameters(LearnerParameters):
         0.95, ge=0, lt=1, description="decay, per iteration, of the averaged actor that is deployed"
     )
 
-    def small(self, rows: int) -> dict[str, Any]:
+    def smoke(self, rows: int) -> dict[str, Any]:
         """Few and small gradient steps."""
         return {"updates": min(self.updates, 8), "batch_size": min(self.batch_size, 64)}
 
@@ -81,7 +97,7 @@ class LearnerSpec:
         parameters: the pydantic model of `algorithm.parameters` in the experiment file.
         learner: import path `module:Class` of the `RolloutLearner`.
         module: import path of the `MarketModule` that acts and is trained.
-        figures: name -> meaning of what the learner reports of each policy in each update.
+        metrics: name -> meaning of what the learner reports of each policy in each update.
         actions: the kinds of action spaces that it can learn, as in `heads.describe_space`.
         differentiates: whether it takes gradients through the market, every `horizon` steps of a rollout from the state
             that the runner was in.
@@ -92,7 +108,7 @@ class LearnerSpec:
     parameters: type[LearnerParameters]
     learner: str
     module: str
-    figures: dict[str, str]
+    metrics: dict[str, str]
     actions: tuple[str, ...] = ("box", "discrete", "multidiscrete")
     differentiates: bool = False
 

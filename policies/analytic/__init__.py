@@ -9,7 +9,7 @@ SPEC = LearnerSpec(
     parameters=AnalyticParameters,
     learner="rl_markets.policies.analytic.learner:AnalyticLearner",
     module="rl_markets.policies.analytic.module:AnalyticModule",
-    figures={
+    metrics={
         "objective": "discounted reward over the horizon and the critic's value of its end, a period",
         "critic_loss": "half the mean squared error of the normalised value, or co-state",
         "critic_explained": "share of the targets' variance that the critic explained beforehand",

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from rl_markets.envs.market import Dynamics, Owned
 from rl_markets.errors import LearnerError
+from rl_markets.policies.analytic.parameters import AnalyticParameters
 from rl_markets.policies.analytic.unroll import Unrolled, unroll
-from rl_markets.policies.learner import ActorCriticLearner
+from rl_markets.policies.gradient import GradientLearner, Part, actor_and_critic
 from rl_markets.policies.networks import follow
 from rl_markets.policies.rollout import Fragment
 
@@ -21,7 +22,7 @@ NEAR = 0.01
 """An action is saturated within this share of its box from a bound."""
 
 
-class AnalyticLearner(ActorCriticLearner):
+class AnalyticLearner(GradientLearner[AnalyticParameters]):
     """Actor: maximise J = sum_{t<H} gamma^t r_t + gamma^H V(s_H), differentiated through the market's dynamics.
 
     The runner's rollout gives the states to start from; the learner goes H periods on from each with shocks of its own.
@@ -39,6 +40,11 @@ class AnalyticLearner(ActorCriticLearner):
         super().build()
         self.market: Dynamics | None = None
 
+    def parts(self, policy: str) -> dict[str, Part]:
+        """Actor and critic."""
+        p = self.parameters(policy)
+        return actor_and_critic(self.networks(policy), p, p.critic_learning_rate)
+
     def learn(self, fragments: dict[str, Fragment]) -> None:
         """A step of every actor and critic from each of the rollout's states."""
         market = self._market_of(next(iter(self.states.values())).shape[1])
@@ -53,7 +59,7 @@ class AnalyticLearner(ActorCriticLearner):
                 figures[policy].append(self._improve(policy, unrolled, *found, renormalize=t == 0))
         for policy, each in figures.items():
             self.report(policy, {name: torch.stack([f[name] for f in each]).mean(0) for name in each[0]})
-            self.average(policy)
+            self.update_ema(policy, self.parameters(policy).averaging)
 
     def _market_of(self, worlds: int) -> Dynamics:
         """The learner's own market; its dynamics are called, it is never stepped."""
@@ -83,7 +89,7 @@ class AnalyticLearner(ActorCriticLearner):
         """What everybody does, one forward pass for each policy."""
         assert self.market is not None
         actions = {group: policy(seen[group]) for group, policy in self.fixed.items()}
-        for policy in self.config.learner_config_dict["policies"]:
+        for policy in self.learned:
             actor, groups = self.networks(policy).actor, self._groups(policy)
             chosen = actor.act(self._side_by_side(policy, seen))
             counts = [self.market.groups[g].count for g in groups]
@@ -92,8 +98,8 @@ class AnalyticLearner(ActorCriticLearner):
 
     def _unroll(self, market: Dynamics, state: dict[str, Tensor]) -> Unrolled:
         owned = {}
-        for policy in self.config.learner_config_dict["policies"]:
-            if self.parameters(policy)["critic"] == CO_STATE:
+        for policy in self.learned:
+            if self.parameters(policy).critic == CO_STATE:
                 for group in self._groups(policy):
                     if group not in market.owned:
                         raise LearnerError(
@@ -103,7 +109,7 @@ class AnalyticLearner(ActorCriticLearner):
                     owned[group] = own = market.owned[group]
                     if not isinstance(own, Owned):
                         raise LearnerError(f"market.owned[{group!r}] = {own!r}: expected an Owned(variable)")
-        return unroll(market, state, self.common["horizon"], self._act, self.generator, owned)
+        return unroll(market, state, self.common.horizon, self._act, self.generator, owned)
 
     def _seen(self, policy: str, unrolled: Unrolled, t: int) -> Tensor:
         """What the policy's critic sees in period t."""
@@ -116,11 +122,11 @@ class AnalyticLearner(ActorCriticLearner):
     def _objective(self, policy: str, unrolled: Unrolled) -> Tensor:
         """J of each agent, `[worlds, agents]`."""
         p, module = self.parameters(policy), self.networks(policy)
-        gamma, horizon = p["gamma"], p["horizon"]
+        gamma, horizon = p.discount, p.horizon
         rewards = (gamma**t * self._period(policy, unrolled.rewards, t) for t in range(horizon))
         alive = self._period(policy, unrolled.alive, -1)
         end = module.target(self._seen(policy, unrolled, horizon))
-        if p["critic"] == CO_STATE:
+        if p.critic == CO_STATE:
             owned = self._side_by_side(policy, unrolled.owned)
             end = end.detach() * torch.log(owned)
         total: Tensor = sum(rewards, gamma**horizon * alive * end)
@@ -130,7 +136,7 @@ class AnalyticLearner(ActorCriticLearner):
 
     def _differentiate(self, policy: str, unrolled: Unrolled, *, keep: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Discounted reward a period and agent; the gradients of their sum in the actor's weights, then in nudges."""
-        objective = (1 - self.parameters(policy)["gamma"]) * self._objective(policy, unrolled)
+        objective = (1 - self.parameters(policy).discount) * self._objective(policy, unrolled)
         nudges = [n for g in self._groups(policy) for n in unrolled.nudges.get(g, [])]
         weights = list(self.networks(policy).actor.parameters())
         return objective.detach(), torch.autograd.grad(objective.sum(), [*weights, *nudges], retain_graph=keep)
@@ -148,7 +154,7 @@ class AnalyticLearner(ActorCriticLearner):
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(w.grad) for w in weights]))
         seen, targets = self._critic_data(policy, unrolled, gradients[len(weights) :])
         alive = self._alive(policy, unrolled)
-        self.descend(policy, "actor")
+        self.optimizer_step(policy, "actor")
         if renormalize:
             flat = targets.flatten(0, -2) if separate else targets.flatten() if alive is None else targets[alive > 0]
             module.critic.renormalize(*self.moments(flat))
@@ -166,9 +172,9 @@ class AnalyticLearner(ActorCriticLearner):
     def _critic_data(self, policy: str, unrolled: Unrolled, slopes: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """What the critic saw `[H, worlds, agents, width]`, and its targets `[H, worlds, agents]`."""
         p = self.parameters(policy)
-        gamma, horizon, groups = p["gamma"], p["horizon"], self._groups(policy)
+        gamma, horizon, groups = p.discount, p.horizon, self._groups(policy)
         seen = torch.stack([self._seen(policy, unrolled, t) for t in range(horizon)])
-        if p["critic"] == CO_STATE:
+        if p.critic == CO_STATE:
             by_group = {g: slopes[i * horizon : (i + 1) * horizon] for i, g in enumerate(groups)}
             steps = [self._period(policy, by_group, t) for t in range(horizon)]
             return seen, torch.stack([s / ((1 - gamma) * gamma**t) for t, s in enumerate(steps)])
@@ -184,7 +190,7 @@ class AnalyticLearner(ActorCriticLearner):
         """The rows of which a critic learns, 1 or 0 `[H, worlds, agents]`; None for all: nobody's episode ended."""
         if unrolled.everybody:
             return None
-        horizon = self.parameters(policy)["horizon"]
+        horizon = self.parameters(policy).horizon
         return torch.stack([self._period(policy, unrolled.alive, t) for t in range(horizon)])
 
     def _critic_steps(self, policy: str, seen: Tensor, targets: Tensor, alive: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -193,7 +199,7 @@ class AnalyticLearner(ActorCriticLearner):
         critic = module.critic
         aims = (targets - critic.shift) / critic.scale
         figures: tuple[Tensor, Tensor] | None = None
-        for _ in range(p["critic_steps"]):
+        for _ in range(p.critic_steps):
             error = critic.normalized(seen) - aims
             if alive is not None:  # the states after an agent's end are nobody's; the mean stays one over all rows
                 error = error * alive
@@ -201,10 +207,10 @@ class AnalyticLearner(ActorCriticLearner):
             separate = module.actor.spec.get("copies") is not None
             loss = 0.5 * (squares.flatten(0, -2).mean(0).sum() if separate else squares.mean())
             loss.backward()
-            self.descend(policy, "critic")
+            self.optimizer_step(policy, "critic")
             explained = 1 - error.detach().var() / aims.var().clamp_min(1e-6)
             figures = figures or (0.5 * squares.detach().mean(), explained)
-        follow(list(module.target.parameters()), list(module.critic.parameters()), p["target_rate"])
+        follow(list(module.target.parameters()), list(module.critic.parameters()), p.target_rate)
         assert figures is not None
         return figures
 

@@ -9,14 +9,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from rl_markets.policies.analytic.parameters import AnalyticParameters
 from rl_markets.policies.heads import NOISY_TANH
-from rl_markets.policies.module import ACTIONS, AveragedModule
+from rl_markets.policies.module import ACTIONS, EMAModule
 
 SILENCE = 1e-8
 """Standard deviation that stands for none."""
 
 
-class AnalyticModule(AveragedModule):
+class AnalyticModule(EMAModule[AnalyticParameters]):
     """Actor, its running average over iterations (which is deployed), critic and target critic.
 
     The critic gives V, or the co-state: the derivative of V in the logarithm of what the agent owns.
@@ -27,7 +28,7 @@ class AnalyticModule(AveragedModule):
     def setup(self) -> None:
         """Builds the networks from `model_config`."""
         super().setup()
-        std = max(SILENCE, self.model_config["parameters"]["exploration_std"])
+        std = max(SILENCE, self.hyperparameters.exploration_std)
         self.actor.head.set_log_std(math.log(std))  # type: ignore[operator]
         self.critic = self.critic_on(0)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rl_markets.policies.spec import LearnerParameters
+from rl_markets.policies.spec import GradientParameters
 
 
-class AnalyticParameters(LearnerParameters):
+class AnalyticParameters(GradientParameters):
     """Analytic policy gradient; it uses the market's known dynamics, so it is not model-free."""
 
     common: ClassVar[tuple[str, ...]] = ("horizon",)
@@ -38,10 +38,10 @@ class AnalyticParameters(LearnerParameters):
         0.95, ge=0, lt=1, description="decay, per iteration, of the averaged actor that is deployed"
     )
 
-    def small(self, rows: int) -> dict[str, Any]:
+    def smoke(self, rows: int) -> dict[str, Any]:
         """A horizon that divides a short rollout."""
         return {"horizon": math.gcd(self.horizon, 8)}
 
-    def gently(self) -> dict[str, Any]:
+    def fine_tuning(self) -> dict[str, Any]:
         """Smaller steps; a deviator's critic is of values, as what it owns is one agent's share of the state."""
-        return super().gently() | {"critic": "value"}
+        return super().fine_tuning() | {"critic": "value"}

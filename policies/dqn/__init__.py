@@ -9,7 +9,7 @@ SPEC = LearnerSpec(
     parameters=DQNParameters,
     learner="rl_markets.policies.dqn.learner:DQNLearner",
     module="rl_markets.policies.dqn.module:DQNModule",
-    figures={
+    metrics={
         "loss": "mean Huber loss of the normalised action values",
         "td_error": "running root mean square of the temporal-difference errors, normalised",
         "value_mean": "mean value of the actions taken, in discounted reward",

@@ -10,17 +10,18 @@ from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from rl_markets.policies.dqn.module import CHOICES, LEARNS
-from rl_markets.policies.learner import Batch
+from rl_markets.policies.dqn.parameters import DQNParameters
+from rl_markets.policies.gradient import Batch, Part
 from rl_markets.policies.networks import follow
 from rl_markets.policies.offpolicy import OffPolicyLearner, agents_in
-from rl_markets.policies.replay import GOES_ON, NEXT_OBSERVATIONS
+from rl_markets.policies.replay import NEXT_OBSERVATIONS, NONTERMINAL
 from rl_markets.policies.rollout import OBSERVATIONS, REWARDS
 
 FORGETTING = 0.02
 """Weight of a batch in the running temporal-difference error."""
 
 
-class DQNLearner(OffPolicyLearner):
+class DQNLearner(OffPolicyLearner[DQNParameters]):
     """E[huber(Q(s, a) - y)], y = r + gamma Q'(s', argmax_a' Q(s', a')), of every branch, with the mean of Q' over branches.
 
     All branches share the target, so that each learns what its choice is worth to the whole agent.
@@ -29,20 +30,21 @@ class DQNLearner(OffPolicyLearner):
     def build(self) -> None:
         """Replays also which heads learn from a step, where there are several."""
         super().build()
-        self.columns = (CHOICES, LEARNS) if self.common["heads"] > 1 else (CHOICES,)
+        self.columns = (CHOICES, LEARNS) if self.common.heads > 1 else (CHOICES,)
 
-    def parts(self, policy: str) -> dict[str, tuple[list[Tensor], float, float]]:
+    def parts(self, policy: str) -> dict[str, Part]:
         """One network."""
-        p, module = self.parameters(policy), self._module[policy].unwrapped()
-        return {"actor": (list(module.actor.parameters()), p["learning_rate"], p["final_learning_rate"])}
+        p = self.parameters(policy)
+        weights = list(self.networks(policy).actor.parameters())
+        return {"actor": Part(weights, p.learning_rate, p.final_learning_rate)}
 
     @torch.no_grad()
-    def prepare(self, policy: str, batch: Batch) -> None:
+    def before_updates(self, policy: str, batch: Batch) -> None:
         """Adapts the values' statistics to the targets; at first to those of rewards summed over the horizon."""
         module, p = self.networks(policy), self.parameters(policy)
-        if not p["normalise"]:
+        if not p.normalise:
             return
-        scale, gamma = module.critic, p["gamma"]
+        scale, gamma = module.critic, p.discount
         if int(scale.updates) == 0:
             mean, std = self._moments(batch[REWARDS], batch)
             if gamma < 1:
@@ -50,8 +52,8 @@ class DQNLearner(OffPolicyLearner):
             scale.renormalize(mean, std)
         else:
             mean, std = self._moments(self.targets(policy, module, batch).mean(0), batch)
-            scale.renormalize(scale.shift + scale.scale * mean, scale.scale * std, decay=p["renormalising"])
-            if p["centring"]:
+            scale.renormalize(scale.shift + scale.scale * mean, scale.scale * std, decay=p.renormalising)
+            if p.centring:
                 self._centre(policy, module, batch)
 
     def _centre(self, policy: str, module: Any, batch: Batch) -> None:
@@ -62,8 +64,8 @@ class DQNLearner(OffPolicyLearner):
         p, scale = self.parameters(policy), module.critic
         taken = self._taken(module.values(module.actor, batch[OBSERVATIONS]), batch[CHOICES]).mean(-1)
         missing, _ = self._moments((self.targets(policy, module, batch) - taken).mean(0), batch)
-        leak = 1 - p["gamma"] * batch[GOES_ON].mean()
-        scale.adopt(scale.shift + p["centring"] * scale.scale * missing / leak.clamp_min(1e-4), scale.scale)
+        leak = 1 - p.discount * batch[NONTERMINAL].mean()
+        scale.adopt(scale.shift + p.centring * scale.scale * missing / leak.clamp_min(1e-4), scale.scale)
 
     @staticmethod
     def _taken(values: Tensor, chosen: Tensor) -> Tensor:
@@ -77,22 +79,22 @@ class DQNLearner(OffPolicyLearner):
         following = batch[NEXT_OBSERVATIONS]
         best = module.values(module.actor, following).argmax(-1, keepdim=True)
         q = module.values(module.target, following).gather(-1, best).squeeze(-1).mean(-1)
-        return self.backed_up(policy, module, batch, q)
+        return self.td_target(policy, module, batch, q)
 
-    def improve(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
+    def update_policy(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
         """A step of the action values, then the target follows."""
         module, p = self.networks(policy), self.parameters(policy)
         y = self.targets(policy, module, batch).unsqueeze(-1)
         values = module.values(module.actor, batch[OBSERVATIONS])
         chosen = batch[CHOICES]
         q = self._taken(values, chosen)
-        losses = huber_loss(q, y.expand_as(q), reduction="none", delta=p["huber"]).mean(-1)
+        losses = huber_loss(q, y.expand_as(q), reduction="none", delta=p.huber).mean(-1)
         if LEARNS in batch:
             losses = losses * batch[LEARNS].movedim(-1, 0)
         loss = self.mean(losses.mean(0), batch)
         loss.backward()
-        self.descend(policy, "actor")
-        follow(list(module.target.parameters()), list(module.actor.parameters()), p["target_rate"])
+        self.optimizer_step(policy, "actor")
+        follow(list(module.target.parameters()), list(module.actor.parameters()), p.target_rate)
         with torch.no_grad():
             module.td_error.copy_(self._td_error(module.td_error, q.detach() - y))
         if not reporting:
@@ -112,11 +114,11 @@ class DQNLearner(OffPolicyLearner):
         kept = torch.where(before > 0, 1 - FORGETTING, 0.0)
         return (kept * before.square() + (1 - kept) * mean_square).sqrt()
 
-    def finish(self, policy: str) -> None:
+    def after_updates(self, policy: str) -> None:
         """Sets the next rollout's exploration, and averages the network."""
         p = self.parameters(policy)
-        start, end = p["exploration"], p["final_exploration"]
+        start, end = p.exploration, p.final_exploration
         if end is not None:
-            moved = min(1.0, self.progress / p["exploration_share"])
+            moved = min(1.0, self.progress / p.exploration_share)
             self.networks(policy).knob.fill_(start + (end - start) * moved)
-        super().finish(policy)
+        super().after_updates(policy)

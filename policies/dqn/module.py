@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from rl_markets.policies import exploration
+from rl_markets.policies.dqn.parameters import DQNParameters
 from rl_markets.policies.heads import FORBIDDEN
-from rl_markets.policies.module import ACTIONS, AveragedModule
+from rl_markets.policies.module import ACTIONS, EMAModule
 from rl_markets.policies.networks import Actor, PopArt, rescale_last
 
 CHOICES = "choices"
@@ -44,7 +45,7 @@ class Scale(PopArt):
         self.adopt(shift, scale)
 
 
-class DQNModule(AveragedModule):
+class DQNModule(EMAModule[DQNParameters]):
     """The actor's output is (Q - shift) / scale of every choice of each branch; the greedy choice does not depend on either.
 
     Attributes:
@@ -61,13 +62,13 @@ class DQNModule(AveragedModule):
         """Builds the networks from `model_config`."""
         super().setup()
         self.target = copy.deepcopy(self.actor).requires_grad_(False)
-        self.critic = Scale((self.actor, self.averaged, self.target), self.actor.spec.get("copies"))
+        self.critic = Scale((self.actor, self.ema, self.target), self.actor.spec.get("copies"))
         self.register_buffer("td_error", torch.zeros(1))
-        self.register_buffer("knob", torch.tensor([float(self.model_config["parameters"]["exploration"])]))
+        self.register_buffer("knob", torch.tensor([self.hyperparameters.exploration]))
 
     def actor_options(self) -> dict[str, Any]:
         """Opinions of every choice."""
-        return {"heads": self.model_config["parameters"]["heads"]}
+        return {"heads": self.hyperparameters.heads}
 
     def values(self, actor: Actor, observations: Tensor) -> Tensor:
         """Normalised action values `[heads, ..., branches, choices]`."""
@@ -95,12 +96,12 @@ class DQNModule(AveragedModule):
             values: `[heads, ..., branches, choices]`.
             generator: draws heads, for the rule that follows one; without it their mean.
         """
-        p: dict[str, Any] = self.model_config["parameters"]
+        p = self.hyperparameters
         mask = values[0] > FORBIDDEN / 2 if self.actor.spec.get("masked") else None
-        if p["rule"] == "bootstrapped":
+        if p.rule == "bootstrapped":
             return exploration.bootstrapped(values, generator, mask=mask)
         values, knob = values.mean(0), float(self.knob)
-        if p["rule"] == "eps-softmax":
-            return exploration.eps_softmax(values, knob, p["beta"], p["noise_floor"] * self.td_error, mask=mask)
-        rule = exploration.RULES[p["rule"].replace("-", "_")]
+        if p.rule == "eps-softmax":
+            return exploration.eps_softmax(values, knob, p.beta, p.noise_floor * self.td_error, mask=mask)
+        rule = exploration.RULES[p.rule.replace("-", "_")]
         return rule.function(values, knob, mask=mask)

@@ -89,9 +89,9 @@ class DQNParameters(ReplayParameters):
             raise ValueError("heads = 1: rule bootstrapped follows a random one of several heads; expected at least 2")
         return self
 
-    def gently(self) -> dict[str, Any]:
+    def fine_tuning(self) -> dict[str, Any]:
         """Smaller steps, and half way to the exploration of the end."""
-        changed = super().gently()
+        changed = super().fine_tuning()
         if self.final_exploration is not None:
             changed["exploration"] = (self.exploration + self.final_exploration) / 2
         return changed

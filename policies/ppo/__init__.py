@@ -9,7 +9,7 @@ SPEC = LearnerSpec(
     parameters=PPOParameters,
     learner="rl_markets.policies.ppo.learner:PPOLearner",
     module="rl_markets.policies.ppo.module:PPOModule",
-    figures={
+    metrics={
         "policy_loss": "clipped surrogate loss",
         "value_loss": "half the mean squared error of the normalised value",
         "value_explained": "share of the value targets' variance that the critic explained beforehand",

@@ -8,34 +8,42 @@ import torch
 from torch import Tensor
 
 from rl_markets.policies.advantages import generalized_advantages, others_mean, successor_values
+from rl_markets.policies.gradient import Batch, GradientLearner, Part, actor_and_critic
 from rl_markets.policies.heads import LogitNormal
-from rl_markets.policies.learner import ActorCriticLearner, Batch
 from rl_markets.policies.ppo.module import LOG_PROB, RAW
+from rl_markets.policies.ppo.parameters import PPOParameters
 from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, Fragment
 
-ADVANTAGES, MOST, VALUE_TARGETS = "advantages", "most", "value_targets"
+ADVANTAGES, CLIPPED_BOUND, VALUE_TARGETS = "advantages", "clipped_bound", "value_targets"
 
 
-class PPOLearner(ActorCriticLearner):
+class PPOLearner(GradientLearner[PPOParameters]):
     """L = E[-min(rho A, clip(rho, 1-eps, 1+eps) A)] + E[(V - V_target)^2] / 2 - c_H E[H],  rho = pi / pi_old."""
+
+    def parts(self, policy: str) -> dict[str, Part]:
+        """Actor and critic."""
+        p = self.parameters(policy)
+        return actor_and_critic(self.networks(policy), p, p.critic_learning_rate)
 
     def learn(self, fragments: dict[str, Fragment]) -> None:
         """`epochs` passes over the rollout, in `minibatches` equal slices."""
-        batches = {policy: self._prepare(policy, fragment) for policy, fragment in fragments.items()}
+        batches = {policy: self.before_updates(policy, fragment) for policy, fragment in fragments.items()}
         figures: dict[str, list[dict[str, Tensor]]] = defaultdict(list)
-        epochs = self.common["epochs"]
+        epochs = self.common.epochs
         for epoch in range(1, epochs + 1):
-            for minibatch in self.slices(batches, self.common["minibatches"]):
+            for minibatch in self.slices(batches, self.common.minibatches):
                 for policy, batch in minibatch.items():
-                    found = self._descend(policy, batch, reporting=epoch == epochs)  # figures are of the last epoch
+                    found = self.update_policy(
+                        policy, batch, reporting=epoch == epochs
+                    )  # figures are of the last epoch
                     figures[policy].append(found)
         for policy, of_policy in figures.items():
             last = [f for f in of_policy if f]
             self.report(policy, {name: torch.stack([f[name] for f in last]).mean() for name in last[0]})
-            self._after(policy)
+            self.after_updates(policy)
 
     @torch.no_grad()
-    def _prepare(self, policy: str, fragment: Fragment) -> Batch:
+    def before_updates(self, policy: str, fragment: Fragment) -> Batch:
         """Advantages and value targets of a fragment, as rows."""
         p, critic, columns, rows = (
             self.parameters(policy),
@@ -44,10 +52,10 @@ class PPOLearner(ActorCriticLearner):
             fragment.rows,
         )
         values, final_values = fragment.values(critic)
-        successor, goes_on = successor_values(values, fragment.cuts, final_values)
-        advantages = generalized_advantages(columns[REWARDS], values, successor, goes_on, p["gamma"], p["gae_lambda"])
+        successor, not_done = successor_values(values, fragment.ends, final_values)
+        advantages = generalized_advantages(columns[REWARDS], values, successor, not_done, p.discount, p.gae_lambda)
         targets = rows(advantages + values[:-1])
-        if p["common_baseline"]:
+        if p.common_baseline:
             advantages = advantages - others_mean(advantages, fragment.world)
         advantages = rows(advantages)
         mean, std = self.moments(advantages)
@@ -60,7 +68,7 @@ class PPOLearner(ActorCriticLearner):
             RAW: rows(columns[RAW]),
             LOG_PROB: rows(columns[LOG_PROB]),
             ADVANTAGES: advantages,
-            MOST: advantages + p["clip"] * advantages.abs(),  # clip(rho, 1-eps, 1+eps) A where it is the smaller
+            CLIPPED_BOUND: advantages + p.clip * advantages.abs(),  # clip(rho, 1-eps, 1+eps) A where it is the smaller
             VALUE_TARGETS: (targets - critic.shift) / critic.scale,
         }
         return self._acting(batch, columns, fragment)
@@ -74,21 +82,21 @@ class PPOLearner(ActorCriticLearner):
             return {**batch, ACTED: acted}
         return {name: column[acted] for name, column in batch.items()}
 
-    def _descend(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
+    def update_policy(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
         """One gradient step of actor and critic; its figures, if they are reported."""
         p, module = self.parameters(policy), self.networks(policy)
         head, observations = module.actor.head, batch[OBSERVATIONS]
         out = module.actor(module.own(observations))
         log_ratio = head.log_prob(out, batch[RAW]) - batch[LOG_PROB]
         ratio = torch.exp(log_ratio)
-        policy_loss = -self.mean(torch.clamp_max(ratio * batch[ADVANTAGES], batch[MOST]), batch)
+        policy_loss = -self.mean(torch.clamp_max(ratio * batch[ADVANTAGES], batch[CLIPPED_BOUND]), batch)
         error = module.critic.normalized(observations) - batch[VALUE_TARGETS]
         value_loss = 0.5 * self.mean(error.square(), batch)
         loss = policy_loss + value_loss
-        if p["entropy_weight"]:
-            loss = loss - p["entropy_weight"] * self.mean(head.entropy(out), batch)
+        if p.entropy_weight:
+            loss = loss - p.entropy_weight * self.mean(head.entropy(out), batch)
         loss.backward()
-        self.descend(policy, "actor", "critic")
+        self.optimizer_step(policy, "actor", "critic")
         if not reporting:
             return {}
         with torch.no_grad():
@@ -98,12 +106,12 @@ class PPOLearner(ActorCriticLearner):
                 "value_loss": value_loss / agents,
                 "entropy": self.mean(head.entropy(out), batch) / agents,
                 "kl": (ratio - 1 - log_ratio).mean(),  # Schulman's low-variance estimate of KL(old || new)
-                "clipped": ((ratio - 1).abs() > p["clip"]).float().mean(),
+                "clipped": ((ratio - 1).abs() > p.clip).float().mean(),
             }
 
-    def _after(self, policy: str) -> None:
+    def after_updates(self, policy: str) -> None:
         """Averages the actor, and sets the next rollout's standard deviation where the experiment fixes it."""
         p, head = self.parameters(policy), self.networks(policy).actor.head
-        if p["final_log_std"] is not None and isinstance(head, LogitNormal):
+        if p.final_log_std is not None and isinstance(head, LogitNormal):
             head.set_log_std(self.scheduled(policy, "log_std"))
-        self.average(policy)
+        self.update_ema(policy, p.averaging)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rl_markets.policies.module import ACTIONS, AveragedModule
+from rl_markets.policies.module import ACTIONS, EMAModule
+from rl_markets.policies.ppo.parameters import PPOParameters
 
 RAW, LOG_PROB = "raw", "log_prob"
 
 
-class PPOModule(AveragedModule):
+class PPOModule(EMAModule[PPOParameters]):
     """Actor, its running average over iterations, and critic; runners do without the critic."""
 
     def setup(self) -> None:

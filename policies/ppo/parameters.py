@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from rl_markets.policies.spec import LearnerParameters
+from rl_markets.policies.spec import GradientParameters
 
 
-class PPOParameters(LearnerParameters):
+class PPOParameters(GradientParameters):
     """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347)."""
 
     undiscounted: ClassVar[bool] = True
@@ -37,13 +37,13 @@ class PPOParameters(LearnerParameters):
         None, ge=-10, le=3, description="log standard deviation at the end, linear in between; null trains it instead"
     )
 
-    def gently(self) -> dict[str, Any]:
+    def fine_tuning(self) -> dict[str, Any]:
         """Smaller steps, and the exploration of half-way."""
-        changed = super().gently()
+        changed = super().fine_tuning()
         if self.final_log_std is not None:
             changed["log_std"] = (self.log_std + self.final_log_std) / 2
         return changed
 
-    def small(self, rows: int) -> dict[str, Any]:
+    def smoke(self, rows: int) -> dict[str, Any]:
         """No more minibatches than there are pairs of rows."""
         return {"minibatches": max(1, min(self.minibatches, rows // 2))}

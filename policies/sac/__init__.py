@@ -9,7 +9,7 @@ SPEC = LearnerSpec(
     parameters=SACParameters,
     learner="rl_markets.policies.sac.learner:SACLearner",
     module="rl_markets.policies.sac.module:SACModule",
-    figures={
+    metrics={
         "critic_loss": "half the mean squared error of the normalised action values, both critics",
         "policy_loss": "minus temperature times entropy and smaller action value, normalised",
         "entropy": "entropy of the raw action, nats",

@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rl_markets.policies.learner import Batch
+from rl_markets.policies.gradient import Batch, Part, actor_and_critic
 from rl_markets.policies.networks import follow
 from rl_markets.policies.offpolicy import OffPolicyLearner, agents_in, differentiate
 from rl_markets.policies.replay import NEXT_OBSERVATIONS
 from rl_markets.policies.rollout import OBSERVATIONS
+from rl_markets.policies.sac.parameters import SACParameters
 
 
-class SACLearner(OffPolicyLearner):
+class SACLearner(OffPolicyLearner[SACParameters]):
     """Critics: E[(Q_i - y)^2] / 2, y = r + gamma (min_i Q'_i(s', a') + alpha H(s')); actor: E[-alpha H - min_i Q_i].
 
     H is the entropy of the Gaussian before it is squashed: with the entropy of tanh(raw) the temperature would pull
@@ -27,13 +28,15 @@ class SACLearner(OffPolicyLearner):
         super().build()
         for policy in self.replay:
             with torch.no_grad():
-                self.networks(policy).log_alpha.fill_(math.log(self.parameters(policy)["initial_alpha"]))
+                self.networks(policy).log_alpha.fill_(math.log(self.parameters(policy).initial_alpha))
 
-    def parts(self, policy: str) -> dict[str, tuple[list[Tensor], float, float]]:
-        """The temperature, too; its step size falls in the same proportion."""
-        p, module = self.parameters(policy), self._module[policy].unwrapped()
-        falls, rate = p["final_learning_rate"] / p["learning_rate"], p["alpha_learning_rate"]
-        return {**super().parts(policy), "alpha": ([module.log_alpha], rate, rate * falls)}
+    def parts(self, policy: str) -> dict[str, Part]:
+        """Actor and critics, and the temperature, whose step size falls in the same proportion."""
+        p = self.parameters(policy)
+        module = self.networks(policy)
+        falls = p.final_learning_rate / p.learning_rate
+        temperature = Part([module.log_alpha], p.alpha_learning_rate, p.alpha_learning_rate * falls)
+        return actor_and_critic(module, p, p.critic_learning_rate) | {"alpha": temperature}
 
     @torch.no_grad()
     def targets(self, policy: str, module: Any, batch: Batch) -> Tensor:
@@ -41,11 +44,11 @@ class SACLearner(OffPolicyLearner):
         head, following = module.actor.head, batch[NEXT_OBSERVATIONS]
         out = module.actor(module.own(following))
         q = module.values(module.target, following, head.sample(out, self.generator)).amin(0)
-        return self.backed_up(policy, module, batch, q + module.log_alpha.exp() * head.entropy(out))
+        return self.td_target(policy, module, batch, q + module.log_alpha.exp() * head.entropy(out))
 
-    def improve(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
+    def update_policy(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
         """A step of the critics, then of actor and temperature, then the targets follow."""
-        module, rate = self.networks(policy), self.parameters(policy)["target_rate"]
+        module, rate = self.networks(policy), self.parameters(policy).target_rate
         critic_loss, q = self.fit_critics(policy, module, batch)
         policy_loss, entropy = self._actor_step(policy, module, batch)
         follow(list(module.target.parameters()), list(module.critic.parameters()), rate)
@@ -70,5 +73,5 @@ class SACLearner(OffPolicyLearner):
         excess = entropy.detach() - self.scheduled(policy, "target_entropy") * (head.inputs // 2)
         both = loss + self.mean(log_alpha * excess, batch)
         differentiate(both, [*module.actor.parameters(), log_alpha])
-        self.descend(policy, "actor", "alpha")
+        self.optimizer_step(policy, "actor", "alpha")
         return loss.detach(), entropy.detach()

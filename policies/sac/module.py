@@ -9,9 +9,10 @@ from torch import nn
 
 from rl_markets.policies.heads import SQUASHED_GAUSSIAN
 from rl_markets.policies.offpolicy import OffPolicyModule
+from rl_markets.policies.sac.parameters import SACParameters
 
 
-class SACModule(OffPolicyModule):
+class SACModule(OffPolicyModule[SACParameters]):
     """Actor, twin critics, and log alpha; with separate policies every agent has its own temperature, too."""
 
     distribution: ClassVar[str] = SQUASHED_GAUSSIAN

@@ -26,9 +26,9 @@ class SACParameters(ActorCriticReplayParameters):
         None, ge=-4.5, le=2.4, description="entropy aimed at in the end, linear in between; null keeps it"
     )
 
-    def gently(self) -> dict[str, Any]:
+    def fine_tuning(self) -> dict[str, Any]:
         """Smaller steps, and the entropy of the end."""
-        changed = super().gently()
+        changed = super().fine_tuning()
         if self.final_target_entropy is not None:
             changed["target_entropy"] = (self.target_entropy + self.final_target_entropy) / 2
         return changed

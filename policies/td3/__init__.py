@@ -9,7 +9,7 @@ SPEC = LearnerSpec(
     parameters=TD3Parameters,
     learner="rl_markets.policies.td3.learner:TD3Learner",
     module="rl_markets.policies.td3.module:TD3Module",
-    figures={
+    metrics={
         "critic_loss": "half the mean squared error of the normalised action values, summed over critics",
         "policy_loss": "minus the first critic's value of the actor's own action, normalised",
         "exploration_std": "standard deviation of the exploration noise on raw actions",

@@ -9,9 +9,10 @@ from typing import ClassVar
 from rl_markets.policies.heads import NOISY_TANH
 from rl_markets.policies.networks import Actor
 from rl_markets.policies.offpolicy import OffPolicyModule
+from rl_markets.policies.td3.parameters import TD3Parameters
 
 
-class TD3Module(OffPolicyModule):
+class TD3Module(OffPolicyModule[TD3Parameters]):
     """Actor and its slow target, critics and theirs."""
 
     distribution: ClassVar[str] = NOISY_TANH
@@ -20,10 +21,10 @@ class TD3Module(OffPolicyModule):
     def setup(self) -> None:
         """Builds the networks from `model_config`."""
         super().setup()
-        parameters = self.model_config["parameters"]
-        self.explore_by(parameters["exploration_std"])
+        p = self.hyperparameters
+        self.explore_by(p.exploration_std)
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
-        self.build_critics(parameters["critics"])
+        self.build_critics(p.critics)
 
     def explore_by(self, std: float) -> None:
         """Sets the standard deviation of the exploration noise on raw actions."""

@@ -32,9 +32,9 @@ class TD3Parameters(ActorCriticReplayParameters):
         None, gt=0, le=3, description="the same in the end, linear in between; null keeps it"
     )
 
-    def gently(self) -> dict[str, Any]:
+    def fine_tuning(self) -> dict[str, Any]:
         """Smaller steps, and less exploration."""
-        changed = super().gently()
+        changed = super().fine_tuning()
         if self.final_exploration_std is not None:
             changed["exploration_std"] = (self.exploration_std + self.final_exploration_std) / 2
         return changed

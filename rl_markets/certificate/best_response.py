@@ -113,7 +113,7 @@ def _train(
 def _deviant_experiment(experiment: Experiment, policy: str) -> Experiment:
     """The deviator's training: one agent a world, in the main process, in smaller steps."""
     given = experiment.parameters(policy)
-    parameters = given.model_dump() | given.gently()
+    parameters = given.model_dump() | given.fine_tuning()
     same = experiment.policies[policy].model_dump(include={"hidden", "activation", "central_critic"})
     section = PolicySection(**same | {"groups": [DEVIATOR]})
     training = experiment.training.model_copy(

@@ -72,7 +72,7 @@ def shrunk(experiment: Experiment) -> dict[str, Any]:
     _cap(data["training"], agent_steps=3 * env_steps * experiment.agents)
     rows = env_steps * experiment.smallest_batch // experiment.env_steps_per_iteration
     given = validate(experiment.learner_spec.parameters, experiment.algorithm.parameters)
-    data["algorithm"]["parameters"] |= given.small(rows)
+    data["algorithm"]["parameters"] |= given.smoke(rows)
     return data
 
 

@@ -124,7 +124,7 @@ def _learner_config(experiment: Experiment, groups: Mapping[str, AgentGroup]) ->
     steps = experiment.env_steps_per_iteration
     agents = sum(group.count for group in groups.values())
     total = -(-experiment.training.agent_steps // (steps * agents)) * steps
-    policies = {name: experiment.parameters(name).model_dump() for name in experiment.learned}
+    policies = {name: experiment.parameters(name) for name in experiment.learned}
     return {"policies": policies, "total_env_steps": total}
 
 
@@ -146,7 +146,7 @@ def _module_specs(experiment: Experiment, market: Market, module: type[Any], wei
             "actor": actor_spec(experiment, policy, market.groups),
             "central": market_width(market) if section.central_critic else 0,
             "seed": experiment.seed + 31 * i,
-            "parameters": experiment.parameters(policy).model_dump(),
+            "parameters": experiment.parameters(policy),
             **weights,
         }
         specs[policy] = RLModuleSpec(module_class=module, model_config=config)

@@ -166,7 +166,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         recorder.observe(t, self._observations)
         actions = {group: policy(self._observations[group]) for group, policy in self.fixed.items()}
         for policy, groups in self.policies.items():
-            module: MarketModule = self.module[policy]
+            module: MarketModule[Any] = self.module[policy]
             seen = side_by_side(self._observations, groups)
             columns = module.explore(seen, self.generator) if explore else {ACTIONS: module.exploit(seen)}
             recorder.action(t, policy, columns)

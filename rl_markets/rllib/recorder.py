@@ -10,7 +10,7 @@ from torch import Tensor
 from rl_markets.envs.market import Market, Step
 from rl_markets.errors import MarketError
 from rl_markets.policies.module import ACTIONS
-from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, Cuts, Fragment
+from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, EpisodeEnds, Fragment
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,11 @@ class Recorder:
             columns = {n: b.flatten(1, 2) for n, b in self.buffers[name].items()}
             agents = self.buffers[name][REWARDS].shape[2]
             world = torch.arange(self.market.worlds, device=self.market.device).repeat_interleave(agents)
-            cuts = self._cuts(policy, agents, columns[OBSERVATIONS])
-            found[name] = Fragment(columns, cuts, world, agents if policy.separate else None)
+            ends = self._episode_ends(policy, agents, columns[OBSERVATIONS])
+            found[name] = Fragment(columns, ends, world, agents if policy.separate else None)
         return found
 
-    def _cuts(self, policy: Recorded, agents: int, observations: Tensor) -> Cuts:
+    def _episode_ends(self, policy: Recorded, agents: int, observations: Tensor) -> EpisodeEnds:
         parts = []
         for t, step in self.ends:
             over = torch.zeros(0, dtype=torch.int64, device=observations.device)
@@ -142,12 +142,12 @@ class Recorder:
                 parts += self._left(t, step, policy, over, agents, observations)
         if not parts:
             none = torch.empty(0, dtype=torch.int64, device=observations.device)
-            return Cuts(none, none, none.bool(), observations.new_empty((0, *observations.shape[2:])))
+            return EpisodeEnds(none, none, none.bool(), observations.new_empty((0, *observations.shape[2:])))
         step_, trajectory, terminated, last = (torch.cat(column) for column in zip(*parts, strict=True))
-        return Cuts(step_, trajectory, terminated, last)
+        return EpisodeEnds(step_, trajectory, terminated, last)
 
     def _ended(self, t: int, step: Step, policy: Recorded, agents: int) -> tuple[Tensor, ...]:
-        """The cuts of worlds that ended in step t."""
+        """The episode ends of worlds that ended in step t."""
         ended = step.ended
         assert ended is not None
         trajectory = (ended.worlds[:, None] * agents + torch.arange(agents, device=ended.worlds.device)).flatten()
@@ -165,7 +165,7 @@ class Recorder:
     def _left(
         self, t: int, step: Step, policy: Recorded, over: Tensor, agents: int, observations: Tensor
     ) -> list[tuple[Tensor, ...]]:
-        """The cuts of agents that left in step t though their world went on."""
+        """The episode ends of agents that left in step t though their world went on."""
         assert step.left is not None
         lead = (self.market.worlds, 0)
         gone = {

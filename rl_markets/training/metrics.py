@@ -25,7 +25,7 @@ RUN: dict[str, str] = {
 
 def columns(experiment: Experiment) -> list[str]:
     """All columns of `metrics.csv`, in order: the run's, then `policy/figure` for each policy."""
-    figures = experiment.learner_spec.figures
+    figures = experiment.learner_spec.metrics
     return list(RUN) + [f"{policy}/{figure}" for policy in experiment.learned for figure in figures]
 
 
@@ -56,5 +56,5 @@ def flatten(
     }
     for policy in experiment.learned:
         found = learners.get(policy, {})
-        row |= {f"{policy}/{name}": float(found.get(name, math.nan)) for name in experiment.learner_spec.figures}
+        row |= {f"{policy}/{name}": float(found.get(name, math.nan)) for name in experiment.learner_spec.metrics}
     return row

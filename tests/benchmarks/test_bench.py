@@ -344,8 +344,8 @@ def test_advantages_in_jax_are_ours() -> None:
     following = np.concatenate([values, np.asarray(ppo.value(training.weights, training.seen))[None]])
     successor = np.where(over[..., None], final, following[1:])
     rows = [torch.from_numpy(x.reshape(len(x), -1)) for x in (rewards, following, successor)]
-    goes_on = torch.from_numpy(np.repeat(~over, 2, 1)).float()
-    ours = generalized_advantages(*rows, goes_on, parameters.beta, 0.95).numpy().ravel()
+    not_done = torch.from_numpy(np.repeat(~over, 2, 1)).float()
+    ours = generalized_advantages(*rows, not_done, parameters.beta, 0.95).numpy().ravel()
     np.testing.assert_allclose(found.targets, ours + values.ravel(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.advantages, (ours - ours.mean()) / ours.std(), rtol=1e-4, atol=1e-5)
     assert jax.tree.leaves(found)[0].shape == (36, 1)

@@ -208,11 +208,11 @@ def slopes(learner: Any, state: State, policy: str = "household") -> tuple[list[
                 weight.grad = None
 
     objective, gradients = learner._differentiate(policy, unrolled, keep=True)
-    descend, learner.descend = learner.descend, keep
+    optimizer_step, learner.optimizer_step = learner.optimizer_step, keep
     before = copy.deepcopy(learner.networks(policy).state_dict())
     learner._improve(policy, unrolled, objective, gradients, renormalize=False)
     learner.networks(policy).load_state_dict(before)
-    learner.descend = descend
+    learner.optimizer_step = optimizer_step
     return found, unrolled, gradients[len(found) :]
 
 
@@ -333,14 +333,14 @@ def test_a_policys_gradient_does_not_see_that_another_has_moved(held: Held, crit
     state = market.initial_state(6, torch.Generator().manual_seed(3))
     expected, _, _ = slopes(alone, state, "merchant")
     seen: dict[str, list[Tensor]] = {}
-    descend = learner.descend
+    optimizer_step = learner.optimizer_step
 
     def note(policy: str, *names: str) -> None:
         if "actor" in names:
             seen[policy] = [w.grad.clone() for w in learner.networks(policy).actor.parameters()]
-        descend(policy, *names)
+        optimizer_step(policy, *names)
 
-    learner.descend, learner.states = note, {name: value[None] for name, value in state.items()}
+    learner.optimizer_step, learner.states = note, {name: value[None] for name, value in state.items()}
     learner.learn({"grower": None, "merchant": None})
     assert list(seen) == ["grower", "merchant"]
     moved = learner.networks("grower").actor.net[0].weight - alone.networks("grower").actor.net[0].weight
@@ -517,7 +517,7 @@ def test_two_halves_of_a_rollout_have_the_gradient_of_the_whole_between_them(hel
                 for weight in weights:
                     weight.grad = None
 
-        learner.descend, learner.states = note, shard.states
+        learner.optimizer_step, learner.states = note, shard.states
         learner.networks("household").critic.updates.zero_()
         learner.moments = lambda x: (torch.zeros(()), torch.ones(()))
         learner._weights_seq_no = 1

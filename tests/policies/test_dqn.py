@@ -14,7 +14,7 @@ from rl_markets.experiment import parse
 from rl_markets.policies.dqn.module import CHOICES, LEARNS
 from rl_markets.policies.heads import FORBIDDEN
 from rl_markets.policies.module import ACTIONS
-from rl_markets.policies.offpolicy import GOES_ON
+from rl_markets.policies.offpolicy import NONTERMINAL
 from rl_markets.policies.replay import NEXT_OBSERVATIONS
 from rl_markets.policies.rollout import OBSERVATIONS, REWARDS
 from rl_markets.rllib.build import algorithm_config, one_world
@@ -49,7 +49,7 @@ def sampled(held: Held, market: dict[str, Any], iterations: int = 3, **algorithm
     for _ in range(iterations):
         held.algorithms[-1].train()
     batch: Batch = learner.replay["seller"].sample(32, torch.Generator().manual_seed(5))
-    batch[GOES_ON] = (torch.arange(32) % 3 != 0).float()
+    batch[NONTERMINAL] = (torch.arange(32) % 3 != 0).float()
     return learner, learner.networks("seller"), batch
 
 
@@ -67,7 +67,7 @@ def by_hand(module: Any, batch: Batch, row: int, branches: int, choices: int) ->
         allowed = [k for k in cells if not masked or following[len(following) - branches * choices + k] > 0.5]
         best = max(allowed, key=lambda k: float(online[k]))
         total += float(module.critic.shift) + float(module.critic.scale) * float(slow[best])
-    return float(batch[REWARDS][row]) + float(batch[GOES_ON][row]) * total / branches
+    return float(batch[REWARDS][row]) + float(batch[NONTERMINAL][row]) * total / branches
 
 
 @pytest.mark.parametrize(("market", "branches", "choices"), [(SEASON, 1, 5), (BRANCHED, 3, 4)])
@@ -85,9 +85,9 @@ def test_gradients_are_those_of_the_huber_loss(held: Held) -> None:
     """Of every branch's chosen value, in double precision."""
     learner, module, batch = sampled(held, BRANCHED)
     found: list[Tensor] = []
-    learner.descend = lambda *_: found.extend(w.grad.clone() for w in module.actor.parameters())
+    learner.optimizer_step = lambda *_: found.extend(w.grad.clone() for w in module.actor.parameters())
     exact, y = copy.deepcopy(module.actor).double(), learner.targets("seller", module, batch)[0].double()
-    learner.improve("seller", batch, reporting=False)
+    learner.update_policy("seller", batch, reporting=False)
     values = exact.net(batch[OBSERVATIONS].double()).view(32, 3, 4)
     error = values.gather(-1, batch[CHOICES].unsqueeze(-1)).squeeze(-1) - y[:, None]
     loss = torch.where(error.abs() < 1, 0.5 * error.square(), error.abs() - 0.5).mean()
@@ -99,16 +99,16 @@ def test_action_values_survive_new_statistics(held: Held) -> None:
     """Actor, its average and the target: Q in money is the same by other statistics, and so is the greedy choice."""
     _, module, batch = sampled(held, BRANCHED)
     seen = batch[OBSERVATIONS]
-    networks = (module.actor, module.averaged, module.target)
+    networks = (module.actor, module.ema, module.target)
 
     def money() -> list[Tensor]:
         return [module.critic.shift + module.critic.scale * network.net(seen) for network in networks]
 
-    before, greedy = [q.detach() for q in money()], module.averaged.act(seen)
+    before, greedy = [q.detach() for q in money()], module.ema.act(seen)
     module.critic.rescale(module.critic.shift + 37.0, module.critic.scale * 5)
     for old, new in zip(before, money(), strict=True):
         torch.testing.assert_close(new, old, rtol=1e-4, atol=1e-3)
-    assert float((module.averaged.act(seen) == greedy).float().mean()) > 0.98
+    assert float((module.ema.act(seen) == greedy).float().mean()) > 0.98
 
 
 def test_each_head_learns_from_its_own_steps_only(held: Held) -> None:
@@ -121,8 +121,8 @@ def test_each_head_learns_from_its_own_steps_only(held: Held) -> None:
     assert float((y[0] - y[1]).abs().max()) > 0
     batch[LEARNS] = torch.tensor([1.0, 0.0, 1.0]).expand(32, 3)
     found: list[Tensor] = []
-    learner.descend = lambda *_: found.extend(w.grad.clone() for w in module.actor.parameters())
-    learner.improve("seller", batch, reporting=False)
+    learner.optimizer_step = lambda *_: found.extend(w.grad.clone() for w in module.actor.parameters())
+    learner.update_policy("seller", batch, reporting=False)
     last = found[-1].view(3, 12)
     assert float(last[1].abs().max()) == 0
     assert float(last[0].abs().max()) > 0 < float(last[2].abs().max())
@@ -132,7 +132,7 @@ def test_centring_takes_out_what_all_values_miss_in_common(held: Held) -> None:
     """The mean temporal-difference error vanishes at once, and no choice changes."""
     endless = SEASON | {"deadline": False, "gamma": 0.99, "stock": None, "exploring_starts": 0.0}
     learner, module, batch = sampled(held, endless, centring=1.0)
-    batch[GOES_ON] = torch.ones(32)
+    batch[NONTERMINAL] = torch.ones(32)
     module.critic.adopt(module.critic.shift - 50.0, module.critic.scale)  # as if all values were 50 too low
 
     def missing() -> float:

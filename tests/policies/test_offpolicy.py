@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from rl_markets.policies.offpolicy import RAW
-from rl_markets.policies.replay import GOES_ON, NEXT_OBSERVATIONS, Replay, transitions
-from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, Cuts, Fragment
+from rl_markets.policies.replay import NEXT_OBSERVATIONS, NONTERMINAL, Replay, transitions
+from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, EpisodeEnds, Fragment
 from tests.support.replaying import Batch, Held, gradients, replayed, tiny_data
 
 pytestmark = pytest.mark.usefixtures("ray_once")
@@ -84,8 +84,10 @@ def _fragment(separate: int | None = None, acted: bool = False) -> Fragment:
     columns = {OBSERVATIONS: seen, REWARDS: -seen[:-1, :, 0], RAW: 100 + seen[:-1]}
     if acted:
         columns[ACTED] = (torch.arange(12).reshape(3, 4) % 3) != 0
-    cuts = Cuts(torch.tensor([1, 1]), torch.tensor([2, 3]), torch.tensor([False, True]), torch.tensor([[-7.0], [-8.0]]))
-    return Fragment(columns, cuts, torch.tensor([0, 0, 1, 1]), separate)
+    ends = EpisodeEnds(
+        torch.tensor([1, 1]), torch.tensor([2, 3]), torch.tensor([False, True]), torch.tensor([[-7.0], [-8.0]])
+    )
+    return Fragment(columns, ends, torch.tensor([0, 0, 1, 1]), separate)
 
 
 def test_transitions_lead_to_the_true_successor() -> None:
@@ -97,7 +99,9 @@ def test_transitions_lead_to_the_true_successor() -> None:
         assert batch[REWARDS][row] == -row
         assert batch[RAW][row] == 100 + row
         assert batch[NEXT_OBSERVATIONS][row] == (row + 4 if cut is None else cut)
-        assert batch[GOES_ON][row] == (0 if (step, trajectory) == (1, 3) else 1), "truncation goes on, the end does not"
+        assert batch[NONTERMINAL][row] == (0 if (step, trajectory) == (1, 3) else 1), (
+            "truncation goes on, the end does not"
+        )
 
 
 def test_rows_in_which_nobody_acted_are_dropped_or_marked() -> None:
@@ -119,7 +123,7 @@ def test_units_of_the_reward_change_nothing(held: Held, name: str, factor: float
         for learner, k, add in ((plain, 1.0, 0.0), (changed, factor, offset)):
             columns = {**fragment.columns, REWARDS: k * fragment.columns[REWARDS] + add}
             learner._weights_seq_no = number + 1
-            learner.learn({"household": Fragment(columns, fragment.cuts, fragment.world)})
+            learner.learn({"household": Fragment(columns, fragment.ends, fragment.world)})
     one, two = plain.networks("household"), changed.networks("household")
     assert float(one.actor.net[0].weight.detach().std()) > 0
     for mine, theirs in zip(one.actor.parameters(), two.actor.parameters(), strict=True):
@@ -137,7 +141,7 @@ def test_new_statistics_leave_the_values_of_critics_and_targets(held: Held, name
     seen = torch.cat([batch[OBSERVATIONS], batch[RAW]], -1)
     with torch.no_grad():
         before, shift = [network(seen) for network in (module.critic, module.target)], module.critic.shift.clone()
-        learner.prepare("household", {**batch, REWARDS: 5 * batch[REWARDS]})
+        learner.before_updates("household", {**batch, REWARDS: 5 * batch[REWARDS]})
         after = [network(seen) for network in (module.critic, module.target)]
     torch.testing.assert_close(before, after, rtol=1e-4, atol=1e-4)
     assert float((module.critic.shift - shift).abs().min()) > 0.1
@@ -157,7 +161,7 @@ def test_nobody_elses_rows_move_a_separate_policy(held: Held, name: str) -> None
     for learner, columns in ((first, {**fragment.columns, ACTED: acted}), (second, other)):
         for number in (1, 2):
             learner._weights_seq_no = number
-            learner.learn({"household": Fragment(columns, fragment.cuts, fragment.world, 3)})
+            learner.learn({"household": Fragment(columns, fragment.ends, fragment.world, 3)})
     one, two = first.networks("household"), second.networks("household")
     for weight, value in one.state_dict().items():
         if value.dim() != 3 and not weight.endswith(("shift", "scale", "log_alpha")):
@@ -189,6 +193,6 @@ def test_rows_in_which_an_agent_did_not_act_do_not_count(held: Held, name: str) 
     for rows in (batch, spoiled):
         learner.generator.set_state(state)
         module.load_state_dict(before)
-        learner.prepare("household", rows)
+        learner.before_updates("household", rows)
         statistics.append(torch.cat([module.critic.shift, module.critic.scale]))
     torch.testing.assert_close(statistics[0], statistics[1], rtol=1e-5, atol=0)

@@ -13,24 +13,24 @@ from hypothesis import strategies as st
 from rl_markets.policies.advantages import generalized_advantages, others_mean, successor_values
 from rl_markets.policies.heads import Categorical, LogitNormal, describe_space
 from rl_markets.policies.networks import Actor, Critic
-from rl_markets.policies.rollout import Cuts, Fragment, Rollout, concatenate
+from rl_markets.policies.rollout import EpisodeEnds, Fragment, Rollout, concatenate
 
 BOX = {"type": "box", "low": [0.01, 0.01], "high": [0.99, 0.99]}
 ACTOR = {"observation": 7, "action": BOX, "hidden": [16], "activation": "tanh", "log_std": -0.5, "trained_std": True}
 
 
-def random_cuts(steps: int, trajectories: int, rng: np.random.Generator) -> Cuts:
+def random_ends(steps: int, trajectories: int, rng: np.random.Generator) -> EpisodeEnds:
     where = np.argwhere(rng.random((steps, trajectories)) < 0.2)
     step, trajectory = torch.from_numpy(where[:, 0].copy()), torch.from_numpy(where[:, 1].copy())
-    return Cuts(step, trajectory, torch.from_numpy(rng.random(len(where)) < 0.5), torch.randn(len(where), 3))
+    return EpisodeEnds(step, trajectory, torch.from_numpy(rng.random(len(where)) < 0.5), torch.randn(len(where), 3))
 
 
-def slow_advantages(rewards, values, cuts, final_values, gamma, lambda_):  # type: ignore[no-untyped-def]
+def slow_advantages(rewards, values, ends, final_values, gamma, lambda_):  # type: ignore[no-untyped-def]
     """The definition, one trajectory and step at a time: A_t = sum_l (gamma lambda)^l delta_{t+l} to the episode's end."""
     steps, trajectories = rewards.shape
     ends = {
         (int(t), int(n)): (bool(d), float(v))
-        for t, n, d, v in zip(cuts.step, cuts.trajectory, cuts.terminated, final_values, strict=True)
+        for t, n, d, v in zip(ends.step, ends.trajectory, ends.terminated, final_values, strict=True)
     }
     out = np.zeros((steps, trajectories))
     for n in range(trajectories):
@@ -52,14 +52,14 @@ def test_advantages_equal_their_definition(
     steps: int, trajectories: int, gamma: float, lambda_: float, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    cuts = random_cuts(steps, trajectories, rng)
+    ends = random_ends(steps, trajectories, rng)
     rewards = torch.from_numpy(rng.normal(size=(steps, trajectories)))
     values = torch.from_numpy(rng.normal(size=(steps + 1, trajectories)))
-    final_values = torch.from_numpy(rng.normal(size=len(cuts.step)))
-    successor, goes_on = successor_values(values, cuts, final_values)
-    ours = generalized_advantages(rewards, values, successor, goes_on, gamma, lambda_)
+    final_values = torch.from_numpy(rng.normal(size=len(ends.step)))
+    successor, nonterminal = successor_values(values, ends, final_values)
+    ours = generalized_advantages(rewards, values, successor, nonterminal, gamma, lambda_)
     np.testing.assert_allclose(
-        ours.numpy(), slow_advantages(rewards, values, cuts, final_values, gamma, lambda_), atol=1e-9
+        ours.numpy(), slow_advantages(rewards, values, ends, final_values, gamma, lambda_), atol=1e-9
     )
 
 
@@ -69,11 +69,11 @@ def test_advantages_equal_rllibs_own() -> None:
 
     rng, gamma, lambda_ = np.random.default_rng(0), 0.97, 0.9
     rewards, values, final = rng.normal(size=12), rng.normal(size=13), 0.7
-    cuts = Cuts(torch.tensor([4, 8]), torch.tensor([0, 0]), torch.tensor([False, True]), torch.zeros(2, 1))
+    ends = EpisodeEnds(torch.tensor([4, 8]), torch.tensor([0, 0]), torch.tensor([False, True]), torch.zeros(2, 1))
     column = torch.from_numpy(values)[:, None]
-    successor, goes_on = successor_values(column, cuts, torch.tensor([final, 9.9], dtype=torch.float64))
+    successor, nonterminal = successor_values(column, ends, torch.tensor([final, 9.9], dtype=torch.float64))
     ours = (
-        generalized_advantages(torch.from_numpy(rewards)[:, None], column, successor, goes_on, gamma, lambda_)
+        generalized_advantages(torch.from_numpy(rewards)[:, None], column, successor, nonterminal, gamma, lambda_)
         + column[:-1]
     )
 
@@ -97,7 +97,7 @@ def a_rollout(seed: int = 0) -> Rollout:
 
     def fragment(trajectories: int) -> Fragment:
         columns = {"observations": torch.randn(6, trajectories, 3), "rewards": torch.randn(5, trajectories)}
-        return Fragment(columns, random_cuts(5, trajectories, rng), torch.arange(trajectories) // (trajectories // 4))
+        return Fragment(columns, random_ends(5, trajectories, rng), torch.arange(trajectories) // (trajectories // 4))
 
     return Rollout({"many": fragment(20), "few": fragment(4)}, worlds=4)
 
@@ -109,8 +109,8 @@ def test_shards_cover_every_policy_once(learners: int) -> None:
     for policy, fragment in whole.fragments.items():
         parts = concatenate([s.fragments[policy] for s in shards])
         assert torch.equal(parts.columns["observations"], fragment.columns["observations"])
-        assert sorted(zip(parts.cuts.step.tolist(), parts.cuts.trajectory.tolist(), strict=True)) == sorted(
-            zip(fragment.cuts.step.tolist(), fragment.cuts.trajectory.tolist(), strict=True)
+        assert sorted(zip(parts.ends.step.tolist(), parts.ends.trajectory.tolist(), strict=True)) == sorted(
+            zip(fragment.ends.step.tolist(), fragment.ends.trajectory.tolist(), strict=True)
         )
     assert sum(s.agent_steps() for s in shards) == whole.agent_steps()
     assert whole.env_steps() == 5 * 4
@@ -124,7 +124,7 @@ def test_a_rollout_survives_pickling() -> None:
     for policy, fragment in whole.fragments.items():
         for name, column in fragment.columns.items():
             assert torch.equal(copy.fragments[policy].columns[name], column)
-        assert torch.equal(copy.fragments[policy].cuts.observations, fragment.cuts.observations)
+        assert torch.equal(copy.fragments[policy].ends.observations, fragment.ends.observations)
 
 
 def test_the_others_mean_leaves_oneself_out() -> None:

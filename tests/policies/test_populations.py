@@ -16,7 +16,7 @@ from rl_markets import exported, workflow
 from rl_markets.envs import households
 from rl_markets.errors import ExperimentError
 from rl_markets.experiment import load, parse
-from rl_markets.policies.learner import clip_by_agent
+from rl_markets.policies.gradient import clip_by_agent
 from rl_markets.policies.networks import Actor, Critic
 from rl_markets.policies.rollout import OBSERVATIONS, REWARDS, Fragment
 from rl_markets.training.run_folder import RunFolder, read_rows
@@ -105,10 +105,10 @@ def _alone(fragment: Fragment, agent: int, agents: int) -> Fragment:
     """One agent's trajectories, as a shared policy of one agent would have them."""
     mine = torch.arange(agent, fragment.trajectories, agents)
     columns = {n: c[:, mine] for n, c in fragment.columns.items()}
-    keep = fragment.cuts.trajectory % agents == agent
-    cuts = copy.copy(fragment.cuts)
-    cuts = type(cuts)(cuts.step[keep], cuts.trajectory[keep] // agents, cuts.terminated[keep], cuts.observations[keep])
-    return Fragment(columns, cuts, torch.arange(len(mine)))
+    keep = fragment.ends.trajectory % agents == agent
+    ends = copy.copy(fragment.ends)
+    ends = type(ends)(ends.step[keep], ends.trajectory[keep] // agents, ends.terminated[keep], ends.observations[keep])
+    return Fragment(columns, ends, torch.arange(len(mine)))
 
 
 def test_each_separate_policy_learns_as_if_it_were_alone(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def _algorithm(experiment: Any) -> Any:
 def _take_weights(module: Any, stacked: Any, agent: int) -> None:
     """One agent's actor and critic out of the stack; the critic's statistics are untouched so far."""
     module.actor.load_state_dict(stacked.actor.of_agent(agent).state_dict())
-    module.averaged.load_state_dict(module.actor.state_dict())
+    module.ema.load_state_dict(module.actor.state_dict())
     weights = stacked.critic.state_dict()
     taken = {}
     for name, value in weights.items():
@@ -267,7 +267,7 @@ def test_a_central_critic_sees_the_global_state_and_the_actor_does_not(tmp_path:
         assert old.columns[OBSERVATIONS].shape[-1] == 2
         assert fragments["new"].columns[OBSERVATIONS].shape[-1] == 1
         torch.testing.assert_close(old.columns[OBSERVATIONS][..., 0], old.columns[OBSERVATIONS][..., 1])
-        assert old.cuts.observations.shape[-1] == 2
+        assert old.ends.observations.shape[-1] == 2
         assert learner.networks("old").critic.net[0].in_features == 2
         assert learner.networks("old").actor.net[0].in_features == 1
         algorithm.train()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rl_markets.policies.heads import HALF_LOG_2PI, SquashedGaussian
 from rl_markets.policies.offpolicy import RAW, REACH
-from rl_markets.policies.replay import GOES_ON, NEXT_OBSERVATIONS
+from rl_markets.policies.replay import NEXT_OBSERVATIONS, NONTERMINAL
 from rl_markets.policies.rollout import OBSERVATIONS, REWARDS
 from tests.support.replaying import Held, distances, double, gradients, noise, replayed, take_agent, tiny_data
 
@@ -44,7 +44,7 @@ def test_targets_are_the_slow_formula(held: Held) -> None:
         q1, q2 = target(seen[None])[:, 0].tolist()
         alpha = math.exp(module.log_alpha.item()) * float(module.critic.scale)
         v = min(q1, q2) + alpha * _entropy(log_std).item()
-        expected = float(batch[REWARDS][row]) + 0.95 * float(batch[GOES_ON][row]) * v
+        expected = float(batch[REWARDS][row]) + 0.95 * float(batch[NONTERMINAL][row]) * v
         assert float(y[row]) == pytest.approx(expected, rel=1e-4)
 
 
@@ -80,7 +80,7 @@ def test_the_temperature_moves_the_entropy_towards_its_target(held: Held, target
     learner = held.learner(tiny_data("sac", target_entropy=target))
     batch = replayed(learner, held.fragment())
     before = float(learner.networks("household").log_alpha)
-    learner.improve("household", batch, reporting=False)
+    learner.update_policy("household", batch, reporting=False)
     assert direction * (float(learner.networks("household").log_alpha) - before) > 0
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from rl_markets.experiment import parse
 from rl_markets.policies.heads import NoisyTanh
 from rl_markets.policies.offpolicy import RAW, REACH
-from rl_markets.policies.replay import GOES_ON, NEXT_OBSERVATIONS
+from rl_markets.policies.replay import NEXT_OBSERVATIONS, NONTERMINAL
 from rl_markets.policies.rollout import OBSERVATIONS, REWARDS
 from rl_markets.training.run_folder import RunFolder
 from rl_markets.training.trainer import Trainer, each_learner
@@ -50,7 +50,7 @@ def _slow_target(learner: Any, batch: Batch, row: int, drawn: Tensor) -> tuple[l
     raw = double(module.target_actor).net(following[None])[0] + eps
     seen = torch.cat([following, REACH * torch.tanh(raw / REACH)])
     q: list[float] = double(module.target)(seen[None])[:, 0].tolist()
-    return q, eps, float(batch[REWARDS][row]) + 0.95 * float(batch[GOES_ON][row]) * min(q)
+    return q, eps, float(batch[REWARDS][row]) + 0.95 * float(batch[NONTERMINAL][row]) * min(q)
 
 
 @pytest.mark.parametrize("name", ["td3", "ddpg"])
@@ -132,7 +132,7 @@ def test_actor_and_targets_move_at_every_so_manyth_step_and_by_the_polyak_rate(h
     for step in range(7):
         before = copy.deepcopy({part: list(getattr(module, part).parameters()) for part in parts})
         learner.gradient_step = step
-        learner.improve("household", batch, reporting=step == 4)
+        learner.update_policy("household", batch, reporting=step == 4)
         moved = {p: any(not torch.equal(a, b) for a, b in zip(before[p], getattr(module, p).parameters(), strict=True))
                  for p in parts}  # fmt: skip
         late = step % delay == delay - 1
@@ -148,8 +148,8 @@ def test_the_delay_is_counted_over_iterations(held: Held) -> None:
     """Two steps an iteration and a delay of three: an iteration may well bring no step of the actor."""
     learner = held.learner(tiny_data("td3", updates=2, policy_delay=3))
     fragment, stepped = held.fragment(), []
-    descend = learner.descend
-    learner.descend = lambda policy, *names: (stepped.extend(names), descend(policy, *names))
+    optimizer_step = learner.optimizer_step
+    learner.optimizer_step = lambda policy, *names: (stepped.extend(names), optimizer_step(policy, *names))
     for number in (1, 2, 3):
         learner._weights_seq_no = number
         learner.learn({"household": fragment})
@@ -201,8 +201,8 @@ def test_exploration_is_noise_on_raw_actions_and_what_is_deployed_has_none(held:
         moved = mean + 1.0  # where tanh bends, the mean of noisy actions is another
         assert float((super(NoisyTanh, head).deterministic(moved) - head.deterministic(moved)).abs().max()) > 0.01
     for learner.progress, expected in ((0.0, 0.4), (0.5, 0.25), (1.0, 0.1)):
-        learner.finish("household")
-        for actor in (learner.networks("household").actor, learner.networks("household").averaged):
+        learner.after_updates("household")
+        for actor in (learner.networks("household").actor, learner.networks("household").ema):
             torch.testing.assert_close(actor.head.log_std.exp(), torch.full((2,), expected))
         held.algorithms[0].env_runner_group.sync_weights(from_worker_or_learner_group=held.algorithms[0].learner_group)
     torch.testing.assert_close(module.actor.head.log_std.exp(), torch.full((2,), 0.1))
@@ -215,13 +215,13 @@ def test_a_policy_that_goes_on_explores_as_it_is_told_from_the_start(tmp_path: P
 
     learner = held.learner(tiny_data("td3", exploration_std=0.4))
     saved = tmp_path / "policy.safetensors"
-    save_file(learner.networks("household").averaged.state_dict(), saved)
+    save_file(learner.networks("household").ema.state_dict(), saved)
     given = {"weights": str(saved), "agent": 0, "copies": None}
     going_on = algorithm_config(parse(tiny_data("td3", exploration_std=0.2), "test"), weights=given).build_algo()
     held.algorithms.append(going_on)
     module = going_on.learner_group._learner.networks("household")
     torch.testing.assert_close(module.actor.head.log_std.exp(), torch.full((2,), 0.2))
-    for network in (module.actor, module.averaged, module.target_actor):
+    for network in (module.actor, module.ema, module.target_actor):
         assert torch.equal(network.net[0].weight, learner.networks("household").actor.net[0].weight)
 
 
@@ -263,7 +263,7 @@ def _four_steps(monkeypatch: pytest.MonkeyPatch, learner: Any, batch: Batch, dra
     with monkeypatch.context() as patched:
         patched.setattr("rl_markets.policies.td3.learner.torch.randn", lambda *_, **__: drawn)
         for learner.gradient_step in range(4):
-            learner.improve("household", batch, reporting=False)
+            learner.update_policy("household", batch, reporting=False)
 
 
 # -- checkpoints -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Markets with one defect each, derived from one that is right; `tests/broken_markets.py:NAN_REWARD` names one."""
+"""Markets with one defect each, derived from one that is right; `tests/support/broken_markets.py:NAN_REWARD` names one."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rl_markets.experiment import load, parse
 from rl_markets.policies.networks import Actor
-from rl_markets.policies.replay import GOES_ON
+from rl_markets.policies.replay import NONTERMINAL
 from rl_markets.policies.rollout import REWARDS, Fragment
 from rl_markets.rllib.build import algorithm_config
 from rl_markets.training.run_folder import RunFolder, read_rows
@@ -54,7 +54,7 @@ def replayed(learner: Any, fragment: Fragment, rows: int = 16) -> Batch:
     learner._weights_seq_no = 1
     learner.learn({"household": fragment})
     batch: Batch = learner.replay["household"].sample(rows, torch.Generator().manual_seed(5))
-    batch[GOES_ON] = (torch.arange(batch[GOES_ON].numel()).view_as(batch[GOES_ON]) % 3 != 0).float()
+    batch[NONTERMINAL] = (torch.arange(batch[NONTERMINAL].numel()).view_as(batch[NONTERMINAL]) % 3 != 0).float()
     return batch
 
 
@@ -83,13 +83,13 @@ def gradients(learner: Any, batch: Batch) -> dict[str, list[Tensor]]:
             for weight in weights:
                 weight.grad = None
 
-    descend, learner.descend = learner.descend, keep
+    optimizer_step, learner.optimizer_step = learner.optimizer_step, keep
     state, module = learner.generator.get_state(), learner.networks("household")
     before = copy.deepcopy(module.state_dict())
-    learner.improve("household", batch, reporting=False)
+    learner.update_policy("household", batch, reporting=False)
     learner.generator.set_state(state)
     module.load_state_dict(before)
-    learner.descend = descend
+    learner.optimizer_step = optimizer_step
     return found
 
 

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from rl_markets.envs.spec import MarketSpec
-from rl_markets.policies.spec import LearnerParameters, LearnerSpec
+from rl_markets.policies.spec import GradientParameters, LearnerSpec
 
 
 class CournotParameters(BaseModel):
@@ -31,7 +31,7 @@ MARKET = MarketSpec(
 )
 
 
-class ReinforceParameters(LearnerParameters):
+class ReinforceParameters(GradientParameters):
     """REINFORCE (Williams 1992) adds nothing to what every learner has, but the noise of its actions."""
 
     log_std: float = Field(-1.5, ge=-10, le=3, description="log standard deviation of raw actions")
@@ -43,5 +43,5 @@ LEARNER = LearnerSpec(
     parameters=ReinforceParameters,
     learner="cournot_market.learner:ReinforceLearner",
     module="cournot_market.learner:ReinforceModule",
-    figures={"policy_loss": "minus the log density of actions, weighted by what they brought"},
+    metrics={"policy_loss": "minus the log density of actions, weighted by what they brought"},
 )

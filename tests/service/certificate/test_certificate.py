@@ -233,7 +233,7 @@ def test_what_is_exported_is_what_was_trained(run: Any) -> None:
     weights = pickle.loads(state.read_bytes())
     loaded = exported.load(run.path).actors["household"].state_dict()
     for name, value in loaded.items():
-        np.testing.assert_array_equal(value.numpy(), weights[f"averaged.{name}"])
+        np.testing.assert_array_equal(value.numpy(), weights[f"ema.{name}"])
 
 
 def test_nan_is_shown_as_nan() -> None:

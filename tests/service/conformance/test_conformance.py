@@ -33,7 +33,7 @@ from rl_markets.training.trainer import Trainer
 from tests.support import broken_markets
 from tests.support.running import ROOT, command, tiny
 
-BROKEN = ROOT / "tests" / "broken_markets.py"
+BROKEN = ROOT / "tests" / "support" / "broken_markets.py"
 SECONDS = 1.0
 """What a step may take here; hangs are waited for."""
 
@@ -92,7 +92,7 @@ def test_a_right_market_passes(name: str) -> None:
 def test_households_pass_for_a_person_in_ten_seconds(tmp_path: Path) -> None:
     """With a spawned worker and all imports."""
     code = (
-        "import io; from rich.console import Console; from rl_markets.conformance import run\n"
+        "import io; from rich.console import Console; from rl_markets.conformance.examine import run\n"
         "if __name__ == '__main__':\n"
         "    out = io.StringIO()\n"
         "    assert run('households', {}, Console(file=out)), out.getvalue()\n"

@@ -20,7 +20,7 @@ from rl_markets.conformance.watchdog import Watchdog, time_limit
 from rl_markets.errors import TimeLimitError
 from tests.support.running import ROOT
 
-BROKEN = ROOT / "tests" / "broken_markets.py"
+BROKEN = ROOT / "tests" / "support" / "broken_markets.py"
 
 
 def loop() -> None:
@@ -110,8 +110,8 @@ def test_the_watchdog_costs_microseconds() -> None:
 
 def test_a_hang_in_c_ends_the_process_with_its_stack() -> None:
     code = (
-        "from rl_markets.conformance import build_named; from rl_markets.watchdog import limit_steps\n"
-        "from rl_markets.conformance_probe import Actions\n"
+        "from rl_markets.conformance.examine import build_named; from rl_markets.conformance.watchdog import limit_steps\n"
+        "from rl_markets.conformance.probe import Actions\n"
         f"market = build_named('{BROKEN}:HANG_IN_C', {{}}, 2); market.reset(0)\n"
         "with limit_steps(market, 0.3, grace=0.2) as limit: limit(market.step, Actions(market, 0)())\n"
     )

@@ -1,0 +1,178 @@
+"""What learners that follow gradients share: optimizers, minibatches, clipped steps, averaged actors."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+
+from rl_markets.policies.learner import RolloutLearner
+from rl_markets.policies.rollout import ACTED
+from rl_markets.policies.spec import GradientParameters
+
+G = TypeVar("G", bound=GradientParameters)
+
+Batch = dict[str, Tensor]
+"""Columns of one policy: `[rows, ...]`, or `[rows, agents, ...]` where each agent has a policy of its own."""
+
+
+class Part(NamedTuple):
+    """Weights with an optimizer of their own.
+
+    Attributes:
+        weights: what is trained.
+        learning_rate, final_learning_rate: Adam's step size at the start and at the end of training, linear in between.
+    """
+
+    weights: list[Tensor]
+    learning_rate: float
+    final_learning_rate: float
+
+
+class GradientLearner(RolloutLearner[G]):
+    """Base of learners that follow gradients. Subclasses write `learn` and `parts`."""
+
+    epsilon: ClassVar[float] = 1e-5
+    """Adam's; gradients well below it move weights less than the step size says."""
+
+    @abstractmethod
+    def parts(self, policy: str) -> dict[str, Part]:
+        """Name -> weights that are trained together; an optimizer for each."""
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """One Adam for each part of the module, so that each has its own step size and gradient norm."""
+        total = self.config.learner_config_dict["total_env_steps"]
+        for name, part in self.parts(module_id).items():
+            self.register_optimizer(
+                module_id=module_id, optimizer_name=name, optimizer=torch.optim.Adam(part.weights, eps=self.epsilon, fused=True),
+                params=part.weights, lr_or_lr_schedule=[[0, part.learning_rate], [total, part.final_learning_rate]],
+            )  # fmt: skip
+
+    # -- minibatches ---------------------------------------------------------------------------------------------
+
+    def slices(self, batches: dict[str, Batch], count: int) -> Iterator[dict[str, Batch]]:
+        """One epoch: every policy's rows in random order, in `count` equal slices."""
+        shuffled = {p: self._shuffled(batch, count) for p, batch in batches.items()}
+        for i in range(count):
+            yield {p: parts[i] for p, parts in shuffled.items()}
+
+    def _shuffled(self, batch: Batch, count: int) -> list[Batch]:
+        """The rows in random order."""
+        order = torch.randperm(len(next(iter(batch.values()))), generator=self.generator, device=self._device)
+        parts: list[Batch] = [{} for _ in range(count)]
+        for name, column in batch.items():
+            for part, piece in zip(parts, column.index_select(0, order).tensor_split(count), strict=True):
+                part[name] = piece
+        return parts
+
+    def mean(self, x: Tensor, batch: Batch) -> Tensor:
+        """The mean of `x` over rows; where policies are separate, the sum of each agent's own mean over its own steps.
+
+        Every agent's gradient is then that of its own loss, whatever the number of agents.
+        """
+        if x.dim() == 1:
+            return x.mean()
+        if ACTED not in batch:
+            return x.mean(0).sum()
+        acted = batch[ACTED]
+        return ((x * acted).sum(0) / acted.sum(0).clamp_min(1)).sum()
+
+    def update_ema(self, policy: str, decay: float) -> None:
+        """Moves the exponential moving average of the actor, at the end of an iteration."""
+        early = self._weights_seq_no / (self._weights_seq_no + 9)  # a short memory while everything still moves
+        self.networks(policy).update_ema(min(decay, early))
+
+    # -- gradient steps ------------------------------------------------------------------------------------------
+
+    def optimizer_step(self, policy: str, *names: str) -> None:
+        """A step of the named optimizers along the gradients that lie on their weights, averaged and clipped.
+
+        The same arithmetic as RLlib's `postprocess_gradients` and `apply_gradients`, without their per-parameter
+        loops: at these network sizes the loops cost a quarter of an update.
+        """
+        copies = self.networks(policy).actor.spec.get("copies")
+        largest = self.parameters(policy).gradient_clip
+        for name in names:
+            optimizer = self.get_optimizer(policy, name)
+            weights = self._optimizer_parameters[optimizer]
+            gradients = [w.grad for w in weights]
+            if self.config.num_learners > 1:
+                self._average(gradients)
+            if copies is None:
+                fused_adam(optimizer, clip_factor(gradients, largest))
+            else:
+                clip_by_agent(gradients, copies, largest)
+                fused_adam(optimizer)
+            for weight in weights:
+                weight.grad = None
+
+    def _average(self, gradients: list[Tensor]) -> None:
+        """The mean over learners, in one message. No DDP: it ties a backward pass to one forward pass through a module."""
+        flat = torch.cat([g.flatten() for g in gradients])
+        torch.distributed.all_reduce(flat)
+        flat /= self.config.num_learners
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def _make_modules_ddp_if_necessary(self) -> None:
+        """Gradients are averaged in `optimizer_step`."""
+
+
+def actor_and_critic(module: Any, parameters: GradientParameters, critic_learning_rate: float) -> dict[str, Part]:
+    """The parts of a module with an `actor` and a `critic` (one or several in a stack); both step sizes fall alike."""
+    p = parameters
+    falls = p.final_learning_rate / p.learning_rate
+    return {
+        "actor": Part(list(module.actor.parameters()), p.learning_rate, p.final_learning_rate),
+        "critic": Part(list(module.critic.parameters()), critic_learning_rate, critic_learning_rate * falls),
+    }
+
+
+def clip_factor(gradients: list[Tensor], largest: float) -> Tensor:
+    """By how much the gradients' common norm exceeds `largest`, as a factor of at least 1."""
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    factor: Tensor = (norm / largest).clamp_min_(1.0)
+    return factor
+
+
+@torch.no_grad()
+def fused_adam(optimizer: torch.optim.Adam, divisor: Tensor | None = None) -> None:
+    """Adam's step in one call: around the same kernel torch's own spends three times its time in Python.
+
+    Args:
+        optimizer: with `fused=True` and one group of weights, all of which have gradients; its state stays torch's own.
+        divisor: of the gradients.
+    """
+    (group,) = optimizer.param_groups
+    weights = group["params"]
+    gradients = [w.grad for w in weights]
+    if weights[0] not in optimizer.state:  # the first step: torch sets its state up
+        if divisor is not None:
+            torch._foreach_div_(gradients, divisor)
+        optimizer.step()
+        return
+    state = [optimizer.state[w] for w in weights]
+    beta1, beta2 = group["betas"]
+    adam(
+        weights, gradients, [s["exp_avg"] for s in state], [s["exp_avg_sq"] for s in state], [], [s["step"] for s in state],
+        fused=True, lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"],
+        amsgrad=False, maximize=False, grad_scale=divisor,
+    )  # fmt: skip
+
+
+def clip_by_agent(gradients: list[Tensor], agents: int, largest: float) -> None:
+    """Scales each agent's own gradient to a norm of at most `largest`, in place.
+
+    Args:
+        gradients: of stacked weights, `[agents * k, ...]`.
+        agents: how many.
+        largest: the bound.
+    """
+    each = [g.view(agents, -1) for g in gradients]
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g, dim=1) for g in each]), dim=0)
+    factor = (largest / (norm + 1e-6)).clamp_max_(1.0)[:, None]
+    torch._foreach_mul_(each, [factor] * len(each))
