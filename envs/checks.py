@@ -128,7 +128,7 @@ def check_step(market: Market, step: Step) -> None:
         _refuse_groups(market, "rewards", rewards)
     for name, group in groups.items():
         _check(market, rewards[name], (worlds, group.count), REWARD, "rewards", name)
-    for what, mask in (("acted", step.acted), ("left", step.left)):
+    for what, mask in (("active", step.active), ("agent_done", step.agent_done)):
         if mask is not None:
             _check_mask(market, what, mask)
     if step.ended is not None:
@@ -136,7 +136,7 @@ def check_step(market: Market, step: Step) -> None:
 
 
 def _check_mask(market: Market, what: str, mask: Mapping[str, Tensor]) -> None:
-    """Groups may be missing from a mask: all of their agents acted, none left."""
+    """Groups may be missing from a mask: all of their agents are active, none is done."""
     if not isinstance(mask, Mapping):
         _refuse_groups(market, what, mask)
     if not mask.keys() <= market.groups.keys():

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rl_markets.envs.market import Ended, Market, Policy, State, Step, TensorMarket, Transition
+from rl_markets.envs.market import Ended, Market, PolicyFunction, State, Step, TensorMarket, Transition
 
 DEVIATOR = "deviator"
 
@@ -24,7 +24,7 @@ class DeviationMarket(Market):
         agent: the deviator's index in it.
     """
 
-    def __init__(self, market: Market, policies: Mapping[str, Policy], group: str, agent: int = 0) -> None:
+    def __init__(self, market: Market, policies: Mapping[str, PolicyFunction], group: str, agent: int = 0) -> None:
         self.market, self.policies, self.group, self.agent = market, policies, group, agent
         self.worlds, self.device = market.worlds, market.device
         self.groups = {DEVIATOR: replace(market.groups[group], count=1)}
@@ -54,8 +54,8 @@ class DeviationMarket(Market):
         ended = step.ended
         if ended is not None:
             ended = Ended(ended.worlds, ended.terminated, self._own(ended.observations), ended.global_state)
-        acted, left = (None if mask is None else self._own(mask) for mask in (step.acted, step.left))
-        return Step(self._own(self._note(step.observations)), self._own(step.rewards), ended, acted, left)
+        active, agent_done = (None if mask is None else self._own(mask) for mask in (step.active, step.agent_done))
+        return Step(self._own(self._note(step.observations)), self._own(step.rewards), ended, active, agent_done)
 
     def state_dict(self) -> dict[str, Any]:
         """The market's own."""
@@ -118,11 +118,11 @@ class DifferentiableDeviation(DeviationMarket):
         """The market's own, with the deviator's action in its place."""
         profile = {group: self.policies[group](seen) for group, seen in self.market.observe(state).items()}
         moved = self.market.transition(state, self._in_place(profile, actions), noise)
-        acted, left = (None if mask is None else self._own(mask) for mask in (moved.acted, moved.left))
-        return Transition(moved.state, self._own(moved.rewards), moved.terminated, acted, left)
+        active, agent_done = (None if mask is None else self._own(mask) for mask in (moved.active, moved.agent_done))
+        return Transition(moved.state, self._own(moved.rewards), moved.terminated, active, agent_done)
 
 
-def deviation(market: Market, policies: Mapping[str, Policy], group: str) -> DeviationMarket:
+def deviation(market: Market, policies: Mapping[str, PolicyFunction], group: str) -> DeviationMarket:
     """`market` with the first agent of `group` free to deviate from `policies`."""
     kind = DifferentiableDeviation if market.differentiable and isinstance(market, TensorMarket) else DeviationMarket
     return kind(market, policies, group)

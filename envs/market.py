@@ -22,8 +22,29 @@ from rl_markets.errors import MarketError
 State = dict[str, Tensor]
 """A market's state: name -> tensor `[worlds, ...]`. Everything that the future depends on, and nothing else."""
 
-Policy = Callable[[Tensor], Tensor]
+PolicyFunction = Callable[[Tensor], Tensor]
 """A deterministic policy: observations `[..., observation]` -> actions `[..., action]` in the action space."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a group follows: a deterministic policy, and the probabilities of all choices where it mixes them.
+
+    Attributes:
+        act: observations `[..., observation]` -> actions `[..., action]`, as a call of the policy itself gives them.
+        mixed: observations -> probabilities `[..., choices]` (`[..., branches, choices]`), or None where it has none.
+    """
+
+    act: PolicyFunction
+    mixed: Callable[[Tensor], Tensor | None] | None = None
+
+    def __call__(self, observations: Tensor) -> Tensor:
+        """The deterministic policy's actions."""
+        return self.act(observations)
+
+    def probabilities(self, observations: Tensor) -> Tensor | None:
+        """With which probabilities it makes each choice, or None where it is deterministic or its actions continuous."""
+        return None if self.mixed is None else self.mixed(observations)
 
 
 @dataclass(frozen=True)
@@ -87,27 +108,27 @@ class Step:
         observations: group -> `[worlds, agents, ...]`; already those of the new episode where a world restarted.
         rewards: group -> `[worlds, agents]`.
         ended: the worlds that ended, or None.
-        acted: group -> bool `[worlds, agents]`, which agents' actions counted; None where all did.
-        left: group -> bool `[worlds, agents]`, agents for whom the episode terminated in this step though their world
-            goes on; until it ends they do not act. None where nobody left.
+        active: group -> bool `[worlds, agents]`, which agents' actions counted; None where all did.
+        agent_done: group -> bool `[worlds, agents]`, agents whose own episode terminated in this step though their
+            world goes on; until it ends they do not act. None where there is nobody.
     """
 
     observations: dict[str, Tensor]
     rewards: dict[str, Tensor]
     ended: Ended | None = None
-    acted: dict[str, Tensor] | None = None
-    left: dict[str, Tensor] | None = None
+    active: dict[str, Tensor] | None = None
+    agent_done: dict[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)
 class Transition:
-    """What the dynamics return: the next state, the rewards, and optionally who ended, who acted and who left."""
+    """What the dynamics return: the next state, the rewards, and optionally who ended, who acted and who was done."""
 
     state: State
     rewards: dict[str, Tensor]
     terminated: Tensor | None = None
-    acted: dict[str, Tensor] | None = None
-    left: dict[str, Tensor] | None = None
+    active: dict[str, Tensor] | None = None
+    agent_done: dict[str, Tensor] | None = None
 
 
 class Market(ABC):
@@ -167,7 +188,7 @@ class Market(ABC):
         """
         raise MarketError(f"market {type(self).__name__} gives no global state; a central critic needs one")
 
-    def scripts(self) -> Mapping[str, Policy]:
+    def scripts(self) -> Mapping[str, PolicyFunction]:
         """Rules by name that groups may follow in the place of a learned policy (`scripted` in an experiment file)."""
         return {}
 
@@ -280,7 +301,7 @@ class TensorMarket(Market):
             self._oldest = int(self._began.min())
             observations = self.observe(state)
         self.state = state
-        return Step(observations, moved.rewards, ended, moved.acted, moved.left)
+        return Step(observations, moved.rewards, ended, moved.active, moved.agent_done)
 
     def global_state(self) -> Tensor:
         """The global state of every world; from now on ended worlds come with theirs."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rl_markets.envs.market import Policy, State, TensorMarket
+from rl_markets.envs.market import PolicyFunction, State, TensorMarket
 
 INSIDE = 1e-4
 """Free actions stay so far, as a share of the box, from its bounds."""
@@ -37,7 +37,7 @@ class PathDeviation:
     """
 
     market: TensorMarket
-    policies: Mapping[str, Policy]
+    policies: Mapping[str, PolicyFunction]
     group: str
     agents: Tensor
     gamma: float
@@ -105,7 +105,7 @@ class PathDeviation:
         return torch.logit(place.clamp(INSIDE, 1 - INSIDE))
 
 
-def _answer(policy: Policy, seen: Tensor) -> Tensor:
+def _answer(policy: PolicyFunction, seen: Tensor) -> Tensor:
     """What a policy does; one that leaves torch, as a rule of the user's may, reacts, but the search does not foresee it."""
     try:
         return policy(seen)

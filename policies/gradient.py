@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from rl_markets.policies.learner import RolloutLearner
-from rl_markets.policies.rollout import ACTED
+from rl_markets.policies.rollout import ACTIVE
 from rl_markets.policies.spec import GradientParameters
 
 G = TypeVar("G", bound=GradientParameters)
@@ -76,10 +76,10 @@ class GradientLearner(RolloutLearner[G]):
         """
         if x.dim() == 1:
             return x.mean()
-        if ACTED not in batch:
+        if ACTIVE not in batch:
             return x.mean(0).sum()
-        acted = batch[ACTED]
-        return ((x * acted).sum(0) / acted.sum(0).clamp_min(1)).sum()
+        active = batch[ACTIVE]
+        return ((x * active).sum(0) / active.sum(0).clamp_min(1)).sum()
 
     def update_ema(self, policy: str, decay: float) -> None:
         """Moves the exponential moving average of the actor, at the end of an iteration."""

@@ -208,6 +208,10 @@ class Categorical(ActionHead):
         """Log softmax at `raw`."""
         return torch.log_softmax(out, -1).gather(-1, raw.unsqueeze(-1)).squeeze(-1)
 
+    def probabilities(self, out: Tensor) -> Tensor:
+        """The softmax, `[..., n]`."""
+        return torch.softmax(out, -1)
+
     def entropy(self, out: Tensor) -> Tensor:
         """-sum p log p."""
         log_p = torch.log_softmax(out, -1)
@@ -246,6 +250,10 @@ class Factored(Categorical):
     def log_prob(self, out: Tensor, raw: Tensor) -> Tensor:
         """The sum over branches."""
         return super().log_prob(self.by_branch(out), raw).sum(-1)
+
+    def probabilities(self, out: Tensor) -> Tensor:
+        """The softmax of each branch, `[..., branches, n]`."""
+        return super().probabilities(self.by_branch(out))
 
     def entropy(self, out: Tensor) -> Tensor:
         """The sum over branches."""

@@ -12,8 +12,9 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from safetensors.torch import load_file
 from torch import Tensor
 
+from rl_markets.policies.actors import Actor, NetworkActor, build_actor
 from rl_markets.policies.heads import LOGIT_NORMAL, ActionHead
-from rl_markets.policies.networks import Actor, Critic, follow
+from rl_markets.policies.networks import Critic, follow
 from rl_markets.policies.spec import LearnerParameters
 
 P = TypeVar("P", bound=LearnerParameters)
@@ -25,26 +26,23 @@ ACTIONS = "actions"
 class MarketModule(TorchRLModule, InferenceOnlyAPI, Generic[P]):  # type: ignore[misc]
     """Base of every learner's module.
 
-    `model_config` holds `actor` (the spec of `networks.Actor`), `central` (width of the global state that critics see,
+    `model_config` holds `actor` (the spec of `actors.Actor`), `central` (width of the global state that critics see,
     0 for none), `seed` (of the initial weights), `parameters` (the policy's, as in the experiment file), and optionally
     `weights` (a safetensors file with the actor to start from; `agent` of it where it is stacked).
     """
-
-    distribution: ClassVar[str] = LOGIT_NORMAL
-    """The distribution of continuous actions, a name in `heads`."""
 
     actor: Actor
 
     def setup(self) -> None:
         """Builds the actor; subclasses add their critics after it, drawing from the same generator."""
         self.generator = torch.Generator().manual_seed(self.model_config["seed"])
-        spec = {**self.model_config["actor"], "distribution": self.distribution, **self.actor_options()}
+        spec = {**self.model_config["actor"], **self.actor_options()}
         if weights := self.model_config.get("weights"):
-            given = Actor({**spec, "copies": self.model_config["copies"]})
+            given = build_actor({**spec, "copies": self.model_config["copies"]})
             given.load_state_dict(load_file(weights))
             self.actor = given.of_agent(self.model_config["agent"])
         else:
-            self.actor = Actor(spec, self.generator)
+            self.actor = build_actor(spec, self.generator)
 
     @property
     def hyperparameters(self) -> P:
@@ -73,11 +71,6 @@ class MarketModule(TorchRLModule, InferenceOnlyAPI, Generic[P]):  # type: ignore
         """The network that is evaluated and exported."""
         return self.actor
 
-    @property
-    def head(self) -> ActionHead:
-        """The actor's distribution over actions; learners of action values have none."""
-        return cast(ActionHead, self.actor.head)
-
     def exploit(self, observations: Tensor) -> Tensor:
         """The deterministic policy's actions, `[..., action]`."""
         return self.deployed.act(observations)
@@ -85,14 +78,6 @@ class MarketModule(TorchRLModule, InferenceOnlyAPI, Generic[P]):  # type: ignore
     def own(self, observations: Tensor) -> Tensor:
         """What the actor sees of `observations`: all but the global state, which lies behind it."""
         return observations[..., : self.actor.spec["observation"]] if self.model_config["central"] else observations
-
-    def critic_on(self, inputs: int, ensemble: int | None = None) -> Critic:
-        """A critic like the actor: its layers and its copies, on `inputs` beside observations and global state."""
-        spec = self.actor.spec
-        width = spec["observation"] + self.model_config["central"] + inputs
-        return Critic(
-            width, spec["hidden"], spec["activation"], self.generator, copies=spec.get("copies"), ensemble=ensemble
-        )
 
     def get_non_inference_attributes(self) -> list[str]:
         """What runners drop."""
@@ -102,7 +87,33 @@ class MarketModule(TorchRLModule, InferenceOnlyAPI, Generic[P]):  # type: ignore
         return {ACTIONS: self.exploit(self.own(batch["obs"]))}
 
 
-class EMAModule(MarketModule[P]):
+class NetworkModule(MarketModule[P]):
+    """Base of modules whose actor is a network."""
+
+    distribution: ClassVar[str] = LOGIT_NORMAL
+    """The distribution of continuous actions, a name in `heads`."""
+
+    actor: NetworkActor
+
+    def actor_options(self) -> dict[str, Any]:
+        """The distribution of the actor's head."""
+        return {"distribution": self.distribution}
+
+    @property
+    def head(self) -> ActionHead:
+        """The actor's distribution over actions; learners of action values have none."""
+        return cast(ActionHead, self.actor.head)
+
+    def critic_on(self, inputs: int, ensemble: int | None = None) -> Critic:
+        """A critic like the actor: its layers and its copies, on `inputs` beside observations and global state."""
+        spec = self.actor.spec
+        width = spec["observation"] + self.model_config["central"] + inputs
+        return Critic(
+            width, spec["hidden"], spec["activation"], self.generator, copies=spec.get("copies"), ensemble=ensemble
+        )
+
+
+class EMAModule(NetworkModule[P]):
     """An actor and its running average over iterations, which filters the noise that the last updates left in it.
 
     The average is what is deployed.
@@ -114,7 +125,7 @@ class EMAModule(MarketModule[P]):
         self.ema = copy.deepcopy(self.actor).requires_grad_(False)
 
     @property
-    def deployed(self) -> Actor:
+    def deployed(self) -> NetworkActor:
         """The averaged actor."""
         return self.ema
 

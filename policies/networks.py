@@ -15,8 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rl_markets.policies.heads import FORBIDDEN, action_head
-
 
 class InPlaceTanh(nn.Module):
     """tanh of a layer's output, which nobody else needs: half the memory of `nn.Tanh`, so that more stays in the cache."""
@@ -92,64 +90,6 @@ def mlp(
         if not last:
             layers.append(ACTIVATIONS[activation]())
     return nn.Sequential(*layers) if copies is None else Stack(layers)
-
-
-class Actor(nn.Module):
-    """A deterministic or stochastic policy, or one for each agent: observations `[..., observation]` to actions.
-
-    Args:
-        spec: everything needed to build it again, as JSON: `observation` (width), `action` (`describe_space`),
-            `hidden` (widths), `activation`, `log_std`, `trained_std`, optionally `distribution` and `copies` (agents
-            with weights of their own; observations are then `[..., copies, observation]`) and `masked` (observations end
-            with the mask of allowed choices, see `AgentGroup`) and `heads` (`heads.Ensemble`).
-        generator: draws the initial weights.
-    """
-
-    def __init__(self, spec: dict[str, Any], generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.spec = spec
-        self.head = action_head(spec)
-        self.net = mlp(
-            [spec["observation"], *spec["hidden"], self.head.inputs], spec["activation"],
-            generator=generator or torch.Generator(), last_gain=0.01, copies=spec.get("copies"),
-        )  # fmt: skip
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """The head's input; far below all others where a mask forbids the choice."""
-        out: Tensor = self.net(observations)
-        if self.spec.get("masked"):
-            heads = self.spec.get("heads") or 1
-            forbidden = observations[..., -out.shape[-1] // heads :] < 0.5
-            return out.masked_fill(torch.cat([forbidden] * heads, -1), FORBIDDEN)
-        return out
-
-    def act(self, observations: Tensor) -> Tensor:
-        """The deterministic policy's actions, in the action space."""
-        return self.head.deterministic(self(observations))
-
-    @torch.no_grad()
-    def of_agent(self, agent: int) -> Actor:
-        """The policy of one agent: a copy of this one where it is shared, the agent's own weights where it is stacked."""
-        copies = self.spec.get("copies")
-        alone = Actor({**self.spec, "copies": None})
-        weights = self.state_dict()
-        if copies is not None:
-            alone.load_state_dict({_unstacked(name): _slice(value, name, agent) for name, value in weights.items()})
-        else:
-            alone.load_state_dict(weights)
-        return alone
-
-
-def _unstacked(name: str) -> str:
-    return name.replace("net.layers.", "net.")
-
-
-def _slice(value: Tensor, name: str, agent: int) -> Tensor:
-    if name.endswith(".weight") and value.dim() == 3:
-        return value[agent].T
-    if name.endswith(".bias") and value.dim() == 3:
-        return value[agent, 0]
-    return value[agent] if name.endswith("log_std") else value
 
 
 class PopArt(nn.Module, ABC):

@@ -14,7 +14,7 @@ from rl_markets.policies.gradient import Batch, GradientLearner
 from rl_markets.policies.module import ACTIONS, EMAModule
 from rl_markets.policies.networks import Critic
 from rl_markets.policies.replay import NONTERMINAL, Replay, nested, transitions
-from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, Fragment
+from rl_markets.policies.rollout import ACTIVE, OBSERVATIONS, REWARDS, Fragment
 from rl_markets.policies.spec import ReplayParameters
 
 R = TypeVar("R", bound=ReplayParameters)
@@ -112,12 +112,12 @@ class OffPolicyLearner(GradientLearner[R]):
 
     def _moments(self, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each agent's over the rows in which it acted."""
-        if ACTED not in batch:
+        if ACTIVE not in batch:
             return self.moments(x)
-        acted = batch[ACTED]
-        count = self.total(acted.sum(0).to(x.dtype)).clamp_min(1)
-        mean = self.total((x * acted).sum(0)) / count
-        return mean, (self.total(((x - mean) * acted).square().sum(0)) / count).sqrt()
+        active = batch[ACTIVE]
+        count = self.total(active.sum(0).to(x.dtype)).clamp_min(1)
+        mean = self.total((x * active).sum(0)) / count
+        return mean, (self.total(((x - mean) * active).square().sum(0)) / count).sqrt()
 
     @abstractmethod
     def targets(self, policy: str, module: Any, batch: Batch) -> Tensor:

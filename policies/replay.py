@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, Fragment
+from rl_markets.policies.rollout import ACTIVE, OBSERVATIONS, REWARDS, Fragment
 
 NEXT_OBSERVATIONS, NONTERMINAL = "next_observations", "nonterminal"
 
@@ -23,7 +23,7 @@ def transitions(fragment: Fragment, columns: tuple[str, ...]) -> Batch:
 
     Returns:
         columns `[rows, ...]` of the steps in which the agent acted; where policies are separate `[rows, agents, ...]`,
-        all of them, with the mask `acted`.
+        all of them, with the mask `active`.
     """
     found, ends, rows = fragment.columns, fragment.ends, fragment.rows
     following = found[OBSERVATIONS][1:].clone()
@@ -36,12 +36,12 @@ def transitions(fragment: Fragment, columns: tuple[str, ...]) -> Batch:
         NONTERMINAL: rows(nonterminal),
     }
     batch |= {name: rows(found[name]) for name in (REWARDS, *columns)}
-    if ACTED not in found:
+    if ACTIVE not in found:
         return batch
-    acted = rows(found[ACTED])
+    active = rows(found[ACTIVE])
     if fragment.separate is not None:
-        return {**batch, ACTED: acted}
-    return {name: column[acted] for name, column in batch.items()}
+        return {**batch, ACTIVE: active}
+    return {name: column[active] for name, column in batch.items()}
 
 
 class Replay:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-OBSERVATIONS, REWARDS, ACTED = "observations", "rewards", "acted"
+OBSERVATIONS, REWARDS, ACTIVE = "observations", "rewards", "active"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from rl_markets.policies.networks import Actor
+from rl_markets.policies.actors import Actor, build_actor
 from rl_markets.store import MANIFEST, verify, written
 
 FORMAT = 1
@@ -132,7 +132,7 @@ def load(path: str | Path) -> LoadedPolicy:
     actors = {}
     golden = load_file(folder / GOLDEN)
     for name, actor_spec in spec["actors"].items():
-        actors[name] = actor = Actor(actor_spec).eval().requires_grad_(False)
+        actors[name] = actor = build_actor(actor_spec).eval().requires_grad_(False)
         try:
             actor.load_state_dict(load_file(_weights(folder, name)))
         except RuntimeError as error:

@@ -6,29 +6,32 @@ from rl_markets.envs.market import Market, Policy
 from rl_markets.envs.registry import did_you_mean, import_object
 from rl_markets.errors import ExperimentError
 from rl_markets.experiment import Experiment
-from rl_markets.experiment.sections import PolicySection
 from rl_markets.exported import LoadedPolicy, load
+from rl_markets.policies.actors import Actor
 from rl_markets.policies.heads import describe_space
-from rl_markets.policies.networks import Actor
 
 
-def fixed_policy(name: str, section: PolicySection, group: str, market: Market) -> Policy:
-    """The policy of a group that does not learn.
+def fixed_policies(experiment: Experiment, market: Market) -> dict[str, Policy]:
+    """Group -> the policy of the groups that do not learn: a script, or a frozen one.
 
     Raises:
-        ExperimentError: where it cannot be had, or does not suit the group.
+        ExperimentError: where a script cannot be imported, or a frozen policy does not suit the market.
     """
-    if section.scripted is not None:
-        return scripted(f"policies.{name}.scripted", section.scripted, market)
-    assert section.frozen is not None
-    return frozen(f"policies.{name}.frozen", section.frozen, group, market)
+    policies: dict[str, Policy] = {}
+    for name, section in experiment.policies.items():
+        for group in section.groups:
+            if section.scripted is not None:
+                policies[group] = scripted(f"policies.{name}.scripted", section.scripted, market)
+            elif section.frozen is not None:
+                policies[group] = frozen(f"policies.{name}.frozen", section.frozen, group, market)
+    return policies
 
 
 def scripted(field: str, rule: str, market: Market) -> Policy:
     """A rule of the market, or the function at `package.module:function`."""
     scripts = market.scripts()
     if rule in scripts:
-        return scripts[rule]
+        return Policy(scripts[rule])
     try:
         found = import_object(rule)
     except (ImportError, AttributeError) as error:
@@ -36,7 +39,7 @@ def scripted(field: str, rule: str, market: Market) -> Policy:
         raise ExperimentError(f"{field} = {rule!r}: {error}{near}") from None
     if not callable(found):
         raise ExperimentError(f"{field} = {rule!r}: expected a function of observations [worlds, agents, ...]")
-    return found  # type: ignore[no-any-return]
+    return Policy(found)
 
 
 def frozen(field: str, path: str, group: str, market: Market) -> Policy:
@@ -50,7 +53,7 @@ def frozen(field: str, path: str, group: str, market: Market) -> Policy:
     if spec.get("copies") not in (None, agents.count):
         raise ExperimentError(f"{field} = {path!r}: holds {spec['copies']} agents, group {group!r} has {agents.count}")
     actor.to(market.device)
-    return actor.act
+    return actor.policy
 
 
 def _actor(field: str, loaded: LoadedPolicy, group: str) -> Actor:
@@ -78,5 +81,5 @@ def profile(experiment: Experiment, loaded: LoadedPolicy, market: Market) -> dic
             if section.scripted is not None:
                 found[group] = scripted(f"policies.{name}.scripted", section.scripted, market)
             else:
-                found[group] = loaded.actors[name].act
+                found[group] = loaded.actors[name].policy
     return found

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+import ray
 from rich.console import Console
 from rich.table import Table
 
@@ -14,10 +14,12 @@ from rl_markets.conformance.examine import preflight
 from rl_markets.errors import ExperimentError, RunFailedError
 from rl_markets.experiment import Experiment
 from rl_markets.fixed_policies import frozen_actors
+from rl_markets.policies.actors import Actor
 from rl_markets.progress import console
 from rl_markets.rllib.build import build_market, ray_session
 from rl_markets.training.run_folder import RunFolder
-from rl_markets.training.trainer import Trainer, explained
+from rl_markets.training.session import TrainingSession
+from rl_markets.training.trainer import explained
 
 
 def train(experiment: Experiment, root: Path) -> RunFolder:
@@ -25,24 +27,21 @@ def train(experiment: Experiment, root: Path) -> RunFolder:
 
     A market that breaks at once does so before there is a run, and before Ray starts.
     """
-    seen = experiment.model_dump(mode="json"), experiment.training.step_seconds
     with explained("the market is broken"):
-        _look(*seen)
+        _look(experiment)
     with ray_session(experiment):
         if experiment.training.runners:
-            import ray
-
             with explained("the market is broken in a worker process"):
-                ray.get(ray.remote(max_retries=0)(_look).remote(*seen))
+                ray.get(ray.remote(max_retries=0)(_look).remote(experiment))
         run, out = RunFolder.create(experiment, root), console()
         out.print(f"{experiment.name}: {experiment.iterations} iterations into {run.path}", highlight=False)
-        _finish(run, Trainer(run, out).train(), out)
+        _finish(run, TrainingSession(run, out).train(), out)
     return run
 
 
-def _look(content: dict[str, Any], step_seconds: float) -> None:
+def _look(experiment: Experiment) -> None:
     """Steps two worlds of an experiment's market a few times."""
-    preflight(build_market(content, "cpu", 2), step_seconds)
+    preflight(build_market(experiment, "cpu", 2), experiment.training.step_seconds)
 
 
 def resume(path: Path) -> RunFolder:
@@ -59,7 +58,7 @@ def resume(path: Path) -> RunFolder:
     else:
         out.print(f"resuming {run.path} after iteration {int(checkpoint.name)}", highlight=False)
     with ray_session(run.experiment):
-        _finish(run, Trainer(run, out).train(checkpoint), out)
+        _finish(run, TrainingSession(run, out).train(checkpoint), out)
     return run
 
 
@@ -83,7 +82,7 @@ def report_only(path: Path) -> RunFolder:
     return run
 
 
-def _finish(run: RunFolder, actors: dict[str, Any], out: Console) -> None:
+def _finish(run: RunFolder, actors: dict[str, Actor], out: Console) -> None:
     experiment = run.experiment
     if not run.policy.exists():
         spec = {

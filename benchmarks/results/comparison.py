@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +21,19 @@ def compare(experiment: Experiment) -> dict[str, Any]:
     """Policy error in %, discounted return and the best one, seconds of training."""
     quiet_ray()  # before Ray is imported for the first time
     import numpy as np
-    from rich.console import Console
 
     from rl_markets.certificate.certify import EVALUATION_SEED
     from rl_markets.envs.households.answer.identical import HouseholdsAnswer
     from rl_markets.rllib.build import ray_session
-    from rl_markets.training.run_folder import RunFolder
     from rl_markets.training.trainer import Trainer
 
-    with tempfile.TemporaryDirectory() as folder, ray_session(experiment):
-        trainer = Trainer(RunFolder.create(experiment, Path(folder)), Console(stderr=True))
-        actors = trainer.train()
+    with ray_session(experiment), Trainer(experiment) as trainer:
+        for _ in trainer.rows():
+            pass
+        policies = trainer.policies()
     key = trainer.answer
     assert isinstance(key, HouseholdsAnswer)
-    policies = {group: actors[name].act for name, section in experiment.learned.items() for group in section.groups}
-    ours = key.state_policy(key.seats.policy(policies))
+    ours = key.state_policy(key.joined.policy(policies))
     errors = [float(error.mean()) for error in key.errors(ours)]
     seeds = [EVALUATION_SEED + i for i in range(RETURN_SEEDS)]
     mine, best = (key.returns(policy, seeds) for policy in (ours, key.exact))

@@ -99,7 +99,7 @@ def experiment(
 
 def market(households: int, worlds: int) -> Market:
     """The market alone."""
-    return build_market(experiment(households=households, worlds=worlds, steps=1).model_dump(mode="json"), "cpu")
+    return build_market(experiment(households=households, worlds=worlds, steps=1), "cpu")
 
 
 @contextmanager

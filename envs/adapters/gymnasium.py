@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rl_markets.envs.adapters.common import Seeds, to_array, to_tensor
-from rl_markets.envs.market import Market, Policy
+from rl_markets.envs.market import Market, PolicyFunction
 
 
 def to_vector_env(
-    market: Market, group: str | None = None, *, others: Mapping[str, Policy] | None = None, seed: int = 0
+    market: Market, group: str | None = None, *, others: Mapping[str, PolicyFunction] | None = None, seed: int = 0
 ) -> MarketVectorEnv:
     """All agents of one group, in all worlds, as the rows of a Gymnasium `VectorEnv`: they share a policy.
 
@@ -34,12 +34,12 @@ def to_vector_env(
 class MarketVectorEnv(gym.vector.VectorEnv):  # type: ignore[misc]
     """Rows `[worlds * agents]` of one group, world by world; restarts in the same step (`final_obs` in infos).
 
-    An agent that leaves early is terminated; until its world ends, its row pays nothing, and `infos["acted"]` is False.
+    An agent that leaves early is terminated; until its world ends, its row pays nothing, and `infos["active"]` is False.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012 - Gymnasium's way
 
-    def __init__(self, market: Market, group: str | None, others: Mapping[str, Policy], seed: int) -> None:
+    def __init__(self, market: Market, group: str | None, others: Mapping[str, PolicyFunction], seed: int) -> None:
         self.market, self._seeds, groups = market, Seeds(seed), list(market.groups)
         if group not in groups and (group is not None or len(groups) > 1):
             raise ValueError(f"group {group!r}: expected one of {', '.join(groups)}")
@@ -78,17 +78,17 @@ class MarketVectorEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         profile[self.group] = to_tensor(np.reshape(actions, shape), self.single_action_space, self.market)
         step = self.market.step(profile)
         self._seen = step.observations
-        acted, left = self._mask(step.acted, True), self._mask(step.left, False)
-        terminated, truncated = left.copy(), np.zeros_like(left)
+        active, agent_done = self._mask(step.active, True), self._mask(step.agent_done, False)
+        terminated, truncated = agent_done.copy(), np.zeros_like(agent_done)
         last = self._rows(step.observations)
         if step.ended is not None:
             over = to_array(step.ended.worlds)
-            true = to_array(step.ended.terminated)[:, None] | ~acted[over]  # who had left before has nothing to come
+            true = to_array(step.ended.terminated)[:, None] | ~active[over]  # who had left before has nothing to come
             terminated[over], truncated[over] = true, ~true
             last.reshape(*self._lead, *last.shape[1:])[over] = to_array(step.ended.observations[self.group])
         infos = self._infos((terminated | truncated).ravel(), last)
-        if step.acted is not None and self.group in step.acted:
-            infos |= {"acted": acted.ravel(), "_acted": np.ones(self.num_envs, bool)}
+        if step.active is not None and self.group in step.active:
+            infos |= {"active": active.ravel(), "_active": np.ones(self.num_envs, bool)}
         rewards = to_array(step.rewards[self.group], np.float32).ravel()
         return self._rows(step.observations), rewards, terminated.ravel(), truncated.ravel(), infos
 

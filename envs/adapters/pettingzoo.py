@@ -100,8 +100,12 @@ class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
         if step.ended is not None:
             terminated = bool(step.ended.terminated[0])
             return dict.fromkeys(live, terminated), dict.fromkeys(live, not terminated)
-        left = {group: mask[0].tolist() for group, mask in (step.left or {}).items()}
-        gone = {agent: group in left and left[group][i] for agent, (group, i) in self._place.items() if agent in live}
+        agent_done = {group: mask[0].tolist() for group, mask in (step.agent_done or {}).items()}
+        gone = {
+            agent: group in agent_done and agent_done[group][i]
+            for agent, (group, i) in self._place.items()
+            if agent in live
+        }
         return gone, dict.fromkeys(live, False)
 
     def _actions(self, actions: Mapping[str, Any], live: list[str]) -> dict[str, Tensor]:

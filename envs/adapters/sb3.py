@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
 from rl_markets.envs.adapters.gymnasium import MarketVectorEnv
-from rl_markets.envs.market import Market, Policy
+from rl_markets.envs.market import Market, PolicyFunction
 
 
 def to_sb3(
-    market: Market, group: str | None = None, *, others: Mapping[str, Policy] | None = None, seed: int = 0
+    market: Market, group: str | None = None, *, others: Mapping[str, PolicyFunction] | None = None, seed: int = 0
 ) -> MarketVecEnv:
     """The rows of `to_vector_env` as a Stable-Baselines3 `VecEnv`, which does not take Gymnasium's."""
     return MarketVecEnv(MarketVectorEnv(market, group, others or {}, seed))
@@ -47,9 +47,9 @@ class MarketVecEnv(VecEnv):  # type: ignore[misc]
         infos: list[dict[str, Any]] = [{"TimeLimit.truncated": cut} for cut in (truncated & ~terminated).tolist()]
         for row in np.flatnonzero(terminated | truncated):
             infos[row]["terminal_observation"] = found["final_obs"][row]
-        if "acted" in found:
-            for info, acted in zip(infos, found["acted"].tolist(), strict=True):
-                info["acted"] = acted
+        if "active" in found:
+            for info, active in zip(infos, found["active"].tolist(), strict=True):
+                info["active"] = active
         return observations, rewards, terminated | truncated, infos
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_markets.envs.groups import Seats
+from rl_markets.envs.groups import JoinedGroups
 from rl_markets.envs.households import economics
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.households.shocks import AutoregressiveProductivity
@@ -53,9 +53,9 @@ class Households(TensorMarket):
         self.shocks = AutoregressiveProductivity(parameters.rho, parameters.sigma, device=self.device, dtype=dtype)
         observation = gym.spaces.Box(-np.inf, np.inf, (7,), np.float32)
         action = gym.spaces.Box(ACTION_LOW, ACTION_HIGH, (2,), np.float32)
-        self.seats = Seats(parameters.group_sizes)
-        self.groups = {name: AgentGroup(count, observation, action) for name, count in self.seats.counts.items()}
-        self.owned = self.seats.owned("capital")
+        self.joined = JoinedGroups(parameters.group_sizes)
+        self.groups = {name: AgentGroup(count, observation, action) for name, count in self.joined.counts.items()}
+        self.owned = self.joined.owned("capital")
 
     def _by_household(self, types: list[float]) -> Tensor:
         """`[households]`, or `[1]` where all are alike."""
@@ -98,7 +98,7 @@ class Households(TensorMarket):
     def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
         """Produce, pay, consume, save; then draw tomorrow's productivity."""
         k, shocks, types = state["capital"], self.shocks, self._types
-        share, labour = (action.clamp(ACTION_LOW, ACTION_HIGH) for action in self.seats.together(actions).unbind(-1))
+        share, labour = (action.clamp(ACTION_LOW, ACTION_HIGH) for action in self.joined.join(actions).unbind(-1))
         hours = shocks.hours(state, labour)
         kappa, lambda_ = (None, None) if types is None else types
         K, L = economics.total(kappa, k), economics.total(lambda_, hours)
@@ -111,7 +111,7 @@ class Households(TensorMarket):
         a = economics.wealth(w, hours, R, k)
         c = share * a
         following = {"capital": a - c, "labour": labour} | shocks.advance(state, noise)
-        return Transition(following, self.seats.apart(economics.utility(c, labour, self.parameters.b)))
+        return Transition(following, self.joined.split(economics.utility(c, labour, self.parameters.b)))
 
     def observe(self, state: State) -> dict[str, Tensor]:
         """The paper's seven observations."""
@@ -122,7 +122,7 @@ class Households(TensorMarket):
         if torch.is_grad_enabled():
             KL = self._taken(KL, economics.effective(self._types, working) / self._n)
             z = z.expand_as(KL[0])
-        return self.seats.apart(self._features(kl, KL, z))
+        return self.joined.split(self._features(kl, KL, z))
 
     def observe_globally(self, state: State) -> Tensor:
         """Log mean capital and labour, log productivity in tenths, standard deviation of log capital: `[worlds, 4]`."""

@@ -65,16 +65,16 @@ class ForeignMarket(Market):
         chosen = {group: _native(self.kinds[group].action_space, actions[group]) for group in self.kinds}
         for group, seen in self._seen.items():
             seen[~self._alive[group]] = 0.0
-        acted = {group: alive.copy() for group, alive in self._alive.items()}
-        rewards, left = self._zeros(np.float32), self._zeros(bool)
-        ends = {w: end for w in range(self.worlds) if (end := self._step(w, chosen, rewards, left)) is not None}
+        active = {group: alive.copy() for group, alive in self._alive.items()}
+        rewards, agent_done = self._zeros(np.float32), self._zeros(bool)
+        ends = {w: end for w in range(self.worlds) if (end := self._step(w, chosen, rewards, agent_done)) is not None}
         ended = self._ended(ends) if ends else None
         for world in ends:
             self._restart(world)
         return Step(
             self._tensors(self._seen), self._tensors(rewards), ended,
-            acted=self._tensors(acted),  # always: runners' fragments are joined, and must hold the same columns
-            left=self._tensors(left) if any(mask.any() for mask in left.values()) else None,
+            active=self._tensors(active),  # always: runners' fragments are joined, and must hold the same columns
+            agent_done=self._tensors(agent_done) if any(mask.any() for mask in agent_done.values()) else None,
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class ForeignMarket(Market):
 
     # -- one world -----------------------------------------------------------------------------------------------
 
-    def _step(self, world: int, chosen: Arrays, rewards: Arrays, left: Arrays) -> bool | None:
+    def _step(self, world: int, chosen: Arrays, rewards: Arrays, agent_done: Arrays) -> bool | None:
         """Steps one world; None where it goes on, otherwise whether it terminated (and was not truncated)."""
         env, live = self.envs[world], self._live[world]
         self._clock[world] += 1
@@ -124,7 +124,7 @@ class ForeignMarket(Market):
                 self._observe(world, agent, found["observations"])
         for agent in gone:
             group, i = place[agent]
-            left[group][world, i] = True
+            agent_done[group][world, i] = True
         self._go_on(world, stay)
         return None
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from rl_markets.envs.groups import JoinedGroups
 from rl_markets.envs.market import Dynamics, Owned
 from rl_markets.errors import LearnerError
 from rl_markets.policies.analytic.parameters import AnalyticParameters
@@ -16,6 +17,7 @@ from rl_markets.policies.analytic.unroll import Unrolled, unroll
 from rl_markets.policies.gradient import GradientLearner, Part, actor_and_critic
 from rl_markets.policies.networks import follow
 from rl_markets.policies.rollout import Fragment
+from rl_markets.policies.sampling import SAMPLING, SamplingConfig
 
 CO_STATE = "co-state"
 NEAR = 0.01
@@ -64,43 +66,38 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
     def _market_of(self, worlds: int) -> Dynamics:
         """The learner's own market; its dynamics are called, it is never stepped."""
         if self.market is None or self.market.worlds != worlds:
-            given = self.config.env_config
-            market = given["build"](str(self._device), worlds)
+            sampling: SamplingConfig = self.config.env_config[SAMPLING]
+            market = sampling.build(str(self._device), worlds)
             if not (isinstance(market, Dynamics) and market.differentiable):
                 raise LearnerError(f"market {type(market).__name__} is not differentiable")
-            self.market, self.fixed = market, given["fixed"](market)
+            self.market = market
+            self.fixed = sampling.fixed(market)
+            self.joined = {
+                policy: JoinedGroups({group: market.groups[group].count for group in groups})
+                for policy, groups in sampling.policies.items()
+            }
         return self.market
 
     # -- the objective -------------------------------------------------------------------------------------------
 
-    def _groups(self, policy: str) -> tuple[str, ...]:
-        groups: tuple[str, ...] = self.config.env_config["policies"][policy]
-        return groups
-
-    def _side_by_side(self, policy: str, by_group: dict[str, Tensor]) -> Tensor:
-        groups = self._groups(policy)
-        return by_group[groups[0]] if len(groups) == 1 else torch.cat([by_group[g] for g in groups], 1)
-
     def _period(self, policy: str, by_group: Mapping[str, Sequence[Tensor]], t: int) -> Tensor:
         """Period t of what lies by group and period, `[worlds, agents, ...]` of all of the policy's agents."""
-        return self._side_by_side(policy, {g: by_group[g][t] for g in self._groups(policy)})
+        joined = self.joined[policy]
+        return joined.join({group: by_group[group][t] for group in joined.counts})
 
-    def _act(self, seen: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _act(self, observations: dict[str, Tensor]) -> dict[str, Tensor]:
         """What everybody does, one forward pass for each policy."""
-        assert self.market is not None
-        actions = {group: policy(seen[group]) for group, policy in self.fixed.items()}
+        actions = {group: policy(observations[group]) for group, policy in self.fixed.items()}
         for policy in self.learned:
-            actor, groups = self.networks(policy).actor, self._groups(policy)
-            chosen = actor.act(self._side_by_side(policy, seen))
-            counts = [self.market.groups[g].count for g in groups]
-            actions |= dict(zip(groups, chosen.split(counts, 1), strict=True))
+            joined = self.joined[policy]
+            actions |= joined.split(self.networks(policy).actor.act(joined.join(observations)))
         return actions
 
     def _unroll(self, market: Dynamics, state: dict[str, Tensor]) -> Unrolled:
         owned = {}
         for policy in self.learned:
             if self.parameters(policy).critic == CO_STATE:
-                for group in self._groups(policy):
+                for group in self.joined[policy].counts:
                     if group not in market.owned:
                         raise LearnerError(
                             f"policy {policy!r}: the market does not say what an agent of group {group!r} owns; "
@@ -127,7 +124,7 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
         alive = self._period(policy, unrolled.alive, -1)
         end = module.target(self._seen(policy, unrolled, horizon))
         if p.critic == CO_STATE:
-            owned = self._side_by_side(policy, unrolled.owned)
+            owned = self.joined[policy].join(unrolled.owned)
             end = end.detach() * torch.log(owned)
         total: Tensor = sum(rewards, gamma**horizon * alive * end)
         return total
@@ -137,7 +134,7 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
     def _differentiate(self, policy: str, unrolled: Unrolled, *, keep: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Discounted reward a period and agent; the gradients of their sum in the actor's weights, then in nudges."""
         objective = (1 - self.parameters(policy).discount) * self._objective(policy, unrolled)
-        nudges = [n for g in self._groups(policy) for n in unrolled.nudges.get(g, [])]
+        nudges = [n for g in self.joined[policy].counts for n in unrolled.nudges.get(g, [])]
         weights = list(self.networks(policy).actor.parameters())
         return objective.detach(), torch.autograd.grad(objective.sum(), [*weights, *nudges], retain_graph=keep)
 
@@ -172,7 +169,7 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
     def _critic_data(self, policy: str, unrolled: Unrolled, slopes: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """What the critic saw `[H, worlds, agents, width]`, and its targets `[H, worlds, agents]`."""
         p = self.parameters(policy)
-        gamma, horizon, groups = p.discount, p.horizon, self._groups(policy)
+        gamma, horizon, groups = p.discount, p.horizon, self.joined[policy].counts
         seen = torch.stack([self._seen(policy, unrolled, t) for t in range(horizon)])
         if p.critic == CO_STATE:
             by_group = {g: slopes[i * horizon : (i + 1) * horizon] for i, g in enumerate(groups)}

@@ -67,10 +67,10 @@ def unroll(
             found.rewards[group].append(alive * rewards)
             if moved.terminated is not None:
                 alive = alive * (~moved.terminated).unsqueeze(-1)
-            if moved.left is not None and group in moved.left:
-                alive = alive * ~moved.left[group]
+            if moved.agent_done is not None and group in moved.agent_done:
+                alive = alive * ~moved.agent_done[group]
             found.alive[group].append(alive)
-        found.everybody &= moved.terminated is None and moved.left is None
+        found.everybody &= moved.terminated is None and moved.agent_done is None
         state = moved.state
     _seen(market, state, found)
     found.owned = {group: own.of(state) for group, own in owned.items()}

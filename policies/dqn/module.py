@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from rl_markets.policies import exploration
+from rl_markets.policies.actors import NetworkActor
 from rl_markets.policies.dqn.parameters import DQNParameters
 from rl_markets.policies.heads import FORBIDDEN
 from rl_markets.policies.module import ACTIONS, EMAModule
-from rl_markets.policies.networks import Actor, PopArt, rescale_last
+from rl_markets.policies.networks import PopArt, rescale_last
 
 CHOICES = "choices"
 """Column of the choices of every branch, `[..., branches]`."""
@@ -28,7 +29,7 @@ class Scale(PopArt):
         copies: agents with networks of their own.
     """
 
-    def __init__(self, networks: tuple[Actor, ...], copies: int | None) -> None:
+    def __init__(self, networks: tuple[NetworkActor, ...], copies: int | None) -> None:
         super().__init__(copies)
         self._networks = networks  # in a tuple: they are the module's, not this one's
 
@@ -68,9 +69,9 @@ class DQNModule(EMAModule[DQNParameters]):
 
     def actor_options(self) -> dict[str, Any]:
         """Opinions of every choice."""
-        return {"heads": self.hyperparameters.heads}
+        return super().actor_options() | {"heads": self.hyperparameters.heads}
 
-    def values(self, actor: Actor, observations: Tensor) -> Tensor:
+    def values(self, actor: NetworkActor, observations: Tensor) -> Tensor:
         """Normalised action values `[heads, ..., branches, choices]`."""
         values: Tensor = actor.head.by_head(actor(self.own(observations)))  # type: ignore[operator]
         return values

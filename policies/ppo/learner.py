@@ -12,7 +12,7 @@ from rl_markets.policies.gradient import Batch, GradientLearner, Part, actor_and
 from rl_markets.policies.heads import LogitNormal
 from rl_markets.policies.ppo.module import LOG_PROB, RAW
 from rl_markets.policies.ppo.parameters import PPOParameters
-from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, Fragment
+from rl_markets.policies.rollout import ACTIVE, OBSERVATIONS, REWARDS, Fragment
 
 ADVANTAGES, CLIPPED_BOUND, VALUE_TARGETS = "advantages", "clipped_bound", "value_targets"
 
@@ -75,12 +75,12 @@ class PPOLearner(GradientLearner[PPOParameters]):
 
     def _acting(self, batch: Batch, columns: dict[str, Tensor], fragment: Fragment) -> Batch:
         """The rows in which the agent acted; separate policies keep all rows and weigh them."""
-        if ACTED not in columns:
+        if ACTIVE not in columns:
             return batch
-        acted = fragment.rows(columns[ACTED])
+        active = fragment.rows(columns[ACTIVE])
         if fragment.separate is not None:
-            return {**batch, ACTED: acted}
-        return {name: column[acted] for name, column in batch.items()}
+            return {**batch, ACTIVE: active}
+        return {name: column[active] for name, column in batch.items()}
 
     def update_policy(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
         """One gradient step of actor and critic; its figures, if they are reported."""

@@ -6,17 +6,17 @@ import copy
 import math
 from typing import ClassVar
 
+from rl_markets.policies.actors import NetworkActor
 from rl_markets.policies.heads import NOISY_TANH
-from rl_markets.policies.networks import Actor
 from rl_markets.policies.offpolicy import OffPolicyModule
 from rl_markets.policies.td3.parameters import TD3Parameters
 
 
 class TD3Module(OffPolicyModule[TD3Parameters]):
-    """Actor and its slow target, critics and theirs."""
+    """NetworkActor and its slow target, critics and theirs."""
 
     distribution: ClassVar[str] = NOISY_TANH
-    target_actor: Actor
+    target_actor: NetworkActor
 
     def setup(self) -> None:
         """Builds the networks from `model_config`."""

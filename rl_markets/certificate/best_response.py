@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from rl_markets.envs.answer_key import Metric
 from rl_markets.envs.deviation import DEVIATOR, deviation
-from rl_markets.envs.market import Market, Policy
+from rl_markets.envs.groups import JoinedGroups
+from rl_markets.envs.market import Market, Policy, PolicyFunction
 from rl_markets.envs.numerics.statistics import interval
-from rl_markets.experiment import Experiment, parse
+from rl_markets.experiment import Experiment
 from rl_markets.experiment.sections import PolicySection
 from rl_markets.exported import LoadedPolicy, load
 from rl_markets.fixed_policies import profile
-from rl_markets.rllib.build import MarketBuilder, algorithm_config, build_market
+from rl_markets.policies.sampling import MarketBuilder
+from rl_markets.rllib.build import algorithm_config, build_market
 from rl_markets.training.run_folder import RunFolder
 
 WORLDS, HORIZON_WEIGHT = 64, 1e-4
@@ -32,13 +34,14 @@ SELECTION_SEEDS = [2_000_000, 2_000_001]
 
 
 def build_deviation(
-    content: dict[str, Any], policy: str, group: str, device: str = "cpu", worlds: int | None = None
+    experiment: Experiment, policy: str, group: str, device: str = "cpu", worlds: int | None = None
 ) -> Market:
     """The experiment's market with one agent of `group` free and all others following the policy exported at `policy`."""
-    loaded, market = load(policy), build_market(content, device, worlds)
+    loaded = load(policy)
+    market = build_market(experiment, device, worlds)
     for actor in loaded.actors.values():
         actor.to(device)
-    return deviation(market, profile(parse(content, "experiment"), loaded, market), group)
+    return deviation(market, profile(experiment, loaded, market), group)
 
 
 def _nobody(market: Market) -> dict[str, Policy]:
@@ -55,7 +58,7 @@ def deviation_gain(
     always have stayed.
     """
     policy = loaded.groups[group]
-    build = partial(build_deviation, experiment.model_dump(mode="json"), str(run.policy), group)
+    build = partial(build_deviation, experiment, str(run.policy), group)
     judged = partial(build_deviation, _as_judged(experiment), str(run.policy), group)
     agent = _place(experiment, policy, group)
     stayer, gamma = loaded.actors[policy].of_agent(agent).act, experiment.gamma(group)
@@ -79,19 +82,24 @@ def deviation_gain(
 def _place(experiment: Experiment, policy: str, group: str) -> int:
     """Where the first agent of a group stands among the agents of its policy."""
     groups = experiment.policies[policy].groups
-    return sum(experiment.groups[g] for g in groups[: groups.index(group)])
+    return JoinedGroups({name: experiment.groups[name] for name in groups}).start(group)
 
 
-def _as_judged(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as plain data, without what its market does for training alone."""
-    content: dict[str, Any] = experiment.model_dump(mode="json")
-    content["market"]["parameters"] |= dict(experiment.market_spec.training_only)
-    return content
+def _as_judged(experiment: Experiment) -> Experiment:
+    """The experiment without what its market does for training alone."""
+    parameters = experiment.market.parameters | dict(experiment.market_spec.training_only)
+    market = experiment.market.model_copy(update={"parameters": parameters})
+    return experiment.model_copy(update={"market": market})
 
 
 def _train(
-    deviant: Experiment, build: MarketBuilder, market: Market, weights: dict[str, Any], stayer: Policy, gamma: float
-) -> Policy | None:
+    deviant: Experiment,
+    build: MarketBuilder,
+    market: Market,
+    weights: dict[str, Any],
+    stayer: PolicyFunction,
+    gamma: float,
+) -> PolicyFunction | None:
     """The best deviator seen while training, as judged on `market`, or None where none was better than to stay."""
     best, found = 0.0, None
     stay = discounted_rewards(market, stayer, gamma, SELECTION_SEEDS)
@@ -131,7 +139,7 @@ def _deviant_experiment(experiment: Experiment, policy: str) -> Experiment:
 
 
 def discounted_gains(
-    market: Market, deviator: Policy, stayer: Policy, gamma: float, seeds: list[int]
+    market: Market, deviator: PolicyFunction, stayer: PolicyFunction, gamma: float, seeds: list[int]
 ) -> NDArray[np.float64]:
     """Discounted reward of deviating minus that of staying, on the same starts and shocks; one mean for each seed."""
     return discounted_rewards(market, deviator, gamma, seeds) - discounted_rewards(market, stayer, gamma, seeds)
@@ -145,7 +153,7 @@ def _horizon(gamma: float) -> int:
 
 
 @torch.no_grad()
-def discounted_rewards(market: Market, policy: Policy, gamma: float, seeds: list[int]) -> NDArray[np.float64]:
+def discounted_rewards(market: Market, policy: PolicyFunction, gamma: float, seeds: list[int]) -> NDArray[np.float64]:
     """What the deviator of a `DeviationMarket` gets by `policy` in one episode; one mean over worlds for each seed."""
     market.episode_length = None  # where the market lets us: as long as discounting lets anything count
     horizon = _horizon(gamma)

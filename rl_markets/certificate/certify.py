@@ -19,7 +19,7 @@ from rl_markets.envs.market import Policy
 from rl_markets.experiment import Experiment
 from rl_markets.exported import LoadedPolicy, load
 from rl_markets.fixed_policies import profile
-from rl_markets.policies.networks import Actor
+from rl_markets.policies.actors import build_actor
 from rl_markets.rllib.build import one_world
 from rl_markets.store import write_text
 from rl_markets.training.run_folder import RunFolder
@@ -57,8 +57,10 @@ def untrained(experiment: Experiment, loaded: LoadedPolicy, trained: dict[str, P
     """Group -> the same network before training: the control that must fail. What never learned stays what it is."""
     found = dict(trained)
     for name, section in experiment.learned.items():
-        actor = Actor(loaded.actors[name].spec, torch.Generator().manual_seed(experiment.seed)).requires_grad_(False)
-        found |= dict.fromkeys(section.groups, actor.act)
+        actor = build_actor(loaded.actors[name].spec, torch.Generator().manual_seed(experiment.seed)).requires_grad_(
+            False
+        )
+        found |= dict.fromkeys(section.groups, actor.policy)
     return found
 
 

@@ -192,7 +192,7 @@ def digests(observations: Mapping[str, Tensor], step: Step | None = None) -> dic
     shown: dict[str, Tensor | None] = {f"observations of group {g!r}": x for g, x in observations.items()}
     if step is not None:
         shown |= {f"rewards of group {g!r}": x for g, x in step.rewards.items()}
-        for what, mask in (("acted", step.acted), ("left", step.left)):
+        for what, mask in (("active", step.active), ("agent_done", step.agent_done)):
             shown |= {f"{what} of group {g!r}": x for g, x in (mask or {}).items()}
     if step is not None and step.ended is not None:
         ended = step.ended

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rl_markets.conformance.probe import Actions, Subject, blame, difference, play, record
 from rl_markets.envs.checks import check_global_state, choices, refuse
-from rl_markets.envs.market import AgentGroup, Market, Policy, TensorMarket
+from rl_markets.envs.market import AgentGroup, Market, PolicyFunction, TensorMarket
 from rl_markets.errors import Informs, MarketError
 
 START_SECONDS = 60.0
@@ -101,7 +101,7 @@ def scripts(subject: Subject) -> str:
     return ", ".join(market.scripts())
 
 
-def _illegal(market: Market, group: AgentGroup, policy: Policy, observations: Tensor) -> str:
+def _illegal(market: Market, group: AgentGroup, policy: PolicyFunction, observations: Tensor) -> str:
     """What is wrong with a script's actions for a group; empty where nothing is."""
     try:
         actions = policy(observations)

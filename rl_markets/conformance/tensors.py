@@ -64,7 +64,7 @@ class Moment:
         whole = self.market.observe_globally(moved.state)
         found |= {} if whole is None else {"the global state": whole}
         found |= {} if moved.terminated is None else {"terminated": moved.terminated}
-        for what, mask in (("acted", moved.acted), ("left", moved.left)):
+        for what, mask in (("active", moved.active), ("agent_done", moved.agent_done)):
             found |= {f"{what} of group {g!r}": v for g, v in (mask or {}).items()}
         return found
 

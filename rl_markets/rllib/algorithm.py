@@ -14,7 +14,6 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.metrics import (
-    ALL_MODULES,
     ENV_RUNNER_RESULTS,
     ENV_RUNNER_SAMPLING_TIMER,
     LEARNER_RESULTS,
@@ -77,8 +76,10 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
             self.metrics.aggregate(found, key=LEARNER_RESULTS)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
             self.env_runner_group.sync_weights(
-                from_worker_or_learner_group=self.learner_group, policies=set(found[0]) - {ALL_MODULES}, inference_only=True
-            )  # fmt: skip
+                from_worker_or_learner_group=self.learner_group,
+                policies=set(self.config.policies),  # of every learned one, whether it reported anything or not
+                inference_only=True,
+            )
 
     def _sample(self) -> tuple[list[Any], list[Any]]:
         """Rollouts of exactly one iteration's steps, and the runners' figures."""

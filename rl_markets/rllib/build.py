@@ -9,24 +9,25 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import ray
 import torch
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rl_markets.envs.market import AgentGroup, Market, Policy
 from rl_markets.errors import ExperimentError
-from rl_markets.experiment import Experiment, parse
-from rl_markets.fixed_policies import fixed_policy
+from rl_markets.experiment import Experiment
+from rl_markets.fixed_policies import fixed_policies
 from rl_markets.policies.heads import describe_space
+from rl_markets.policies.sampling import SAMPLING, MarketBuilder, SamplingConfig
 from rl_markets.quiet import quiet_logs
-
-MarketBuilder = Callable[[str, int | None], Market]
-"""Builds a market from (device, worlds or None for the experiment's own number)."""
+from rl_markets.rllib.algorithm import MarketAlgorithm, MarketConfig
+from rl_markets.rllib.env_runner import BatchedEnvRunner
 
 
 @contextmanager
 def ray_session(experiment: Experiment) -> Iterator[None]:
     """Ray for the duration, unless it runs already; then it is left as it is. `RAY_ADDRESS` names a cluster."""
-    import ray
-
     torch.set_num_threads(1)  # as in every runner: another number of threads rounds differently
     if ray.is_initialized():
         yield
@@ -40,38 +41,24 @@ def ray_session(experiment: Experiment) -> Iterator[None]:
         ray.shutdown()
 
 
-def build_market(content: dict[str, Any], device: str, worlds: int | None = None) -> Market:
-    """The experiment's market; `content` is plain data, so that runners on other machines can call this."""
-    experiment = parse(content, "experiment")
+def build_market(experiment: Experiment, device: str, worlds: int | None = None) -> Market:
+    """The experiment's market, with as many worlds as it says unless told otherwise."""
     return experiment.market_spec.build(
         experiment.market_parameters, worlds=worlds or experiment.market.worlds, device=device
     )
 
 
 def one_world(experiment: Experiment) -> Market:
-    """A single world of the experiment's market on the CPU: to ask it for its groups, its answer, its units."""
-    return experiment.market_spec.build(experiment.market_parameters, worlds=1)
-
-
-def fixed_policies(content: dict[str, Any], market: Market) -> dict[str, Policy]:
-    """Group -> the policy of the groups that do not learn: a script, or a frozen one.
-
-    Raises:
-        ExperimentError: where a script cannot be imported, or a frozen policy does not suit the market.
-    """
-    experiment = parse(content, "experiment")
-    found: dict[str, Policy] = {}
-    for name, section in experiment.policies.items():
-        if section.learns:
-            continue
-        for group in section.groups:
-            found[group] = fixed_policy(name, section, group, market)
-    return found
+    """A single world of the experiment's market on the CPU: to ask it for its groups, its scripts, its units."""
+    return build_market(experiment, "cpu", 1)
 
 
 def algorithm_config(
-    experiment: Experiment, build: MarketBuilder | None = None, fixed: Any = None, weights: dict[str, Any] | None = None
-) -> Any:
+    experiment: Experiment,
+    build: MarketBuilder | None = None,
+    fixed: Callable[[Market], Mapping[str, Policy]] | None = None,
+    weights: dict[str, Any] | None = None,
+) -> MarketConfig:
     """The experiment as an RLlib `AlgorithmConfig`.
 
     Args:
@@ -80,40 +67,49 @@ def algorithm_config(
         fixed: market -> group -> policy of the groups that do not learn, if they are not the experiment's own.
         weights: where actors start from; see `MarketModule`.
     """
-    from rl_markets.rllib.algorithm import MarketAlgorithm
-    from rl_markets.rllib.env_runner import BatchedEnvRunner
-
-    learner, module = experiment.learner_spec.load()
     quiet_logs()
-    training, content = experiment.training, experiment.model_dump(mode="json")
-    build = build or partial(build_market, content)
-    learned = experiment.learned
+    learner, module = experiment.learner_spec.load()
+    training = experiment.training
+    build = build or partial(build_market, experiment)
+    sampling = SamplingConfig(
+        build=build,
+        fixed=fixed or partial(fixed_policies, experiment),
+        policies={name: tuple(section.groups) for name, section in experiment.learned.items()},
+        separate=frozenset(name for name, section in experiment.learned.items() if section.separate),
+        central=frozenset(name for name, section in experiment.learned.items() if section.central_critic),
+        states_every=_horizon(experiment),
+        step_seconds=training.step_seconds,
+    )
     market = build("cpu", 1)
     config = MarketAlgorithm.get_default_config()
-    config.environment(Market, env_config={
-        "build": build, "fixed": fixed or partial(fixed_policies, content),
-        "policies": {name: tuple(section.groups) for name, section in learned.items()},
-        "separate": {name for name, section in learned.items() if section.separate},
-        "central": {name for name, section in learned.items() if section.central_critic},
-        "states_every": _horizon(experiment),
-        "step_seconds": training.step_seconds,
-    })  # fmt: skip
+    config.environment(Market, env_config={SAMPLING: sampling})
     config.env_runners(
-        num_env_runners=training.runners, env_runner_cls=BatchedEnvRunner, create_local_env_runner=True,
-        num_envs_per_env_runner=experiment.market.worlds, rollout_fragment_length=training.rollout_length,
-    )  # fmt: skip
-    config.multi_agent(policies=set(learned), policy_mapping_fn=partial(_no_mapping, next(iter(learned))))
+        num_env_runners=training.runners,
+        env_runner_cls=BatchedEnvRunner,
+        create_local_env_runner=True,
+        num_envs_per_env_runner=experiment.market.worlds,
+        rollout_fragment_length=training.rollout_length,
+    )
+    config.multi_agent(
+        policies=set(experiment.learned),
+        policy_mapping_fn=partial(_no_mapping, next(iter(experiment.learned))),
+    )
     config.training(
         train_batch_size_per_learner=experiment.env_steps_per_iteration // max(1, training.learners),
-        learner_class=learner, learner_config_dict=_learner_config(experiment, market.groups),
-    )  # fmt: skip
+        learner_class=learner,
+        learner_config_dict=_learner_config(experiment, market.groups),
+    )
     config.learners(num_learners=training.learners, num_gpus_per_learner=training.gpus_per_learner)
     config.rl_module(rl_module_spec=_module_specs(experiment, market, module, weights or {}))
     config.fault_tolerance(
-        restart_failed_env_runners=True, delay_between_env_runner_restarts_s=0.0, env_runner_health_probe_timeout_s=0.5
+        restart_failed_env_runners=True,
+        delay_between_env_runner_restarts_s=0.0,
+        env_runner_health_probe_timeout_s=0.5,
     )
     config.reporting(
-        min_time_s_per_iteration=None, min_train_timesteps_per_iteration=0, min_sample_timesteps_per_iteration=0
+        min_time_s_per_iteration=None,
+        min_train_timesteps_per_iteration=0,
+        min_sample_timesteps_per_iteration=0,
     )
     config.debugging(seed=experiment.seed, log_level="ERROR")
     return config
@@ -132,14 +128,12 @@ def _horizon(experiment: Experiment) -> int:
     """Every how many steps a learner wants the market's state; 0 for never."""
     if not experiment.learner_spec.differentiates:
         return 0
-    return int(experiment.parameters(next(iter(experiment.learned))).horizon)  # type: ignore[attr-defined]
+    parameters = experiment.parameters(next(iter(experiment.learned)))
+    return int(parameters.horizon)  # type: ignore[attr-defined]
 
 
 def _module_specs(experiment: Experiment, market: Market, module: type[Any], weights: dict[str, Any]) -> Any:
     """Each policy's module, its weights drawn from a seed of its own."""
-    from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
-    from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-
     specs = {}
     for i, (policy, section) in enumerate(experiment.learned.items()):
         config = {

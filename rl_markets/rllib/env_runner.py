@@ -23,10 +23,11 @@ from torch import Tensor
 
 from rl_markets.conformance.watchdog import limit_steps
 from rl_markets.envs.checks import check_groups, check_observations, check_step
-from rl_markets.envs.market import Dynamics, Market, Policy, Step
+from rl_markets.envs.market import Dynamics, Market, State, Step
 from rl_markets.policies.module import ACTIONS, MarketModule
 from rl_markets.policies.rollout import Rollout, stacked
-from rl_markets.rllib.recorder import Recorded, Recorder, side_by_side
+from rl_markets.policies.sampling import SAMPLING, SamplingConfig
+from rl_markets.rllib.recorder import Recorded, Recorder, joined_groups
 
 EPISODE_RETURN = "episode_return"
 MARKET_SECONDS, POLICY_SECONDS, SAMPLE_SECONDS = "market_seconds", "policy_seconds", "sample_seconds"
@@ -35,10 +36,7 @@ MARKET_SECONDS, POLICY_SECONDS, SAMPLE_SECONDS = "market_seconds", "policy_secon
 class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
     """Samples rollouts from one `Market`.
 
-    `config.env_config` holds `build` (a picklable `MarketBuilder`), `policies` (learned policy -> its groups), `separate`
-    and `central` (learned policies with weights for each agent, and with a central critic) `fixed` (market -> group ->
-    the policy of groups that do not learn), `states_every` (steps between the states that the learner wants, 0 for none)
-    and `step_seconds` (what a step may take).
+    `config.env_config` holds a `SamplingConfig`.
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -46,7 +44,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         torch.set_num_threads(1)  # worlds are the parallelism; oversubscribed cores are slower than one thread each
         self._spaces = kwargs.get("spaces") or {}
         self._device = get_device(self.config, self.config.num_gpus_per_env_runner if self.worker_index else 0)
-        self.policies: dict[str, tuple[str, ...]] = self.config.env_config["policies"]
+        self.sampling: SamplingConfig = self.config.env_config[SAMPLING]
         self.env: Market | None = None
         self.module: Any = None
         self._weights_seq_no = 0
@@ -67,9 +65,10 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
 
     def make_env(self) -> None:
         """Builds the market; the first sample resets it."""
-        self.env = self.config.env_config["build"](str(self._device), None)
+        self.env = self.sampling.build(str(self._device), None)
         check_groups(self.env)
-        self.fixed: dict[str, Policy] = self.config.env_config["fixed"](self.env)
+        self.fixed = self.sampling.fixed(self.env)
+        self.joined = {name: joined_groups(self.env, groups) for name, groups in self.sampling.policies.items()}
         self._observations = None
 
     def reseed(self, salt: int) -> None:
@@ -81,10 +80,14 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         """Policy -> (observation space, action space), as RLlib asks for them."""
         if self.env is None:
             return self._spaces  # type: ignore[no-any-return]
-        groups = self.env.groups
-        spaces = {p: (groups[g[0]].observation_space, groups[g[0]].action_space) for p, g in self.policies.items()}
-        observation, action = {p: s[0] for p, s in spaces.items()}, {p: s[1] for p, s in spaces.items()}
-        return {INPUT_ENV_SPACES: (observation, action), INPUT_ENV_SINGLE_SPACES: (observation, action), **spaces}
+        first = {name: self.env.groups[groups[0]] for name, groups in self.sampling.policies.items()}
+        observation = {name: group.observation_space for name, group in first.items()}
+        action = {name: group.action_space for name, group in first.items()}
+        return {
+            INPUT_ENV_SPACES: (observation, action),
+            INPUT_ENV_SINGLE_SPACES: (observation, action),
+            **{name: (observation[name], action[name]) for name in first},
+        }
 
     def make_module(self) -> None:
         """Builds the policies' acting parts."""
@@ -124,9 +127,11 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
             self._start()
         steps = self.config.get_rollout_fragment_length(self.worker_index or 0)
         recorder = Recorder(self.env, steps, self._recorded())
-        finished, states, market_seconds = [], [], 0.0
-        every = self.config.env_config["states_every"]
-        with limit_steps(self.env, self.config.env_config["step_seconds"]) as limited:
+        finished: list[Tensor] = []
+        states: list[State] = []
+        market_seconds = 0.0
+        every = self.sampling.states_every
+        with limit_steps(self.env, self.sampling.step_seconds) as limited:
             for t in range(steps):
                 if every and t % every == 0 and isinstance(self.env, Dynamics):
                     states.append(self.env.state)
@@ -148,16 +153,20 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
     def _start(self) -> None:
         """Fresh episodes in every world."""
         assert self.env is not None
-        with limit_steps(self.env, self.config.env_config["step_seconds"]) as limited:
+        with limit_steps(self.env, self.sampling.step_seconds) as limited:
             self._observations = limited(self.env.reset, self._market_seed)
         check_observations(self.env, self._observations)
         self._returns = {
-            g: torch.zeros(self.env.worlds, a.count, device=self._device) for g, a in self.env.groups.items()
+            group: torch.zeros(self.env.worlds, agents.count, device=self._device)
+            for group, agents in self.env.groups.items()
         }
 
     def _recorded(self) -> dict[str, Recorded]:
-        given = self.config.env_config
-        return {p: Recorded(g, p in given["separate"], p in given["central"]) for p, g in self.policies.items()}
+        given = self.sampling
+        return {
+            name: Recorded(groups, separate=name in given.separate, central=name in given.central)
+            for name, groups in given.policies.items()
+        }
 
     def _act(self, recorder: Recorder, t: int, explore: bool) -> dict[str, Tensor]:
         """One forward pass per policy, over all of its groups, worlds and agents."""
@@ -165,16 +174,13 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         assert self._observations is not None
         recorder.observe(t, self._observations)
         actions = {group: policy(self._observations[group]) for group, policy in self.fixed.items()}
-        for policy, groups in self.policies.items():
-            module: MarketModule[Any] = self.module[policy]
-            seen = side_by_side(self._observations, groups)
-            columns = module.explore(seen, self.generator) if explore else {ACTIONS: module.exploit(seen)}
-            recorder.action(t, policy, columns)
-            if len(groups) == 1:
-                actions[groups[0]] = columns[ACTIONS]
-            else:
-                counts = [self.env.groups[g].count for g in groups]
-                actions |= dict(zip(groups, columns[ACTIONS].split(counts, 1), strict=True))
+        for name, joined in self.joined.items():
+            module: MarketModule[Any] = self.module[name]
+            observations = joined.join(self._observations)
+            exploited = None if explore else {ACTIONS: module.exploit(observations)}
+            columns = exploited or module.explore(observations, self.generator)
+            recorder.action(t, name, columns)
+            actions |= joined.split(columns[ACTIONS])
         return actions
 
     def _count_returns(self, step: Step) -> list[Tensor]:
@@ -189,8 +195,9 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         return [torch.stack(done).mean(0)]
 
     def _log(self, rollout: Rollout, finished: list[Tensor], market_seconds: float, seconds: float) -> None:
-        """A dozen figures a fragment; RLlib logs four per agent and step."""
-        env_steps, log = rollout.env_steps(), self.metrics.log_value
+        """A dozen metrics a fragment; RLlib logs four per agent and step."""
+        env_steps = rollout.env_steps()
+        log = self.metrics.log_value
         log(NUM_ENV_STEPS_SAMPLED, env_steps, reduce="sum")
         log(NUM_ENV_STEPS_SAMPLED_LIFETIME, env_steps, reduce="lifetime_sum")
         for policy, fragment in rollout.fragments.items():
@@ -205,7 +212,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         self.num_env_steps_sampled_lifetime += env_steps
 
     def get_metrics(self) -> Any:
-        """RLlib's name for the figures since the last call."""
+        """RLlib's name for the metrics since the last call."""
         return self.metrics.reduce()
 
     # -- state ---------------------------------------------------------------------------------------------------

@@ -7,6 +7,9 @@ from typing import Any
 
 from rl_markets.experiment import Experiment
 
+Row = dict[str, float]
+"""One iteration: metric -> value, NaN where it is missing."""
+
 RUN: dict[str, str] = {
     "iteration": "training iterations so far",
     "env_steps": "world steps so far, over all runners",
@@ -29,9 +32,7 @@ def columns(experiment: Experiment) -> list[str]:
     return list(RUN) + [f"{policy}/{figure}" for policy in experiment.learned for figure in figures]
 
 
-def flatten(
-    result: dict[str, Any], experiment: Experiment, *, seconds: float, distance: float | None
-) -> dict[str, float]:
+def flatten(result: dict[str, Any], experiment: Experiment, *, seconds: float, distance: float | None) -> Row:
     """One row from RLlib's nested result of one iteration; NaN where a figure is missing."""
     runners, learners = result.get("env_runners", {}), result.get("learners", {})
     env_steps = int(runners.get("num_env_steps_sampled_lifetime", 0))
@@ -41,7 +42,7 @@ def flatten(
     market = float(runners.get("market_seconds", math.nan)) / workers
     acting = float(runners.get("sample_seconds", math.nan)) / workers - market
     learning = float(learners.get("__all_modules__", {}).get("learn_seconds", math.nan))
-    row: dict[str, float] = {
+    row: Row = {
         "iteration": int(result["training_iteration"]),
         "env_steps": env_steps,
         "agent_steps": env_steps * experiment.agents,

@@ -16,27 +16,31 @@ from rl_markets.experiment.rules import LATEST
 from rl_markets.experiment.yaml_file import dump_yaml
 from rl_markets.store import CheckpointStore, write_text
 from rl_markets.training import metrics
+from rl_markets.training.metrics import Row
+
+EXPERIMENT_FILE = "experiment.yaml"
 
 COUNTERS = ("iteration", "env_steps", "agent_steps")
 """The whole numbers of each row."""
 
 
 class RunFolder:
-    """Paths of one run.
+    """One run: its experiment, as it runs, and the paths of what it leaves.
 
     `experiment.yaml` (complete, as it ran), `metrics.csv`, `metrics.jsonl`, `tensorboard/`, `checkpoints/`,
     `policy/`, `frozen/` (copies of what the experiment freezes), `certificate.json`, `report.html`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, experiment: Experiment) -> None:
         self.path = path
+        self.experiment = experiment
 
     @classmethod
     def create(cls, experiment: Experiment, root: Path) -> RunFolder:
         """Makes `root/<experiment>/<time>/` and points `root/latest` to it."""
-        run = cls(_new_folder(root / experiment.name))
-        experiment = _keeping_frozen(experiment, run.path)
-        write_text(run.experiment_file, dump_yaml(experiment.model_dump(mode="json")))
+        folder = _new_folder(root / experiment.name)
+        run = cls(folder, _keeping_frozen(experiment, folder))
+        write_text(run.experiment_file, dump_yaml(run.experiment.model_dump(mode="json")))
         _point(root / LATEST, run.path)
         return run
 
@@ -47,19 +51,15 @@ class RunFolder:
         Raises:
             ExperimentError: if `path` holds no run.
         """
-        if not (path / "experiment.yaml").is_file():
+        if not (path / EXPERIMENT_FILE).is_file():
             raise ExperimentError(f"{path}: holds no run (expected experiment.yaml in it)")
-        return cls(path.resolve())
+        experiment = load(path / EXPERIMENT_FILE, machine=False)  # perhaps it ran on a larger machine than this one
+        return cls(path.resolve(), experiment)
 
     @property
     def experiment_file(self) -> Path:
         """The experiment as it ran, complete."""
-        return self.path / "experiment.yaml"
-
-    @property
-    def experiment(self) -> Experiment:
-        """The experiment as it ran; perhaps on a larger machine than this one."""
-        return load(self.experiment_file, machine=False)
+        return self.path / EXPERIMENT_FILE
 
     @property
     def checkpoints(self) -> CheckpointStore:
@@ -136,10 +136,10 @@ class MetricsLog:
         write_text(self._jsonl, "".join(_json_line(row) for row in rows))
         self._writer = SummaryWriter(str(run.path / "tensorboard"), purge_step=resume_at + 1)
 
-    def _line(self, row: dict[str, float]) -> str:
+    def _line(self, row: Row) -> str:
         return ",".join(_shown(row.get(name, math.nan)) for name in self.columns) + "\n"
 
-    def write(self, row: dict[str, float]) -> None:
+    def write(self, row: Row) -> None:
         """Appends one row; it is on its way to the disk when this returns."""
         for path, line in ((self._csv, self._line(row)), (self._jsonl, _json_line(row))):
             with path.open("a", encoding="utf-8") as file:
@@ -157,7 +157,7 @@ def _shown(value: float) -> str:
     return "" if math.isnan(value) else repr(_plain(value))
 
 
-def _json_line(row: dict[str, float]) -> str:
+def _json_line(row: Row) -> str:
     return json.dumps({name: _plain(value) if math.isfinite(value) else None for name, value in row.items()}) + "\n"
 
 
@@ -166,7 +166,7 @@ def _plain(value: float) -> float:
     return value if type(value) is int else float(value)
 
 
-def read_rows(run: RunFolder) -> list[dict[str, float]]:
+def read_rows(run: RunFolder) -> list[Row]:
     """The rows of `metrics.csv`; what a crash left of a last row is left out."""
     path = run.path / "metrics.csv"
     if not path.is_file():
@@ -177,7 +177,7 @@ def read_rows(run: RunFolder) -> list[dict[str, float]]:
     return [row for row in rows if row is not None]
 
 
-def _numbers(row: dict[str, str]) -> dict[str, float] | None:
+def _numbers(row: dict[str, str]) -> Row | None:
     """A row's figures, or None where it is not whole."""
     try:
         numbers = {name: float(text) if text else math.nan for name, text in row.items()}

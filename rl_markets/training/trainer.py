@@ -1,122 +1,118 @@
-"""One run: the loop, the log, checkpoints, signals, and what fails it."""
+"""Training as an iterator of metrics: no console, no signals, no folder, so that it runs anywhere, in a thread too."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import TracebackType
 from typing import Any
 
-from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from rl_markets.errors import Interrupted, LearnersLostError, RunFailedError
-from rl_markets.progress import TrainingProgress
+from rl_markets.envs.market import Policy
+from rl_markets.errors import LearnersLostError, RunFailedError
+from rl_markets.experiment import Experiment
+from rl_markets.fixed_policies import fixed_policies
+from rl_markets.policies.actors import Actor
 from rl_markets.quiet import without_harmless_lines
-from rl_markets.rllib.build import algorithm_config, fixed_policies, one_world
-from rl_markets.store import CheckpointStore, write_text
+from rl_markets.rllib.build import algorithm_config, one_world
+from rl_markets.store import write_text
 from rl_markets.training import metrics
-from rl_markets.training.run_folder import MetricsLog, RunFolder
+from rl_markets.training.metrics import Row
 
-ALGORITHM, PROGRESS, PRIVATE = "algorithm", "run.json", "learner-{}.safetensors"
-LEARNER_RESTARTS = 3
-"""How often a run starts lost learners again by itself."""
+ALGORITHM = "algorithm"
+PROGRESS = "run.json"
+PRIVATE = "learner-{}.safetensors"
+"""Parts of a checkpoint: RLlib's own, where the run is, and what each learner has of its own."""
 
 
 class Trainer:
-    """Trains one run from its start or from a checkpoint.
+    """Trains one experiment, from its start or from a checkpoint.
+
+        with Trainer(experiment) as trainer:
+            for row in trainer.rows():
+                ...
+            actors = trainer.actors()
 
     Args:
-        run: the run's folder.
-        console: where progress goes.
+        experiment: what to train.
+        say: takes what a person should know while it trains, a line each.
     """
 
-    def __init__(self, run: RunFolder, console: Console) -> None:
-        self.run, self.console, self.experiment = run, console, run.experiment
-        self.store: CheckpointStore = run.checkpoints
-        market = one_world(self.experiment)
-        self.answer = self.experiment.answer_key()
-        self.fixed = fixed_policies(self.experiment.model_dump(mode="json"), market)
+    def __init__(self, experiment: Experiment, say: Callable[[str], None] = lambda line: None) -> None:
+        self.experiment = experiment
+        self.say = say
+        self.answer = experiment.answer_key()
+        self.fixed = fixed_policies(experiment, one_world(experiment))
         self.seconds = 0.0
         self.algorithm: Any = None
 
-    def train(self, checkpoint: Path | None = None) -> dict[str, Any]:
-        """Trains to the end of the experiment and returns the trained actors, policy -> `networks.Actor`.
+    # -- around training -------------------------------------------------------------------------------------------
 
-        A learner's process that dies is started again, and training goes on from the newest checkpoint.
+    def __enter__(self) -> Trainer:
+        with explained("the run cannot be built"), without_harmless_lines():
+            self.algorithm = algorithm_config(self.experiment).build_algo()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.algorithm.stop()
+        self.algorithm = None
+
+    def actors(self) -> dict[str, Actor]:
+        """The policies' actors, as they are now."""
+        return {policy: self.algorithm.get_module(policy).deployed for policy in self.experiment.learned}
+
+    def policies(self) -> dict[str, Policy]:
+        """Group -> what it follows, as it is now: what judges look at."""
+        actors = self.actors()
+        learned = {
+            group: actors[name].policy for name, section in self.experiment.learned.items() for group in section.groups
+        }
+        return self.fixed | learned
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def rows(self) -> Iterator[Row]:
+        """One row of metrics for each iteration, from where training stands to the end of the experiment.
 
         Raises:
             RunFailedError: a market or a learner broke, an iteration brought no steps or a NaN.
-            Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+            LearnersLostError: a learner's process died; a checkpoint goes on from where it was.
         """
-        with stop_signals() as received:
-            for attempt in range(LEARNER_RESTARTS + 1):
-                try:
-                    return self._attempt(checkpoint, received)
-                except LearnersLostError as lost:
-                    if attempt == LEARNER_RESTARTS:
-                        raise RunFailedError(
-                            f"{lost}, for the {attempt + 1}th time; `rl-markets resume` goes on"
-                        ) from lost
-                    checkpoint = self.store.newest(self._say)
-                    where = "its start" if checkpoint is None else f"iteration {int(checkpoint.name)}"
-                    self._say(f"{lost}; going on from {where}")
-        raise AssertionError
+        for iteration in range(self.algorithm.iteration + 1, self.experiment.iterations + 1):
+            yield self.iterate(iteration)
 
-    def _attempt(self, checkpoint: Path | None, received: list[int]) -> dict[str, Any]:
-        try:
-            with explained("the run cannot be built"), without_harmless_lines():
-                self.algorithm = algorithm_config(self.experiment).build_algo()
-            if checkpoint is not None:
-                self._restore(checkpoint)
-            self._loop(received)
-            return self.actors()
-        finally:
-            if self.algorithm is not None:
-                self.algorithm.stop()
-                self.algorithm = None
-
-    def _say(self, line: str) -> None:
-        self.console.print(line, highlight=False)
-
-    def actors(self) -> dict[str, Any]:
-        """The policies' networks, as they are now."""
-        return {policy: self.algorithm.get_module(policy).deployed for policy in self.experiment.learned}
-
-    def _loop(self, received: list[int]) -> None:
-        experiment, start = self.experiment, self.algorithm.iteration
-        log = MetricsLog(self.run, experiment, resume_at=start)
-        answer = None if self.answer is None else self.answer.name
-        try:
-            with TrainingProgress(self.console, experiment.iterations, start, answer) as progress:
-                for iteration in range(start + 1, experiment.iterations + 1):
-                    row = self._iterate(iteration)
-                    log.write(row)
-                    progress.update(row)
-                    last = iteration == experiment.iterations
-                    if last or received or iteration % experiment.training.checkpoint_every == 0:
-                        self.store.save(iteration, self._write_checkpoint)
-                    if received and not last:
-                        raise Interrupted(received[0], iteration)
-        finally:
-            log.close()
-
-    def _iterate(self, iteration: int) -> dict[str, float]:
-        before, lost = time.perf_counter(), self.algorithm.runners_lost
+    def iterate(self, iteration: int) -> Row:
+        """One iteration, and its metrics."""
+        before = time.perf_counter()
+        lost = self.algorithm.runners_lost
         with explained(f"iteration {iteration} failed"):
             result = self.algorithm.train()
         if self.algorithm.runners_lost > lost:
-            self._say(f"iteration {iteration}: a runner's process died; no step is lost, it is starting anew")
+            self.say(f"iteration {iteration}: a runner's process died; no step is lost, it is starting anew")
         self.seconds += time.perf_counter() - before
         row = metrics.flatten(result, self.experiment, seconds=self.seconds, distance=self._distance(iteration))
+        self._check(iteration, row)
+        return row
+
+    def _distance(self, iteration: int) -> float | None:
+        """The distance from the known answer, where it is time to look."""
+        due = iteration % self.experiment.training.evaluate_every == 0 or iteration == self.experiment.iterations
+        if self.answer is None or not due:
+            return None
+        return self.answer.distance(self.policies())
+
+    def _check(self, iteration: int, row: Row) -> None:
+        """No step is lost or counted twice, and every policy learned."""
         expected = iteration * self.experiment.env_steps_per_iteration
         if row["env_steps"] != expected:
             raise RunFailedError(
@@ -126,31 +122,33 @@ class Trainer:
         for name, value in row.items():
             if "/" in name and math.isnan(value):
                 raise RunFailedError(f"iteration {iteration}: metric {name} is missing: the learner did not update")
-        return row
 
-    def _distance(self, iteration: int) -> float | None:
-        training = self.experiment.training
-        if self.answer is None or (iteration % training.evaluate_every and iteration != self.experiment.iterations):
-            return None
-        learned = {g: p for p, section in self.experiment.learned.items() for g in section.groups}
-        actors = self.actors()
-        return self.answer.distance(self.fixed | {g: actors[p].act for g, p in learned.items()})
+    # -- checkpoints -----------------------------------------------------------------------------------------------
 
-    def _write_checkpoint(self, folder: Path) -> None:
+    def save(self, folder: Path) -> None:
+        """Writes everything that `restore` needs to go on with the same bytes."""
         self.algorithm.save_to_path(str((folder / ALGORITHM).resolve()))
         for rank, state in enumerate(each_learner(self.algorithm, _private_state)):
             save_file(state, folder / PRIVATE.format(rank))
         state = {"iteration": self.algorithm.iteration, "seconds": self.seconds, "experiment": self.experiment.digest}
         write_text(folder / PROGRESS, json.dumps(state))
 
-    def _restore(self, checkpoint: Path) -> None:
-        state = json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8"))
+    def restore(self, folder: Path, source: object = None) -> None:
+        """Goes on where `save` was called.
+
+        Args:
+            folder: the checkpoint.
+            source: names the experiment in the error, such as its file.
+
+        Raises:
+            RunFailedError: the checkpoint is another experiment's.
+        """
+        state = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         if state["experiment"] != self.experiment.digest:
-            raise RunFailedError(f"{checkpoint}: written by another experiment than {self.run.experiment_file}")
-        self.algorithm.restore_from_path(str((checkpoint / ALGORITHM).resolve()))
-        each_learner(self.algorithm, partial(_load_private_state, str(checkpoint.resolve())))
+            raise RunFailedError(f"{folder}: written by another experiment than {source or self.experiment.name}")
+        self.algorithm.restore_from_path(str((folder / ALGORITHM).resolve()))
+        each_learner(self.algorithm, partial(_load_private_state, str(folder.resolve())))
         self.seconds = state["seconds"]
-        self.store.discard_after(state["iteration"])
 
 
 def each_learner(algorithm: Any, call: Callable[[Any], Any]) -> list[Any]:
@@ -193,25 +191,3 @@ def explained(what: str) -> Iterator[None]:
         lines = traceback.format_exception(origin) if origin.__traceback__ else [str(error)]  # an actor's comes as text
         message = str(origin).strip().splitlines() or [""]
         raise RunFailedError(f"{what}: {type(origin).__name__}: {message[0]}", "".join(lines)) from error
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them; a second one ends the process as usual."""
-    received: list[int] = []
-    previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
-
-    def note(number: int, _: FrameType | None) -> None:
-        received.append(number)
-        restore()
-
-    def restore() -> None:
-        for sig, handler in previous.items():
-            signal.signal(sig, handler)
-
-    for sig in (signal.SIGINT, signal.SIGTERM):
-        previous[sig] = signal.signal(sig, note)
-    try:
-        yield received
-    finally:
-        restore()

@@ -329,15 +329,15 @@ def test_rows_of_those_who_left_are_terminated_and_idle() -> None:
     scripted = {"sellers": lambda seen: torch.ones(*seen.shape[:-1], 1)}
     env = to_vector_env(Bazaar(worlds=2), "buyers", others=scripted)
     env.reset(seed=0)
-    acted, over, paid = [], [], []
+    active, over, paid = [], [], []
     for _ in range(3):
         _, reward, terminated, truncated, infos = env.step(np.full(6, 2))
-        acted.append(infos["acted"].tolist())
+        active.append(infos["active"].tolist())
         over.append(terminated.tolist())
         paid.append((reward != 0).tolist())
         assert not truncated.any()
         assert infos["_final_obs"].tolist() == terminated.tolist()
-    assert acted == paid == [[True] * 6, [False, True, True] * 2, [False, False, True] * 2]
+    assert active == paid == [[True] * 6, [False, True, True] * 2, [False, False, True] * 2]
     assert over == [[True, False, False] * 2, [False, True, False] * 2, [True] * 6]
     np.testing.assert_array_equal([row[0] for row in infos["final_obs"]], [3, 4, 5] * 2)
 

@@ -23,7 +23,7 @@ from rl_markets.envs.pettingzoo.parameters import ForeignParameters
 from rl_markets.errors import ExperimentError, MarketError, RunFailedError
 from rl_markets.experiment import Experiment, load, parse
 from rl_markets.training.run_folder import RunFolder, read_rows
-from rl_markets.training.trainer import Trainer
+from rl_markets.training.session import TrainingSession
 from tests.support.running import ROOT, tiny
 
 SEEN = gym.spaces.Dict(
@@ -86,11 +86,11 @@ class Zoo(ParallelEnv):  # type: ignore[misc]
         right = {a: float(v - 5 == self.target) if a[0] == "r" else -abs(float(v[0])) for a, v in actions.items()}
         dead = {a: self.lives.get(a) == self.steps for a in self.agents}
         cut = {a: self.steps >= self.periods or self.cuts.get(a) == self.steps for a in self.agents}
-        acted = self.agents
-        self.agents = acted + [a for a, step in self.born.items() if step == self.steps]
+        active = self.agents
+        self.agents = active + [a for a, step in self.born.items() if step == self.steps]
         seen = self._observe()
         self.agents = [a for a in self.agents if not dead.get(a) and not cut.get(a)]
-        found: Any = [seen, right, dead, cut, {a: {} for a in acted}]
+        found: Any = [seen, right, dead, cut, {a: {} for a in active}]
         return tuple(self._spoil(found) if self.steps >= 2 and self.fault else found)
 
     def _spoil(self, found: Any) -> Any:
@@ -328,13 +328,13 @@ def test_who_leaves_early_is_out_until_the_world_ends() -> None:
     market = zoo(worlds=1, lives={"red_0": 2}, cuts={"blue_0": 3}, born={"red_1": 1}, periods=5)
     before = market.reset(0)
     assert not before["agents"][0, 1].any(), "not born yet"
-    acted, left, seen, ended = [], [], [], []
+    active, agent_done, seen, ended = [], [], [], []
     for _ in range(6):
         step = market.step(right(market))
-        assert step.acted is not None
-        acted.append([*step.acted["agents"][0].tolist(), *step.acted["agents_2"][0].tolist()])
-        gone = step.left or {"agents": torch.zeros(1, 2).bool(), "agents_2": torch.zeros(1, 1).bool()}
-        left.append([*gone["agents"][0].tolist(), *gone["agents_2"][0].tolist()])
+        assert step.active is not None
+        active.append([*step.active["agents"][0].tolist(), *step.active["agents_2"][0].tolist()])
+        gone = step.agent_done or {"agents": torch.zeros(1, 2).bool(), "agents_2": torch.zeros(1, 1).bool()}
+        agent_done.append([*gone["agents"][0].tolist(), *gone["agents_2"][0].tolist()])
         seen.append(
             [bool(step.observations[g][0, i].any()) for g, i in (("agents", 0), ("agents", 1), ("agents_2", 0))]
         )
@@ -343,8 +343,8 @@ def test_who_leaves_early_is_out_until_the_world_ends() -> None:
             last = step.ended.observations
             assert [bool(last["agents"][0, 0].any()), bool(last["agents"][0, 1].any())] == [False, True]
     on, off = True, False
-    assert acted == [[on, off, on], [on, on, on], [off, on, on], [off, on, off], [off, on, off], [on, off, on]]
-    assert left == [[off] * 3, [on, off, off], [off, off, on], [off] * 3, [off] * 3, [off] * 3]
+    assert active == [[on, off, on], [on, on, on], [off, on, on], [off, on, off], [off, on, off], [on, off, on]]
+    assert agent_done == [[off] * 3, [on, off, off], [off, off, on], [off] * 3, [off] * 3, [off] * 3]
     assert seen[1:4] == [[on, on, on], [off, on, on], [off, on, off]], "the last one is seen, then zeros"
     assert ended == [None, None, None, None, [False], None]
 
@@ -368,7 +368,7 @@ def test_a_world_terminates_where_nobody_was_truncated(options: dict[str, Any], 
         if step.ended is not None:
             assert step.ended.worlds.tolist() == [0, 1]
             assert step.ended.terminated.tolist() == [terminated] * 2
-            assert step.left is None
+            assert step.agent_done is None
 
 
 def test_an_episode_without_length_is_as_long_as_the_environment_says() -> None:
@@ -468,7 +468,7 @@ def test_groups_with_policies_of_their_own_train_and_resume(ray_once: None, tmp_
     assert all(np.isfinite(row[f"{name}/policy_loss"]) for row in rows for name in ("namer", "hitter"))
     resumed = []
     for _ in range(2):  # from the same checkpoint always the same, though not what the whole run was
-        Trainer(run, Console(quiet=True)).train(run.checkpoints.path(2))
+        TrainingSession(run, Console(quiet=True)).train(run.checkpoints.path(2))
         resumed.append([(row["iteration"], row["namer/policy_loss"]) for row in read_rows(run)])
     assert resumed[0] == resumed[1]
     assert [iteration for iteration, _ in resumed[0]] == [1, 2, 3, 4]
@@ -479,7 +479,7 @@ def test_it_trains_on_a_runner_of_its_own(ray_once: None, tmp_path: Path) -> Non
     market = {"name": "pettingzoo", "worlds": 4, "parameters": {"env": "rl_markets.envs.pettingzoo.example:Cournot"}}
     data = tiny(market=market, training={"runners": 1, "agent_steps": 2 * 64})
     data["policies"]["household"] |= {"groups": ["agents"], "separate": True, "central_critic": True}
-    run = Trainer(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
+    run = TrainingSession(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
     run.train()
     assert [row["env_steps"] for row in read_rows(run.run)] == [32, 64]
 
@@ -487,7 +487,7 @@ def test_it_trains_on_a_runner_of_its_own(ray_once: None, tmp_path: Path) -> Non
 def test_what_breaks_in_training_is_said_with_its_traceback(ray_once: None, tmp_path: Path) -> None:
     data = zoo_experiment().model_dump(mode="json")
     data["market"]["parameters"]["arguments"] = {"fault": "raise"}
-    run = Trainer(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
+    run = TrainingSession(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
     with pytest.raises(RunFailedError, match="iteration 1 failed: ZeroDivisionError") as failure:
         run.train()
     assert "test_foreign.py" in failure.value.details

@@ -11,7 +11,7 @@ from rl_markets.envs.households import economics
 from rl_markets.envs.households import solution as known
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
-from rl_markets.envs.market import Policy, State
+from rl_markets.envs.market import PolicyFunction, State
 from rl_markets.envs.paths import PathDeviation
 
 N, BETA = 3, 0.95
@@ -20,7 +20,7 @@ ECONOMY = known.Economy(sigma=0.0)
 REST = known.steady_state(ECONOMY)
 
 
-def constant(share: float, labour: float) -> Policy:
+def constant(share: float, labour: float) -> PolicyFunction:
     return lambda seen: torch.tensor([share, labour]).expand(*seen.shape[:-1], 2)
 
 
@@ -36,7 +36,7 @@ def at(market: Households, multiple: float) -> State:
     return state
 
 
-def gains(policy: Policy, multiple: float, agents: list[int], **options: int) -> Tensor:
+def gains(policy: PolicyFunction, multiple: float, agents: list[int], **options: int) -> Tensor:
     """In % of consumption, `[len(agents)]`."""
     market = Households(CALM, worlds=len(agents), dtype=torch.float64)
     path = PathDeviation(market, {"households": policy}, "households", torch.tensor(agents), BETA, **options)

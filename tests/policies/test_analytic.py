@@ -20,7 +20,8 @@ from rl_markets.errors import RunFailedError
 from rl_markets.experiment import load, parse
 from rl_markets.policies.analytic.unroll import unroll
 from rl_markets.training.run_folder import RunFolder, read_rows
-from rl_markets.training.trainer import Trainer, parameter_hash
+from rl_markets.training.session import TrainingSession
+from rl_markets.training.trainer import parameter_hash
 from tests.support.experiment_files import FILES, refusal
 from tests.support.orchard import Orchard, OrchardParameters, orchard_experiment, plant
 from tests.support.replaying import Held
@@ -416,7 +417,7 @@ def test_a_deviators_gradient_is_the_finite_difference_of_its_reward(conduct: st
 @pytest.mark.usefixtures("_planted")
 def test_a_co_state_needs_something_that_is_owned(tmp_path: Path) -> None:
     data = orchard_experiment(market={"name": "orchard", "worlds": 6, "parameters": {"owned": False}})
-    run = Trainer(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
+    run = TrainingSession(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
     with pytest.raises(RunFailedError) as failure:
         run.train()
     assert "does not say what an agent of group 'growers' owns" in str(failure.value)
@@ -448,25 +449,25 @@ def test_all_policies_share_the_horizon() -> None:
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
-def trainer(folder: Path, data: dict[str, Any]) -> Trainer:
-    return Trainer(RunFolder.create(parse(data, "test"), folder), Console(quiet=True))
+def trainer(folder: Path, data: dict[str, Any]) -> TrainingSession:
+    return TrainingSession(RunFolder.create(parse(data, "test"), folder), Console(quiet=True))
 
 
-def hashed(run: Trainer, checkpoint: Path | None = None, spoil: Callable[[Any], None] | None = None) -> str:
+def hashed(run: TrainingSession, checkpoint: Path | None = None, spoil: Callable[[Any], None] | None = None) -> str:
     """Trains and hashes all parameters."""
     hashes = []
-    write, restore = run._write_checkpoint, run._restore
+    write, restore = run.trainer.save, run.trainer.restore
 
     def note(folder: Path) -> None:
         write(folder)
-        hashes.append(parameter_hash(run.algorithm))
+        hashes.append(parameter_hash(run.trainer.algorithm))
 
-    def spoiled(path: Path) -> None:
+    def spoiled(path: Path, source: object) -> None:
         restore(path)
         if spoil is not None:
-            spoil(run.algorithm.learner_group._learner)
+            spoil(run.trainer.algorithm.learner_group._learner)
 
-    run._write_checkpoint, run._restore = note, spoiled  # type: ignore[method-assign]
+    run.trainer.save, run.trainer.restore = note, spoiled  # type: ignore[method-assign]
     run.train(checkpoint)
     return hashes[-1]
 
@@ -478,7 +479,7 @@ def test_a_resumed_run_ends_in_the_same_bytes(tmp_path: Path, critic: str, separ
     expected = hashed(run)
 
     def again(spoil: Callable[[Any], None] | None = None) -> str:
-        return hashed(Trainer(run.run, Console(quiet=True)), run.store.path(4), spoil)
+        return hashed(TrainingSession(run.run, Console(quiet=True)), run.store.path(4), spoil)
 
     def forget_the_slow_critic(learner: Any) -> None:
         module = learner.networks("household")
@@ -495,7 +496,7 @@ def test_a_resumed_run_ends_in_the_same_bytes(tmp_path: Path, critic: str, separ
 def test_a_resumed_run_of_two_policies_ends_in_the_same_bytes(tmp_path: Path) -> None:
     run = trainer(tmp_path, orchard_experiment())
     expected = hashed(run)
-    assert hashed(Trainer(run.run, Console(quiet=True)), run.store.path(1)) == expected
+    assert hashed(TrainingSession(run.run, Console(quiet=True)), run.store.path(1)) == expected
 
 
 @pytest.mark.parametrize("critic", ["co-state", "value"])

@@ -9,7 +9,7 @@ import torch
 
 from rl_markets.policies.offpolicy import RAW
 from rl_markets.policies.replay import NEXT_OBSERVATIONS, NONTERMINAL, Replay, transitions
-from rl_markets.policies.rollout import ACTED, OBSERVATIONS, REWARDS, EpisodeEnds, Fragment
+from rl_markets.policies.rollout import ACTIVE, OBSERVATIONS, REWARDS, EpisodeEnds, Fragment
 from tests.support.replaying import Batch, Held, gradients, replayed, tiny_data
 
 pytestmark = pytest.mark.usefixtures("ray_once")
@@ -27,7 +27,7 @@ def _rows(first: int, count: int, agents: int | None = None) -> Batch:
     return {
         REWARDS: lead.clone(),
         OBSERVATIONS: lead[..., None] + torch.tensor([0.25, 0.5, 0.75]),
-        ACTED: lead % 2 == 0,
+        ACTIVE: lead % 2 == 0,
         "choice": lead.to(torch.int64),
     }
 
@@ -51,7 +51,7 @@ def test_a_replay_keeps_the_last_rows_as_a_slow_ring_does(agents: int | None) ->
         assert {int(x) for x in drawn[REWARDS].flatten()} == known, "each kept row is drawn, no other"
         number = drawn[REWARDS]
         assert torch.equal(drawn[OBSERVATIONS], number[..., None] + torch.tensor([0.25, 0.5, 0.75]))
-        assert torch.equal(drawn[ACTED], number % 2 == 0)
+        assert torch.equal(drawn[ACTIVE], number % 2 == 0)
         assert torch.equal(drawn["choice"], number.to(torch.int64))
         stored = replay.store["torch.int64"][: replay.size, ..., 0].reshape(replay.size, -1)[:, 0]
         assert stored.tolist() == [row for row in slow if row is not None]
@@ -78,12 +78,12 @@ def test_a_saved_replay_goes_on_alike() -> None:
         assert all(torch.equal(one[name], two[name]) and one[name].dtype == two[name].dtype for name in one)
 
 
-def _fragment(separate: int | None = None, acted: bool = False) -> Fragment:
+def _fragment(separate: int | None = None, active: bool = False) -> Fragment:
     """Two worlds of two agents, three steps; world 1 is cut after step 1, once truncated and once terminated."""
     seen = torch.arange(4 * 4, dtype=torch.float32).reshape(4, 4, 1)
     columns = {OBSERVATIONS: seen, REWARDS: -seen[:-1, :, 0], RAW: 100 + seen[:-1]}
-    if acted:
-        columns[ACTED] = (torch.arange(12).reshape(3, 4) % 3) != 0
+    if active:
+        columns[ACTIVE] = (torch.arange(12).reshape(3, 4) % 3) != 0
     ends = EpisodeEnds(
         torch.tensor([1, 1]), torch.tensor([2, 3]), torch.tensor([False, True]), torch.tensor([[-7.0], [-8.0]])
     )
@@ -105,10 +105,10 @@ def test_transitions_lead_to_the_true_successor() -> None:
 
 
 def test_rows_in_which_nobody_acted_are_dropped_or_marked() -> None:
-    assert transitions(_fragment(acted=True), (RAW,))[OBSERVATIONS].flatten().tolist() == [1, 2, 4, 5, 7, 8, 10, 11]
-    kept = transitions(_fragment(2, acted=True), (RAW,))
+    assert transitions(_fragment(active=True), (RAW,))[OBSERVATIONS].flatten().tolist() == [1, 2, 4, 5, 7, 8, 10, 11]
+    kept = transitions(_fragment(2, active=True), (RAW,))
     assert kept[OBSERVATIONS].shape == (6, 2, 1)
-    assert kept[ACTED].flatten().tolist() == [row % 3 != 0 for row in range(12)]
+    assert kept[ACTIVE].flatten().tolist() == [row % 3 != 0 for row in range(12)]
 
 
 # -- units and separate policies ---------------------------------------------------------------------------------------
@@ -154,11 +154,11 @@ def test_nobody_elses_rows_move_a_separate_policy(held: Held, name: str) -> None
     """Two learners that differ in what agent 1 met, in which rows it acted too: agents 0 and 2 learn the same."""
     first, second = (held.learner(tiny_data(name, separate=True)) for _ in range(2))
     fragment = held.fragment()
-    acted = torch.ones_like(fragment.columns[REWARDS], dtype=torch.bool)
-    other = {**fragment.columns, REWARDS: fragment.columns[REWARDS].clone(), ACTED: acted.clone()}
+    active = torch.ones_like(fragment.columns[REWARDS], dtype=torch.bool)
+    other = {**fragment.columns, REWARDS: fragment.columns[REWARDS].clone(), ACTIVE: active.clone()}
     other[REWARDS][:, 1::3] += torch.randn(other[REWARDS][:, 1::3].shape, generator=torch.Generator().manual_seed(1))
-    other[ACTED][::2, 1::3] = False
-    for learner, columns in ((first, {**fragment.columns, ACTED: acted}), (second, other)):
+    other[ACTIVE][::2, 1::3] = False
+    for learner, columns in ((first, {**fragment.columns, ACTIVE: active}), (second, other)):
         for number in (1, 2):
             learner._weights_seq_no = number
             learner.learn({"household": Fragment(columns, fragment.ends, fragment.world, 3)})
@@ -176,10 +176,10 @@ def test_nobody_elses_rows_move_a_separate_policy(held: Held, name: str) -> None
 def test_rows_in_which_an_agent_did_not_act_do_not_count(held: Held, name: str) -> None:
     learner = held.learner(tiny_data(name, separate=True))
     batch = replayed(learner, held.fragment())
-    batch[ACTED] = torch.arange(48).reshape(16, 3) % 4 != 0
+    batch[ACTIVE] = torch.arange(48).reshape(16, 3) % 4 != 0
     spoiled = {name: column.clone() for name, column in batch.items()}
-    spoiled[REWARDS][~batch[ACTED]] = 1e4
-    spoiled[RAW][~batch[ACTED]] = -2.0
+    spoiled[REWARDS][~batch[ACTIVE]] = 1e4
+    spoiled[RAW][~batch[ACTIVE]] = -2.0
     state = learner.generator.get_state()
     found = []
     for rows in (batch, spoiled):

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rl_markets.policies.actors import NetworkActor
 from rl_markets.policies.advantages import generalized_advantages, others_mean, successor_values
 from rl_markets.policies.heads import Categorical, LogitNormal, describe_space
-from rl_markets.policies.networks import Actor, Critic
+from rl_markets.policies.networks import Critic
 from rl_markets.policies.rollout import EpisodeEnds, Fragment, Rollout, concatenate
 
 BOX = {"type": "box", "low": [0.01, 0.01], "high": [0.99, 0.99]}
@@ -172,7 +173,7 @@ def test_categorical_is_torchs_categorical() -> None:
 
 
 def test_the_same_seed_builds_the_same_actor() -> None:
-    one, two, other = (Actor(ACTOR, torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+    one, two, other = (NetworkActor(ACTOR, torch.Generator().manual_seed(s)) for s in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert not torch.equal(one.net[0].weight, other.net[0].weight)
 
@@ -194,4 +195,4 @@ def test_spaces_that_no_head_covers_are_refused() -> None:
         describe_space(gym.spaces.MultiBinary(3))
     unbounded = describe_space(gym.spaces.Box(-np.inf, np.inf, (2,), np.float32))
     with pytest.raises(ValueError, match="finite bounds"):
-        Actor(ACTOR | {"action": unbounded})
+        NetworkActor(ACTOR | {"action": unbounded})

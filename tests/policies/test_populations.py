@@ -16,11 +16,13 @@ from rl_markets import exported, workflow
 from rl_markets.envs import households
 from rl_markets.errors import ExperimentError
 from rl_markets.experiment import load, parse
+from rl_markets.policies.actors import NetworkActor
 from rl_markets.policies.gradient import clip_by_agent
-from rl_markets.policies.networks import Actor, Critic
+from rl_markets.policies.networks import Critic
 from rl_markets.policies.rollout import OBSERVATIONS, REWARDS, Fragment
 from rl_markets.training.run_folder import RunFolder, read_rows
-from rl_markets.training.trainer import Trainer, each_learner, parameter_hash
+from rl_markets.training.session import TrainingSession
+from rl_markets.training.trainer import each_learner, parameter_hash
 from tests.support.running import tiny
 
 pytestmark = pytest.mark.usefixtures("ray_once", "cournot")
@@ -43,8 +45,8 @@ def cournot_experiment(**policies: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def trainer(folder: Path, data: dict[str, Any]) -> Trainer:
-    return Trainer(RunFolder.create(parse(data, "test"), folder), Console(quiet=True))
+def trainer(folder: Path, data: dict[str, Any]) -> TrainingSession:
+    return TrainingSession(RunFolder.create(parse(data, "test"), folder), Console(quiet=True))
 
 
 # -- stacked networks ----------------------------------------------------------------------------------------
@@ -52,7 +54,7 @@ def trainer(folder: Path, data: dict[str, Any]) -> Trainer:
 
 def test_a_stacked_actor_is_its_agents_side_by_side() -> None:
     generator = torch.Generator().manual_seed(0)
-    stacked, seen = Actor(ACTOR, generator), torch.randn(4, 6, 5, 3, generator=generator)
+    stacked, seen = NetworkActor(ACTOR, generator), torch.randn(4, 6, 5, 3, generator=generator)
     actions = stacked.act(seen)
     assert actions.shape == (4, 6, 5, 2)
     for agent in range(5):
@@ -180,10 +182,10 @@ def test_separate_policies_train_export_resume_and_are_certified(tmp_path: Path,
     with pytest.raises(ValueError, match=r"expected \[..., 2, 1\]"):
         loaded.act(np.zeros((6, 1)), "incumbents")
     assert {"quantity_error/incumbents", "best_response_gain/trained/entrants"} <= _metrics(run)
-    again = Trainer(run, Console(quiet=True))
+    again = TrainingSession(run, Console(quiet=True))
     hashes = []
-    write = again._write_checkpoint
-    again._write_checkpoint = lambda f: (write(f), hashes.append(parameter_hash(again.algorithm)))  # type: ignore[method-assign]
+    write = again.trainer.save
+    again.trainer.save = lambda f: (write(f), hashes.append(parameter_hash(again.trainer.algorithm)))  # type: ignore[method-assign]
     again.train(run.checkpoints.path(2))
     resumed = exported.load(_exported(again, tmp_path / "resumed"))
     for name in ("old", "new"):
@@ -191,16 +193,16 @@ def test_separate_policies_train_export_resume_and_are_certified(tmp_path: Path,
             assert torch.equal(value, resumed.actors[name].state_dict()[key]), (name, key)
 
 
-def _exported(run: Trainer, folder: Path) -> Path:
+def _exported(run: TrainingSession, folder: Path) -> Path:
     """The final checkpoint's policies, exported; `train` has stopped the algorithm by now."""
-    fresh = Trainer(run.run, Console(quiet=True))
-    fresh.algorithm = _algorithm(run.experiment)
+    fresh = TrainingSession(run.run, Console(quiet=True))
+    fresh.trainer.algorithm = _algorithm(run.experiment)
     try:
-        fresh._restore(run.store.path(run.experiment.iterations))
+        fresh.trainer.restore(run.store.path(run.experiment.iterations))
         spec = {"policies": {n: {"groups": list(s.groups)} for n, s in run.experiment.policies.items()}}
-        exported.export(folder, fresh.actors(), spec)
+        exported.export(folder, fresh.trainer.actors(), spec)
     finally:
-        fresh.algorithm.stop()
+        fresh.trainer.algorithm.stop()
     return folder
 
 
@@ -233,13 +235,13 @@ def test_the_temperature_is_equal_on_all_learners_and_kept_in_checkpoints(tmp_pa
     data["algorithm"] = {"name": "sac", "parameters": {"updates": 3, "batch_size": 16}}
     run = trainer(tmp_path, data)
     seen: list[list[float]] = []
-    write = run._write_checkpoint
+    write = run.trainer.save
 
     def note(folder: Path) -> None:
         write(folder)
-        seen.append(each_learner(run.algorithm, lambda x: float(x.networks("household").log_alpha)))
+        seen.append(each_learner(run.trainer.algorithm, lambda x: float(x.networks("household").log_alpha)))
 
-    run._write_checkpoint = note  # type: ignore[method-assign]
+    run.trainer.save = note  # type: ignore[method-assign]
     run.train()
     assert all(a == b for a, b in seen)
     assert seen[0] != seen[-1]
@@ -297,14 +299,14 @@ def test_each_policy_has_its_own_parameters(tmp_path: Path) -> None:
     run = trainer(tmp_path, cournot_experiment(
         old={"groups": ["incumbents"], "parameters": still}, new={"groups": ["entrants"]}
     ))  # fmt: skip
-    before = {p: Actor(s.model_config["actor"], torch.Generator().manual_seed(s.model_config["seed"])).net[0].weight
+    before = {p: NetworkActor(s.model_config["actor"], torch.Generator().manual_seed(s.model_config["seed"])).net[0].weight
               for p, s in _specs(run).items()}  # fmt: skip
     after = run.train()
     assert float((after["old"].net[0].weight - before["old"]).abs().max()) < 1e-7
     assert float((after["new"].net[0].weight - before["new"]).abs().max()) > 1e-3
 
 
-def _specs(run: Trainer) -> dict[str, Any]:
+def _specs(run: TrainingSession) -> dict[str, Any]:
     from rl_markets.rllib.build import algorithm_config
 
     return algorithm_config(run.experiment).rl_module_spec.rl_module_specs  # type: ignore[no-any-return]
@@ -338,7 +340,7 @@ def test_a_frozen_policy_acts_as_it_was_exported_even_when_its_source_changes(tm
     kept = second.experiment.policies["new"].frozen
     assert kept is not None
     assert Path(kept).is_relative_to(second.path)
-    actors = Trainer(second, Console(quiet=True)).train()
+    actors = TrainingSession(second, Console(quiet=True)).train()
     workflow._finish(second, actors, Console(quiet=True))
     a, b = exported.load(first.path).actors["new"], exported.load(second.path).actors["new"]
     assert all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
@@ -380,13 +382,13 @@ def test_a_script_may_be_any_function(tmp_path: Path) -> None:
     data = cournot_experiment(old={"groups": ["incumbents"]}, new={**new, "scripted": "torch:abs"})
     run = trainer(tmp_path, data)
     fragment_rewards = []
-    run.algorithm = _algorithm(run.experiment)
+    run.trainer.algorithm = _algorithm(run.experiment)
     try:
         fragment_rewards.append(
-            run.algorithm.env_runner_group.local_env_runner.sample()[0].fragments["old"].columns[REWARDS]
+            run.trainer.algorithm.env_runner_group.local_env_runner.sample()[0].fragments["old"].columns[REWARDS]
         )
     finally:
-        run.algorithm.stop()
+        run.trainer.algorithm.stop()
     assert torch.isfinite(fragment_rewards[0]).all()
     with pytest.raises(ExperimentError, match=r"policies.new.scripted = 'torch:nothing'"):
         trainer(

@@ -17,7 +17,8 @@ from rl_markets.policies.offpolicy import RAW, REACH
 from rl_markets.policies.replay import NEXT_OBSERVATIONS, NONTERMINAL
 from rl_markets.policies.rollout import OBSERVATIONS, REWARDS
 from rl_markets.training.run_folder import RunFolder
-from rl_markets.training.trainer import Trainer, each_learner
+from rl_markets.training.session import TrainingSession
+from rl_markets.training.trainer import each_learner
 from tests.support.replaying import Batch, Held, distances, double, gradients, noise, replayed, take_agent, tiny_data
 
 pytestmark = pytest.mark.usefixtures("ray_once")
@@ -269,22 +270,22 @@ def _four_steps(monkeypatch: pytest.MonkeyPatch, learner: Any, batch: Batch, dra
 # -- checkpoints -----------------------------------------------------------------------------------------------------
 
 
-def _trained(run: Trainer, checkpoint: Path | None = None, spoil: Any = None) -> dict[str, Tensor]:
+def _trained(run: TrainingSession, checkpoint: Path | None = None, spoil: Any = None) -> dict[str, Tensor]:
     """All of the learner's networks at the end of a run."""
     found: dict[str, Tensor] = {}
-    write, restore = run._write_checkpoint, run._restore
+    write, restore = run.trainer.save, run.trainer.restore
 
     def note(folder: Path) -> None:
         write(folder)
-        state = run.algorithm.learner_group._learner.networks("household").state_dict()
+        state = run.trainer.algorithm.learner_group._learner.networks("household").state_dict()
         found.update({name: value.clone() for name, value in state.items()})
 
-    def spoiled(path: Path) -> None:
+    def spoiled(path: Path, source: object) -> None:
         restore(path)
         if spoil is not None:
-            spoil(run.algorithm.learner_group._learner)
+            spoil(run.trainer.algorithm.learner_group._learner)
 
-    run._write_checkpoint, run._restore = note, spoiled  # type: ignore[method-assign]
+    run.trainer.save, run.trainer.restore = note, spoiled  # type: ignore[method-assign]
     run.train(checkpoint)
     return found
 
@@ -293,12 +294,12 @@ def _trained(run: Trainer, checkpoint: Path | None = None, spoil: Any = None) ->
 def test_a_resumed_run_ends_in_the_same_bytes(tmp_path: Path, name: str) -> None:
     """Five steps an iteration and a delay of three: the count must go on where it was, as must the slow actor."""
     data = tiny_data(name, **({"policy_delay": 3} if name == "td3" else {}), batch_size=16)
-    run = Trainer(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
+    run = TrainingSession(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
     whole = _trained(run)
     assert any(part.startswith("target_actor.") for part in whole)
 
     def again(spoil: Any = None) -> dict[str, Tensor]:
-        return _trained(Trainer(run.run, Console(quiet=True)), run.store.path(4), spoil)
+        return _trained(TrainingSession(run.run, Console(quiet=True)), run.store.path(4), spoil)
 
     assert _equal(again(), whole)
 
@@ -316,20 +317,20 @@ def _equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
 def test_two_learners_have_the_same_networks(tmp_path: Path) -> None:
     data = tiny_data("td3", separate=True, updates=3, batch_size=16)
     data["training"]["learners"] = 2
-    run = Trainer(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
+    run = TrainingSession(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
     sums: list[list[list[float]]] = []
-    write = run._write_checkpoint
+    write = run.trainer.save
 
     def note(folder: Path) -> None:
         write(folder)
         sums.append(
             each_learner(  # a lambda travels to the learners as it is
-                run.algorithm,
+                run.trainer.algorithm,
                 lambda x: [float(v.double().sum()) for v in x.networks("household").state_dict().values()],
             )
         )
 
-    run._write_checkpoint = note  # type: ignore[method-assign]
+    run.trainer.save = note  # type: ignore[method-assign]
     run.train()
     assert all(one == two for one, two in sums)
     assert sums[0] != sums[-1]

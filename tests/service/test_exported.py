@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from rl_markets import exported
-from rl_markets.policies.networks import Actor
+from rl_markets.policies.actors import NetworkActor
 from rl_markets.store import CheckpointStore, verify
 from tests.support.storage import ACTOR, OBSERVATION, SPEC, actors, rewritten, tree
 
@@ -125,6 +125,6 @@ def test_unknown_group_is_refused_by_name(exported_policy: Path, group: Any) -> 
 
 
 def test_a_single_group_needs_no_name(tmp_path: Path) -> None:
-    actor = Actor(ACTOR)
+    actor = NetworkActor(ACTOR)
     exported.export(tmp_path / "policy", {"seller": actor}, {"policies": {"seller": {"groups": ["firms"]}}})
     assert exported.load(tmp_path).act(OBSERVATION) == actor.act(torch.tensor(OBSERVATION)).item()

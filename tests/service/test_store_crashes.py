@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from rl_markets import exported
-from rl_markets.policies.networks import Actor
+from rl_markets.policies.actors import NetworkActor
 from rl_markets.store import MANIFEST, CheckpointStore, write_text
 from tests.support.running import ROOT, command
 from tests.support.storage import ACTOR, SPEC, actors, fill, fill_old, newest, tree
@@ -256,7 +256,7 @@ def test_full_disk_leaves_the_older_text_and_no_policy(small_disk: Path) -> None
     write_text(small_disk / "note", "old")
     with pytest.raises(OSError, match="No space left on device"):
         write_text(small_disk / "note", "n" * 2**21)
-    wide = {"seller": Actor(ACTOR | {"hidden": [1024, 1024]})}
+    wide = {"seller": NetworkActor(ACTOR | {"hidden": [1024, 1024]})}
     with pytest.raises(OSError, match="No space left on device"):
         exported.export(small_disk / "policy", wide, SPEC)
     assert tree(small_disk) == {"note": b"old"}

@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from rl_markets.envs.market import AgentGroup, Ended, Market, Policy, State, Step, TensorMarket, Transition
+from rl_markets.envs.market import AgentGroup, Ended, Market, PolicyFunction, State, Step, TensorMarket, Transition
 from rl_markets.envs.spec import MarketSpec
 
 
@@ -86,7 +86,7 @@ class Right(TensorMarket):
         rewards = {"traders": gains, "maker": (spread - spread.square()) * bets.abs().mean(-1, keepdim=True)}
         return Transition({"price": price, "stock": 0.5 * state["stock"] + bets}, rewards)
 
-    def scripts(self) -> Mapping[str, Policy]:
+    def scripts(self) -> Mapping[str, PolicyFunction]:
         return {"wait": lambda seen: torch.zeros_like(seen[..., :1])}
 
 
@@ -192,7 +192,7 @@ class Graph(_Moves):
 
 class MaskType(_Moves):
     def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
-        return replace(moved, acted={"traders": torch.ones_like(moved.rewards["traders"])})
+        return replace(moved, active={"traders": torch.ones_like(moved.rewards["traders"])})
 
 
 class RestartShape(Right):
@@ -369,7 +369,7 @@ class NoGlobalState(Right):
 
 
 class IllegalScript(Right):
-    def scripts(self) -> Mapping[str, Policy]:
+    def scripts(self) -> Mapping[str, PolicyFunction]:
         return {"wait": lambda seen: torch.full_like(seen[..., :1], 3.0)}
 
 

@@ -77,8 +77,8 @@ class Orchard(TensorMarket):
             "growers": torch.log(crop) + 0.1 * price,
             "merchants": torch.log(gold) + torch.log(sold * (1 - price)),
         }
-        left = torch.cat((torch.zeros_like(age, dtype=torch.bool), age == self.parameters.leaves), -1)
-        return Transition(following, rewards, (age >= self.parameters.ends)[:, 0], left={"growers": left})
+        agent_done = torch.cat((torch.zeros_like(age, dtype=torch.bool), age == self.parameters.leaves), -1)
+        return Transition(following, rewards, (age >= self.parameters.ends)[:, 0], agent_done={"growers": agent_done})
 
 
 SPEC = MarketSpec(

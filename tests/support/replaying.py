@@ -12,12 +12,12 @@ from rich.console import Console
 from torch import Tensor
 
 from rl_markets.experiment import load, parse
-from rl_markets.policies.networks import Actor
+from rl_markets.policies.actors import NetworkActor
 from rl_markets.policies.replay import NONTERMINAL
 from rl_markets.policies.rollout import REWARDS, Fragment
 from rl_markets.rllib.build import algorithm_config
 from rl_markets.training.run_folder import RunFolder, read_rows
-from rl_markets.training.trainer import Trainer
+from rl_markets.training.session import TrainingSession
 from tests.support.running import ROOT, tiny
 
 Batch = dict[str, Tensor]
@@ -113,7 +113,9 @@ def take_agent(module: Any, stacked: Any, agent: int) -> None:
 def distances(folder: Path, name: str, agent_steps: int) -> tuple[float, float]:
     """Per cent from the known answer, before and after that much of a shipped experiment."""
     changes = [f"training.agent_steps={agent_steps}", "training.evaluate_every=5"]
-    run = Trainer(RunFolder.create(load(ROOT / "tune_configs" / f"{name}.yaml", changes), folder), Console(quiet=True))
+    run = TrainingSession(
+        RunFolder.create(load(ROOT / "tune_configs" / f"{name}.yaml", changes), folder), Console(quiet=True)
+    )
     run.train()
     assert run.answer is not None
     untrained = torch.no_grad()(_untrained(run).act)
@@ -121,7 +123,7 @@ def distances(folder: Path, name: str, agent_steps: int) -> tuple[float, float]:
     return run.answer.distance({"households": untrained}), found[-1]
 
 
-def _untrained(run: Trainer) -> Actor:
+def _untrained(run: TrainingSession) -> NetworkActor:
     spec = algorithm_config(run.experiment).rl_module_spec.rl_module_specs["household"]
     actor = {**spec.model_config["actor"], "distribution": spec.module_class.distribution}
-    return Actor(actor, torch.Generator().manual_seed(spec.model_config["seed"]))
+    return NetworkActor(actor, torch.Generator().manual_seed(spec.model_config["seed"]))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from rl_markets.policies.networks import Actor
+from rl_markets.policies.actors import NetworkActor
 from rl_markets.store import CheckpointStore, written
 
 BOX = {"type": "box", "low": [0.0], "high": [1.0]}
@@ -24,9 +24,9 @@ SPEC = {"policies": {"seller": {"groups": ["firms"]}, "golden": {"groups": ["buy
 OBSERVATION = [0.1, -0.2, 0.3]
 
 
-def actors() -> dict[str, Actor]:
+def actors() -> dict[str, NetworkActor]:
     """Two small policies; one is called like the file of golden actions."""
-    return {name: Actor(ACTOR, torch.Generator().manual_seed(i)) for i, name in enumerate(SPEC["policies"])}
+    return {name: NetworkActor(ACTOR, torch.Generator().manual_seed(i)) for i, name in enumerate(SPEC["policies"])}
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ from rl_markets.envs.fiscal.market import Fiscal
 from rl_markets.envs.fiscal.parameters import FiscalParameters
 from rl_markets.envs.households import economics
 from rl_markets.envs.households.solution import Economy
-from rl_markets.envs.market import Policy
+from rl_markets.envs.market import PolicyFunction
 from rl_markets.envs.paths import PathDeviation
 from rl_markets.errors import ConvergenceError
 
@@ -76,7 +76,7 @@ class FiscalAnswer(AnswerKey):
     # -- policies as functions of the state ------------------------------------------------------------------------
 
     @torch.no_grad()
-    def act(self, policies: Mapping[str, Policy], K: Array, z: Array) -> tuple[Array, Array, Array]:
+    def act(self, policies: Mapping[str, PolicyFunction], K: Array, z: Array) -> tuple[Array, Array, Array]:
         """What learned policies do at symmetric states: shares and labours `[households, states]`, tax rates `[states]`.
 
         Last period's labour, which households also observe but which moves nothing, is what the answer works.
@@ -88,7 +88,7 @@ class FiscalAnswer(AnswerKey):
         tau = policies["government"](Fiscal.government_features(own, tfp, torch.zeros(1)))
         return chosen[..., 0].T, chosen[..., 1].T, tau[:, 0, 0].double().numpy()
 
-    def rules(self, policies: Mapping[str, Policy]) -> Rules:
+    def rules(self, policies: Mapping[str, PolicyFunction]) -> Rules:
         """Learned policies at symmetric states; the mean where households differ in what they learned."""
 
         def mean(K: Array, z: Array) -> tuple[Array, Array, Array]:
@@ -123,11 +123,13 @@ class FiscalAnswer(AnswerKey):
 
     # -- the contract ----------------------------------------------------------------------------------------------
 
-    def distance(self, policies: Mapping[str, Policy]) -> float:
+    def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         """The largest of the three actions' mean relative errors at the held-out states, in %."""
         return float(self.errors(self.act(policies, *self.held_out)).mean(1).max())
 
-    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
+    def assess(
+        self, policies: Mapping[str, PolicyFunction], untrained: Mapping[str, PolicyFunction], seeds: list[int]
+    ) -> Assessment:
         """Policy errors of both groups, and what the government and a household could still gain."""
         ours = self.rules(policies)
         controls = [*self._controls(), _Candidate("untrained network", self.rules(untrained))]
@@ -194,7 +196,7 @@ class FiscalAnswer(AnswerKey):
             note="dynamic programme of the government against the frozen households, mean over the held-out capital",
         )  # fmt: skip
 
-    def _path_gain(self, policies: Mapping[str, Policy], group: str, limit: float | None) -> Metric:
+    def _path_gain(self, policies: Mapping[str, PolicyFunction], group: str, limit: float | None) -> Metric:
         """By the best path of actions of one agent of `group`, from where the learned economy rests."""
         calm = self.parameters.model_copy(update={"sigma": 0.0, "initial_dispersion": 0.0, "episode_length": 10**6})
         market = Fiscal(calm, worlds=1, dtype=torch.float64, stagger=False)

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from rl_markets.envs.answer_key import AnswerKey, Assessment, Figure, Line, Metric
-from rl_markets.envs.groups import Seats
+from rl_markets.envs.groups import JoinedGroups
 from rl_markets.envs.households import economics
 from rl_markets.envs.households import solution as known
 from rl_markets.envs.households.market import ACTION_HIGH, ACTION_LOW, Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
-from rl_markets.envs.market import Policy
+from rl_markets.envs.market import PolicyFunction
 from rl_markets.envs.numerics.statistics import interval
 from rl_markets.envs.paths import PathDeviation
 from rl_markets.errors import ConvergenceError
@@ -63,7 +63,7 @@ class HouseholdsAnswer(AnswerKey):
         self.economy = known.Economy(alpha=p.alpha, beta=p.beta, delta=p.delta, b=p.b, rho=p.rho, sigma=p.sigma)
         self.rest = known.steady_state(self.economy)
         self.name = "closed form" if p.delta == 1 else "RBC solution"  # type: ignore[misc]
-        self.seats = Seats(p.group_sizes)
+        self.joined = JoinedGroups(p.group_sizes)
         one = {"households": 1, "groups": {}, "capital_productivity": p.capital_productivity[:1]}
         one |= {"labour_productivity": p.labour_productivity[:1]}
         self._observer = Households(p.model_copy(update=one), worlds=1)
@@ -77,7 +77,7 @@ class HouseholdsAnswer(AnswerKey):
             return _constant(*known.closed_form(self.economy))
         return known.solve_collocation(self.economy).actions
 
-    def households_policy(self, policy: Policy) -> known.HouseholdPolicy:
+    def households_policy(self, policy: PolicyFunction) -> known.HouseholdPolicy:
         """A learned policy as (own k, K, log A) -> (consumption shares, labours) `[..., households]`.
 
         Where every household does the same, one stands for all: `[..., 1]`. Last period's labour, which they also
@@ -85,23 +85,23 @@ class HouseholdsAnswer(AnswerKey):
         """
 
         @torch.no_grad()
-        def act(k: Array, K: Array, z: Array, seats: int) -> tuple[Array, Array]:
+        def act(k: Array, K: Array, z: Array, households: int) -> tuple[Array, Array]:
             labour = self.exact(K, z)[1]
             columns = [torch.tensor(x, dtype=torch.float32).reshape(-1, 1) for x in (k, K, labour, labour, np.exp(z))]
-            actions = policy(self._observer.features(*columns).expand(-1, seats, -1)).double().numpy()
-            return tuple(actions[..., i].reshape(*np.shape(k), seats) for i in range(2))  # type: ignore[return-value]
+            actions = policy(self._observer.features(*columns).expand(-1, households, -1)).double().numpy()
+            return tuple(actions[..., i].reshape(*np.shape(k), households) for i in range(2))  # type: ignore[return-value]
 
-        seats = 1 if self._shared(act) else self.parameters.households
-        return lambda k, K, z: act(k, K, z, seats)
+        households = 1 if self._shared(act) else self.parameters.households
+        return lambda k, K, z: act(k, K, z, households)
 
     def _shared(self, act: Callable[[Array, Array, Array, int], tuple[Array, Array]]) -> bool:
         """Whether every household does the same, but for rounding, so that one stands for all."""
         k, z = self.held_out
         everybody = act(k, k, z, self.parameters.households)
         alike = all(np.allclose(x, x[..., :1], rtol=1e-5, atol=1e-6) for x in everybody)
-        return alike and len(self.seats.counts) == 1
+        return alike and len(self.joined.counts) == 1
 
-    def household_policy(self, policy: Policy) -> known.HouseholdPolicy:
+    def household_policy(self, policy: PolicyFunction) -> known.HouseholdPolicy:
         """The same, as the mean over households."""
         act = self.households_policy(policy)
 
@@ -111,12 +111,12 @@ class HouseholdsAnswer(AnswerKey):
 
         return mean
 
-    def state_policy(self, policy: Policy) -> StatePolicy:
+    def state_policy(self, policy: PolicyFunction) -> StatePolicy:
         """A learned policy at symmetric states; the mean where households differ in what they learned."""
         act = self.household_policy(policy)
         return lambda k, z: act(k, k, z)
 
-    def each_policy(self, policy: Policy) -> StatePolicy:
+    def each_policy(self, policy: PolicyFunction) -> StatePolicy:
         """A learned policy at symmetric states, household by household `[..., households]`."""
         act = self.households_policy(policy)
         return lambda k, z: act(k, k, z)
@@ -140,13 +140,15 @@ class HouseholdsAnswer(AnswerKey):
 
     # -- the contract ----------------------------------------------------------------------------------------------
 
-    def distance(self, policies: Mapping[str, Policy]) -> float:
+    def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         """The larger of both actions' mean relative errors at the held-out states, in %."""
-        return float(max(error.mean() for error in self.errors(self.each_policy(self.seats.policy(policies)))))
+        return float(max(error.mean() for error in self.errors(self.each_policy(self.joined.policy(policies)))))
 
-    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
+    def assess(
+        self, policies: Mapping[str, PolicyFunction], untrained: Mapping[str, PolicyFunction], seeds: list[int]
+    ) -> Assessment:
         """Policy and Euler errors, welfare loss, best response, moments and impulse responses."""
-        learned, other = self.seats.policy(policies), self.seats.policy(untrained)
+        learned, other = self.joined.policy(policies), self.joined.policy(untrained)
         ours = self.state_policy(learned)
         controls = [*self._controls(), _Candidate("untrained network", self.state_policy(other))]
         moments, responses, transition = (
@@ -257,7 +259,7 @@ class HouseholdsAnswer(AnswerKey):
             note=f"consumption equivalent, {PERIODS} periods from capital in [.5, 2] of the steady state, same shocks",
         )  # fmt: skip
 
-    def _best_response(self, policy: Policy) -> Metric:
+    def _best_response(self, policy: PolicyFunction) -> Metric:
         """What one household could still gain, by solving its problem against the frozen others."""
         n, unit = self.parameters.households, "% of consumption"
         key, label = "best_response_gain/exact", "best-response gain, exact"
@@ -276,7 +278,7 @@ class HouseholdsAnswer(AnswerKey):
             note=f"{note}, mean over capital in [.5, 2] of the steady state{precision}",
         )  # fmt: skip
 
-    def _path_gain(self, policy: Policy) -> Metric:
+    def _path_gain(self, policy: PolicyFunction) -> Metric:
         """What a price taker could gain by its best path, without shocks.
 
         At given prices the dynamic programme is too ill-conditioned to be trusted. Where all do the same, the deviator is
@@ -299,7 +301,7 @@ class HouseholdsAnswer(AnswerKey):
             note=f"the best path of actions of {who}; against the frozen others",
         )  # fmt: skip
 
-    def _path_gains(self, policy: Policy, n: int, k: Array, agents: NDArray[np.int64]) -> Array:
+    def _path_gains(self, policy: PolicyFunction, n: int, k: Array, agents: NDArray[np.int64]) -> Array:
         """In % of consumption: in each world all n households start from capital `k`, and one of `agents` deviates."""
         p = self.parameters
         calm = {"households": n, "groups": {}, "conduct": "cooperative", "sigma": 0.0, "episode_length": 10**6}

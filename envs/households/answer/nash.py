@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rl_markets.envs.answer_key import AnswerKey, Assessment, Figure, Line, Metric
-from rl_markets.envs.groups import Seats
+from rl_markets.envs.groups import JoinedGroups
 from rl_markets.envs.households import economics
 from rl_markets.envs.households import solution as known
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.households.solution.nash_shares import NashEquilibrium, nash_equilibrium
-from rl_markets.envs.market import Policy, State
+from rl_markets.envs.market import PolicyFunction, State
 from rl_markets.envs.numerics.statistics import interval
 from rl_markets.envs.paths import PathDeviation
 
@@ -46,7 +46,7 @@ class NashAnswer(AnswerKey):
 
     def __init__(self, parameters: HouseholdsParameters) -> None:
         p = self.parameters = parameters
-        self.seats = Seats(p.group_sizes)
+        self.joined = JoinedGroups(p.group_sizes)
         economy = known.Economy(alpha=p.alpha, beta=p.beta, delta=p.delta, b=p.b, rho=p.rho, sigma=p.sigma)
         self.kappa, self.lambda_ = (
             np.asarray(types * (p.households // len(types)))
@@ -63,23 +63,23 @@ class NashAnswer(AnswerKey):
             market.state[name] = torch.tensor(values, dtype=torch.float32).repeat(worlds, 1)
         return market
 
-    def action_errors(self, policy: Policy) -> tuple[Array, Array]:
+    def action_errors(self, policy: PolicyFunction) -> tuple[Array, Array]:
         """Relative errors of share and labour at the rest point, in %, household by household."""
         market = self._market(1)
-        actions = _acted(policy, market.seats.together(market.observe(market.state)))[0].double().numpy()
+        actions = _acted(policy, market.joined.join(market.observe(market.state)))[0].double().numpy()
         exact = (self.rest.chat, self.rest.l)
         share, labour = (100 * np.abs(actions[:, i] / true - 1) for i, true in enumerate(exact))
         return share, labour
 
-    def settle(self, policy: Policy, seed: int) -> State:
+    def settle(self, policy: PolicyFunction, seed: int) -> State:
         """Where worlds that start around the answer come to rest."""
         market = self._market(WORLDS)
         spread = torch.randn(market.state["capital"].shape, generator=torch.Generator().manual_seed(seed))
         market.state["capital"] = market.state["capital"] * torch.exp(START_SD * spread)
-        seen = market.seats.together(market.observe(market.state))
+        seen = market.joined.join(market.observe(market.state))
         for _ in range(PERIODS):
-            actions = market.seats.apart(_acted(policy, seen))
-            seen = market.seats.together(market.step(actions).observations)
+            actions = market.joined.split(_acted(policy, seen))
+            seen = market.joined.join(market.step(actions).observations)
         return market.state
 
     def shares(self, state: State) -> tuple[Array, Array, Array]:
@@ -92,31 +92,33 @@ class NashAnswer(AnswerKey):
     @cached_property
     def types(self) -> dict[tuple[str, float, float], int]:
         """(group, kappa, lambda) -> the first household of this type; some of them where they are many."""
-        groups = [group for group, count in self.seats.counts.items() for _ in range(count)]
+        groups = [group for group, count in self.joined.counts.items() for _ in range(count)]
         found: dict[tuple[str, float, float], int] = {}
         for i, kind in enumerate(zip(groups, self.kappa.tolist(), self.lambda_.tolist(), strict=True)):
             found.setdefault(kind, i)
         kept = np.unique(np.linspace(0, len(found) - 1, TYPES_TRIED).astype(int))
         return dict(list(found.items())[i] for i in kept)
 
-    def gains(self, policy: Policy, state: State) -> Array:
+    def gains(self, policy: PolicyFunction, state: State) -> Array:
         """What a household of each type gains by its best path from the first world of `state`, in % of consumption."""
         alone = {"groups": {}, "conduct": "cooperative"}  # one group, and a gradient that leaves nothing out
         market = Households(self._calm.model_copy(update=alone), worlds=len(self.types), dtype=torch.float64)
         start = {name: value[:1].double().expand(market.worlds, *value.shape[1:]) for name, value in state.items()}
-        seats = torch.tensor(list(self.types.values()))
-        found = PathDeviation(market, {"households": policy}, "households", seats, self.parameters.beta)
+        places = torch.tensor(list(self.types.values()))
+        found = PathDeviation(market, {"households": policy}, "households", places, self.parameters.beta)
         return np.array([economics.consumption_equivalent(float(g), self.parameters.beta) for g in found.gains(start)])
 
     # -- the contract ----------------------------------------------------------------------------------------------
 
-    def distance(self, policies: Mapping[str, Policy]) -> float:
+    def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         """The larger of both actions' mean errors at the rest point, in %."""
-        return float(max(error.mean() for error in self.action_errors(self.seats.policy(policies))))
+        return float(max(error.mean() for error in self.action_errors(self.joined.policy(policies))))
 
-    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
+    def assess(
+        self, policies: Mapping[str, PolicyFunction], untrained: Mapping[str, PolicyFunction], seeds: list[int]
+    ) -> Assessment:
         """Shares at rest beside the formula's, and the actions there."""
-        ours, control = self.seats.policy(policies), self.seats.policy(untrained)
+        ours, control = self.joined.policy(policies), self.joined.policy(untrained)
         rests = [self.settle(ours, seed) for seed in seeds[:3]]
         shares, work, k = (np.stack(column) for column in zip(*map(self.shares, rests), strict=True))
         theirs = self.settle(control, seeds[0])
@@ -146,7 +148,7 @@ class NashAnswer(AnswerKey):
             note=f"after {PERIODS:,} periods without shocks, from around the answer",
         )  # fmt: skip
 
-    def _action_metrics(self, ours: Policy, control: Policy) -> list[Metric]:
+    def _action_metrics(self, ours: PolicyFunction, control: PolicyFunction) -> list[Metric]:
         mine, theirs = self.action_errors(ours), self.action_errors(control)
         return [
             Metric(f"policy_error/{key}", f"error of the {key.replace('_', ' ')}, mean", float(mine[i].mean()), "%",
@@ -166,7 +168,7 @@ class NashAnswer(AnswerKey):
                    controls={"untrained network": float(theirs.max())}, note=note)
         ]  # fmt: skip
         for (group, kappa, lambda_), gain, other in zip(self.types, mine, theirs, strict=True):
-            who = f"{group}," if len(self.seats.counts) > 1 else ""
+            who = f"{group}," if len(self.joined.counts) > 1 else ""
             found.append(Metric(f"{name}/{who}kappa={kappa:.12g},lambda={lambda_:.12g}",
                                 f"best-response gain, kappa = {kappa:g}, lambda = {lambda_:g}", float(gain), unit,
                                 answer=0.0, controls={"untrained network": float(other)}))  # fmt: skip
@@ -180,5 +182,5 @@ class NashAnswer(AnswerKey):
 
 
 @torch.no_grad()
-def _acted(policy: Policy, seen: Tensor) -> Tensor:
+def _acted(policy: PolicyFunction, seen: Tensor) -> Tensor:
     return policy(seen)

@@ -18,7 +18,7 @@ from rl_markets.envs.krusell_smith.answer import panel
 from rl_markets.envs.krusell_smith.answer.panel import Array, Panel, SharePolicy
 from rl_markets.envs.krusell_smith.market import KrusellSmith
 from rl_markets.envs.krusell_smith.parameters import KrusellSmithParameters
-from rl_markets.envs.market import Policy
+from rl_markets.envs.market import PolicyFunction
 from rl_markets.envs.numerics.statistics import interval
 from rl_markets.errors import ConvergenceError
 
@@ -68,12 +68,12 @@ class KrusellSmithAnswer(AnswerKey):
         """The answer's number of a type, which counts different productivities in ascending order."""
         return np.searchsorted(self.kinds, np.asarray(self.parameters.capital_productivity)[np.asarray(kind)])
 
-    def share_policy(self, policy: Policy) -> SharePolicy:
+    def share_policy(self, policy: PolicyFunction) -> SharePolicy:
         """A learned policy as (k, K, z, e, type) -> consumption share.
 
         Where households of a type learned different policies, each state is met by the next of them in turn.
         """
-        seats, types = self.parameters.households, len(self.parameters.capital_productivity)
+        households, types = self.parameters.households, len(self.parameters.capital_productivity)
         separate = self.separate(policy)
 
         @torch.no_grad()
@@ -82,15 +82,17 @@ class KrusellSmithAnswer(AnswerKey):
             own, aggregate, state, job = (torch.tensor(np.ascontiguousarray(c).ravel()).float() for c in columns[:4])
             seen = self._observer.features(own, aggregate, state, job, torch.tensor(columns[4].ravel()))
             if separate:
-                seat = (np.arange(len(seen)) // types * types % seats) + columns[4].ravel()
-                chosen = policy(seen[:, None].expand(-1, seats, -1))[torch.arange(len(seen)), torch.from_numpy(seat)]
+                place = (np.arange(len(seen)) // types * types % households) + columns[4].ravel()
+                chosen = policy(seen[:, None].expand(-1, households, -1))[
+                    torch.arange(len(seen)), torch.from_numpy(place)
+                ]
             else:
                 chosen = policy(seen)
             return chosen[:, 0].double().numpy().reshape(columns[0].shape)
 
         return share
 
-    def separate(self, policy: Policy) -> bool:
+    def separate(self, policy: PolicyFunction) -> bool:
         """Whether households of a type have policies of their own."""
         ten, none = torch.full((1, 1), 10.0), torch.zeros(1, 1)
         seen = self._observer.features(ten, ten, none, none, none.long())
@@ -120,11 +122,13 @@ class KrusellSmithAnswer(AnswerKey):
 
     # -- the contract ----------------------------------------------------------------------------------------------
 
-    def distance(self, policies: Mapping[str, Policy]) -> float:
+    def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         """The mean relative error of the consumption share where households are in the long run, in %."""
         return float(self.errors(self.share_policy(policies["households"])) @ self.held_out[1])
 
-    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
+    def assess(
+        self, policies: Mapping[str, PolicyFunction], untrained: Mapping[str, PolicyFunction], seeds: list[int]
+    ) -> Assessment:
         """Policy errors, the law of motion that the learned economy follows, inequality, propensities, best response."""
         ours = self.share_policy(policies["households"])
         candidates = {

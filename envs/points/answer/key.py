@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from rl_markets.envs.answer_key import AnswerKey, Assessment, Figure, Line, Metric
-from rl_markets.envs.market import Policy
+from rl_markets.envs.market import PolicyFunction
 from rl_markets.envs.numerics.decision_process import DecisionProcess
 from rl_markets.envs.numerics.statistics import shortfall
 from rl_markets.envs.points.market import Points
@@ -64,7 +64,7 @@ class PointsAnswer(AnswerKey):
         return shortfall(self.worth(offers), self.worth(self.best))
 
     @torch.no_grad()
-    def offers(self, policy: Policy) -> Choices:
+    def offers(self, policy: PolicyFunction) -> Choices:
         """What a policy offers at each balance."""
         market = Points(self.parameters, worlds=1)
         held = torch.tensor(self.balances.astype(np.int64))[None]
@@ -73,11 +73,13 @@ class PointsAnswer(AnswerKey):
 
     # -- the contract ----------------------------------------------------------------------------------------------------
 
-    def distance(self, policies: Mapping[str, Policy]) -> float:
+    def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         """What the policy loses against the optimum, in %."""
         return self.shortfall(self.offers(policies["seller"]))
 
-    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
+    def assess(
+        self, policies: Mapping[str, PolicyFunction], untrained: Mapping[str, PolicyFunction], seeds: list[int]
+    ) -> Assessment:
         """The value of a customer, exactly, beside the best offer that never changes and no points at all."""
         ours = self.offers(policies["seller"])
         tables = {"best constant offer": self._constant, "no points": self._none,

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from rl_markets.envs.answer_key import AnswerKey, Assessment, Figure, Line, Metric
-from rl_markets.envs.market import Policy
+from rl_markets.envs.market import PolicyFunction
 from rl_markets.envs.numerics.statistics import shortfall
 from rl_markets.envs.pricing import solution as known
 from rl_markets.envs.pricing.logit import logit_of
@@ -63,7 +63,7 @@ class CatalogueAnswer(AnswerKey):
     # -- play --------------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def play(self, policies: Mapping[str, Policy], seed: int = 0) -> Array:
+    def play(self, policies: Mapping[str, PolicyFunction], seed: int = 0) -> Array:
         """Prices `[periods, worlds, goods]` that the policies post after the burn-in, from random first prices."""
         p = self.parameters.model_copy(update={"exploring_starts": 1.0})
         market = Pricing(p, worlds=WORLDS, stagger=False)
@@ -101,12 +101,14 @@ class CatalogueAnswer(AnswerKey):
 
     # -- the contract --------------------------------------------------------------------------------------------------------
 
-    def distance(self, policies: Mapping[str, Policy]) -> float:
+    def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         """One seller: its loss against the optimum, in %. Several: the distance of their prices from the equilibrium's, in %."""
         prices = self.play(policies)
         return self.shortfall(prices) if self.parameters.firms == 1 else self.away(prices)
 
-    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
+    def assess(
+        self, policies: Mapping[str, PolicyFunction], untrained: Mapping[str, PolicyFunction], seeds: list[int]
+    ) -> Assessment:
         """Profits, distances, Delta, and what each seller could gain."""
         ours, control = self.play(policies, seeds[0]), self.play(untrained, seeds[0])
         controls = {"one level for all products": self._one_level, "list prices": self._at_list,

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from rl_markets.envs.answer_key import AnswerKey, Assessment, Figure, Line, Metric
-from rl_markets.envs.market import Policy
+from rl_markets.envs.market import PolicyFunction
 from rl_markets.envs.numerics.decision_process import DecisionProcess
 from rl_markets.envs.numerics.statistics import shortfall
 from rl_markets.envs.pricing import solution as known
@@ -89,7 +89,7 @@ class RivalAnswer(AnswerKey):
     # -- play ----------------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def play(self, policy: Policy, *, leaves: bool) -> tuple[Array, Array]:
+    def play(self, policy: PolicyFunction, *, leaves: bool) -> tuple[Array, Array]:
         """Prices `[periods, starts]` of the seller and the rival, from every level; long enough for nothing to count after.
 
         Args:
@@ -114,7 +114,7 @@ class RivalAnswer(AnswerKey):
             theirs.append(np.full(len(posted), np.nan) if leaves else posted[:, 1])
         return np.stack(own), np.stack(theirs)
 
-    def worth(self, policy: Policy) -> float:
+    def worth(self, policy: PolicyFunction) -> float:
         """Discounted mean profit, the mean over starts, while the rival is there."""
         own, theirs = self.play(policy, leaves=False)
         gamma, paid = self.parameters.gamma, self.profit(own, theirs).mean(1)
@@ -125,7 +125,7 @@ class RivalAnswer(AnswerKey):
         """What is lost against the best response, in %."""
         return shortfall(value, float(self.best[1].mean()))
 
-    def recovery(self, policy: Policy) -> float:
+    def recovery(self, policy: PolicyFunction) -> float:
         """Periods after the rival has left until the price is within one level of the optimum for good; NaN for never."""
         own, _ = self.play(policy, leaves=True)
         levels = np.abs(own[..., None] - self.prices).argmin(-1)
@@ -135,11 +135,13 @@ class RivalAnswer(AnswerKey):
 
     # -- the contract --------------------------------------------------------------------------------------------------------
 
-    def distance(self, policies: Mapping[str, Policy]) -> float:
+    def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         """What the policy loses against the best response, in %."""
         return self.shortfall(self.worth(policies[self.group]))
 
-    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
+    def assess(
+        self, policies: Mapping[str, PolicyFunction], untrained: Mapping[str, PolicyFunction], seeds: list[int]
+    ) -> Assessment:
         """Loss while the rival is there, and recovery after it has left."""
         ours, controls = policies[self.group], self._controls() | {"untrained network": untrained[self.group]}
         worth = {name: self.worth(rule) for name, rule in controls.items()}
@@ -156,14 +158,14 @@ class RivalAnswer(AnswerKey):
         shown = (False, True) if self.rival.leaves else (False,)
         return Assessment(metrics, [self._figure(ours, leaves) for leaves in shown])
 
-    def _recovered(self, ours: Policy, controls: dict[str, Policy]) -> Metric:
+    def _recovered(self, ours: PolicyFunction, controls: dict[str, PolicyFunction]) -> Metric:
         return Metric(
             "recovery", "periods to recover once the rival has left", self.recovery(ours), answer=0.0, limit=RECOVERY,
             controls={name: self.recovery(rule) for name, rule in controls.items()},
             note="until the price is within one level of the optimum without a rival, from every price before",
         )  # fmt: skip
 
-    def _controls(self) -> dict[str, Policy]:
+    def _controls(self) -> dict[str, PolicyFunction]:
         """The level that is best for today against the rival's last price, and the best that never changes."""
         constant = self.rewards.diagonal().argmax()
         rival_scale = self.prices[0] / self.parameters.levels[0]
@@ -177,7 +179,7 @@ class RivalAnswer(AnswerKey):
 
         return {"best fixed price": fixed, "best for today": myopic}
 
-    def _figure(self, policy: Policy, leaves: bool) -> Figure:
+    def _figure(self, policy: PolicyFunction, leaves: bool) -> Figure:
         """The first periods from the lowest price."""
         own, theirs = self.play(policy, leaves=leaves)
         x = list(map(float, range(min(SHOWN, len(own)))))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from rl_markets.envs.answer_key import AnswerKey, Assessment, Figure, Line, Metric
-from rl_markets.envs.market import Policy
+from rl_markets.envs.market import PolicyFunction
 from rl_markets.envs.numerics.statistics import shortfall
 from rl_markets.envs.pricing import solution as known
 from rl_markets.envs.pricing.levels import standing
@@ -102,7 +102,7 @@ class SeasonAnswer(AnswerKey):
         return market
 
     @torch.no_grad()
-    def table(self, policy: Policy) -> Choices:
+    def table(self, policy: PolicyFunction) -> Choices:
         """What a policy posts: indices of the season's prices `[T, C+1]`, or `[T, C+1, A]` by last price."""
         market, season = self._states, self.season
         price, _ = market.post(market.state, {self.group: policy(market.observe(market.state)[self.group])})
@@ -130,11 +130,13 @@ class SeasonAnswer(AnswerKey):
 
     # -- the contract ----------------------------------------------------------------------------------------------
 
-    def distance(self, policies: Mapping[str, Policy]) -> float:
+    def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         """What the policy loses against the dynamic programme, in %."""
         return self.shortfall(self.worth(self.table(policies[self.group])))
 
-    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
+    def assess(
+        self, policies: Mapping[str, PolicyFunction], untrained: Mapping[str, PolicyFunction], seeds: list[int]
+    ) -> Assessment:
         """Exact value, waste, grid loss, and what the seller could still gain."""
         ours, control = self.table(policies[self.group]), self.table(untrained[self.group])
         tables = {"best fixed price": self._fixed, "list price": self._at_list, "untrained network": control}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from rl_markets.envs.answer_key import AnswerKey, Assessment, Metric
-from rl_markets.envs.market import Policy
+from rl_markets.envs.market import PolicyFunction
 
 from .market import Cournot
 from .spec import CournotParameters
@@ -21,16 +21,18 @@ class NashQuantities(AnswerKey):
         low, high = parameters.demand
         self.demand = torch.linspace(low - 10, high - 10, 21)
 
-    def _error(self, group: str, policy: Policy) -> float:
+    def _error(self, group: str, policy: PolicyFunction) -> float:
         """Mean error in % of the Nash quantity."""
         seen = self.demand.view(-1, 1, 1).expand(-1, self.market.groups[group].count, 1)
         nash = self.market.nash(group, seen)
         return 100 * float(((policy(seen) - nash).abs() / nash).mean())
 
-    def distance(self, policies: Mapping[str, Policy]) -> float:
+    def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         return max(self._error(group, policy) for group, policy in policies.items())
 
-    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
+    def assess(
+        self, policies: Mapping[str, PolicyFunction], untrained: Mapping[str, PolicyFunction], seeds: list[int]
+    ) -> Assessment:
         metrics = []
         for group, policy in policies.items():
             controls = {"untrained": self._error(group, untrained[group])}

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 
 from rl_markets.policies.gradient import GradientLearner, Part
-from rl_markets.policies.module import ACTIONS, MarketModule
+from rl_markets.policies.module import ACTIONS, NetworkModule
 from rl_markets.policies.rollout import OBSERVATIONS, REWARDS, Fragment
 
 from .spec import ReinforceParameters
 
 
-class ReinforceModule(MarketModule[ReinforceParameters]):
+class ReinforceModule(NetworkModule[ReinforceParameters]):
     """The actor alone; `explore` says what the learner will need of each step."""
 
     def explore(self, observations: Tensor, generator: torch.Generator) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_markets.envs.market import AgentGroup, Policy, State, TensorMarket, Transition
+from rl_markets.envs.market import AgentGroup, PolicyFunction, State, TensorMarket, Transition
 
 from .spec import CournotParameters
 
@@ -51,5 +51,5 @@ class Cournot(TensorMarket):
         costs = sum(agents.count * self.cost[g] for g, agents in self.groups.items())
         return ((observations + 10 + costs - (n + 1) * self.cost[group]) / (n + 1)).clamp(0, 5)
 
-    def scripts(self) -> dict[str, Policy]:
+    def scripts(self) -> dict[str, PolicyFunction]:
         return {"nash": lambda seen: self.nash("entrants", seen)}

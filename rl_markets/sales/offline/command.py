@@ -12,7 +12,7 @@ from rl_markets.sales.calibration.command import pairs
 
 if TYPE_CHECKING:
     from rl_markets.experiment import Experiment
-    from rl_markets.policies.networks import Actor
+    from rl_markets.policies.actors import NetworkActor
     from rl_markets.sales.offline.compare import Judged
     from rl_markets.sales.offline.estimators import Estimate
 
@@ -51,7 +51,7 @@ def offline(
         _export(export, actor, found, seed)
 
 
-def _export(folder: Path, actor: Actor, experiment: Experiment, seed: int) -> None:
+def _export(folder: Path, actor: NetworkActor, experiment: Experiment, seed: int) -> None:
     from rl_markets import exported
 
     (group,) = experiment.groups

@@ -16,7 +16,7 @@ from rl_markets.envs.pricing.answer.season import SeasonAnswer
 from rl_markets.envs.pricing.parameters import PricingParameters
 from rl_markets.errors import ConvergenceError, ExperimentError
 from rl_markets.experiment import Experiment
-from rl_markets.policies.networks import Actor
+from rl_markets.policies.actors import NetworkActor
 from rl_markets.sales.offline.cql import CQLSettings, Transitions, train
 from rl_markets.sales.offline.estimators import Estimate, Evaluation, Target, mixed, target_of
 from rl_markets.sales.offline.log import Array, Decisions, Index
@@ -100,7 +100,7 @@ def transitions(log: Decisions, seen: Tensor) -> Transitions:
     )  # fmt: skip
 
 
-def learn(log: Decisions, answer: SeasonAnswer, settings: CQLSettings, seed: int) -> tuple[Actor, Index]:
+def learn(log: Decisions, answer: SeasonAnswer, settings: CQLSettings, seed: int) -> tuple[NetworkActor, Index]:
     """Conservative Q-learning's network, and what it posts in every state, [T, C+1]."""
     season = answer.season
     rows = transitions(log, observations(answer))

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 from torch.nn.utils import clip_grad_norm_
 
-from rl_markets.policies.networks import Actor, follow
+from rl_markets.policies.actors import NetworkActor
+from rl_markets.policies.networks import follow
 
 LARGEST_GRADIENT = 10.0
 
@@ -54,7 +55,7 @@ class CQLSettings:
     hidden: tuple[int, ...] = (64, 64)
 
 
-def train(logged: Transitions, choices: int, settings: CQLSettings | None = None, seed: int = 0) -> Actor:
+def train(logged: Transitions, choices: int, settings: CQLSettings | None = None, seed: int = 0) -> NetworkActor:
     """A network whose greedy choices are the policy; the same seed gives the same network.
 
     The loss of a batch is huber(Q(s, a) - y) + alpha (log sum_a' e^Q(s, a') - Q(s, a)), with double DQN's target
@@ -78,7 +79,7 @@ def train(logged: Transitions, choices: int, settings: CQLSettings | None = None
     action = {"type": "multidiscrete", "branches": 1, "n": choices}
     width, hidden = logged.observations.shape[-1], list(settings.hidden)
     spec = {"observation": width, "action": action, "hidden": hidden, "activation": "relu"}
-    actor = Actor(spec, torch.Generator().manual_seed(seed))
+    actor = NetworkActor(spec, torch.Generator().manual_seed(seed))
     target = copy.deepcopy(actor).requires_grad_(False)
     optimizer = torch.optim.Adam(actor.parameters(), settings.learning_rate)
     scale = logged.rewards.square().mean().sqrt().clamp_min(1e-30)
@@ -96,7 +97,7 @@ def train(logged: Transitions, choices: int, settings: CQLSettings | None = None
 
 
 def _loss(
-    actor: Actor, target: Actor, logged: Transitions, rows: Tensor, scale: Tensor, settings: CQLSettings
+    actor: NetworkActor, target: NetworkActor, logged: Transitions, rows: Tensor, scale: Tensor, settings: CQLSettings
 ) -> Tensor:
     following = logged.following[rows]
     with torch.no_grad():

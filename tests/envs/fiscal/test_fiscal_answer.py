@@ -13,7 +13,7 @@ from rl_markets.envs.answer_key import Metric
 from rl_markets.envs.fiscal import SPEC as FISCAL
 from rl_markets.envs.fiscal.answer.key import FiscalAnswer
 from rl_markets.envs.fiscal.parameters import FiscalParameters
-from rl_markets.envs.market import Policy
+from rl_markets.envs.market import PolicyFunction
 from rl_markets.experiment.yaml_file import dump_yaml
 from tests.support.running import command
 
@@ -31,7 +31,7 @@ def key(request: pytest.FixtureRequest) -> FiscalAnswer:
     return answer
 
 
-def exact(key: FiscalAnswer, *, tax: float = 1.0, work: float = 1.0) -> dict[str, Policy]:
+def exact(key: FiscalAnswer, *, tax: float = 1.0, work: float = 1.0) -> dict[str, PolicyFunction]:
     """The answer as policies on observations; the tax rate and labour in multiples of it."""
 
     def states(seen: Tensor, K: int, z: int) -> tuple[Any, Any]:
@@ -47,7 +47,7 @@ def exact(key: FiscalAnswer, *, tax: float = 1.0, work: float = 1.0) -> dict[str
     return {"households": households, "government": government}
 
 
-def metrics(key: FiscalAnswer, policies: dict[str, Policy]) -> dict[str, Metric]:
+def metrics(key: FiscalAnswer, policies: dict[str, PolicyFunction]) -> dict[str, Metric]:
     nothing = {
         "households": lambda seen: torch.full((*seen.shape[:-1], 2), 0.5),
         "government": lambda seen: torch.full((*seen.shape[:-1], 1), 0.5),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rl_markets.envs.groups import Seats
+from rl_markets.envs.groups import JoinedGroups
 from rl_markets.envs.households.answer.identical import HouseholdsAnswer
 from rl_markets.envs.households.answer.nash import NashAnswer
 from rl_markets.envs.households.market import Households
@@ -35,17 +35,17 @@ def both() -> tuple[Households, Households]:
 
 def test_the_economy_is_the_same_to_the_last_bit() -> None:
     whole, parted = both()
-    seats = Seats(PARTS)
+    joined = JoinedGroups(PARTS)
     seen = whole.reset(3)["households"]
-    assert torch.equal(seats.together(parted.reset(3)), seen)
+    assert torch.equal(joined.join(parted.reset(3)), seen)
     for t in range(10):
         actions: Tensor = 0.05 + 0.5 * torch.rand((3, 6, 2), generator=torch.Generator().manual_seed(t))
-        one, two = whole.step({"households": actions}), parted.step(seats.apart(actions))
+        one, two = whole.step({"households": actions}), parted.step(joined.split(actions))
         assert {g: x.shape for g, x in two.rewards.items()} == {"poor": (3, 2), "rich": (3, 4)}
-        assert torch.equal(seats.together(two.rewards), one.rewards["households"])
-        assert torch.equal(seats.together(two.observations), one.observations["households"])
+        assert torch.equal(joined.join(two.rewards), one.rewards["households"])
+        assert torch.equal(joined.join(two.observations), one.observations["households"])
         if one.ended is not None and two.ended is not None:
-            assert torch.equal(seats.together(two.ended.observations), one.ended.observations["households"])
+            assert torch.equal(joined.join(two.ended.observations), one.ended.observations["households"])
 
 
 def test_what_a_group_owns_is_its_own_columns() -> None:
@@ -62,7 +62,7 @@ def test_what_a_group_owns_is_its_own_columns() -> None:
         nudges = [n for group in market.groups for n in unrolled.nudges[group]]
         slopes = torch.autograd.grad(total, nudges)
         by_group = {g: torch.stack(slopes[i * 4 : (i + 1) * 4], -1) for i, g in enumerate(market.groups)}
-        found.append((market.seats.together(by_group), market.seats.together(unrolled.owned)))
+        found.append((market.joined.join(by_group), market.joined.join(unrolled.owned)))
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7)
 
@@ -71,7 +71,7 @@ def test_answers_take_the_groups_policies_as_one_profile() -> None:
     """The answer's own actions group by group are at no distance; one wrong group is seen."""
     key = NashAnswer(HouseholdsParameters(**TYPES, groups=PARTS))
     actions = torch.tensor(np.stack([key.rest.chat, key.rest.l], -1), dtype=torch.float32)[None]
-    parts = Seats(PARTS).apart(actions)
+    parts = JoinedGroups(PARTS).split(actions)
     policies: dict[str, Any] = {g: lambda seen, a=a: a.expand(*seen.shape[:-1], 2) for g, a in parts.items()}
     assert key.distance(policies) < 1e-4
     wrong = policies | {"poor": lambda seen: 1.5 * parts["poor"].expand(*seen.shape[:-1], 2)}

@@ -16,7 +16,7 @@ from rl_markets.envs.households.answer.identical import HouseholdsAnswer
 from rl_markets.envs.households.answer.nash import ACTION_LIMIT, NashAnswer
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
-from rl_markets.envs.market import Policy
+from rl_markets.envs.market import PolicyFunction
 
 Array = NDArray[np.float64]
 
@@ -33,17 +33,17 @@ def key() -> NashAnswer:
     return answer
 
 
-def seated(share: Array, labour: Array) -> Policy:
+def seated(share: Array, labour: Array) -> PolicyFunction:
     """Each household does always the same."""
     actions = torch.tensor(np.stack([share, labour], -1), dtype=torch.float32)
     return lambda seen: actions.expand(*seen.shape[:-1], 2)
 
 
-def exact(key: NashAnswer) -> Policy:
+def exact(key: NashAnswer) -> PolicyFunction:
     return seated(key.rest.chat, key.rest.l)
 
 
-def equal(key: NashAnswer) -> Policy:
+def equal(key: NashAnswer) -> PolicyFunction:
     """Everybody does what the answer's households do on average."""
     n = len(key.kappa)
     return seated(np.full(n, key.rest.chat.mean()), np.full(n, key.rest.l.mean()))

@@ -23,7 +23,7 @@ from rl_markets.envs.krusell_smith.answer.key import (
 from rl_markets.envs.krusell_smith.answer.panel import Panel, SharePolicy
 from rl_markets.envs.krusell_smith.market import KrusellSmith
 from rl_markets.envs.krusell_smith.parameters import KrusellSmithParameters
-from rl_markets.envs.market import Policy
+from rl_markets.envs.market import PolicyFunction
 
 Array = NDArray[np.float64]
 
@@ -54,7 +54,7 @@ def short_panel(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(panel, name, value)
 
 
-def as_policy(key: KrusellSmithAnswer, share: SharePolicy) -> Policy:
+def as_policy(key: KrusellSmithAnswer, share: SharePolicy) -> PolicyFunction:
     """A rule of states as a policy of observations, which are turned back by the docstring's formulas."""
     kappa = np.asarray(key.parameters.capital_productivity)
     deviation = kappa - kappa.mean()
@@ -206,7 +206,7 @@ def test_a_panel_of_types_reports_each_types_capital(
     assert metrics["capital/kappa=1.02"].value > metrics["capital/kappa=0.98"].value
 
 
-def _seated(market: KrusellSmithAnswer) -> Policy:
+def _seated(market: KrusellSmithAnswer) -> PolicyFunction:
     """Household i consumes .1 + i / 1000, whatever it sees."""
 
     def policy(seen: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rl_markets.envs.market import Policy
+from rl_markets.envs.market import PolicyFunction
 from rl_markets.envs.points import SPEC as POINTS
 from rl_markets.envs.points.answer.key import PointsAnswer
 from rl_markets.envs.points.market import LEDGER, Points
@@ -41,7 +41,7 @@ def season(name: str, **changed: object) -> SeasonAnswer:
     return found
 
 
-def follow(answer: SeasonAnswer, table: np.ndarray) -> Policy:
+def follow(answer: SeasonAnswer, table: np.ndarray) -> PolicyFunction:
     """A policy that does what a table says, from what a seller sees."""
     p, full = answer.parameters, answer.season.stock
     rows, order = torch.as_tensor(table), torch.arange(len(p.levels))
@@ -60,7 +60,7 @@ def follow(answer: SeasonAnswer, table: np.ndarray) -> Policy:
     return act
 
 
-def returns(market: Pricing, policy: Policy) -> np.ndarray:
+def returns(market: Pricing, policy: PolicyFunction) -> np.ndarray:
     """The undiscounted return of every world's first episode."""
     group = next(iter(market.groups))
     seen = market.reset(3)[group]
@@ -251,7 +251,7 @@ class TestRival:
 
 
 class TestPoints:
-    def play(self, market: Points, policy: Policy, visits: int) -> tuple[Tensor, Tensor]:
+    def play(self, market: Points, policy: PolicyFunction, visits: int) -> tuple[Tensor, Tensor]:
         """Discounted rewards `[worlds]`, and undiscounted ones."""
         seen, discounted, plain = market.reset(5)["seller"], torch.zeros(market.worlds), torch.zeros(market.worlds)
         for t in range(visits):
@@ -261,7 +261,7 @@ class TestPoints:
             plain += step.rewards["seller"][:, 0]
         return discounted, plain
 
-    def follow(self, answer: PointsAnswer) -> Policy:
+    def follow(self, answer: PointsAnswer) -> PolicyFunction:
         best, rates = torch.as_tensor(answer.best), len(answer.parameters.rates)
 
         def act(seen: Tensor) -> Tensor:

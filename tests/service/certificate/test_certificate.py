@@ -20,9 +20,9 @@ from rl_markets.envs.answer_key import Metric
 from rl_markets.envs.households import SPEC as HOUSEHOLDS
 from rl_markets.envs.households.answer.identical import HouseholdsAnswer
 from rl_markets.envs.households.parameters import HouseholdsParameters
-from rl_markets.envs.market import Policy
+from rl_markets.envs.market import PolicyFunction
 from rl_markets.experiment import parse
-from rl_markets.policies.networks import Actor
+from rl_markets.policies.actors import NetworkActor
 from tests.support.running import tiny
 
 SEEDS = [0, 1, 2]
@@ -32,7 +32,7 @@ def answer(**parameters: Any) -> HouseholdsAnswer:
     return HouseholdsAnswer(HouseholdsParameters(**parameters))
 
 
-def exact_policy(key: HouseholdsAnswer) -> Policy:
+def exact_policy(key: HouseholdsAnswer) -> PolicyFunction:
     """The known answer as a policy on observations: undoes the features, so that the whole path is exercised."""
 
     def act(seen: torch.Tensor) -> torch.Tensor:
@@ -42,11 +42,11 @@ def exact_policy(key: HouseholdsAnswer) -> Policy:
     return act
 
 
-def constant(share: float, labour: float) -> Policy:
+def constant(share: float, labour: float) -> PolicyFunction:
     return lambda seen: torch.tensor([share, labour]).expand(*seen.shape[:-1], 2)
 
 
-def metrics(key: HouseholdsAnswer, learned: Policy) -> dict[str, Metric]:
+def metrics(key: HouseholdsAnswer, learned: PolicyFunction) -> dict[str, Metric]:
     found = key.assess({"households": learned}, {"households": constant(0.5, 0.5)}, SEEDS)
     return {m.name: m for m in found.metrics}
 
@@ -83,7 +83,7 @@ def test_controls_stand_in_their_known_order() -> None:
 def test_an_untrained_network_must_fail(key: HouseholdsAnswer) -> None:
     spec = {"observation": 7, "action": {"type": "box", "low": [0.01, 0.01], "high": [0.99, 0.99]}, "hidden": [64, 64],
             "activation": "tanh", "log_std": -0.5, "trained_std": True}  # fmt: skip
-    untrained = torch.no_grad()(Actor(spec, torch.Generator().manual_seed(0)).act)
+    untrained = torch.no_grad()(NetworkActor(spec, torch.Generator().manual_seed(0)).act)
     found = metrics(key, untrained)
     assert not any(m.passed for m in found.values() if m.passed is not None)
 

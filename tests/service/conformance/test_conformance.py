@@ -29,7 +29,7 @@ from rl_markets.errors import ContractError, ExperimentError, MarketError, RunFa
 from rl_markets.experiment import parse
 from rl_markets.experiment.yaml_file import dump_yaml
 from rl_markets.training.run_folder import RunFolder
-from rl_markets.training.trainer import Trainer
+from rl_markets.training.session import TrainingSession
 from tests.support import broken_markets
 from tests.support.running import ROOT, command, tiny
 
@@ -118,7 +118,7 @@ DEFECTS: dict[str, tuple[str, str, str]] = {
     "MISSING_AGENT": ("steps", "found shape [4, 2, 2], expected [4, 3, 2]", "AgentGroup.count"),
     "MISSING_GROUP": ("steps", "no entry for group 'maker'", "traders, maker"),
     "DOUBLE_PRECISION": ("steps", "found float64, expected float32", ".to(torch.float32)"),
-    "MASK_TYPE": ("steps", "acted of group 'traders': found float32, expected bool", ".to(torch.bool)"),
+    "MASK_TYPE": ("steps", "active of group 'traders': found float32, expected bool", ".to(torch.bool)"),
     "LATE_SHAPE": ("finite", "found shape [4, 1], expected [4, 3]", "expand"),
     "GRAPH": ("steps", "carries a gradient though gradients are off", "detach()"),
     "RESTART_SHAPE": ("state layout", "expected torch.float32 [1, 1]", "own argument `worlds`"),
@@ -230,13 +230,13 @@ REWARDS = {"traders": torch.zeros(4, 3), "maker": torch.zeros(4, 1)}
 STEPS: dict[str, tuple[dict[str, Any], str]] = {
     "fine": ({}, ""),
     "float64 rewards": ({"rewards": {g: r.double() for g, r in REWARDS.items()}}, ""),
-    "masks": ({"acted": {"maker": torch.ones(4, 1, dtype=torch.bool)}, "ended": ended()}, ""),
+    "masks": ({"active": {"maker": torch.ones(4, 1, dtype=torch.bool)}, "ended": ended()}, ""),
     "no dict": ({"rewards": torch.zeros(4, 3)}, "rewards: found a Tensor; give a dict"),
     "unknown group": ({"rewards": REWARDS | {"x": torch.zeros(4, 1)}}, "rewards: unknown group 'x'"),
     "array": ({"rewards": REWARDS | {"maker": [[0.0]]}}, "rewards of group 'maker': found a list; give a torch tensor"),
     "elsewhere": ({"rewards": REWARDS | {"maker": torch.zeros(4, 1, device="meta")}}, "found on meta, expected cpu"),
     "whole numbers": ({"rewards": REWARDS | {"maker": torch.zeros(4, 1).int()}}, "found int32, expected float32 or f"),
-    "unknown mask": ({"left": {"x": torch.zeros(4, 3)}}, "left: unknown group 'x'"),
+    "unknown mask": ({"agent_done": {"x": torch.zeros(4, 3)}}, "agent_done: unknown group 'x'"),
     "nobody ended": ({"ended": ended(worlds=torch.tensor([], dtype=torch.int64))}, "no Ended where none ended"),
     "mask of worlds": (
         {"ended": ended(worlds=torch.tensor([True, False]))},
@@ -348,7 +348,7 @@ LATE = {
 @pytest.mark.usefixtures("offered", "ray_once")
 @pytest.mark.parametrize("name", LATE)
 def test_what_breaks_in_the_sixtieth_step_fails_the_run(name: str, tmp_path: Path) -> None:
-    run = Trainer(RunFolder.create(parse(experiment(name), "test"), tmp_path), Console(quiet=True))
+    run = TrainingSession(RunFolder.create(parse(experiment(name), "test"), tmp_path), Console(quiet=True))
     with pytest.raises(RunFailedError) as failure:
         run.train()
     for expected in ["iteration 8", *LATE[name]]:

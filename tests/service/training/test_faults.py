@@ -15,7 +15,9 @@ import torch
 from rich.console import Console
 
 from rl_markets.experiment import parse
+from rl_markets.training.metrics import Row
 from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.session import TrainingSession
 from rl_markets.training.trainer import Trainer, each_learner
 from tests.support.running import tiny
 
@@ -27,20 +29,20 @@ class _Watched(Trainer):
 
     before: Callable[[int], None]
 
-    def _iterate(self, iteration: int) -> dict[str, float]:
+    def iterate(self, iteration: int) -> Row:
         self.before(iteration)
-        return super()._iterate(iteration)
+        return super().iterate(iteration)
 
 
-def watched(folder: Path, training: dict[str, Any], console: Console | None = None) -> _Watched:
+def watched(folder: Path, training: dict[str, Any], console: Console | None = None) -> TrainingSession:
     experiment = parse(tiny(training={"checkpoint_every": 3, **training}), "test")
-    run = _Watched(RunFolder.create(experiment, folder), console or Console(quiet=True))
-    run.before = lambda iteration: None
-    return run
+    trainer = _Watched(experiment)
+    trainer.before = lambda iteration: None
+    return TrainingSession(RunFolder.create(experiment, folder), console or Console(quiet=True), trainer)
 
 
-def _runners(run: Trainer) -> list[int]:
-    group = run.algorithm.env_runner_group
+def _runners(run: TrainingSession) -> list[int]:
+    group = run.trainer.algorithm.env_runner_group
     return group.foreach_env_runner(lambda _: os.getpid(), local_env_runner=False)  # type: ignore[no-any-return]
 
 
@@ -58,7 +60,7 @@ def test_a_killed_runner_costs_its_fragment_and_comes_back(tmp_path: Path) -> No
             assert len(_runners(run)) == 2
             assert first[0] not in _runners(run)
 
-    run.before = kill
+    run.trainer.before = kill  # type: ignore[attr-defined]
     run.train()
     rows = read_rows(run.run)
     assert [r["env_steps"] for r in rows] == [64 * i for i in range(1, 81)]
@@ -71,7 +73,7 @@ def test_a_runner_that_dies_while_the_learner_updates_is_told(tmp_path: Path, mo
     run = watched(tmp_path, {"runners": 2, "agent_steps": 2 * 4 * 8 * 3 * 6}, lines)
 
     def arrange(iteration: int) -> None:
-        group = run.algorithm.learner_group
+        group = run.trainer.algorithm.learner_group
         update = group.update
 
         def update_and_kill(**given: Any) -> Any:
@@ -84,7 +86,7 @@ def test_a_runner_that_dies_while_the_learner_updates_is_told(tmp_path: Path, mo
         if iteration == 3:
             monkeypatch.setattr(group, "update", update_and_kill)
 
-    run.before = arrange
+    run.trainer.before = arrange  # type: ignore[attr-defined]
     run.train()
     assert [r["env_steps"] for r in read_rows(run.run)] == [64 * i for i in range(1, 7)]
     assert lines.export_text().count("a runner's process died; no step is lost") == 1
@@ -98,7 +100,7 @@ def test_all_runners_may_be_killed_at_once(tmp_path: Path) -> None:
             for pid in _runners(run):
                 os.kill(pid, signal.SIGKILL)
 
-    run.before = kill
+    run.trainer.before = kill  # type: ignore[attr-defined]
     run.train()
     assert [r["env_steps"] for r in read_rows(run.run)] == [64 * i for i in range(1, 6)]
 
@@ -113,10 +115,10 @@ def test_a_killed_learner_ends_in_the_same_weights_as_if_it_had_lived(tmp_path: 
 
     def kill(iteration: int) -> None:
         if iteration == 5 and not done:
-            done.append(each_learner(killed.algorithm, lambda _: os.getpid())[1])
+            done.append(each_learner(killed.trainer.algorithm, lambda _: os.getpid())[1])
             os.kill(done[0], signal.SIGKILL)
 
-    killed.before = kill
+    killed.trainer.before = kill  # type: ignore[attr-defined]
     found = killed.train()["household"].state_dict()
     assert done
     assert "a learner's process died; going on from iteration 3" in lines.export_text()

@@ -17,27 +17,28 @@ from rl_markets.experiment import load, parse
 from rl_markets.policies.ppo.learner import PPOLearner
 from rl_markets.rllib.algorithm import MarketAlgorithm
 from rl_markets.training.run_folder import RunFolder, read_rows
-from rl_markets.training.trainer import Trainer, parameter_hash
+from rl_markets.training.session import TrainingSession
+from rl_markets.training.trainer import parameter_hash
 from tests.support.running import ROOT, tiny
 
 pytestmark = pytest.mark.usefixtures("ray_once")
 
 
-def trainer(folder: Path, data: dict[str, Any] | None = None) -> Trainer:
+def trainer(folder: Path, data: dict[str, Any] | None = None) -> TrainingSession:
     """A new run under `folder`."""
-    return Trainer(RunFolder.create(parse(data or tiny(), "test"), folder), Console(quiet=True))
+    return TrainingSession(RunFolder.create(parse(data or tiny(), "test"), folder), Console(quiet=True))
 
 
-def hashed(run: Trainer, checkpoint: Path | None = None) -> str:
+def hashed(run: TrainingSession, checkpoint: Path | None = None) -> str:
     """Trains and hashes all parameters."""
     hashes = []
-    stop = type(run)._write_checkpoint
+    stop = type(run.trainer).save
 
     def write(folder: Path) -> None:
-        stop(run, folder)
-        hashes.append(parameter_hash(run.algorithm))
+        stop(run.trainer, folder)
+        hashes.append(parameter_hash(run.trainer.algorithm))
 
-    run._write_checkpoint = write  # type: ignore[method-assign]
+    run.trainer.save = write  # type: ignore[method-assign]
     run.train(checkpoint)
     return hashes[-1]
 
@@ -58,7 +59,7 @@ def test_resuming_from_any_checkpoint_ends_in_the_same_parameters(tmp_path: Path
     rows = read_rows(whole.run)
     assert [r["iteration"] for r in rows] == [1, 2, 3, 4, 5, 6]
     for iteration in (4, 2):
-        again = Trainer(whole.run, Console(quiet=True))
+        again = TrainingSession(whole.run, Console(quiet=True))
         assert hashed(again, whole.store.path(iteration)) == expected
         resumed = read_rows(whole.run)
         assert [r["env_steps"] for r in resumed] == [r["env_steps"] for r in rows]
@@ -78,12 +79,12 @@ def test_training_moves_the_policy_and_logs_every_metric(tmp_path: Path) -> None
     assert list((run.run.path / "tensorboard").iterdir())
 
 
-def _fresh_actor(run: Trainer) -> Any:
-    from rl_markets.policies.networks import Actor
+def _fresh_actor(run: TrainingSession) -> Any:
+    from rl_markets.policies.actors import NetworkActor
     from rl_markets.rllib.build import algorithm_config
 
     module = algorithm_config(run.experiment).rl_module_spec.rl_module_specs["household"]
-    return Actor(module.model_config["actor"], torch.Generator().manual_seed(module.model_config["seed"]))
+    return NetworkActor(module.model_config["actor"], torch.Generator().manual_seed(module.model_config["seed"]))
 
 
 def test_runner_and_learner_actors_train_too(tmp_path: Path) -> None:
@@ -201,7 +202,7 @@ def test_a_checkpoint_of_another_experiment_is_refused(tmp_path: Path) -> None:
 def test_ppo_learns_the_closed_form(tmp_path: Path) -> None:
     """A fifth of the shipped training brings the policy from almost 200 % to a few per cent of the known answer."""
     experiment = load(ROOT / "tune_configs" / "households-full-depreciation.yaml", ["training.agent_steps=400_000"])
-    run = Trainer(RunFolder.create(experiment, tmp_path), Console(quiet=True))
+    run = TrainingSession(RunFolder.create(experiment, tmp_path), Console(quiet=True))
     run.train()
     distances = [r["distance"] for r in read_rows(run.run) if math.isfinite(r["distance"])]
     assert distances[-1] < 5
@@ -234,10 +235,10 @@ def test_a_replay_goes_on_where_it_was_unless_told_not_to(tmp_path: Path) -> Non
     data["algorithm"] = {"name": "sac", "parameters": {"updates": 3, "batch_size": 16, "capacity": 200}}
     kept = trainer(tmp_path, data)
     expected = hashed(kept)
-    assert hashed(Trainer(kept.run, Console(quiet=True)), kept.store.path(2)) == expected
+    assert hashed(TrainingSession(kept.run, Console(quiet=True)), kept.store.path(2)) == expected
     data["algorithm"]["parameters"]["store_replay"] = False
     lost = trainer(tmp_path, data)
     assert hashed(lost) == expected
     sizes = [(run.store.path(6) / "learner-0.safetensors").stat().st_size for run in (kept, lost)]
     assert sizes[0] > sizes[1] + 10_000
-    assert hashed(Trainer(lost.run, Console(quiet=True)), lost.store.path(2)) != expected
+    assert hashed(TrainingSession(lost.run, Console(quiet=True)), lost.store.path(2)) != expected
