@@ -1,13 +1,15 @@
 """Proof that a change of the code changed nothing that it makes.
 
-    python benchmarks/same_bytes.py record before.json --command "OLD/.venv/bin/python -m rl_markets" --root OLD
-    python benchmarks/same_bytes.py record after.json
-    python benchmarks/same_bytes.py compare before.json after.json
+    python benchmarks/same_bytes.py record before.json --command "OLD/.venv/bin/python -m
+    rl_markets" --root OLD python benchmarks/same_bytes.py record after.json python
+    benchmarks/same_bytes.py compare before.json after.json
 
-`record` runs the command line as a person does: a short training of every shipped experiment (`--smoke`), the
-commands for one's own data, and a table of bad experiment files. It writes down a hash of the exported weights, every
-metric and every value of the certificate (all but what depends on the clock), the report page, and every line that
-refused a bad file. Only the command line is used, so that two revisions with different layouts can be compared.
+`record` runs the command line as a person does: a short training of every shipped experiment
+    (`--smoke`), the
+commands for one's own data, and a table of bad experiment files. It writes down a hash of the
+exported weights, every metric and every value of the certificate (all but what depends on the
+clock), the report page, and every line that refused a bad file. Only the command line is used, so
+that two revisions with different layouts can be compared.
 """
 
 from __future__ import annotations
@@ -77,7 +79,9 @@ class Runner:
     def python(self, program: str, text: str, cwd: Path) -> str:
         """What a program prints in this revision's interpreter."""
         line = [self.command[0], "-c", program]
-        ended = subprocess.run(line, cwd=cwd, input=text, capture_output=True, text=True, check=True)
+        ended = subprocess.run(
+            line, cwd=cwd, input=text, capture_output=True, text=True, check=True
+        )
         return ended.stdout
 
 
@@ -86,7 +90,7 @@ def sha256(data: bytes | str) -> str:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()[:16]
 
 
-# -- experiments -------------------------------------------------------------------------------------------------------
+# -- experiments -----------------------------------------------------------------------------------
 
 
 def trained(run: Runner, file: Path) -> dict[str, Any]:
@@ -101,10 +105,17 @@ def trained(run: Runner, file: Path) -> dict[str, Any]:
         left = folder / "runs" / "latest"
         certificate = json.loads((left / "certificate.json").read_text())
         certificate.pop("made_with")
-        page = re.sub(r"<h2>Where the time went</h2>.*?<h2>", "<h2>", (left / "report.html").read_text(), flags=re.S)
+        page = re.sub(
+            r"<h2>Where the time went</h2>.*?<h2>",
+            "<h2>",
+            (left / "report.html").read_text(),
+            flags=re.S,
+        )
         return {
             "experiment": sha256((left / "experiment.yaml").read_bytes()),
-            "weights": {p.name: sha256(p.read_bytes()) for p in sorted((left / "policy").iterdir())},
+            "weights": {
+                p.name: sha256(p.read_bytes()) for p in sorted((left / "policy").iterdir())
+            },
             "metrics": _metrics(left / "metrics.csv"),
             "certificate": certificate,
             "report": sha256(_timeless(page, folder)),
@@ -122,8 +133,8 @@ def _timeless(text: str, folder: Path) -> str:
     """Text without paths, dates and speeds."""
     text = text.replace(str(folder.resolve()), "TMP").replace(str(folder), "TMP")
     text = re.sub(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", "DATE", text)
-    text = re.sub(r"[\d.]+[kM]? ?(agent )?steps/s", "SPEED", text)
-    return re.sub(r"\d+:\d\d:\d\d", "CLOCK", text)
+    text = re.sub(r"[\d.]+[kMG]?/s\b", "SPEED", text)
+    return re.sub(r"\d+ (s|min) left", "CLOCK", text)
 
 
 def _metrics(path: Path) -> list[dict[str, str]]:
@@ -132,7 +143,7 @@ def _metrics(path: Path) -> list[dict[str, str]]:
     return [{name: value for name, value in row.items() if name not in CLOCKED} for row in rows]
 
 
-# -- bad files ---------------------------------------------------------------------------------------------------------
+# -- bad files -------------------------------------------------------------------------------------
 
 WRONG: dict[str, Any] = {
     "gone": None,
@@ -203,7 +214,7 @@ def refused(run: Runner, files: list[Path]) -> dict[str, Any]:
         return dict(json.loads(run.python(CHECKS, json.dumps(bad), folder)))
 
 
-# -- one's own data ----------------------------------------------------------------------------------------------------
+# -- one's own data --------------------------------------------------------------------------------
 
 
 def sales(path: Path, seed: int) -> None:
@@ -228,7 +239,16 @@ def decisions(path: Path, seed: int) -> None:
         for period in range(6):
             choice = int(rng.integers(4))
             sold = min(stock, int(rng.poisson(6 * np.exp(-prices[choice] / 500))))
-            line = [season, period, stock, choice, prices[choice], sold, sold * prices[choice], 0.25]
+            line = [
+                season,
+                period,
+                stock,
+                choice,
+                prices[choice],
+                sold,
+                sold * prices[choice],
+                0.25,
+            ]
             lines.append(",".join(f"{value:g}" for value in line))
             stock -= sold
             if stock == 0:
@@ -247,7 +267,7 @@ market:
     stock: {units: [5]}
     levels: [0.4, 0.5, 0.6, 0.7]
 policies:
-  seller: {groups: [sellers]}
+  seller: {groups: [seller]}
 algorithm: {name: dqn}
 training: {agent_steps: 10000}
 """
@@ -263,50 +283,91 @@ def own_data(run: Runner) -> dict[str, Any]:
         (folder / "season.yaml").write_text(SEASON)
         answers["calibrate"] = run("calibrate", "sales.csv", cwd=folder)
         answers["calibrate season"] = run(
-            "calibrate", "sales.csv", "--product", "tea", "--stock", "20", "--periods", "30",
-            "--output", "tea.yaml", cwd=folder,
-        )  # fmt: skip
+            "calibrate",
+            "sales.csv",
+            "--product",
+            "tea",
+            "--stock",
+            "20",
+            "--periods",
+            "30",
+            "--out",
+            "tea.yaml",
+            cwd=folder,
+        )
         answers["calibrate again"] = run("calibrate", "sales.csv", cwd=folder)
-        answers["offline"] = run("offline", "decisions.csv", "season.yaml", "--export", "learned", cwd=folder)
+        answers["offline"] = run(
+            "offline", "decisions.csv", "season.yaml", "--export", "learned", cwd=folder
+        )
         for file in ("sales.csv", "decisions.csv"):
             lines = (folder / file).read_text().splitlines()
-            for row, column, value in ((2, 1, "May"), (3, 2, "-3"), (4, 3, "nan"), (5, 4, ""), (1, 2, "1e400")):
+            for row, column, value in (
+                (2, 1, "May"),
+                (3, 2, "-3"),
+                (4, 3, "nan"),
+                (5, 4, ""),
+                (1, 2, "1e400"),
+            ):
                 cells = lines[row].split(",")
                 cells[column] = value
                 bad = [*lines[:row], ",".join(cells), *lines[row + 1 :]]
                 (folder / f"bad-{file}").write_text("\n".join(bad) + "\n")
                 rest = ("season.yaml",) if file == "decisions.csv" else ()
                 command = "offline" if rest else "calibrate"
-                answers[f"{command} {row} {column} {value}"] = run(command, f"bad-{file}", *rest, cwd=folder)
+                answers[f"{command} {row} {column} {value}"] = run(
+                    command, f"bad-{file}", *rest, cwd=folder
+                )
+                (folder / "bad-sales.yaml").unlink(missing_ok=True)
         answers["files"] = {
-            str(p.relative_to(folder)): sha256(p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()
+            str(p.relative_to(folder)): sha256(p.read_bytes())
+            for p in sorted(folder.rglob("*"))
+            if p.is_file()
         }
     return answers
 
 
 def screens(run: Runner) -> dict[str, Any]:
     """What the command line says of itself."""
-    asked = [["--help"], ["markets"], ["train", "nowhere.yaml"], ["evaluate", "nowhere"], ["report", "nowhere"]]
+    asked = [
+        ["--help"],
+        ["markets"],
+        ["train", "nowhere.yaml"],
+        ["evaluate", "nowhere"],
+        ["report", "nowhere"],
+    ]
     asked += [["resume", "nowhere"], ["check"], ["check", "--market", "qqq"]]
-    asked += [[name, "--help"] for name in ("train", "check", "evaluate", "calibrate", "offline", "resume", "report")]
+    asked += [
+        [name, "--help"]
+        for name in ("train", "check", "evaluate", "calibrate", "offline", "resume", "report")
+    ]
     return {" ".join(arguments): run(*arguments, cwd=run.root) for arguments in asked}
 
 
-# -- the two commands --------------------------------------------------------------------------------------------------
+# -- the two commands ------------------------------------------------------------------------------
 
 
-def record(run: Runner, only: list[str]) -> dict[str, Any]:
+PARTS = ("experiments", "bad files", "own data", "screens")
+"""What is recorded."""
+
+
+def record(run: Runner, only: list[str], parts: list[str]) -> dict[str, Any]:
     """Everything that must stay the same."""
     shipped = sorted((run.root / "tune_configs").glob("*.yaml"))
     files = [file for file in shipped if not only or file.stem in only]
-    found: dict[str, Any] = {"experiments": {}}
-    for file in files:
-        print(f"training {file.stem}", file=sys.stderr, flush=True)
-        found["experiments"][file.stem] = trained(run, file)
-    print("bad files", file=sys.stderr, flush=True)
-    found["bad files"] = refused(run, files)
-    found["own data"] = own_data(run)
-    found["screens"] = screens(run)
+    found: dict[str, Any] = {}
+    if "experiments" in parts:
+        found["experiments"] = {}
+        for file in files:
+            print(f"training {file.stem}", file=sys.stderr, flush=True)
+            found["experiments"][file.stem] = trained(run, file)
+    if "bad files" in parts:
+        print("bad files", file=sys.stderr, flush=True)
+        found["bad files"] = refused(run, files)
+    if "own data" in parts:
+        print("own data", file=sys.stderr, flush=True)
+        found["own data"] = own_data(run)
+    if "screens" in parts:
+        found["screens"] = screens(run)
     return found
 
 
@@ -316,7 +377,9 @@ def differences(before: Any, after: Any, path: str = "") -> list[str]:
         keys = [*before, *(key for key in after if key not in before)]
         gone = object()
         return [
-            line for key in keys for line in differences(before.get(key, gone), after.get(key, gone), f"{path}/{key}")
+            line
+            for key in keys
+            for line in differences(before.get(key, gone), after.get(key, gone), f"{path}/{key}")
         ]
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         pairs = enumerate(zip(before, after, strict=True))
@@ -325,14 +388,22 @@ def differences(before: Any, after: Any, path: str = "") -> list[str]:
 
 
 def compare(before: dict[str, Any], after: dict[str, Any]) -> int:
-    """Prints the table of experiments and what differs; 1 where anything does."""
-    print("| experiment | hash before | hash after | same |\n|---|---|---|---|")
-    for name in before["experiments"]:
-        pair = [sha256(json.dumps(r["experiments"].get(name), sort_keys=True)) for r in (before, after)]
-        print(f"| `{name}` | {pair[0]} | {pair[1]} | {'yes' if pair[0] == pair[1] else '**no**'} |")
-    counted = {"bad files": len(before["bad files"]), "own data": len(before["own data"])}
-    counted["screens"] = len(before["screens"])
-    print("\ncompared, too: " + ", ".join(f"{n} {what}" for what, n in counted.items()))
+    """Prints the table of experiments and what differs; 1 where anything does. Only what both
+    recorded is compared."""
+    both = [part for part in PARTS if part in before and part in after]
+    before, after = ({part: record[part] for part in both} for record in (before, after))
+    if "experiments" in both:
+        print("| experiment | hash before | hash after | same |\n|---|---|---|---|")
+        for name in before["experiments"]:
+            pair = [
+                sha256(json.dumps(r["experiments"].get(name), sort_keys=True))
+                for r in (before, after)
+            ]
+            print(
+                f"| `{name}` | {pair[0]} | {pair[1]} | {'yes' if pair[0] == pair[1] else '**no**'} "
+                "|"
+            )
+    print("\ncompared: " + ", ".join(f"{len(before[part])} {part}" for part in both))
     found = differences(before, after)
     print(f"differences: {len(found)}", *found[:60], sep="\n")
     return 1 if found else 0
@@ -340,13 +411,18 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> int:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="action", required=True)
     recorder = commands.add_parser("record")
     recorder.add_argument("output", type=Path)
     recorder.add_argument("--command", default=f"{sys.executable} -m rl_markets")
     recorder.add_argument("--root", type=Path, default=ROOT)
-    recorder.add_argument("--only", action="append", default=[], help="an experiment's name; may be repeated")
+    recorder.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    recorder.add_argument(
+        "--only", action="append", default=[], help="an experiment's name; may be repeated"
+    )
     comparer = commands.add_parser("compare")
     comparer.add_argument("before", type=Path)
     comparer.add_argument("after", type=Path)
@@ -354,7 +430,9 @@ def main() -> int:
     if given.action == "compare":
         return compare(json.loads(given.before.read_text()), json.loads(given.after.read_text()))
     os.environ["COLUMNS"] = "120"  # the terminal's width, so that tables break alike
-    given.output.write_text(json.dumps(record(Runner(given.command, given.root), given.only), indent=1))
+    given.output.write_text(
+        json.dumps(record(Runner(given.command, given.root), given.only, given.parts), indent=1)
+    )
     return 0
 
 

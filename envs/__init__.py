@@ -1,1 +1,2 @@
-"""Markets: batched dynamics as tensors, and their answer keys. Imports torch, numpy and gymnasium, never ray."""
+"""Markets: batched dynamics as tensors, and their answer keys. Imports torch, numpy and gymnasium,
+never ray."""

@@ -22,7 +22,8 @@ class Metric:
         unit: such as `%`.
         answer: the known answer's own figure, if there is one.
         controls: name of a control -> its figure.
-        limit: the certificate passes this line when `value <= limit`; None where the line only informs.
+        limit: the certificate passes this line when `value <= limit`; None where the line only
+            informs.
         note: how the figure was computed, in a sentence.
     """
 
@@ -45,7 +46,8 @@ class Metric:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve of a figure: `style` is `ours`, `answer`, `control`, or `points` (ours, as a cloud).
+    """One curve of a figure: `style` is `ours`, `answer`, `control`, or `points` (ours, as a
+    cloud).
 
     Where `upper` is given, the band from `y` up to it is filled instead.
     """
@@ -84,8 +86,12 @@ class AnswerKey(ABC):
 
     @abstractmethod
     def distance(self, policies: Mapping[str, Policy]) -> float:
-        """The distance shown while training: one number in per cent, 0 at the answer. Cheap (milliseconds)."""
+        """The distance shown while training: one number in per cent, 0 at the answer. Cheap
+        (milliseconds)."""
 
     @abstractmethod
-    def assess(self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]) -> Assessment:
-        """The certificate's figures, each beside its controls; `untrained` is the control that must fail."""
+    def assess(
+        self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]
+    ) -> Assessment:
+        """The certificate's figures, each beside its controls; `untrained` is the control that must
+        fail."""

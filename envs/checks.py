@@ -1,7 +1,8 @@
 """What a market gives in each step, checked cheaply: groups, shapes, types, devices.
 
-Nothing here reads a tensor's values on a device or looks for NaN: a step costs a few microseconds. Observations are
-float32, as networks want them; rewards are float32 or float64 (runners keep float32); masks are bool.
+Nothing here reads a tensor's values on a device or looks for NaN: a step costs a few microseconds.
+Observations are float32, as networks want them; rewards are float32 or float64 (runners keep
+float32); masks are bool.
 """
 
 from __future__ import annotations
@@ -18,32 +19,55 @@ from torch import Tensor
 from rl_markets.envs.market import AgentGroup, Ended, Market, Step
 from rl_markets.errors import ContractError
 
-FLOAT, REWARD, BOOL, INDEX = (torch.float32,), (torch.float32, torch.float64), (torch.bool,), (torch.int64,)
+FLOAT = (torch.float32,)
+REWARD = (torch.float32, torch.float64)
+BOOL = (torch.bool,)
+INDEX = (torch.int64,)
 
 
 def refuse(market: object, detail: str, fix: str) -> NoReturn:
     """Raises the `ContractError` of `detail` (found and expected) and `fix` (what to do)."""
-    error = ContractError(f"market {type(market).__name__}: {detail}; {fix}")  # one argument: errors travel pickled
-    error.detail, error.fix = detail, fix
+    error = ContractError(
+        f"market {type(market).__name__}: {detail}; {fix}"
+    )  # one argument: errors travel pickled
+    error.detail = detail
+    error.fix = fix
     raise error
 
 
 def check_groups(market: Market) -> None:
-    """Worlds, device, groups and spaces are what runners and networks can use. Once, after building.
+    """Worlds, device, groups and spaces are what runners and networks can use. Once, after
+    building.
 
     Raises:
         ContractError: what was found, what was expected, and how to mend it.
     """
-    missing = [name for name in ("worlds", "episode_length", "device", "groups") if not hasattr(market, name)]
+    missing = [
+        name
+        for name in ("worlds", "episode_length", "device", "groups")
+        if not hasattr(market, name)
+    ]
     if missing:
         refuse(market, f"has no {', '.join(missing)}", "set them in __init__, before any step")
     if not isinstance(market.groups, Mapping) or not market.groups:
-        refuse(market, f"groups is {market.groups!r:.60}", "give a non-empty mapping: group -> AgentGroup")
+        refuse(
+            market,
+            f"groups is {market.groups!r:.60}",
+            "give a non-empty mapping: group -> AgentGroup",
+        )
     for name, group in market.groups.items():
         if not isinstance(name, str) or not isinstance(group, AgentGroup):
-            refuse(market, f"group {name!r} is a {type(group).__name__}", "give groups as text -> AgentGroup")
+            refuse(
+                market,
+                f"group {name!r} is a {type(group).__name__}",
+                "give groups as text -> AgentGroup",
+            )
         if isinstance(group.count, bool) or not isinstance(group.count, int) or group.count < 1:
-            refuse(market, f"group {name!r} has count = {group.count!r}", "give a whole number of at least 1")
+            refuse(
+                market,
+                f"group {name!r} has count = {group.count!r}",
+                "give a whole number of at least 1",
+            )
         _check_observation_space(market, name, group.observation_space)
         _check_action_space(market, name, group.action_space)
         if group.masked:
@@ -53,30 +77,51 @@ def check_groups(market: Market) -> None:
 def _check_observation_space(market: Market, name: str, space: Any) -> None:
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 or not space.shape[0]:
         refuse(
-            market, f"group {name!r}: observation space {space!s:.80}, expected a Box of one dimension",
-            "flatten an agent's observation to [entries]; group and world come from the tensors' leading axes",
-        )  # fmt: skip
+            market,
+            f"group {name!r}: observation space {space!s:.80}, expected a Box of one dimension",
+            "flatten an agent's observation to [entries]; group and world come from the tensors' "
+            "leading axes",
+        )
     if space.dtype != np.float32:
-        refuse(market, f"group {name!r}: observations of type {space.dtype}", "give the Box dtype=np.float32")
+        refuse(
+            market,
+            f"group {name!r}: observations of type {space.dtype}",
+            "give the Box dtype=np.float32",
+        )
 
 
 def _check_action_space(market: Market, name: str, space: Any) -> None:
     what = f"group {name!r}: action space {space!s:.80}"
     if isinstance(space, gym.spaces.Discrete):
         if space.start != 0:
-            refuse(market, f"{what} starts at {space.start}", "number actions from 0 and shift them in the market")
+            refuse(
+                market,
+                f"{what} starts at {space.start}",
+                "number actions from 0 and shift them in the market",
+            )
         return
     if isinstance(space, gym.spaces.MultiDiscrete):
         if space.nvec.ndim != 1 or len(set(space.nvec.tolist())) != 1 or space.start.any():
             refuse(
-                market, f"{what}, expected one dimension, as many choices in every branch, from 0",
+                market,
+                f"{what}, expected one dimension, as many choices in every branch, from 0",
                 "give MultiDiscrete([n] * branches)",
-            )  # fmt: skip
+            )
         return
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 or not space.shape[0]:
-        refuse(market, f"{what}, expected Discrete, MultiDiscrete or a Box of one dimension", "use one of these")
-    if not all(math.isfinite(low) and math.isfinite(high) and low < high for low, high in _bounds(space)):
-        refuse(market, f"{what}: bounds must be finite and low < high", "give finite bounds; policies act inside them")
+        refuse(
+            market,
+            f"{what}, expected Discrete, MultiDiscrete or a Box of one dimension",
+            "use one of these",
+        )
+    if not all(
+        math.isfinite(low) and math.isfinite(high) and low < high for low, high in _bounds(space)
+    ):
+        refuse(
+            market,
+            f"{what}: bounds must be finite and low < high",
+            "give finite bounds; policies act inside them",
+        )
 
 
 def choices(space: gym.spaces.Discrete | gym.spaces.MultiDiscrete) -> int:
@@ -87,13 +132,19 @@ def choices(space: gym.spaces.Discrete | gym.spaces.MultiDiscrete) -> int:
 def _check_choices(market: Market, name: str, group: AgentGroup) -> None:
     space = group.action_space
     if not isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
-        refuse(market, f"group {name!r}: masked, with action space {space!s:.80}", "mask discrete choices only")
-    total, (width,) = choices(space) * math.prod(space.shape), group.observation_space.shape
+        refuse(
+            market,
+            f"group {name!r}: masked, with action space {space!s:.80}",
+            "mask discrete choices only",
+        )
+    total = choices(space) * math.prod(space.shape)
+    (width,) = group.observation_space.shape
     if width <= total:
         refuse(
-            market, f"group {name!r}: masked, with {width} entries in an observation and {total} choices",
+            market,
+            f"group {name!r}: masked, with {width} entries in an observation and {total} choices",
             "let observations end with an entry for each choice",
-        )  # fmt: skip
+        )
 
 
 def _bounds(space: gym.spaces.Box) -> list[tuple[float, float]]:
@@ -106,7 +157,8 @@ def check_observations(market: Market, observations: Mapping[str, Tensor]) -> No
     Raises:
         ContractError: what was found, what was expected, and how to mend it.
     """
-    groups, worlds = market.groups, market.worlds
+    groups = market.groups
+    worlds = market.worlds
     if not isinstance(observations, dict) or observations.keys() != groups.keys():
         _refuse_groups(market, "observations", observations)
     for name, group in groups.items():
@@ -121,9 +173,15 @@ def check_step(market: Market, step: Step) -> None:
         ContractError: what was found, what was expected, and how to mend it.
     """
     if not isinstance(step, Step):
-        refuse(market, f"step() returned a {type(step).__name__}", "return a rl_markets.envs.market.Step")
+        refuse(
+            market,
+            f"step() returned a {type(step).__name__}",
+            "return a rl_markets.envs.market.Step",
+        )
     check_observations(market, step.observations)
-    groups, worlds, rewards = market.groups, market.worlds, step.rewards
+    groups = market.groups
+    worlds = market.worlds
+    rewards = step.rewards
     if not isinstance(rewards, dict) or rewards.keys() != groups.keys():
         _refuse_groups(market, "rewards", rewards)
     for name, group in groups.items():
@@ -141,26 +199,39 @@ def _check_mask(market: Market, what: str, mask: Mapping[str, Tensor]) -> None:
         _refuse_groups(market, what, mask)
     if not mask.keys() <= market.groups.keys():
         unknown = sorted(set(mask) - set(market.groups))
-        refuse(market, f"{what}: unknown group {unknown[0]!r}", f"the market's groups are {', '.join(market.groups)}")
+        refuse(
+            market,
+            f"{what}: unknown group {unknown[0]!r}",
+            f"the market's groups are {', '.join(market.groups)}",
+        )
     for name, value in mask.items():
         _check(market, value, (market.worlds, market.groups[name].count), BOOL, what, name)
 
 
 def _check_ended(market: Market, ended: Ended) -> None:
-    worlds, terminated = ended.worlds, ended.terminated
+    worlds = ended.worlds
+    terminated = ended.terminated
     if not isinstance(worlds, Tensor) or worlds.dim() != 1 or not len(worlds):
-        refuse(market, f"ended.worlds is {_shown(worlds)}, expected [ended]", "give indices; no Ended where none ended")
+        refuse(
+            market,
+            f"ended.worlds is {_shown(worlds)}, expected [ended]",
+            "give indices; no Ended where none ended",
+        )
     count = len(worlds)
     _check(market, worlds, (count,), INDEX, "ended.worlds")
     if worlds.device.type == "cpu":  # elsewhere this would wait for the device
         found = worlds.tolist()
         if found[0] < 0 or found[-1] >= market.worlds or sorted(set(found)) != found:
             refuse(
-                market, f"ended.worlds = {found!s:.60}, expected ascending indices below {market.worlds}",
+                market,
+                f"ended.worlds = {found!s:.60}, expected ascending indices below {market.worlds}",
                 "give each world once, as mask.nonzero().squeeze(-1) does",
-            )  # fmt: skip
+            )
     _check(market, terminated, (count,), BOOL, "ended.terminated")
-    if not isinstance(ended.observations, Mapping) or ended.observations.keys() != market.groups.keys():
+    if (
+        not isinstance(ended.observations, Mapping)
+        or ended.observations.keys() != market.groups.keys()
+    ):
         _refuse_groups(market, "ended.observations", ended.observations)
     for name, group in market.groups.items():
         shape = (count, group.count, *group.observation_space.shape)
@@ -169,7 +240,9 @@ def _check_ended(market: Market, ended: Ended) -> None:
         check_global_state(market, ended.global_state, count, "ended.global_state")
 
 
-def check_global_state(market: Market, state: Tensor, rows: int, what: str = "global_state()") -> None:
+def check_global_state(
+    market: Market, state: Tensor, rows: int, what: str = "global_state()"
+) -> None:
     """A global state is float32 `[rows, width]`.
 
     Raises:
@@ -179,11 +252,16 @@ def check_global_state(market: Market, state: Tensor, rows: int, what: str = "gl
     _check(market, state, (rows, width), FLOAT, what)
 
 
-# -- what it says ------------------------------------------------------------------------------------------------------
+# -- what it says ----------------------------------------------------------------------------------
 
 
 def _check(
-    market: Market, value: Tensor, shape: tuple[Any, ...], dtypes: tuple[torch.dtype, ...], what: str, group: str = ""
+    market: Market,
+    value: Tensor,
+    shape: tuple[Any, ...],
+    dtypes: tuple[torch.dtype, ...],
+    what: str,
+    group: str = "",
 ) -> None:
     """The fast path first; only what is not plainly right is looked at closely."""
     if (
@@ -203,23 +281,38 @@ def _check(
         expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         found = str(value.dtype).removeprefix("torch.")
         refuse(market, f"{what}: found {found}, expected {expected}", f"end with .to({dtypes[0]})")
-    mine, theirs = market.device, value.device  # `cuda` means any of them, tensors say which
+    mine = market.device
+    theirs = value.device  # `cuda` means any of them, tensors say which
     if mine.type != theirs.type or mine.index not in (None, theirs.index):
-        refuse(market, f"{what}: found on {theirs}, expected {mine}", "create every tensor with device=self.device")
+        refuse(
+            market,
+            f"{what}: found on {theirs}, expected {mine}",
+            "create every tensor with device=self.device",
+        )
     if value.requires_grad and not torch.is_grad_enabled():
         refuse(
-            market, f"{what}: carries a gradient though gradients are off",
-            "drop enable_grad and nn.Parameter from the step, or detach(): the graph would grow with every step",
-        )  # fmt: skip
+            market,
+            f"{what}: carries a gradient though gradients are off",
+            "drop enable_grad and nn.Parameter from the step, or detach(): the graph would grow "
+            "with every step",
+        )
 
 
 def _refuse_shape(market: Market, value: Tensor, shape: tuple[Any, ...], what: str) -> NoReturn:
-    found, wanted = list(value.shape), f"[{', '.join(map(str, shape))}]"
-    fix = "the axes are [worlds, agents, ...]" if len(shape) > 1 else "one entry for each world that ended"
+    found = list(value.shape)
+    wanted = f"[{', '.join(map(str, shape))}]"
+    fix = (
+        "the axes are [worlds, agents, ...]"
+        if len(shape) > 1
+        else "one entry for each world that ended"
+    )
     if len(shape) == len(found) >= 2 and found[1] != shape[1]:
         fix = f"give one row for each of the group's {shape[1]} agents, or set AgentGroup.count"
         if found[1] == 1:
-            fix = f"give each of the {shape[1]} agents its own, e.g. .expand(-1, {shape[1]}): it would be broadcast"
+            fix = (
+                f"give each of the {shape[1]} agents its own, e.g. .expand(-1, {shape[1]}): it "
+                "would be broadcast"
+            )
     elif len(shape) == len(found) == 3:
         fix = "give observation_space the shape that observe() returns, or the reverse"
     refuse(market, f"{what}: found shape {found}, expected {wanted}", fix)
@@ -231,10 +324,22 @@ def _refuse_groups(market: Market, what: str, found: Any) -> NoReturn:
     missing = [name for name in market.groups if name not in found]
     unknown = [name for name in found if name not in market.groups]
     if not missing and not unknown:
-        refuse(market, f"{what}: found a {type(found).__name__}", "give a plain dict: group -> tensor")
-    parts = [f"no entry for group {name!r}" for name in missing] + [f"unknown group {name!r}" for name in unknown]
-    refuse(market, f"{what}: {', '.join(parts)}", f"give exactly the market's groups: {', '.join(market.groups)}")
+        refuse(
+            market, f"{what}: found a {type(found).__name__}", "give a plain dict: group -> tensor"
+        )
+    parts = [f"no entry for group {name!r}" for name in missing] + [
+        f"unknown group {name!r}" for name in unknown
+    ]
+    refuse(
+        market,
+        f"{what}: {', '.join(parts)}",
+        f"give exactly the market's groups: {', '.join(market.groups)}",
+    )
 
 
 def _shown(value: object) -> str:
-    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    return (
+        f"{value.dtype} {list(value.shape)}"
+        if isinstance(value, Tensor)
+        else f"a {type(value).__name__}"
+    )

@@ -9,13 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rl_markets.envs.market import Ended, Market, PolicyFunction, State, Step, TensorMarket, Transition
+from rl_markets.envs.market import (
+    Ended,
+    Market,
+    PolicyFunction,
+    State,
+    Step,
+    TensorMarket,
+    Transition,
+)
 
 DEVIATOR = "deviator"
 
 
 class DeviationMarket(Market):
-    """`market` with a single learning agent; whatever it can gain is what the frozen profile leaves on the table.
+    """`market` with a single learning agent; whatever it can gain is what the frozen profile leaves
+    on the table.
 
     Args:
         market: the market to deviate in.
@@ -24,9 +33,15 @@ class DeviationMarket(Market):
         agent: the deviator's index in it.
     """
 
-    def __init__(self, market: Market, policies: Mapping[str, PolicyFunction], group: str, agent: int = 0) -> None:
-        self.market, self.policies, self.group, self.agent = market, policies, group, agent
-        self.worlds, self.device = market.worlds, market.device
+    def __init__(
+        self, market: Market, policies: Mapping[str, PolicyFunction], group: str, agent: int = 0
+    ) -> None:
+        self.market = market
+        self.policies = policies
+        self.group = group
+        self.agent = agent
+        self.worlds = market.worlds
+        self.device = market.device
         self.groups = {DEVIATOR: replace(market.groups[group], count=1)}
         self._seen: dict[str, Tensor] = {}
 
@@ -45,7 +60,8 @@ class DeviationMarket(Market):
 
     @torch.no_grad()
     def profile(self) -> dict[str, Tensor]:
-        """What everybody does now who follows the frozen policies, the deviator's place included."""
+        """What everybody does now who follows the frozen policies, the deviator's place
+        included."""
         return {group: self.policies[group](seen) for group, seen in self._seen.items()}
 
     def step(self, actions: Mapping[str, Tensor]) -> Step:
@@ -53,9 +69,19 @@ class DeviationMarket(Market):
         step = self.market.step(self._in_place(self.profile(), actions))
         ended = step.ended
         if ended is not None:
-            ended = Ended(ended.worlds, ended.terminated, self._own(ended.observations), ended.global_state)
-        active, agent_done = (None if mask is None else self._own(mask) for mask in (step.active, step.agent_done))
-        return Step(self._own(self._note(step.observations)), self._own(step.rewards), ended, active, agent_done)
+            ended = Ended(
+                ended.worlds, ended.terminated, self._own(ended.observations), ended.global_state
+            )
+        active, agent_done = (
+            None if mask is None else self._own(mask) for mask in (step.active, step.agent_done)
+        )
+        return Step(
+            self._own(self._note(step.observations)),
+            self._own(step.rewards),
+            ended,
+            active,
+            agent_done,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The market's own."""
@@ -77,7 +103,9 @@ class DeviationMarket(Market):
         """Closes the market."""
         self.market.close()
 
-    def _in_place(self, profile: dict[str, Tensor], actions: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _in_place(
+        self, profile: dict[str, Tensor], actions: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         """The profile with the deviator's action in its place."""
         mine = profile[self.group].clone()
         mine[:, self.agent] = actions[DEVIATOR][:, 0]
@@ -92,7 +120,8 @@ class DeviationMarket(Market):
 
 
 class DifferentiableDeviation(DeviationMarket):
-    """The same on a differentiable market, as pure functions too: the others' answer to a deviation is differentiated."""
+    """The same on a differentiable market, as pure functions too: the others' answer to a deviation
+    is differentiated."""
 
     differentiable = True
     market: TensorMarket
@@ -116,13 +145,25 @@ class DifferentiableDeviation(DeviationMarket):
 
     def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
         """The market's own, with the deviator's action in its place."""
-        profile = {group: self.policies[group](seen) for group, seen in self.market.observe(state).items()}
+        profile = {
+            group: self.policies[group](seen) for group, seen in self.market.observe(state).items()
+        }
         moved = self.market.transition(state, self._in_place(profile, actions), noise)
-        active, agent_done = (None if mask is None else self._own(mask) for mask in (moved.active, moved.agent_done))
-        return Transition(moved.state, self._own(moved.rewards), moved.terminated, active, agent_done)
+        active, agent_done = (
+            None if mask is None else self._own(mask) for mask in (moved.active, moved.agent_done)
+        )
+        return Transition(
+            moved.state, self._own(moved.rewards), moved.terminated, active, agent_done
+        )
 
 
-def deviation(market: Market, policies: Mapping[str, PolicyFunction], group: str) -> DeviationMarket:
+def deviation(
+    market: Market, policies: Mapping[str, PolicyFunction], group: str
+) -> DeviationMarket:
     """`market` with the first agent of `group` free to deviate from `policies`."""
-    kind = DifferentiableDeviation if market.differentiable and isinstance(market, TensorMarket) else DeviationMarket
+    kind = (
+        DifferentiableDeviation
+        if market.differentiable and isinstance(market, TensorMarket)
+        else DeviationMarket
+    )
     return kind(market, policies, group)

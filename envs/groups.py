@@ -11,7 +11,8 @@ from rl_markets.envs.market import Owned, PolicyFunction
 
 
 class JoinedGroups:
-    """The groups' agents one after the other along a tensor's second dimension, `[worlds, agents, ...]`.
+    """The groups' agents one after the other along a tensor's second dimension, `[worlds, agents,
+    ...]`.
 
     Args:
         counts: group -> its agents in each world, in order.
@@ -23,7 +24,8 @@ class JoinedGroups:
         self._only: str | None = next(iter(self.counts)) if len(self.counts) == 1 else None
 
     def join(self, by_group: Mapping[str, Tensor]) -> Tensor:
-        """Group -> `[worlds, agents of the group, ...]` as one tensor; of a single group its own, not copied."""
+        """Group -> `[worlds, agents of the group, ...]` as one tensor; of a single group its own,
+        not copied."""
         if self._only is not None:
             return by_group[self._only]
         return torch.cat([by_group[group] for group in self.counts], 1)
@@ -62,4 +64,7 @@ class JoinedGroups:
     def owned(self, variable: str) -> dict[str, Owned]:
         """Group -> its agents' part of a state variable `[worlds, agents]`; see `Market.owned`."""
         starts = {group: self.start(group) for group in self.counts}
-        return {group: Owned(variable, starts[group], starts[group] + count) for group, count in self.counts.items()}
+        return {
+            group: Owned(variable, starts[group], starts[group] + count)
+            for group, count in self.counts.items()
+        }

@@ -1,9 +1,10 @@
-"""The contract of a market: a batch of worlds, each with groups of agents, as tensors on one device.
+"""The contract of a market: a batch of worlds, each with groups of agents, as tensors on one
+device.
 
-`Market` is what the service calls. A market's author subclasses `TensorMarket` and writes pure functions
-(`initial_state`, `observe`, `draw_noise`, `transition`); clocks, automatic restarts, true final observations, seeding
-and checkpoints are done there, once. Every tensor leads with `[worlds, agents, ...]`; nothing on the training path
-loops over agents.
+`Market` is what the service calls. A market's author subclasses `TensorMarket` and writes pure
+functions (`initial_state`, `observe`, `draw_noise`, `transition`); clocks, automatic restarts, true
+final observations, seeding and checkpoints are done there, once. Every tensor leads with `[worlds,
+agents, ...]`; nothing on the training path loops over agents.
 """
 
 from __future__ import annotations
@@ -20,19 +21,24 @@ from torch import Tensor
 from rl_markets.errors import MarketError
 
 State = dict[str, Tensor]
-"""A market's state: name -> tensor `[worlds, ...]`. Everything that the future depends on, and nothing else."""
+"""A market's state: name -> tensor `[worlds, ...]`. Everything that the future depends on, and
+nothing else."""
 
 PolicyFunction = Callable[[Tensor], Tensor]
-"""A deterministic policy: observations `[..., observation]` -> actions `[..., action]` in the action space."""
+"""A deterministic policy: observations `[..., observation]` -> actions `[..., action]` in the
+action space."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What a group follows: a deterministic policy, and the probabilities of all choices where it mixes them.
+    """What a group follows: a deterministic policy, and the probabilities of all choices where it
+    mixes them.
 
     Attributes:
-        act: observations `[..., observation]` -> actions `[..., action]`, as a call of the policy itself gives them.
-        mixed: observations -> probabilities `[..., choices]` (`[..., branches, choices]`), or None where it has none.
+        act: observations `[..., observation]` -> actions `[..., action]`, as a call of the policy
+            itself gives them.
+        mixed: observations -> probabilities `[..., choices]` (`[..., branches, choices]`), or None
+            where it has none.
     """
 
     act: PolicyFunction
@@ -43,7 +49,8 @@ class Policy:
         return self.act(observations)
 
     def probabilities(self, observations: Tensor) -> Tensor | None:
-        """With which probabilities it makes each choice, or None where it is deterministic or its actions continuous."""
+        """With which probabilities it makes each choice, or None where it is deterministic or its
+        actions continuous."""
         return None if self.mixed is None else self.mixed(observations)
 
 
@@ -54,9 +61,11 @@ class AgentGroup:
     Attributes:
         count: agents in each world.
         observation_space: of one agent.
-        action_space: of one agent: `Discrete`, `MultiDiscrete` with as many choices in every branch, or a `Box`.
-        masked: whether an observation ends with one entry for each choice of each branch, 1 where it is allowed. Policies
-            then choose among those; the market itself must stand any action.
+        action_space: of one agent: `Discrete`, `MultiDiscrete` with as many choices in every
+            branch, or a `Box`.
+        masked: whether an observation ends with one entry for each choice of each branch, 1 where
+            it is allowed. Policies then choose among those; the market itself must stand any
+            action.
     """
 
     count: int
@@ -67,7 +76,8 @@ class AgentGroup:
 
 @dataclass(frozen=True)
 class Owned:
-    """What each agent of a group owns: the columns `[start, stop)` of a state variable, positive and `[worlds, agents]`.
+    """What each agent of a group owns: the columns `[start, stop)` of a state variable, positive
+    and `[worlds, agents]`.
 
     Attributes:
         variable: name in the state.
@@ -89,8 +99,10 @@ class Ended:
 
     Attributes:
         worlds: `[ended]` indices, ascending.
-        terminated: `[ended]` bool; False where only the clock ran out, so that the value must be bootstrapped.
-        observations: group -> `[ended, agents, ...]`, the true final observations (before the restart).
+        terminated: `[ended]` bool; False where only the clock ran out, so that the value must be
+            bootstrapped.
+        observations: group -> `[ended, agents, ...]`, the true final observations (before the
+            restart).
         global_state: `[ended, width]`, the true final global state, where the market gives one.
     """
 
@@ -105,12 +117,14 @@ class Step:
     """What one step returns.
 
     Attributes:
-        observations: group -> `[worlds, agents, ...]`; already those of the new episode where a world restarted.
+        observations: group -> `[worlds, agents, ...]`; already those of the new episode where a
+            world restarted.
         rewards: group -> `[worlds, agents]`.
         ended: the worlds that ended, or None.
         active: group -> bool `[worlds, agents]`, which agents' actions counted; None where all did.
-        agent_done: group -> bool `[worlds, agents]`, agents whose own episode terminated in this step though their
-            world goes on; until it ends they do not act. None where there is nobody.
+        agent_done: group -> bool `[worlds, agents]`, agents whose own episode terminated in this
+            step though their world goes on; until it ends they do not act. None where there is
+            nobody.
     """
 
     observations: dict[str, Tensor]
@@ -122,7 +136,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Transition:
-    """What the dynamics return: the next state, the rewards, and optionally who ended, who acted and who was done."""
+    """What the dynamics return: the next state, the rewards, and optionally who ended, who acted
+    and who was done."""
 
     state: State
     rewards: dict[str, Tensor]
@@ -136,7 +151,8 @@ class Market(ABC):
 
     Attributes:
         worlds: number of parallel worlds.
-        episode_length: steps after which an episode is truncated; None for markets that end by themselves.
+        episode_length: steps after which an episode is truncated; None for markets that end by
+            themselves.
         device: where every tensor lives.
         groups: group -> its agents.
     """
@@ -145,11 +161,13 @@ class Market(ABC):
     """True where rewards and observations carry gradients back to actions."""
 
     owned: Mapping[str, Owned] = {}
-    """Group -> what each of its agents owns, such as its capital. Learners that differentiate may learn what a little more
+    """Group -> what each of its agents owns, such as its capital. Learners that differentiate may
+    learn what a little more
     of it is worth (its co-state)."""
 
     exchangeable: ClassVar[bool] = False
-    """True where a group's agents are alike: permuting their states and actions permutes what they get."""
+    """True where a group's agents are alike: permuting their states and actions permutes what they
+    get."""
 
     worlds: int
     episode_length: int | None
@@ -186,10 +204,13 @@ class Market(ABC):
         Raises:
             MarketError: where the market gives none.
         """
-        raise MarketError(f"market {type(self).__name__} gives no global state; a central critic needs one")
+        raise MarketError(
+            f"market {type(self).__name__} gives no global state; a central critic needs one"
+        )
 
     def scripts(self) -> Mapping[str, PolicyFunction]:
-        """Rules by name that groups may follow in the place of a learned policy (`scripted` in an experiment file)."""
+        """Rules by name that groups may follow in the place of a learned policy (`scripted` in an
+        experiment file)."""
         return {}
 
     def in_units(self, gain: float) -> tuple[float, str]:
@@ -202,7 +223,8 @@ class Market(ABC):
 
 @runtime_checkable
 class Dynamics(Protocol):
-    """A market as pure functions, for learners that take gradients through it; see `TensorMarket`."""
+    """A market as pure functions, for learners that take gradients through it; see
+    `TensorMarket`."""
 
     differentiable: ClassVar[bool]
     worlds: int
@@ -229,15 +251,20 @@ class TensorMarket(Market):
 
     Args:
         worlds: number of parallel worlds.
-        episode_length: steps after which an episode is truncated; None for markets that end by themselves.
+        episode_length: steps after which an episode is truncated; None for markets that end by
+            themselves.
         device: where every tensor lives.
         stagger: start the worlds' clocks at random times, so that rollouts are not phase-locked.
     """
 
-    def __init__(self, *, worlds: int, episode_length: int | None, device: str = "cpu", stagger: bool = True) -> None:
+    def __init__(
+        self, *, worlds: int, episode_length: int | None, device: str = "cpu", stagger: bool = True
+    ) -> None:
         if worlds < 1:
             raise ValueError(f"worlds = {worlds}: expected at least 1")
-        self.worlds, self.episode_length, self.stagger = worlds, episode_length, stagger
+        self.worlds = worlds
+        self.episode_length = episode_length
+        self.stagger = stagger
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device)
         self.state: State = {}
@@ -246,14 +273,18 @@ class TensorMarket(Market):
 
     @property
     def clock(self) -> Tensor:
-        """Steps since each world's episode began, `[worlds]`; on the CPU: reading it must not wait for a device."""
+        """Steps since each world's episode began, `[worlds]`; on the CPU: reading it must not wait
+        for a device."""
         return self._now - self._began
 
     def _set_clock(self, clock: Tensor) -> None:
-        # Episodes remember when they began: time itself is one number, and most steps touch no tensor for their clocks.
-        self._now, self._began, self._oldest = 0, -clock, -int(clock.max())
+        # Episodes remember when they began: time itself is one number, and most steps touch no
+        # tensor for their clocks.
+        self._now = 0
+        self._began = -clock
+        self._oldest = -int(clock.max())
 
-    # -- what a market's author writes ---------------------------------------------------------------------------
+    # -- what a market's author writes -------------------------------------------------------------
 
     @abstractmethod
     def initial_state(self, worlds: int, generator: torch.Generator) -> State:
@@ -272,10 +303,11 @@ class TensorMarket(Market):
         """The dynamics, a pure function: `actions` is group -> `[worlds, agents, ...]`."""
 
     def observe_globally(self, state: State) -> Tensor | None:
-        """The global state `[worlds, width]` that a central critic sees, or None where the market gives none. Pure."""
+        """The global state `[worlds, width]` that a central critic sees, or None where the market
+        gives none. Pure."""
         return None
 
-    # -- what the service calls ----------------------------------------------------------------------------------
+    # -- what the service calls --------------------------------------------------------------------
 
     def reset(self, seed: int) -> dict[str, Tensor]:
         """Fresh episodes in every world."""
@@ -292,7 +324,9 @@ class TensorMarket(Market):
         """One step of the dynamics, then fresh episodes where one ended."""
         moved = self.transition(self.state, actions, self.draw_noise(self.generator))
         self._now += 1
-        observations, state, ended = self.observe(moved.state), moved.state, None
+        observations = self.observe(moved.state)
+        state = moved.state
+        ended = None
         over = self._over(moved.terminated)
         if over is not None:
             ended = self._ended(over.to(self.device), moved, observations)
@@ -310,8 +344,10 @@ class TensorMarket(Market):
         return super().global_state() if found is None else found
 
     def _over(self, terminated: Tensor | None) -> Tensor | None:
-        """Indices of the worlds that ended, or None; waits for the device only where the market can terminate."""
-        over, length = None if terminated is None else terminated.cpu(), self.episode_length
+        """Indices of the worlds that ended, or None; waits for the device only where the market can
+        terminate."""
+        over = None if terminated is None else terminated.cpu()
+        length = self.episode_length
         if length is not None and self._oldest <= self._now - length:
             late = self._began <= self._now - length
             over = late if over is None else over | late
@@ -331,14 +367,19 @@ class TensorMarket(Market):
     def state_dict(self) -> dict[str, Any]:
         """State, clocks and generator."""
         return {
-            "state": {name: value.detach().cpu().numpy().copy() for name, value in self.state.items()},
+            "state": {
+                name: value.detach().cpu().numpy().copy() for name, value in self.state.items()
+            },
             "clock": self.clock.numpy().copy(),
             "generator": self.generator.get_state().numpy().copy(),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> dict[str, Tensor]:
         """The reverse of `state_dict`."""
-        self.state = {name: torch.as_tensor(value.copy(), device=self.device) for name, value in saved["state"].items()}
+        self.state = {
+            name: torch.as_tensor(value.copy(), device=self.device)
+            for name, value in saved["state"].items()
+        }
         self._set_clock(torch.as_tensor(saved["clock"].copy()))
         self.generator.set_state(torch.as_tensor(saved["generator"].copy()))
         return self.observe(self.state)

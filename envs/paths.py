@@ -1,4 +1,5 @@
-"""The best deviation along a path without shocks: one agent's actions are optimised, everybody else follows a policy."""
+"""The best deviation along a path without shocks: one agent's actions are optimised, everybody else
+follows a policy."""
 
 from __future__ import annotations
 
@@ -19,15 +20,17 @@ LEFT_TORCH = "Tensor that requires grad"
 
 @dataclass(frozen=True)
 class PathDeviation:
-    """One agent of each world leaves a frozen profile for the actions that are best for it from now on.
+    """One agent of each world leaves a frozen profile for the actions that are best for it from now
+    on.
 
-    Without shocks the future is known, so that a path of actions is as good as a policy: what is found is the best
-    response, up to the periods that are free and to the optimiser. It is a lower bound in any case, as staying is where
-    it starts. The others go on to follow their policies, and react.
+    Without shocks the future is known, so that a path of actions is as good as a policy: what is
+        found is the best
+    response, up to the periods that are free and to the optimiser. It is a lower bound in any case,
+    as staying is where it starts. The others go on to follow their policies, and react.
 
     Attributes:
-        market: pure functions in double precision, without shocks that matter; gradients must go through everything, so
-            that the deviator's effect on prices and on the others counts.
+        market: pure functions in double precision, without shocks that matter; gradients must go
+            through everything, so that the deviator's effect on prices and on the others counts.
         policies: group -> the frozen policy.
         group: the deviators' group.
         agents: world -> its deviator's place in the group, `[worlds]`.
@@ -45,7 +48,8 @@ class PathDeviation:
     tail: int = 80
 
     def gains(self, state: State, *, steps: int = 40) -> Tensor:
-        """Discounted reward that each world's deviator gains from `state`, `[worlds]`, by so many quasi-Newton steps.
+        """Discounted reward that each world's deviator gains from `state`, `[worlds]`, by so many
+        quasi-Newton steps.
 
         NaN where the frozen profile's own reward is not finite.
         """
@@ -55,13 +59,17 @@ class PathDeviation:
         raw = raw.requires_grad_()
         known = torch.isfinite(stay)  # elsewhere the frozen profile itself has no value
         best = torch.zeros_like(stay).masked_fill_(~known, torch.nan)
-        optimizer = torch.optim.LBFGS([raw], max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS(
+            [raw], max_iter=steps, history_size=20, line_search_fn="strong_wolfe"
+        )
 
         def closure() -> Tensor:
             gains = self._follow(state, noise, raw)[0] - stay
             best.copy_(torch.where(gains > best, gains, best).detach())
             loss = -(1 - self.gamma) * gains[known].sum()
-            raw.grad = torch.autograd.grad(loss, raw)[0].nan_to_num_(0.0)  # a world without a value moves nobody else's
+            raw.grad = torch.autograd.grad(loss, raw)[0].nan_to_num_(
+                0.0
+            )  # a world without a value moves nobody else's
             return loss
 
         optimizer.step(closure)  # type: ignore[no-untyped-call]
@@ -71,17 +79,27 @@ class PathDeviation:
     def _box(self) -> tuple[Tensor, Tensor]:
         """The lowest action, and how far the highest is from it."""
         space: Any = self.market.groups[self.group].action_space
-        low, high = (torch.as_tensor(bound, device=self.market.device).double() for bound in (space.low, space.high))
+        low, high = (
+            torch.as_tensor(bound, device=self.market.device).double()
+            for bound in (space.low, space.high)
+        )
         return low, high - low
 
     def _follow(self, state: State, noise: State, raw: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The deviators' discounted rewards `[worlds]`, and their raw actions `[periods, worlds, action]`.
+        """The deviators' discounted rewards `[worlds]`, and their raw actions `[periods, worlds,
+        action]`.
 
-        Without raw actions they do what the policy says, and those that this amounts to are returned.
+        Without raw actions they do what the policy says, and those that this amounts to are
+        returned.
         """
-        worlds, total, done = torch.arange(len(self.agents)), torch.zeros(()), []
+        worlds = torch.arange(len(self.agents))
+        total = torch.zeros(())
+        done = []
         for t in range(self.periods + self.tail):
-            actions = {g: _answer(self.policies[g], x.float()).double() for g, x in self.market.observe(state).items()}
+            actions = {
+                g: _answer(self.policies[g], x.float()).double()
+                for g, x in self.market.observe(state).items()
+            }
             if t < self.periods and raw is not None:
                 mine = actions[self.group].clone()
                 mine[worlds, self.agents] = self._to_action(raw[t])
@@ -106,7 +124,8 @@ class PathDeviation:
 
 
 def _answer(policy: PolicyFunction, seen: Tensor) -> Tensor:
-    """What a policy does; one that leaves torch, as a rule of the user's may, reacts, but the search does not foresee it."""
+    """What a policy does; one that leaves torch, as a rule of the user's may, reacts, but the
+    search does not foresee it."""
     try:
         return policy(seen)
     except RuntimeError as error:

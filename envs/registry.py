@@ -1,8 +1,9 @@
 """Finding markets and learners by name, without importing torch or ray.
 
-A built-in market is a sub-package of `rl_markets.envs`, a built-in learner one of `rl_markets.policies`; each
-holds a light `SPEC`. Third-party packages offer theirs through the entry-point groups `rl_markets.markets`
-and `rl_markets.learners`; nothing here needs to change for either.
+A built-in market is a sub-package of `rl_markets.envs`, a built-in learner one of
+`rl_markets.policies`; each holds a light `SPEC`. Third-party packages offer theirs through the
+entry-point groups `rl_markets.markets` and `rl_markets.learners`; nothing here needs to change for
+either.
 """
 
 from __future__ import annotations

@@ -25,13 +25,15 @@ class MarketSpec:
         parameters: the pydantic model of `market.parameters` in the experiment file.
         market: import path `module:Class` of the `Market`; imported only when it is built.
         groups: the parameters -> group -> how many agents it has in each world, in order.
-        discount: the parameter that holds the agents' discount factor, or None where the learner chooses.
+        discount: the parameter that holds the agents' discount factor, or None where the learner
+            chooses.
         scripts: the names of the market's own rules (`Market.scripts`) that groups may follow.
         global_state: whether the market gives one, for central critics.
-        training_only: parameters that shape training and not what is judged -> their value where policies are judged.
+        training_only: parameters that shape training and not what is judged -> their value where
+            policies are judged.
         differentiable: whether learners may take gradients through it (`Market.differentiable`).
-        answer: import path `module:function` of the market's judge: parameters -> `AnswerKey`, or None where no answer
-            is known. A market names its judge and never imports it.
+        answer: import path `module:function` of the market's judge: parameters -> `AnswerKey`, or
+            None where no answer is known. A market names its judge and never imports it.
     """
 
     name: str

@@ -1,6 +1,7 @@
 """What acts: a network, or a table. Everything that an exported policy is made of.
 
-Separate policies are *stacked*, `[agents, ...]`; observations are then `[..., agents, observation]`.
+Separate policies are *stacked*, `[agents, ...]`; observations are then `[..., agents,
+observation]`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ TABLE = "table"
 
 
 class Actor(nn.Module, ABC):
-    """A deterministic or mixed policy, or one for each agent: observations `[..., observation]` to actions.
+    """A deterministic or mixed policy, or one for each agent: observations `[..., observation]` to
+    actions.
 
     Args:
-        spec: everything needed to build it again, as JSON: `kind` (left out for a network), `observation` (width),
-            `action` (`describe_space`), optionally `copies` (agents with a policy of their own), and what the kind needs.
+        spec: everything needed to build it again, as JSON: `kind` (left out for a network),
+            `observation` (width), `action` (`describe_space`), optionally `copies` (agents with a
+            policy of their own), and what the kind needs.
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:
@@ -42,11 +45,13 @@ class Actor(nn.Module, ABC):
 
     @abstractmethod
     def probabilities(self, observations: Tensor) -> Tensor | None:
-        """With which probabilities each choice is made, `[..., choices]`; None where there is no such thing."""
+        """With which probabilities each choice is made, `[..., choices]`; None where there is no
+        such thing."""
 
     @abstractmethod
     def of_agent(self, agent: int) -> Actor:
-        """The policy of one agent: a copy of this one where it is shared, the agent's own where it is stacked."""
+        """The policy of one agent: a copy of this one where it is shared, the agent's own where it
+        is stacked."""
 
 
 def build_actor(spec: dict[str, Any], generator: torch.Generator | None = None) -> Actor:
@@ -67,10 +72,11 @@ class NetworkActor(Actor):
     """A network and an action head, or one network for each agent.
 
     Args:
-        spec: everything needed to build it again, as JSON: `observation` (width), `action` (`describe_space`),
-            `hidden` (widths), `activation`, `log_std`, `trained_std`, optionally `distribution` and `copies` (agents
-            with weights of their own; observations are then `[..., copies, observation]`) and `masked` (observations end
-            with the mask of allowed choices, see `AgentGroup`) and `heads` (`heads.Ensemble`).
+        spec: everything needed to build it again, as JSON: `observation` (width), `action`
+            (`describe_space`), `hidden` (widths), `activation`, `log_std`, `trained_std`,
+            optionally `distribution` and `copies` (agents with weights of their own; observations
+            are then `[..., copies, observation]`) and `masked` (observations end with the mask of
+            allowed choices, see `AgentGroup`) and `heads` (`heads.Ensemble`).
         generator: draws the initial weights.
     """
 
@@ -78,9 +84,12 @@ class NetworkActor(Actor):
         super().__init__(spec)
         self.head = action_head(spec)
         self.net = mlp(
-            [spec["observation"], *spec["hidden"], self.head.inputs], spec["activation"],
-            generator=generator or torch.Generator(), last_gain=0.01, copies=spec.get("copies"),
-        )  # fmt: skip
+            [spec["observation"], *spec["hidden"], self.head.inputs],
+            spec["activation"],
+            generator=generator or torch.Generator(),
+            last_gain=0.01,
+            copies=spec.get("copies"),
+        )
 
     def forward(self, observations: Tensor) -> Tensor:
         """The head's input; far below all others where a mask forbids the choice."""
@@ -96,19 +105,23 @@ class NetworkActor(Actor):
         return self.head.deterministic(self(observations))
 
     def probabilities(self, observations: Tensor) -> Tensor | None:
-        """The softmax over choices, `[..., choices]` or `[..., branches, choices]`; None for other heads."""
+        """The softmax over choices, `[..., choices]` or `[..., branches, choices]`; None for other
+        heads."""
         if not isinstance(self.head, Categorical):
             return None
         return self.head.probabilities(self(observations))
 
     @torch.no_grad()
     def of_agent(self, agent: int) -> NetworkActor:
-        """The policy of one agent: a copy of this one where it is shared, the agent's own weights where it is stacked."""
+        """The policy of one agent: a copy of this one where it is shared, the agent's own weights
+        where it is stacked."""
         copies = self.spec.get("copies")
         alone = NetworkActor({**self.spec, "copies": None})
         weights = self.state_dict()
         if copies is not None:
-            alone.load_state_dict({_unstacked(name): _slice(value, name, agent) for name, value in weights.items()})
+            alone.load_state_dict(
+                {_unstacked(name): _slice(value, name, agent) for name, value in weights.items()}
+            )
         else:
             alone.load_state_dict(weights)
         return alone
@@ -127,7 +140,8 @@ def _slice(value: Tensor, name: str, agent: int) -> Tensor:
 
 
 class TableActor(Actor):
-    """A mixed strategy over a few choices, whatever is observed: for learners with closed-form updates.
+    """A mixed strategy over a few choices, whatever is observed: for learners with closed-form
+    updates.
 
     Args:
         spec: see `Actor`; `action` is discrete.
@@ -140,7 +154,9 @@ class TableActor(Actor):
         if spec["action"]["type"] != "discrete":
             raise ValueError(f"action space {spec['action']}: a table needs Discrete")
         agents = spec.get("copies") or 1
-        self.register_buffer("weights", torch.ones(agents, spec["action"]["n"]))  # `[agents, choices]`, up to a factor
+        self.register_buffer(
+            "weights", torch.ones(agents, spec["action"]["n"])
+        )  # `[agents, choices]`, up to a factor
 
     def act(self, observations: Tensor) -> Tensor:
         """The most probable choice, the lowest of several, `[...]`."""

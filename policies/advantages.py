@@ -8,7 +8,9 @@ from torch import Tensor
 from rl_markets.policies.rollout import EpisodeEnds
 
 
-def successor_values(values: Tensor, ends: EpisodeEnds, final_values: Tensor) -> tuple[Tensor, Tensor]:
+def successor_values(
+    values: Tensor, ends: EpisodeEnds, final_values: Tensor
+) -> tuple[Tensor, Tensor]:
     """V(s_{t+1}) with the true successor, and where an episode goes on.
 
     Args:
@@ -20,14 +22,22 @@ def successor_values(values: Tensor, ends: EpisodeEnds, final_values: Tensor) ->
         successor: `[T, N]`, 0 where the episode terminated.
         goes_on: `[T, N]`, 0 after an episode's last step and 1 elsewhere.
     """
-    successor, not_done = values[1:].clone(), torch.ones_like(values[1:])
-    successor[ends.step, ends.trajectory] = torch.where(ends.terminated, torch.zeros_like(final_values), final_values)
+    successor = values[1:].clone()
+    not_done = torch.ones_like(values[1:])
+    successor[ends.step, ends.trajectory] = torch.where(
+        ends.terminated, torch.zeros_like(final_values), final_values
+    )
     not_done[ends.step, ends.trajectory] = 0.0
     return successor, not_done
 
 
 def generalized_advantages(
-    rewards: Tensor, values: Tensor, successor: Tensor, not_done: Tensor, gamma: float, lambda_: float
+    rewards: Tensor,
+    values: Tensor,
+    successor: Tensor,
+    not_done: Tensor,
+    gamma: float,
+    lambda_: float,
 ) -> Tensor:
     """Generalised advantage estimation (Schulman et al. 2016, Eq. 16), `[T, N]`.
 
@@ -41,7 +51,8 @@ def generalized_advantages(
         lambda_: trace decay.
     """
     delta = rewards + gamma * successor - values[:-1]
-    advantages, following = torch.empty_like(rewards), torch.zeros_like(rewards[0])
+    advantages = torch.empty_like(rewards)
+    following = torch.zeros_like(rewards[0])
     for t in range(len(rewards) - 1, -1, -1):
         following = torch.addcmul(delta[t], not_done[t], following, value=gamma * lambda_)
         advantages[t] = following
@@ -49,7 +60,8 @@ def generalized_advantages(
 
 
 def others_mean(x: Tensor, world: Tensor) -> Tensor:
-    """For each trajectory the mean of `x` `[T, N]` over the *other* trajectories of its world; 0 where it is alone."""
+    """For each trajectory the mean of `x` `[T, N]` over the *other* trajectories of its world; 0
+    where it is alone."""
     worlds = int(world.max()) + 1
     total = torch.zeros((len(x), worlds), dtype=x.dtype, device=x.device).index_add_(1, world, x)
     others = torch.bincount(world, minlength=worlds)[world] - 1

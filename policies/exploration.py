@@ -1,13 +1,17 @@
-"""Selection rules for learners of action values: from Q `[..., A]` to the probabilities of the A actions.
+"""Selection rules for learners of action values: from Q `[..., A]` to the probabilities of the A
+actions.
 
-The rules see Q only by its gaps g_a = max Q - Q_a in units of a scale that Q itself sets. So they are the same for
-Q and c Q + b, c > 0: in yen or in dollars, with or without a fixed cost. `eps_greedy` and `boltzmann` are the controls.
-`docs/exploration.md` has the propositions and their proofs.
+The rules see Q only by its gaps g_a = max Q - Q_a in units of a scale that Q itself sets. So they
+are the same for Q and c Q + b, c > 0: in yen or in dollars, with or without a fixed cost.
+`eps_greedy` and `boltzmann` are the controls. `docs/exploration.md` has the propositions and their
+proofs.
 
-Every rule takes an optional `mask`, bool and broadcastable to Q: False forbids an action, whose probability is then
-exactly 0; whatever Q holds there (an infinity, a NaN) is not read. Gaps, means, ranks and counts are over the allowed
-actions. Greedy actions that tie share equally, and where all values are equal the rule is uniform, `eps_greedy` too.
-Any device and floating dtype; a mask costs one synchronisation of the device, to refuse a row without actions.
+Every rule takes an optional `mask`, bool and broadcastable to Q: False forbids an action, whose
+    probability is then
+exactly 0; whatever Q holds there (an infinity, a NaN) is not read. Gaps, means, ranks and counts
+are over the allowed actions. Greedy actions that tie share equally, and where all values are equal
+the rule is uniform, `eps_greedy` too. Any device and floating dtype; a mask costs one
+synchronisation of the device, to refuse a row without actions.
 """
 
 from __future__ import annotations
@@ -20,12 +24,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BISECTIONS, NEWTON_STEPS = 12, 4
-"""Halvings of the bracket of log beta, to a width of .01, and Newton steps from there to the rounding of a float64.
-Their number is fixed: a row's result does not depend on the rows beside it, and no device has to be asked."""
+BISECTIONS = 12
+NEWTON_STEPS = 4
+"""Halvings of the bracket of log beta, to a width of .01, and Newton steps from there to the
+rounding of a float64.
+Their number is fixed: a row's result does not depend on the rows beside it, and no device has to be
+    asked."""
 
-LOG_BETA_LOW, LOG_BETA_HIGH = math.log(1e-8), math.log(1e12)
-"""Bracket of the inverse temperature in units of the mean gap; a near-tie of 1e-10 mean gaps is still resolved."""
+LOG_BETA_LOW = math.log(1e-8)
+LOG_BETA_HIGH = math.log(1e12)
+"""Bracket of the inverse temperature in units of the mean gap; a near-tie of 1e-10 mean gaps is
+still resolved."""
 
 
 def _check(ok: bool, rule: str, knob: str, value: float, expected: str) -> None:
@@ -81,11 +90,16 @@ def _uniform(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     return share / share.sum(-1, keepdim=True)
 
 
-# -- rules that do not depend on the scale -------------------------------------------------------------------------------
+# -- rules that do not depend on the scale ---------------------------------------------------------
 
 
 def eps_softmax(
-    Q: Tensor, eps: float = 0.1, beta: float = 2.0, floor: float | Tensor = 0.0, *, mask: Tensor | None = None
+    Q: Tensor,
+    eps: float = 0.1,
+    beta: float = 2.0,
+    floor: float | Tensor = 0.0,
+    *,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """R1, the default: greedy, and with probability eps a draw from softmax(-beta g / mean g).
 
@@ -94,9 +108,11 @@ def eps_softmax(
     Args:
         Q: action values, `[..., A]`.
         eps: share of exploring draws, in [0, 1].
-        beta: how fast the probability of an exploring draw falls with the gap, >= 0; 1 to 4 are usual.
-        floor: least scale of the gaps, in Q's units, broadcastable to `[..., 1]`: a few times a running scale of the
-            TD errors keeps near-ties from being ranked as firmly as real gaps, and is invariant as it scales with Q.
+        beta: how fast the probability of an exploring draw falls with the gap, >= 0; 1 to 4 are
+            usual.
+        floor: least scale of the gaps, in Q's units, broadcastable to `[..., 1]`: a few times a
+            running scale of the TD errors keeps near-ties from being ranked as firmly as real gaps,
+            and is invariant as it scales with Q.
         mask: see the module.
 
     Returns:
@@ -111,12 +127,15 @@ def eps_softmax(
         _check(0 <= floor < math.inf, "eps_softmax", "floor", floor, "a finite number >= 0")
     allowed = _allowed(Q, mask)
     gaps = _gaps(Q, allowed)
-    scale = torch.maximum(_mean(gaps, allowed), torch.as_tensor(floor, dtype=Q.dtype, device=Q.device))
+    scale = torch.maximum(
+        _mean(gaps, allowed), torch.as_tensor(floor, dtype=Q.dtype, device=Q.device)
+    )
     return (1 - eps) * _greedy(gaps, allowed) + eps * _softmax(-beta * _over(gaps, scale), allowed)
 
 
 def entropy_budget(Q: Tensor, h: float = 0.3, *, mask: Tensor | None = None) -> Tensor:
-    """R2: the best expected value among distributions with an entropy of at least h log A; a softmax of solved temperature.
+    """R2: the best expected value among distributions with an entropy of at least h log A; a
+    softmax of solved temperature.
 
     Where so many greedy actions tie that they alone have that entropy, they share equally.
 
@@ -140,7 +159,8 @@ def entropy_budget(Q: Tensor, h: float = 0.3, *, mask: Tensor | None = None) -> 
 
 
 def loss_budget(Q: Tensor, d: float = 0.1, *, mask: Tensor | None = None) -> Tensor:
-    """R3: a softmax whose expected gap is d times the mean gap: exploring may cost d of what uniform draws cost.
+    """R3: a softmax whose expected gap is d times the mean gap: exploring may cost d of what
+    uniform draws cost.
 
     Args:
         Q: action values, `[..., A]`; solved in float64 whatever their dtype.
@@ -162,19 +182,26 @@ def _expected(p: Tensor, x: Tensor) -> Tensor:
 
 
 def _solved(
-    Q: Tensor, allowed: Tensor, measure: Callable[[Tensor, Tensor], Tensor], power: int, target: Tensor
+    Q: Tensor,
+    allowed: Tensor,
+    measure: Callable[[Tensor, Tensor], Tensor],
+    power: int,
+    target: Tensor,
 ) -> Tensor:
     """softmax(-beta g / mean g) whose measure, of p and the scaled gaps, is the target.
 
-    The measure falls in beta, strictly unless Q is constant; its slope in log beta is -beta^power Var g.
+    The measure falls in beta, strictly unless Q is constant; its slope in log beta is -beta^power
+    Var g.
     """
     gaps = _gaps(Q.double(), allowed)
     gaps = _over(gaps, _mean(gaps, allowed))
-    low, high = torch.full_like(target, LOG_BETA_LOW), torch.full_like(target, LOG_BETA_HIGH)
+    low = torch.full_like(target, LOG_BETA_LOW)
+    high = torch.full_like(target, LOG_BETA_HIGH)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         explores = measure(_softmax(-middle.exp() * gaps, allowed), gaps) > target
-        low, high = torch.where(explores, middle, low), torch.where(explores, high, middle)
+        low = torch.where(explores, middle, low)
+        high = torch.where(explores, high, middle)
     x = (low + high) / 2
     for _ in range(NEWTON_STEPS):
         beta = x.exp()
@@ -186,7 +213,8 @@ def _solved(
 
 
 def rank(Q: Tensor, rho: float = 0.4, *, mask: Tensor | None = None) -> Tensor:
-    """R4: probabilities in proportion to rho^rank, the best action's rank being 0; ties take their mean rank.
+    """R4: probabilities in proportion to rho^rank, the best action's rank being 0; ties take their
+    mean rank.
 
     The same under any increasing map of Q, not only linear ones.
 
@@ -200,7 +228,8 @@ def rank(Q: Tensor, rho: float = 0.4, *, mask: Tensor | None = None) -> Tensor:
     """
     _check(0 < rho < 1, "rank", "rho", rho, "a number in (0, 1)")
     allowed = _allowed(Q, mask)
-    rival, own = Q.unsqueeze(-2), Q.unsqueeze(-1)
+    rival = Q.unsqueeze(-2)
+    own = Q.unsqueeze(-1)
     counts = allowed.unsqueeze(-2)
     better = ((rival > own) & counts).sum(-1)
     equal = ((rival == own) & counts).sum(-1)
@@ -239,19 +268,24 @@ def zscore_softmax(Q: Tensor, b: float = 3.0, *, mask: Tensor | None = None) -> 
     _check(0 <= b < math.inf, "zscore_softmax", "b", b, "a finite number >= 0")
     allowed = _allowed(Q, mask)
     gaps = _gaps(Q, allowed)
-    gaps = _over(gaps, gaps.amax(-1, keepdim=True))  # else the squares of small values would underflow
+    gaps = _over(
+        gaps, gaps.amax(-1, keepdim=True)
+    )  # else the squares of small values would underflow
     away = (_mean(gaps, allowed) - gaps).masked_fill(~allowed, 0.0)
     return _softmax(b * _over(away, _mean(away.square(), allowed).sqrt()), allowed)
 
 
-def bootstrapped(values: Tensor, generator: torch.Generator | None = None, *, mask: Tensor | None = None) -> Tensor:
+def bootstrapped(
+    values: Tensor, generator: torch.Generator | None = None, *, mask: Tensor | None = None
+) -> Tensor:
     """R6: the greedy action of a random head, drawn anew for every row (Osband et al. 2016).
 
     Invariant if all heads scale together.
 
     Args:
         values: the heads' action values, `[heads, ..., A]`.
-        generator: draws the heads; None averages over them, which gives the same actions in distribution.
+        generator: draws the heads; None averages over them, which gives the same actions in
+            distribution.
         mask: see the module, broadcastable to `[..., A]`.
 
     Returns:
@@ -266,11 +300,12 @@ def bootstrapped(values: Tensor, generator: torch.Generator | None = None, *, ma
     return greedy.gather(0, head.expand(1, *greedy.shape[1:])).squeeze(0)
 
 
-# -- controls ------------------------------------------------------------------------------------------------------------
+# -- controls --------------------------------------------------------------------------------------
 
 
 def eps_greedy(Q: Tensor, eps: float = 0.1, *, mask: Tensor | None = None) -> Tensor:
-    """Greedy, and with probability eps a uniform draw from all allowed actions, the greedy one among them.
+    """Greedy, and with probability eps a uniform draw from all allowed actions, the greedy one
+    among them.
 
     Does not depend on the scale, nor on anything else that Q says of the other actions.
 
@@ -303,7 +338,7 @@ def boltzmann(Q: Tensor, tau: float = 1.0, *, mask: Tensor | None = None) -> Ten
     return _softmax(-_gaps(Q, allowed) / tau, allowed)
 
 
-# -- by name -------------------------------------------------------------------------------------------------------------
+# -- by name ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -331,7 +366,9 @@ class Rule:
         unknown = sorted(set(knobs) - set(self.knobs))
         if unknown:
             known = ", ".join(self.knobs) or "none"
-            raise ValueError(f"{self.function.__name__} has no knob {', '.join(unknown)}; its knobs: {known}")
+            raise ValueError(
+                f"{self.function.__name__} has no knob {', '.join(unknown)}; its knobs: {known}"
+            )
         return self.function(Q, mask=mask, **knobs)
 
 
@@ -360,7 +397,10 @@ def draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
         Indices `[...]`, int64.
     """
     rows = probabilities.shape[:-1]
-    return pick(probabilities, torch.rand(rows, generator=generator, dtype=torch.float64, device=probabilities.device))
+    return pick(
+        probabilities,
+        torch.rand(rows, generator=generator, dtype=torch.float64, device=probabilities.device),
+    )
 
 
 def pick(probabilities: Tensor, uniform: Tensor) -> Tensor:
@@ -376,5 +416,7 @@ def pick(probabilities: Tensor, uniform: Tensor) -> Tensor:
     cumulated = probabilities.double().cumsum(-1)
     total = cumulated[..., -1:]
     passed = (cumulated <= uniform.double().unsqueeze(-1) * total).sum(-1)
-    last = (cumulated < total).sum(-1)  # of the actions that count; `uniform` times the total may round up to the total
+    last = (cumulated < total).sum(
+        -1
+    )  # of the actions that count; `uniform` times the total may round up to the total
     return torch.minimum(passed, last)

@@ -1,4 +1,5 @@
-"""What learners that follow gradients share: optimizers, minibatches, clipped steps, averaged actors."""
+"""What learners that follow gradients share: optimizers, minibatches, clipped steps, averaged
+actors."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from rl_markets.policies.spec import GradientParameters
 G = TypeVar("G", bound=GradientParameters)
 
 Batch = dict[str, Tensor]
-"""Columns of one policy: `[rows, ...]`, or `[rows, agents, ...]` where each agent has a policy of its own."""
+"""Columns of one policy: `[rows, ...]`, or `[rows, agents, ...]` where each agent has a policy of
+its own."""
 
 
 class Part(NamedTuple):
@@ -25,7 +27,8 @@ class Part(NamedTuple):
 
     Attributes:
         weights: what is trained.
-        learning_rate, final_learning_rate: Adam's step size at the start and at the end of training, linear in between.
+        learning_rate, final_learning_rate: Adam's step size at the start and at the end of
+            training, linear in between.
     """
 
     weights: list[Tensor]
@@ -44,15 +47,19 @@ class GradientLearner(RolloutLearner[G]):
         """Name -> weights that are trained together; an optimizer for each."""
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """One Adam for each part of the module, so that each has its own step size and gradient norm."""
+        """One Adam for each part of the module, so that each has its own step size and gradient
+        norm."""
         total = self.config.learner_config_dict["total_env_steps"]
         for name, part in self.parts(module_id).items():
             self.register_optimizer(
-                module_id=module_id, optimizer_name=name, optimizer=torch.optim.Adam(part.weights, eps=self.epsilon, fused=True),
-                params=part.weights, lr_or_lr_schedule=[[0, part.learning_rate], [total, part.final_learning_rate]],
-            )  # fmt: skip
+                module_id=module_id,
+                optimizer_name=name,
+                optimizer=torch.optim.Adam(part.weights, eps=self.epsilon, fused=True),
+                params=part.weights,
+                lr_or_lr_schedule=[[0, part.learning_rate], [total, part.final_learning_rate]],
+            )
 
-    # -- minibatches ---------------------------------------------------------------------------------------------
+    # -- minibatches -------------------------------------------------------------------------------
 
     def slices(self, batches: dict[str, Batch], count: int) -> Iterator[dict[str, Batch]]:
         """One epoch: every policy's rows in random order, in `count` equal slices."""
@@ -62,15 +69,20 @@ class GradientLearner(RolloutLearner[G]):
 
     def _shuffled(self, batch: Batch, count: int) -> list[Batch]:
         """The rows in random order."""
-        order = torch.randperm(len(next(iter(batch.values()))), generator=self.generator, device=self._device)
+        order = torch.randperm(
+            len(next(iter(batch.values()))), generator=self.generator, device=self._device
+        )
         parts: list[Batch] = [{} for _ in range(count)]
         for name, column in batch.items():
-            for part, piece in zip(parts, column.index_select(0, order).tensor_split(count), strict=True):
+            for part, piece in zip(
+                parts, column.index_select(0, order).tensor_split(count), strict=True
+            ):
                 part[name] = piece
         return parts
 
     def mean(self, x: Tensor, batch: Batch) -> Tensor:
-        """The mean of `x` over rows; where policies are separate, the sum of each agent's own mean over its own steps.
+        """The mean of `x` over rows; where policies are separate, the sum of each agent's own mean
+        over its own steps.
 
         Every agent's gradient is then that of its own loss, whatever the number of agents.
         """
@@ -83,15 +95,19 @@ class GradientLearner(RolloutLearner[G]):
 
     def update_ema(self, policy: str, decay: float) -> None:
         """Moves the exponential moving average of the actor, at the end of an iteration."""
-        early = self._weights_seq_no / (self._weights_seq_no + 9)  # a short memory while everything still moves
+        early = self._weights_seq_no / (
+            self._weights_seq_no + 9
+        )  # a short memory while everything still moves
         self.networks(policy).update_ema(min(decay, early))
 
-    # -- gradient steps ------------------------------------------------------------------------------------------
+    # -- gradient steps ----------------------------------------------------------------------------
 
     def optimizer_step(self, policy: str, *names: str) -> None:
-        """A step of the named optimizers along the gradients that lie on their weights, averaged and clipped.
+        """A step of the named optimizers along the gradients that lie on their weights, averaged
+        and clipped.
 
-        The same arithmetic as RLlib's `postprocess_gradients` and `apply_gradients`, without their per-parameter
+        The same arithmetic as RLlib's `postprocess_gradients` and `apply_gradients`, without their
+        per-parameter
         loops: at these network sizes the loops cost a quarter of an update.
         """
         copies = self.networks(policy).actor.spec.get("copies")
@@ -111,24 +127,32 @@ class GradientLearner(RolloutLearner[G]):
                 weight.grad = None
 
     def _average(self, gradients: list[Tensor]) -> None:
-        """The mean over learners, in one message. No DDP: it ties a backward pass to one forward pass through a module."""
+        """The mean over learners, in one message. No DDP: it ties a backward pass to one forward
+        pass through a module."""
         flat = torch.cat([g.flatten() for g in gradients])
         torch.distributed.all_reduce(flat)
         flat /= self.config.num_learners
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        for gradient, mean in zip(
+            gradients, flat.split([g.numel() for g in gradients]), strict=True
+        ):
             gradient.copy_(mean.view_as(gradient))
 
     def _make_modules_ddp_if_necessary(self) -> None:
         """Gradients are averaged in `optimizer_step`."""
 
 
-def actor_and_critic(module: Any, parameters: GradientParameters, critic_learning_rate: float) -> dict[str, Part]:
-    """The parts of a module with an `actor` and a `critic` (one or several in a stack); both step sizes fall alike."""
+def actor_and_critic(
+    module: Any, parameters: GradientParameters, critic_learning_rate: float
+) -> dict[str, Part]:
+    """The parts of a module with an `actor` and a `critic` (one or several in a stack); both step
+    sizes fall alike."""
     p = parameters
     falls = p.final_learning_rate / p.learning_rate
     return {
         "actor": Part(list(module.actor.parameters()), p.learning_rate, p.final_learning_rate),
-        "critic": Part(list(module.critic.parameters()), critic_learning_rate, critic_learning_rate * falls),
+        "critic": Part(
+            list(module.critic.parameters()), critic_learning_rate, critic_learning_rate * falls
+        ),
     }
 
 
@@ -141,10 +165,12 @@ def clip_factor(gradients: list[Tensor], largest: float) -> Tensor:
 
 @torch.no_grad()
 def fused_adam(optimizer: torch.optim.Adam, divisor: Tensor | None = None) -> None:
-    """Adam's step in one call: around the same kernel torch's own spends three times its time in Python.
+    """Adam's step in one call: around the same kernel torch's own spends three times its time in
+    Python.
 
     Args:
-        optimizer: with `fused=True` and one group of weights, all of which have gradients; its state stays torch's own.
+        optimizer: with `fused=True` and one group of weights, all of which have gradients; its
+            state stays torch's own.
         divisor: of the gradients.
     """
     (group,) = optimizer.param_groups
@@ -158,10 +184,22 @@ def fused_adam(optimizer: torch.optim.Adam, divisor: Tensor | None = None) -> No
     state = [optimizer.state[w] for w in weights]
     beta1, beta2 = group["betas"]
     adam(
-        weights, gradients, [s["exp_avg"] for s in state], [s["exp_avg_sq"] for s in state], [], [s["step"] for s in state],
-        fused=True, lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=0.0, eps=group["eps"],
-        amsgrad=False, maximize=False, grad_scale=divisor,
-    )  # fmt: skip
+        weights,
+        gradients,
+        [s["exp_avg"] for s in state],
+        [s["exp_avg_sq"] for s in state],
+        [],
+        [s["step"] for s in state],
+        fused=True,
+        lr=group["lr"],
+        beta1=beta1,
+        beta2=beta2,
+        weight_decay=0.0,
+        eps=group["eps"],
+        amsgrad=False,
+        maximize=False,
+        grad_scale=divisor,
+    )
 
 
 def clip_by_agent(gradients: list[Tensor], agents: int, largest: float) -> None:
@@ -173,6 +211,8 @@ def clip_by_agent(gradients: list[Tensor], agents: int, largest: float) -> None:
         largest: the bound.
     """
     each = [g.view(agents, -1) for g in gradients]
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g, dim=1) for g in each]), dim=0)
+    norm = torch.linalg.vector_norm(
+        torch.stack([torch.linalg.vector_norm(g, dim=1) for g in each]), dim=0
+    )
     factor = (largest / (norm + 1e-6)).clamp_max_(1.0)[:, None]
     torch._foreach_mul_(each, [factor] * len(each))

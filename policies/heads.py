@@ -1,7 +1,8 @@
 """Action heads: what turns a network's output into a distribution over actions.
 
-A head works on *raw* actions, in which densities are simple, and maps them into the action space by `to_action`.
-Heads of separate policies hold one set of parameters an agent, `[agents, ...]`, which broadcasts over `[..., agents, ...]`.
+A head works on *raw* actions, in which densities are simple, and maps them into the action space by
+`to_action`. Heads of separate policies hold one set of parameters an agent, `[agents, ...]`, which
+broadcasts over `[..., agents, ...]`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ MARGIN = 1 / 98
 QUADRATURE = 7
 """Nodes of the quadrature of a mean action."""
 
-LOG_STD_LOW, LOG_STD_HIGH = -6.0, 1.0
+LOG_STD_LOW = -6.0
+LOG_STD_HIGH = 1.0
 """Bounds of the log standard deviation where the network gives it."""
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -72,7 +74,9 @@ class _Squashed(ActionHead):
         self.register_buffer("high", torch.tensor(high, dtype=torch.float32))
         nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE)
         self.register_buffer("nodes", torch.tensor(nodes, dtype=torch.float32), persistent=False)
-        self.register_buffer("weights", torch.tensor(weights / weights.sum(), dtype=torch.float32), persistent=False)
+        self.register_buffer(
+            "weights", torch.tensor(weights / weights.sum(), dtype=torch.float32), persistent=False
+        )
 
     @abstractmethod
     def moments(self, out: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,7 +94,8 @@ class _Squashed(ActionHead):
         return (log_std + HALF_LOG_2PI + 0.5).sum(-1).expand(mean.shape[:-1])
 
     def deterministic(self, out: Tensor) -> Tensor:
-        """The mean action, by Gauss-Hermite quadrature: on average it uses what exploration used."""
+        """The mean action, by Gauss-Hermite quadrature: on average it uses what exploration
+        used."""
         raw, log_std = self.moments(out)
         std = torch.exp(log_std)
         mean = torch.zeros_like(raw)
@@ -100,16 +105,25 @@ class _Squashed(ActionHead):
 
 
 class _OneStd(_Squashed):
-    """The standard deviation does not depend on the state: a trained parameter, or set by `set_log_std`."""
+    """The standard deviation does not depend on the state: a trained parameter, or set by
+    `set_log_std`."""
 
     log_std: Tensor
 
     def __init__(
-        self, low: Sequence[float], high: Sequence[float], *, log_std: float, trained_std: bool, copies: int | None = None
-    ) -> None:  # fmt: skip
+        self,
+        low: Sequence[float],
+        high: Sequence[float],
+        *,
+        log_std: float,
+        trained_std: bool,
+        copies: int | None = None,
+    ) -> None:
         super().__init__(low, high)
         self.inputs = len(low)
-        start = torch.full((self.inputs,) if copies is None else (copies, self.inputs), float(log_std))
+        start = torch.full(
+            (self.inputs,) if copies is None else (copies, self.inputs), float(log_std)
+        )
         if trained_std:
             self.log_std = nn.Parameter(start)
         else:
@@ -126,7 +140,8 @@ class _OneStd(_Squashed):
 
 
 class _Tanh(_Squashed):
-    """Squashed by a tanh. `log_prob` is the density of tanh(raw) in [-1, 1]: a target entropy does not depend on the box."""
+    """Squashed by a tanh. `log_prob` is the density of tanh(raw) in [-1, 1]: a target entropy does
+    not depend on the box."""
 
     def log_prob(self, out: Tensor, raw: Tensor) -> Tensor:
         """Log density of tanh(raw): Gaussian log density less log (1 - tanh^2)."""
@@ -142,9 +157,11 @@ class _Tanh(_Squashed):
 
 
 class LogitNormal(_OneStd):
-    """Gaussian raw actions, squashed by a sigmoid into a box a little wider than `[low, high]`, and clamped to it.
+    """Gaussian raw actions, squashed by a sigmoid into a box a little wider than `[low, high]`, and
+    clamped to it.
 
-    The margin lets the bounds themselves be played: a sigmoid only comes near its ends. `log_prob` is the density of
+    The margin lets the bounds themselves be played: a sigmoid only comes near its ends. `log_prob`
+        is the density of
     the raw action: probability ratios are the same in both.
 
     The standard deviation does not depend on the state, as in most PPO implementations.
@@ -153,8 +170,14 @@ class LogitNormal(_OneStd):
     margin: Tensor
 
     def __init__(
-        self, low: Sequence[float], high: Sequence[float], *, log_std: float, trained_std: bool, copies: int | None = None
-    ) -> None:  # fmt: skip
+        self,
+        low: Sequence[float],
+        high: Sequence[float],
+        *,
+        log_std: float,
+        trained_std: bool,
+        copies: int | None = None,
+    ) -> None:
         super().__init__(low, high, log_std=log_std, trained_std=trained_std, copies=copies)
         self.register_buffer("margin", MARGIN * (self.high - self.low), persistent=False)
 
@@ -165,12 +188,15 @@ class LogitNormal(_OneStd):
 
     def to_action(self, raw: Tensor) -> Tensor:
         """The squashed and clamped action."""
-        wide = torch.addcmul(self.low - self.margin, self.high - self.low + 2 * self.margin, torch.sigmoid(raw))
+        wide = torch.addcmul(
+            self.low - self.margin, self.high - self.low + 2 * self.margin, torch.sigmoid(raw)
+        )
         return torch.minimum(torch.maximum(wide, self.low), self.high)
 
 
 class SquashedGaussian(_Tanh):
-    """Gaussian raw actions whose mean and standard deviation depend on the state, squashed by a tanh (Haarnoja et al. 2018)."""
+    """Gaussian raw actions whose mean and standard deviation depend on the state, squashed by a
+    tanh (Haarnoja et al. 2018)."""
 
     def __init__(self, low: Sequence[float], high: Sequence[float]) -> None:
         super().__init__(low, high)
@@ -179,15 +205,18 @@ class SquashedGaussian(_Tanh):
     def moments(self, out: Tensor) -> tuple[Tensor, Tensor]:
         """Mean, and log standard deviation within its bounds (0 in, about -0.6 out)."""
         mean, free = out.chunk(2, -1)
-        middle, half = (LOG_STD_HIGH + LOG_STD_LOW) / 2, (LOG_STD_HIGH - LOG_STD_LOW) / 2
+        middle = (LOG_STD_HIGH + LOG_STD_LOW) / 2
+        half = (LOG_STD_HIGH - LOG_STD_LOW) / 2
         return mean, middle + half * torch.tanh(free + 0.65)
 
 
 class NoisyTanh(_OneStd, _Tanh):
-    """A deterministic policy, squashed by a tanh, that explores by Gaussian noise on its raw actions."""
+    """A deterministic policy, squashed by a tanh, that explores by Gaussian noise on its raw
+    actions."""
 
     def deterministic(self, out: Tensor) -> Tensor:
-        """The action without noise, at which the critics' values are largest; no average over noise, as elsewhere."""
+        """The action without noise, at which the critics' values are largest; no average over
+        noise, as elsewhere."""
         return self.to_action(out)
 
 
@@ -227,7 +256,8 @@ class Categorical(ActionHead):
 
 
 class Factored(Categorical):
-    """One of `n` choices in each of several branches, independent of each other given the observation.
+    """One of `n` choices in each of several branches, independent of each other given the
+    observation.
 
     Args:
         branches: how many choices are made at once.
@@ -236,7 +266,9 @@ class Factored(Categorical):
 
     def __init__(self, branches: int, n: int) -> None:
         super().__init__(n)
-        self.branches, self.n, self.inputs = branches, n, branches * n
+        self.branches = branches
+        self.n = n
+        self.inputs = branches * n
 
     def by_branch(self, out: Tensor) -> Tensor:
         """The network's output `[..., inputs]` as `[..., branches, n]`."""
@@ -265,7 +297,8 @@ class Factored(Categorical):
 
 
 class Ensemble(Head):
-    """Several opinions of what each choice is worth; the deterministic action is the best of their mean.
+    """Several opinions of what each choice is worth; the deterministic action is the best of their
+    mean.
 
     Not a distribution: learners of action values explore by rules of their own (`exploration`).
 
@@ -276,10 +309,13 @@ class Ensemble(Head):
 
     def __init__(self, heads: int, choices: Categorical) -> None:
         super().__init__()
-        self.heads, self.choices, self.inputs = heads, choices, heads * choices.inputs
+        self.heads = heads
+        self.choices = choices
+        self.inputs = heads * choices.inputs
 
     def by_head(self, out: Tensor) -> Tensor:
-        """The network's output `[..., inputs]` as `[heads, ..., branches, n]`; one branch where there is one choice."""
+        """The network's output `[..., inputs]` as `[heads, ..., branches, n]`; one branch where
+        there is one choice."""
         branches = self.choices.branches if isinstance(self.choices, Factored) else 1
         shape = (self.heads, branches, self.choices.inputs // branches)
         heads: Tensor = out.unflatten(-1, shape).movedim(-3, 0)  # type: ignore[no-untyped-call]
@@ -297,7 +333,9 @@ class Ensemble(Head):
 FORBIDDEN = -1e9
 """The network's output for what a mask forbids."""
 
-LOGIT_NORMAL, SQUASHED_GAUSSIAN, NOISY_TANH = "logit-normal", "squashed-gaussian", "noisy-tanh"
+LOGIT_NORMAL = "logit-normal"
+SQUASHED_GAUSSIAN = "squashed-gaussian"
+NOISY_TANH = "noisy-tanh"
 """Names of the distributions over boxes."""
 
 
@@ -305,28 +343,38 @@ def action_head(spec: dict[str, Any]) -> Head:
     """The head of an `Actor`'s spec.
 
     Raises:
-        ValueError: for spaces other than `Discrete`, `MultiDiscrete` and a bounded one-dimensional `Box`.
+        ValueError: for spaces other than `Discrete`, `MultiDiscrete` and a bounded one-dimensional
+            `Box`.
     """
     space = spec["action"]
     if heads := spec.get("heads"):
         choices = action_head({**spec, "heads": None})
-        assert isinstance(choices, Categorical)  # learners of action values take discrete spaces only
+        assert isinstance(
+            choices, Categorical
+        )  # learners of action values take discrete spaces only
         return Ensemble(heads, choices)
     if space["type"] == "discrete":
         return Categorical(space["n"])
     if space["type"] == "multidiscrete":
         return Factored(space["branches"], space["n"])
     if space["type"] != "box" or not all(math.isfinite(b) for b in (*space["low"], *space["high"])):
-        raise ValueError(f"action space {space}: expected Discrete, or a one-dimensional Box with finite bounds")
+        raise ValueError(
+            f"action space {space}: expected Discrete, or a one-dimensional Box with finite bounds"
+        )
     if spec.get("distribution", LOGIT_NORMAL) == SQUASHED_GAUSSIAN:
         return SquashedGaussian(space["low"], space["high"])
-    std = {"log_std": spec["log_std"], "trained_std": spec["trained_std"], "copies": spec.get("copies")}
+    std = {
+        "log_std": spec["log_std"],
+        "trained_std": spec["trained_std"],
+        "copies": spec.get("copies"),
+    }
     head = NoisyTanh if spec.get("distribution") == NOISY_TANH else LogitNormal
     return head(space["low"], space["high"], **std)
 
 
 def describe_space(space: Any) -> dict[str, Any]:
-    """A space as JSON, such as `{"type": "box", "low": [...], "high": [...]}` or `{"type": "discrete", "n": 5}`.
+    """A space as JSON, such as `{"type": "box", "low": [...], "high": [...]}` or `{"type":
+    "discrete", "n": 5}`.
 
     `MultiDiscrete` is `{"type": "multidiscrete", "branches": 3, "n": 5}`.
 
@@ -340,4 +388,7 @@ def describe_space(space: Any) -> dict[str, Any]:
         return {"type": "multidiscrete", "branches": len(space.nvec), "n": int(space.nvec[0])}
     if kind == "Box" and len(space.shape) == 1:
         return {"type": "box", "low": space.low.tolist(), "high": space.high.tolist()}
-    raise ValueError(f"space {space}: expected Discrete, MultiDiscrete of equal branches, or a one-dimensional Box")
+    raise ValueError(
+        f"space {space}: expected Discrete, MultiDiscrete of equal branches, or a one-dimensional "
+        "Box"
+    )

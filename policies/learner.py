@@ -26,14 +26,17 @@ P = TypeVar("P", bound=LearnerParameters)
 class RolloutLearner(TorchLearner, Generic[P]):  # type: ignore[misc]
     """Base of every learner, with or without gradients. Subclasses write `learn`.
 
-    `config.learner_config_dict` holds `policies` (policy -> its parameters, as in the experiment file) and
-    `total_env_steps`, the length of training. Several learners average their gradients; each has its own generator.
+    `config.learner_config_dict` holds `policies` (policy -> its parameters, as in the experiment
+    file) and `total_env_steps`, the length of training. Several learners average their gradients;
+    each has its own generator.
     """
 
     def build(self) -> None:
         """Seeds the learner's own generator (minibatches, replay)."""
         super().build()
-        self.generator = torch.Generator(self._device).manual_seed((self.config.seed or 0) + 7919 * self.rank)
+        self.generator = torch.Generator(self._device).manual_seed(
+            (self.config.seed or 0) + 7919 * self.rank
+        )
         self.progress = 0.0
         self.states: dict[str, Tensor] = {}
 
@@ -48,9 +51,11 @@ class RolloutLearner(TorchLearner, Generic[P]):  # type: ignore[misc]
         return self.learned[policy]
 
     def scheduled(self, policy: str, name: str) -> float:
-        """The value, now, of a parameter `name` that goes to `final_name` over training, linearly; null keeps it."""
+        """The value, now, of a parameter `name` that goes to `final_name` over training, linearly;
+        null keeps it."""
         p = self.parameters(policy)
-        start, end = getattr(p, name), getattr(p, f"final_{name}")
+        start = getattr(p, name)
+        end = getattr(p, f"final_{name}")
         now: float = start if end is None else start + (end - start) * self.progress
         return now
 
@@ -69,13 +74,17 @@ class RolloutLearner(TorchLearner, Generic[P]):  # type: ignore[misc]
         return torch.distributed.get_rank() if self.config.num_learners > 1 else 0
 
     def update(
-        self, *args: Any, training_data: TrainingData | None = None, episodes: list[Any] | None = None,
-        timesteps: dict[str, Any] | None = None, **kwargs: Any,
-    ) -> Any:  # fmt: skip
+        self,
+        *args: Any,
+        training_data: TrainingData | None = None,
+        episodes: list[Any] | None = None,
+        timesteps: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """Learns from rollouts, in the place of RLlib's own minibatch loop.
 
-        RLlib gives every module the same minibatch size and cycles small ones through extra epochs; here each policy
-        goes through the same number of epochs, in the same number of equal slices.
+        RLlib gives every module the same minibatch size and cycles small ones through extra epochs;
+        here each policy goes through the same number of epochs, in the same number of equal slices.
         """
         data = training_data or TrainingData(episodes=episodes)
         data.solve_refs()
@@ -89,7 +98,9 @@ class RolloutLearner(TorchLearner, Generic[P]):  # type: ignore[misc]
         self.states = {n: torch.cat([r.states[n] for r in rollouts], 1) for n in rollouts[0].states}
         self.learn({p: concatenate([r.fragments[p] for r in rollouts]) for p in policies})
         self.after_gradient_based_update(timesteps=timesteps or {})
-        self.metrics.log_value((ALL_MODULES, LEARN_SECONDS), time.perf_counter() - started, window=1)
+        self.metrics.log_value(
+            (ALL_MODULES, LEARN_SECONDS), time.perf_counter() - started, window=1
+        )
         return self.metrics.reduce()
 
     @abstractmethod
@@ -103,7 +114,7 @@ class RolloutLearner(TorchLearner, Generic[P]):  # type: ignore[misc]
         """RLlib's hook for its own minibatch loop, which is not used."""
         raise NotImplementedError("rollout learners compute their losses in `learn`")
 
-    # -- figures and state ---------------------------------------------------------------------------------------
+    # -- figures and state -------------------------------------------------------------------------
 
     def report(self, policy: str, figures: dict[str, Tensor]) -> None:
         """Logs the figures of one update, once; those of separate policies as their mean.
@@ -116,19 +127,21 @@ class RolloutLearner(TorchLearner, Generic[P]):  # type: ignore[misc]
             if not math.isfinite(value):
                 raise LearnerError(
                     f"policy {policy!r}: {name} is {value} at {self.progress:.0%} of training; "
-                    "lower algorithm.parameters.learning_rate, or look for unbounded observations or rewards"
+                    "lower algorithm.parameters.learning_rate, or look for unbounded observations "
+                    "or rewards"
                 )
             self.metrics.log_value((policy, name), value, window=1)
 
     def private_state(self) -> dict[str, Tensor]:
-        """What each learner has of its own and a resumed run needs: RLlib saves and restores the first learner only."""
+        """What each learner has of its own and a resumed run needs: RLlib saves and restores the
+        first learner only."""
         return {"generator": self.generator.get_state()}
 
     def load_private_state(self, saved: dict[str, Tensor]) -> None:
         """The reverse of `private_state`."""
         self.generator.set_state(saved["generator"])
 
-    # -- over all learners -------------------------------------------------------------------------------------
+    # -- over all learners -------------------------------------------------------------------------
 
     def total(self, x: Tensor) -> Tensor:
         """The sum of `x` over learners."""
@@ -137,7 +150,8 @@ class RolloutLearner(TorchLearner, Generic[P]):  # type: ignore[misc]
         return x
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation over the rows of all learners: `[]`, or `[agents]` where policies are separate."""
+        """Mean and standard deviation over the rows of all learners: `[]`, or `[agents]` where
+        policies are separate."""
         count = self.total(torch.tensor(float(len(x)), device=x.device))
         mean = self.total(x.sum(0)) / count
         return mean, (self.total((x - mean).square().sum(0)) / count).sqrt()

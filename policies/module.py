@@ -26,15 +26,17 @@ ACTIONS = "actions"
 class MarketModule(TorchRLModule, InferenceOnlyAPI, Generic[P]):  # type: ignore[misc]
     """Base of every learner's module.
 
-    `model_config` holds `actor` (the spec of `actors.Actor`), `central` (width of the global state that critics see,
-    0 for none), `seed` (of the initial weights), `parameters` (the policy's, as in the experiment file), and optionally
-    `weights` (a safetensors file with the actor to start from; `agent` of it where it is stacked).
+    `model_config` holds `actor` (the spec of `actors.Actor`), `central` (width of the global state
+    that critics see, 0 for none), `seed` (of the initial weights), `parameters` (the policy's, as
+    in the experiment file), and optionally `weights` (a safetensors file with the actor to start
+    from; `agent` of it where it is stacked).
     """
 
     actor: Actor
 
     def setup(self) -> None:
-        """Builds the actor; subclasses add their critics after it, drawing from the same generator."""
+        """Builds the actor; subclasses add their critics after it, drawing from the same
+        generator."""
         self.generator = torch.Generator().manual_seed(self.model_config["seed"])
         spec = {**self.model_config["actor"], **self.actor_options()}
         if weights := self.model_config.get("weights"):
@@ -59,7 +61,8 @@ class MarketModule(TorchRLModule, InferenceOnlyAPI, Generic[P]):  # type: ignore
         """Acts with exploration.
 
         Args:
-            observations: `[..., observation]`, or `[..., agents, observation]` where policies are separate.
+            observations: `[..., observation]`, or `[..., agents, observation]` where policies are
+                separate.
             generator: source of all randomness.
 
         Returns:
@@ -77,7 +80,11 @@ class MarketModule(TorchRLModule, InferenceOnlyAPI, Generic[P]):  # type: ignore
 
     def own(self, observations: Tensor) -> Tensor:
         """What the actor sees of `observations`: all but the global state, which lies behind it."""
-        return observations[..., : self.actor.spec["observation"]] if self.model_config["central"] else observations
+        return (
+            observations[..., : self.actor.spec["observation"]]
+            if self.model_config["central"]
+            else observations
+        )
 
     def get_non_inference_attributes(self) -> list[str]:
         """What runners drop."""
@@ -105,16 +112,23 @@ class NetworkModule(MarketModule[P]):
         return cast(ActionHead, self.actor.head)
 
     def critic_on(self, inputs: int, ensemble: int | None = None) -> Critic:
-        """A critic like the actor: its layers and its copies, on `inputs` beside observations and global state."""
+        """A critic like the actor: its layers and its copies, on `inputs` beside observations and
+        global state."""
         spec = self.actor.spec
         width = spec["observation"] + self.model_config["central"] + inputs
         return Critic(
-            width, spec["hidden"], spec["activation"], self.generator, copies=spec.get("copies"), ensemble=ensemble
+            width,
+            spec["hidden"],
+            spec["activation"],
+            self.generator,
+            copies=spec.get("copies"),
+            ensemble=ensemble,
         )
 
 
 class EMAModule(NetworkModule[P]):
-    """An actor and its running average over iterations, which filters the noise that the last updates left in it.
+    """An actor and its running average over iterations, which filters the noise that the last
+    updates left in it.
 
     The average is what is deployed.
     """

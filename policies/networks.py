@@ -1,7 +1,9 @@
 """Networks in plain torch: what a policy is made of, trained or exported.
 
-Separate policies are *stacked*: their weights are `[agents, in, out]`, one batched matrix product serves all agents, and
-observations are `[..., agents, observation]`. A shared policy takes any leading shape, that one included.
+Separate policies are *stacked*: their weights are `[agents, in, out]`, one batched matrix product
+    serves all agents, and
+observations are `[..., agents, observation]`. A shared policy takes any leading shape, that one
+included.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from torch import Tensor, nn
 
 
 class InPlaceTanh(nn.Module):
-    """tanh of a layer's output, which nobody else needs: half the memory of `nn.Tanh`, so that more stays in the cache."""
+    """tanh of a layer's output, which nobody else needs: half the memory of `nn.Tanh`, so that more
+    stays in the cache."""
 
     def forward(self, x: Tensor) -> Tensor:
         """In place."""
@@ -28,10 +31,18 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": InPlaceTanh, "relu": nn.ReLU,
 
 
 class StackedLinear(nn.Module):
-    """`copies` linear layers as one batched product: `[copies, rows, in]` to `[copies, rows, out]`."""
+    """`copies` linear layers as one batched product: `[copies, rows, in]` to `[copies, rows,
+    out]`."""
 
     def __init__(
-        self, copies: int, fan_in: int, fan_out: int, *, gain: float, generator: torch.Generator, bias: bool = True
+        self,
+        copies: int,
+        fan_in: int,
+        fan_out: int,
+        *,
+        gain: float,
+        generator: torch.Generator,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(gain * _orthogonal(copies, fan_in, fan_out, generator))
@@ -39,16 +50,23 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x W + b of each copy."""
-        out: Tensor = torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
+        out: Tensor = (
+            torch.bmm(x, self.weight)
+            if self.bias is None
+            else torch.baddbmm(self.bias, x, self.weight)
+        )
         return out
 
 
 def _orthogonal(copies: int, rows: int, columns: int, generator: torch.Generator) -> Tensor:
-    """`[copies, rows, columns]` with orthonormal rows or columns (Saxe et al. 2014), one draw for each copy."""
+    """`[copies, rows, columns]` with orthonormal rows or columns (Saxe et al. 2014), one draw for
+    each copy."""
     tall = torch.randn((copies, max(rows, columns), min(rows, columns)), generator=generator)
     q, r = torch.linalg.qr(tall)
     unique: Tensor = q * torch.diagonal(r, dim1=-2, dim2=-1).sign().unsqueeze(-2)
-    return (unique if rows >= columns else unique.transpose(-2, -1)).contiguous()  # QR's own lies column by column
+    return (
+        unique if rows >= columns else unique.transpose(-2, -1)
+    ).contiguous()  # QR's own lies column by column
 
 
 class Stack(nn.Module):
@@ -66,7 +84,12 @@ class Stack(nn.Module):
 
 
 def mlp(
-    sizes: Sequence[int], activation: str, *, generator: torch.Generator, last_gain: float, copies: int | None = None
+    sizes: Sequence[int],
+    activation: str,
+    *,
+    generator: torch.Generator,
+    last_gain: float,
+    copies: int | None = None,
 ) -> nn.Module:
     """A multi-layer perceptron with orthogonal weights and zero biases.
 
@@ -74,7 +97,8 @@ def mlp(
         sizes: widths from input to output.
         activation: a key of `ACTIVATIONS`.
         generator: draws the weights, so that the same seed gives the same network.
-        last_gain: gain of the output layer; small for policies, so that they start near the middle of their range.
+        last_gain: gain of the output layer; small for policies, so that they start near the middle
+            of their range.
         copies: so many networks with weights of their own; None for one.
     """
     layers: list[nn.Module] = []
@@ -93,7 +117,8 @@ def mlp(
 
 
 class PopArt(nn.Module, ABC):
-    """Statistics of values that a network predicts as (V - shift) / scale (van Hasselt et al. 2016).
+    """Statistics of values that a network predicts as (V - shift) / scale (van Hasselt et al.
+    2016).
 
     Rewards of any size and offset are learned alike.
 
@@ -107,14 +132,17 @@ class PopArt(nn.Module, ABC):
 
     def __init__(self, copies: int | None) -> None:
         super().__init__()
-        one = torch.ones(copies or 1)  # [1] where there is one: RLlib turns scalars of a state into Python numbers
+        one = torch.ones(
+            copies or 1
+        )  # [1] where there is one: RLlib turns scalars of a state into Python numbers
         self.register_buffer("shift", torch.zeros_like(one))
         self.register_buffer("scale", one)
         self.register_buffer("updates", torch.zeros(1, dtype=torch.int64))
 
     @torch.no_grad()
     def renormalize(self, mean: Tensor, std: Tensor, decay: float = 0.9) -> None:
-        """Moves the statistics towards those of new targets; the first call adopts them and leaves the weights alone.
+        """Moves the statistics towards those of new targets; the first call adopts them and leaves
+        the weights alone.
 
         Args:
             mean, std: `[]` or `[copies]`.
@@ -139,7 +167,8 @@ class PopArt(nn.Module, ABC):
 
     @abstractmethod
     def rescale(self, shift: Tensor, scale: Tensor) -> None:
-        """The same V by other statistics: the last layers change so that every value stays what it was."""
+        """The same V by other statistics: the last layers change so that every value stays what it
+        was."""
 
 
 @torch.no_grad()
@@ -152,41 +181,56 @@ def rescale_last(net: nn.Module, factor: Tensor, move: Tensor) -> None:
     """
     stacked = isinstance(net, Stack)
     if stacked:
-        factor, move = factor.view(-1, 1, 1), move.view(-1, 1, 1)
+        factor = factor.view(-1, 1, 1)
+        move = move.view(-1, 1, 1)
     last: Any = net.layers[-1] if stacked else net[-1]  # type: ignore[union-attr, index]
     last.bias.mul_(factor).add_(move)
     last.weight.mul_(factor)
 
 
 class Critic(PopArt):
-    """Networks whose output is normalised (Pop-Art, van Hasselt et al. 2016): V(s), or several Q(s, a) side by side.
+    """Networks whose output is normalised (Pop-Art, van Hasselt et al. 2016): V(s), or several Q(s,
+    a) side by side.
 
-    The network predicts (V - shift) / scale. When the statistics move, the last layer is rescaled so that every V
-    stays what it was; rewards of any size and offset are learned alike. A linear path beside the hidden layers takes
-    what is linear in the inputs (such as log wealth in log utility).
+    The network predicts (V - shift) / scale. When the statistics move, the last layer is rescaled
+    so that every V stays what it was; rewards of any size and offset are learned alike. A linear
+    path beside the hidden layers takes what is linear in the inputs (such as log wealth in log
+    utility).
 
     Args:
         inputs: width of the input.
         hidden, activation: of the hidden layers.
         generator: draws the weights.
         copies: agents with critics of their own; inputs are then `[..., copies, inputs]`.
-        ensemble: critics on the same input; the output gets a leading axis `[ensemble, ...]`, None for a single one.
+        ensemble: critics on the same input; the output gets a leading axis `[ensemble, ...]`, None
+            for a single one.
     """
 
     def __init__(
-        self, inputs: int, hidden: Sequence[int], activation: str, generator: torch.Generator, *,
-        copies: int | None = None, ensemble: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        inputs: int,
+        hidden: Sequence[int],
+        activation: str,
+        generator: torch.Generator,
+        *,
+        copies: int | None = None,
+        ensemble: int | None = None,
+    ) -> None:
         super().__init__(copies)
-        self.copies, self.ensemble = copies, ensemble
+        self.copies = copies
+        self.ensemble = ensemble
         stacked = None if copies is None and ensemble is None else (copies or 1) * (ensemble or 1)
-        self.net = mlp([inputs, *hidden, 1], activation, generator=generator, last_gain=1.0, copies=stacked)
+        self.net = mlp(
+            [inputs, *hidden, 1], activation, generator=generator, last_gain=1.0, copies=stacked
+        )
         self.linear: nn.Module
         if stacked is None:
             self.linear = nn.Linear(inputs, 1, bias=False)
             nn.init.zeros_(self.linear.weight)  # type: ignore[arg-type]
         else:
-            self.linear = Stack([StackedLinear(stacked, inputs, 1, gain=0.0, generator=generator, bias=False)])
+            self.linear = Stack(
+                [StackedLinear(stacked, inputs, 1, gain=0.0, generator=generator, bias=False)]
+            )
 
     def normalized(self, inputs: Tensor) -> Tensor:
         """(V - shift) / scale, `[...]`, or `[ensemble, ...]`."""
@@ -194,7 +238,9 @@ class Critic(PopArt):
             out: Tensor = self.net(inputs) + self.linear(inputs)
             return out.squeeze(-1)
         if self.copies is None:
-            shared = inputs.reshape(1, -1, inputs.shape[-1]).expand(self.ensemble, -1, -1)  # no copy for each critic
+            shared = inputs.reshape(1, -1, inputs.shape[-1]).expand(
+                self.ensemble, -1, -1
+            )  # no copy for each critic
             each: Tensor = self.net.layers(shared) + self.linear.layers(shared)  # type: ignore[operator]
             return each.view(self.ensemble, *inputs.shape[:-1])
         x = inputs.repeat_interleave(self.ensemble, -2)  # agent by agent, its critics side by side
@@ -209,9 +255,11 @@ class Critic(PopArt):
     @torch.no_grad()
     def rescale(self, shift: Tensor, scale: Tensor) -> None:
         """The same V by other statistics."""
-        factor, move = self.scale / scale, (self.shift - shift) / scale
+        factor = self.scale / scale
+        move = (self.shift - shift) / scale
         repeats = self.ensemble or 1
-        factor, move = factor.repeat_interleave(repeats), move.repeat_interleave(repeats)
+        factor = factor.repeat_interleave(repeats)
+        move = move.repeat_interleave(repeats)
         rescale_last(self.net, factor, move)
         linear: Any = self.linear.layers[0] if isinstance(self.linear, Stack) else self.linear
         linear.weight.mul_(factor.view(-1, 1, 1) if isinstance(self.linear, Stack) else factor)

@@ -25,9 +25,11 @@ REACH = 3.0
 
 
 class OffPolicyModule(EMAModule[R]):
-    """Actor, its running average over iterations (which is deployed), critics on (s, raw) and their slow targets.
+    """Actor, its running average over iterations (which is deployed), critics on (s, raw) and their
+    slow targets.
 
-    Several critics are one stack of networks: one batched product serves them all. With separate policies every agent
+    Several critics are one stack of networks: one batched product serves them all. With separate
+        policies every agent
     has its own.
     """
 
@@ -42,8 +44,10 @@ class OffPolicyModule(EMAModule[R]):
     def values(self, critic: Critic, observations: Tensor, raw: Tensor) -> Tensor:
         """Normalised Q of each critic, `[critics, ...]`.
 
-        The critics see raw and not squashed actions: what is logarithmic near a bound, such as utility, is about linear
-        in them. They see them bounded, so that no policy runs away to where the critics extrapolate.
+        The critics see raw and not squashed actions: what is logarithmic near a bound, such as
+            utility, is about linear
+        in them. They see them bounded, so that no policy runs away to where the critics
+        extrapolate.
         """
         return critic.normalized(torch.cat([observations, REACH * torch.tanh(raw / REACH)], -1))
 
@@ -58,9 +62,11 @@ class OffPolicyModule(EMAModule[R]):
 
 
 class OffPolicyLearner(GradientLearner[R]):
-    """Base of learners of actors and critics on replayed transitions. Subclasses write `parts`, `targets` and `update_policy`.
+    """Base of learners of actors and critics on replayed transitions. Subclasses write `parts`,
+    `targets` and `update_policy`.
 
-    Everything is in normalised units, (Q - shift) / scale, so that rewards of any size and offset are learned alike.
+    Everything is in normalised units, (Q - shift) / scale, so that rewards of any size and offset
+    are learned alike.
     """
 
     columns: tuple[str, ...] = (RAW,)
@@ -77,9 +83,11 @@ class OffPolicyLearner(GradientLearner[R]):
         }
 
     def learn(self, fragments: dict[str, Fragment]) -> None:
-        """Adds the fragments, then takes `updates` gradient steps of every policy; reports the mean of the last quarter."""
+        """Adds the fragments, then takes `updates` gradient steps of every policy; reports the mean
+        of the last quarter."""
         for policy, fragment in fragments.items():
-            p, replay = self.parameters(policy), self.replay[policy]
+            p = self.parameters(policy)
+            replay = self.replay[policy]
             replay.add(transitions(fragment, self.columns))
             self.before_updates(policy, replay.sample(max(p.batch_size, 1024), self.generator))
             rows = p.batch_size // max(1, self.config.num_learners)
@@ -90,17 +98,23 @@ class OffPolicyLearner(GradientLearner[R]):
                 found = self.update_policy(policy, batch, reporting=step >= p.updates * 3 // 4)
                 if found:
                     figures.append(found)
-            self.report(policy, {name: torch.stack([f[name] for f in figures]).mean(0) for name in figures[0]})
+            self.report(
+                policy,
+                {name: torch.stack([f[name] for f in figures]).mean(0) for name in figures[0]},
+            )
             self.after_updates(policy)
 
     @torch.no_grad()
     def before_updates(self, policy: str, batch: Batch) -> None:
-        """Before the gradient steps of an iteration, on a large batch: adapts the values' statistics to the targets.
+        """Before the gradient steps of an iteration, on a large batch: adapts the values'
+        statistics to the targets.
 
         At first to those of rewards summed for ever.
         """
-        module, gamma = self.networks(policy), self.parameters(policy).discount
-        critic, target = module.critic, module.target
+        module = self.networks(policy)
+        gamma = self.parameters(policy).discount
+        critic = module.critic
+        target = module.target
         if int(critic.updates) == 0:
             mean, std = self._moments(batch[REWARDS], batch)
             critic.renormalize(mean / (1 - gamma), std / math.sqrt(1 - gamma**2))
@@ -121,10 +135,12 @@ class OffPolicyLearner(GradientLearner[R]):
 
     @abstractmethod
     def targets(self, policy: str, module: Any, batch: Batch) -> Tensor:
-        """What the critics should say of the batch's actions, normalised, without gradient: `backed_up` of something."""
+        """What the critics should say of the batch's actions, normalised, without gradient:
+        `backed_up` of something."""
 
     def td_target(self, policy: str, module: Any, batch: Batch, following: Tensor) -> Tensor:
-        """(r + gamma V(s') - shift) / scale of normalised values V(s'); critics and targets have the same statistics."""
+        """(r + gamma V(s') - shift) / scale of normalised values V(s'); critics and targets have
+        the same statistics."""
         critic = module.critic
         discount = self.parameters(policy).discount * batch[NONTERMINAL]
         centred = (batch[REWARDS] - critic.shift * (1 - discount)) / critic.scale
@@ -132,7 +148,8 @@ class OffPolicyLearner(GradientLearner[R]):
         return y
 
     def fit_critics(self, policy: str, module: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """A step of every critic along E[(Q_i - y)^2] / 2; the loss, and the values `[critics, ...]` before it."""
+        """A step of every critic along E[(Q_i - y)^2] / 2; the loss, and the values `[critics,
+        ...]` before it."""
         y = self.targets(policy, module, batch)
         q = module.values(module.critic, batch[OBSERVATIONS], batch[RAW])
         loss = 0.5 * self.mean((q - y).square().sum(0), batch)
@@ -146,7 +163,9 @@ class OffPolicyLearner(GradientLearner[R]):
 
     def value_mean(self, module: Any, batch: Batch, q: Tensor) -> Tensor:
         """The mean action value, in discounted reward, of `[critics, ...]` normalised ones."""
-        return self.mean((module.critic.shift + module.critic.scale * q).mean(0), batch) / agents_in(batch)
+        return self.mean(
+            (module.critic.shift + module.critic.scale * q).mean(0), batch
+        ) / agents_in(batch)
 
     def after_updates(self, policy: str) -> None:
         """After the gradient steps of an iteration: averages the actor."""
@@ -157,7 +176,9 @@ class OffPolicyLearner(GradientLearner[R]):
         state = super().private_state()
         for policy, replay in self.replay.items():
             if self.parameters(policy).store_replay:
-                state |= {f"replay.{policy}.{name}": value for name, value in replay.state_dict().items()}
+                state |= {
+                    f"replay.{policy}.{name}": value for name, value in replay.state_dict().items()
+                }
         return state
 
     def load_private_state(self, saved: dict[str, Tensor]) -> None:
@@ -174,6 +195,7 @@ def agents_in(batch: Batch) -> int:
 
 
 def differentiate(loss: Tensor, weights: list[Tensor]) -> None:
-    """Puts the gradients on these weights; others that the loss goes through, such as a critic's, get none."""
+    """Puts the gradients on these weights; others that the loss goes through, such as a critic's,
+    get none."""
     for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
         weight.grad = gradient

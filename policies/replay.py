@@ -9,7 +9,8 @@ from torch import Tensor
 
 from rl_markets.policies.rollout import ACTIVE, OBSERVATIONS, REWARDS, Fragment
 
-NEXT_OBSERVATIONS, NONTERMINAL = "next_observations", "nonterminal"
+NEXT_OBSERVATIONS = "next_observations"
+NONTERMINAL = "nonterminal"
 
 Batch = dict[str, Tensor]
 
@@ -22,10 +23,12 @@ def transitions(fragment: Fragment, columns: tuple[str, ...]) -> Batch:
         columns: which of the policy's own columns to keep (the actions).
 
     Returns:
-        columns `[rows, ...]` of the steps in which the agent acted; where policies are separate `[rows, agents, ...]`,
-        all of them, with the mask `active`.
+        columns `[rows, ...]` of the steps in which the agent acted; where policies are separate
+        `[rows, agents, ...]`, all of them, with the mask `active`.
     """
-    found, ends, rows = fragment.columns, fragment.ends, fragment.rows
+    found = fragment.columns
+    ends = fragment.ends
+    rows = fragment.rows
     following = found[OBSERVATIONS][1:].clone()
     following[ends.step, ends.trajectory] = ends.observations
     nonterminal = torch.ones_like(found[REWARDS])
@@ -45,7 +48,8 @@ def transitions(fragment: Fragment, columns: tuple[str, ...]) -> Batch:
 
 
 class Replay:
-    """The last `capacity` rows. Columns of one type lie side by side, so that a row is fetched at once.
+    """The last `capacity` rows. Columns of one type lie side by side, so that a row is fetched at
+    once.
 
     Args:
         capacity: rows kept; the oldest go first.
@@ -53,8 +57,10 @@ class Replay:
     """
 
     def __init__(self, capacity: int, device: torch.device) -> None:
-        self.capacity, self.device = capacity, device
-        self.position, self.size = 0, 0
+        self.capacity = capacity
+        self.device = device
+        self.position = 0
+        self.size = 0
         self.store: dict[str, Tensor] = {}
         self._layout: dict[str, list[tuple[str, int, bool]]] = {}
 
@@ -70,7 +76,9 @@ class Replay:
             parts = [batch[n].unsqueeze(-1) if scalar else batch[n] for n, _, scalar in layout]
             packed = torch.cat(parts, -1)[-self.capacity :]
             if dtype not in self.store:
-                self.store[dtype] = packed.new_empty((self.capacity, *packed.shape[1:]), device=self.device)
+                self.store[dtype] = packed.new_empty(
+                    (self.capacity, *packed.shape[1:]), device=self.device
+                )
             first = min(len(packed), self.capacity - self.position)
             self.store[dtype][self.position : self.position + first] = packed[:first]
             self.store[dtype][: len(packed) - first] = packed[first:]
@@ -88,21 +96,29 @@ class Replay:
         batch: Batch = {}
         for dtype, layout in self._layout.items():
             packed = self.store[dtype].index_select(0, index)
-            for (name, _, scalar), column in zip(layout, packed.split([w for _, w, _ in layout], -1), strict=True):
+            for (name, _, scalar), column in zip(
+                layout, packed.split([w for _, w, _ in layout], -1), strict=True
+            ):
                 batch[name] = column.squeeze(-1) if scalar else column
         return batch
 
     def state_dict(self) -> dict[str, Tensor]:
         """Contents and position, as tensors on the CPU."""
-        layout = [f"{d}|{n}|{w}|{int(s)}" for d, columns in self._layout.items() for n, w, s in columns]
+        layout = [
+            f"{d}|{n}|{w}|{int(s)}" for d, columns in self._layout.items() for n, w, s in columns
+        ]
         text = torch.frombuffer(bytearray("\n".join(layout).encode() or b" "), dtype=torch.uint8)
-        rows = {f"rows.{dtype}": store[: self.size].cpu().contiguous() for dtype, store in self.store.items()}
+        rows = {
+            f"rows.{dtype}": store[: self.size].cpu().contiguous()
+            for dtype, store in self.store.items()
+        }
         return {"layout": text, "where": torch.tensor([self.position, self.size]), **rows}
 
     def load_state_dict(self, saved: dict[str, Tensor]) -> None:
         """The reverse of `state_dict`."""
         self.position, self.size = (int(x) for x in saved["where"])
-        self._layout, self.store = {}, {}
+        self._layout = {}
+        self.store = {}
         for line in bytes(saved["layout"].tolist()).decode().split():
             dtype, name, width, scalar = line.split("|")
             self._layout.setdefault(dtype, []).append((name, int(width), scalar == "1"))
@@ -114,4 +130,8 @@ class Replay:
 
 def nested(prefix: str, saved: dict[str, Any]) -> dict[str, Any]:
     """The entries of `saved` under `prefix.`, without it."""
-    return {name.removeprefix(f"{prefix}."): value for name, value in saved.items() if name.startswith(f"{prefix}.")}
+    return {
+        name.removeprefix(f"{prefix}."): value
+        for name, value in saved.items()
+        if name.startswith(f"{prefix}.")
+    }

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-OBSERVATIONS, REWARDS, ACTIVE = "observations", "rewards", "active"
+OBSERVATIONS = "observations"
+REWARDS = "rewards"
+ACTIVE = "active"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,12 @@ class EpisodeEnds:
     def within(self, low: int, high: int) -> EpisodeEnds:
         """The ends of trajectories `low <= i < high`, renumbered from zero."""
         keep = (self.trajectory >= low) & (self.trajectory < high)
-        return EpisodeEnds(self.step[keep], self.trajectory[keep] - low, self.terminated[keep], self.observations[keep])
+        return EpisodeEnds(
+            self.step[keep],
+            self.trajectory[keep] - low,
+            self.terminated[keep],
+            self.observations[keep],
+        )
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,8 @@ class Fragment:
         columns: name -> `[T, N, ...]`; `observations` has one row more, `[T + 1, N, ...]`.
         ends: of episodes.
         world: `[N]` which world each trajectory belongs to.
-        separate: agents of a world where each has a policy of its own, None where one is shared. Trajectories lie world
-            by world, agent by agent.
+        separate: agents of a world where each has a policy of its own, None where one is shared.
+            Trajectories lie world by world, agent by agent.
     """
 
     columns: dict[str, Tensor]
@@ -68,52 +75,68 @@ class Fragment:
         return Fragment(columns, self.ends.within(low, high), self.world[low:high], self.separate)
 
     def share(self, low: int, high: int, whole: int) -> Fragment:
-        """The trajectories from `low` to `high` in units of `whole`-ths; separate policies' in whole worlds."""
+        """The trajectories from `low` to `high` in units of `whole`-ths; separate policies' in
+        whole worlds."""
         unit = self.separate or 1
         units = self.trajectories // unit
         return self.within(units * low // whole * unit, units * high // whole * unit)
 
     def by_agent(self, column: Tensor) -> Tensor:
-        """`[T, N, ...]` as `[T, worlds, agents, ...]` where policies are separate; unchanged where they are shared."""
+        """`[T, N, ...]` as `[T, worlds, agents, ...]` where policies are separate; unchanged where
+        they are shared."""
         return column if self.separate is None else column.unflatten(1, (-1, self.separate))
 
     def rows(self, column: Tensor) -> Tensor:
-        """`[T, N, ...]` as `[T * N, ...]`, or as `[T * worlds, agents, ...]` where policies are separate."""
+        """`[T, N, ...]` as `[T * N, ...]`, or as `[T * worlds, agents, ...]` where policies are
+        separate."""
         return self.by_agent(column).flatten(0, 1)
 
     def values(self, network: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """A critic's values of all observations `[T + 1, N]`, and of the final ones `[m]` where episodes end."""
-        seen, ends = self.columns[OBSERVATIONS], self.ends
+        """A critic's values of all observations `[T + 1, N]`, and of the final ones `[m]` where
+        episodes end."""
+        seen = self.columns[OBSERVATIONS]
+        ends = self.ends
         values = network(self.by_agent(seen))
         if self.separate is None:
             return values, network(ends.observations)
-        agent = ends.trajectory % self.separate  # each agent's ends, side by side: rows `[most, agents, ...]`
+        agent = (
+            ends.trajectory % self.separate
+        )  # each agent's ends, side by side: rows `[most, agents, ...]`
         number = torch.zeros_like(agent)
         order = torch.argsort(agent, stable=True)
         counts = torch.bincount(agent, minlength=self.separate)
         first = torch.cumsum(counts, 0) - counts
         number[order] = torch.arange(len(agent), device=agent.device) - first[agent[order]]
-        padded = seen.new_zeros((int(counts.max()) if len(agent) else 0, self.separate, *seen.shape[2:]))
+        padded = seen.new_zeros(
+            (int(counts.max()) if len(agent) else 0, self.separate, *seen.shape[2:])
+        )
         padded[number, agent] = ends.observations
         return values.flatten(1), network(padded)[number, agent]
 
 
 class Rollout:
-    """Fragments of all policies, and the market's states `[times, worlds, ...]` where the learner wants them.
+    """Fragments of all policies, and the market's states `[times, worlds, ...]` where the learner
+    wants them.
 
-    RLlib's `LearnerGroup` shards whatever has a length and can be sliced, so that a rollout stands in for a list of
-    episodes. Slicing by *shares* (and not by rows) keeps groups of different sizes together: each learner gets the
-    same share of every policy's trajectories.
+    RLlib's `LearnerGroup` shards whatever has a length and can be sliced, so that a rollout stands
+    in for a list of episodes. Slicing by *shares* (and not by rows) keeps groups of different sizes
+    together: each learner gets the same share of every policy's trajectories.
     """
 
     SHARES = 5040
     """Divisible by every number of learners up to ten."""
 
     def __init__(
-        self, fragments: dict[str, Fragment], worlds: int, span: tuple[int, int] = (0, SHARES),
+        self,
+        fragments: dict[str, Fragment],
+        worlds: int,
+        span: tuple[int, int] = (0, SHARES),
         states: dict[str, Tensor] | None = None,
-    ) -> None:  # fmt: skip
-        self.fragments, self.worlds, self.span, self.states = fragments, worlds, span, states or {}
+    ) -> None:
+        self.fragments = fragments
+        self.worlds = worlds
+        self.span = span
+        self.states = states or {}
 
     def __len__(self) -> int:
         return self.span[1] - self.span[0]
@@ -123,7 +146,9 @@ class Rollout:
         whole = len(self)
         cut = {p: f.share(low, high, whole) for p, f in self.fragments.items()}
         held = next(iter(self.states.values())).shape[1] if self.states else 0
-        states = {n: s[:, held * low // whole : held * high // whole] for n, s in self.states.items()}
+        states = {
+            n: s[:, held * low // whole : held * high // whole] for n, s in self.states.items()
+        }
         return Rollout(cut, self.worlds, (self.span[0] + low, self.span[0] + high), states)
 
     def slice(self, index: slice, **_: Any) -> Rollout:
@@ -166,24 +191,33 @@ class Rollout:
             )
             for policy, saved in state["fragments"].items()
         }
-        self.worlds, self.span = state["worlds"], state["span"]
+        self.worlds = state["worlds"]
+        self.span = state["span"]
         self.states = {n: tensor(s) for n, s in state["states"].items()}
 
     def to(self, device: torch.device) -> Rollout:
         """The same rollout on `device`; nothing is copied if it is there already."""
 
         def move(fragment: Fragment) -> Fragment:
-            ends = EpisodeEnds(**{n: getattr(fragment.ends, n).to(device) for n in EpisodeEnds.__annotations__})
+            ends = EpisodeEnds(
+                **{n: getattr(fragment.ends, n).to(device) for n in EpisodeEnds.__annotations__}
+            )
             columns = {n: c.to(device) for n, c in fragment.columns.items()}
             return Fragment(columns, ends, fragment.world.to(device), fragment.separate)
 
         states = {n: s.to(device) for n, s in self.states.items()}
-        return Rollout({p: move(f) for p, f in self.fragments.items()}, self.worlds, self.span, states)
+        return Rollout(
+            {p: move(f) for p, f in self.fragments.items()}, self.worlds, self.span, states
+        )
 
 
 def stacked(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """A market's states of several times `[worlds, ...]` as one, `[times, worlds, ...]`."""
-    return {name: torch.stack([state[name] for state in states]) for name in states[0]} if states else {}
+    return (
+        {name: torch.stack([state[name] for state in states]) for name in states[0]}
+        if states
+        else {}
+    )
 
 
 def concatenate(fragments: list[Fragment]) -> Fragment:

@@ -19,9 +19,12 @@ class LearnerParameters(BaseModel):
     """Whether it learns with a discount factor of 1, in episodes that end."""
 
     common: ClassVar[tuple[str, ...]] = ()
-    """Parameters that all policies of an experiment share; the others may be set for each policy."""
+    """Parameters that all policies of an experiment share; the others may be set for each
+    policy."""
 
-    gamma: float | None = Field(None, ge=0, le=1, description="discount factor; null takes the market's own")
+    gamma: float | None = Field(
+        None, ge=0, le=1, description="discount factor; null takes the market's own"
+    )
 
     @property
     def discount(self) -> float:
@@ -42,9 +45,15 @@ class LearnerParameters(BaseModel):
 class GradientParameters(LearnerParameters):
     """What every learner that follows gradients has."""
 
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="the actor's step size (Adam) at the start")
-    final_learning_rate: float = Field(0.0, ge=0, le=1, description="step size at the end; linear in between")
-    gradient_clip: float = Field(0.5, gt=0, description="largest norm of each network's gradient, each agent's own")
+    learning_rate: float = Field(
+        1e-3, gt=0, le=1, description="the actor's step size (Adam) at the start"
+    )
+    final_learning_rate: float = Field(
+        0.0, ge=0, le=1, description="step size at the end; linear in between"
+    )
+    gradient_clip: float = Field(
+        0.5, gt=0, description="largest norm of each network's gradient, each agent's own"
+    )
 
     @model_validator(mode="after")
     def _falls(self) -> Self:
@@ -57,19 +66,30 @@ class GradientParameters(LearnerParameters):
 
     def fine_tuning(self) -> dict[str, Any]:
         """Smaller steps."""
-        return {name: 0.3 * getattr(self, name) for name in ("learning_rate", "final_learning_rate")}
+        return {
+            name: 0.3 * getattr(self, name) for name in ("learning_rate", "final_learning_rate")
+        }
 
 
 class ReplayParameters(GradientParameters):
     """What every learner that replays has."""
 
     updates: int = Field(16, ge=1, le=1_000_000, description="gradient steps in each iteration")
-    batch_size: int = Field(256, ge=1, le=10**7, description="rows of each gradient step, over all learners")
-    capacity: int = Field(
-        1_000_000, ge=1, le=10**9, description="rows that each learner's replay keeps; separate policies' count worlds"
+    batch_size: int = Field(
+        256, ge=1, le=10**7, description="rows of each gradient step, over all learners"
     )
-    store_replay: bool = Field(True, description="checkpoints hold the replay, so that a resumed run goes on alike")
-    target_rate: float = Field(0.03, gt=0, le=1, description="Polyak rate of the targets, each time that they follow")
+    capacity: int = Field(
+        1_000_000,
+        ge=1,
+        le=10**9,
+        description="rows that each learner's replay keeps; separate policies' count worlds",
+    )
+    store_replay: bool = Field(
+        True, description="checkpoints hold the replay, so that a resumed run goes on alike"
+    )
+    target_rate: float = Field(
+        0.03, gt=0, le=1, description="Polyak rate of the targets, each time that they follow"
+    )
     averaging: float = Field(
         0.95, ge=0, lt=1, description="decay, per iteration, of the averaged actor that is deployed"
     )
@@ -99,8 +119,8 @@ class LearnerSpec:
         module: import path of the `MarketModule` that acts and is trained.
         metrics: name -> meaning of what the learner reports of each policy in each update.
         actions: the kinds of action spaces that it can learn, as in `heads.describe_space`.
-        differentiates: whether it takes gradients through the market, every `horizon` steps of a rollout from the state
-            that the runner was in.
+        differentiates: whether it takes gradients through the market, every `horizon` steps of a
+            rollout from the state that the runner was in.
     """
 
     name: str

@@ -1,4 +1,5 @@
-"""RL Markets: train markets full of learning agents on Ray; every trained market ends with a certificate."""
+"""RL Markets: train markets full of learning agents on Ray; every trained market ends with a
+certificate."""
 
 from __future__ import annotations
 

@@ -15,21 +15,34 @@ from rl_markets.experiment import load
 from rl_markets.sales.calibration.command import calibrate
 from rl_markets.sales.offline.command import offline
 
-EXIT_FAILED, EXIT_BAD_INPUT = 1, 2
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
 
 app = typer.Typer(
-    name="rl-markets", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    name="rl-markets",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     help="Train markets full of learning agents; every trained market ends with a certificate.",
-)  # fmt: skip
+)
 
-FileArgument = Annotated[Path, typer.Argument(help="an experiment file, such as tune_configs/households-rbc.yaml")]
+FileArgument = Annotated[
+    Path, typer.Argument(help="an experiment file, such as tune_configs/households-rbc.yaml")
+]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("-o", "--override", metavar="SECTION.FIELD=VALUE", help="set a field; may be repeated"),
+    typer.Option(
+        "-o", "--override", metavar="SECTION.FIELD=VALUE", help="set a field; may be repeated"
+    ),
 ]
 Smoke = Annotated[
     bool,
-    typer.Option("--smoke", envvar="RL_MARKETS_SMOKE", help="shrink the experiment to seconds, to see that it runs"),
+    typer.Option(
+        "--smoke",
+        envvar="RL_MARKETS_SMOKE",
+        help="shrink the experiment to seconds, to see that it runs",
+    ),
 ]
 Root = Annotated[Path, typer.Option("--runs", help="folder that takes the runs")]
 RunArgument = Annotated[Path, typer.Argument(help="a run's folder, such as runs/latest")]
@@ -42,13 +55,15 @@ def check(
         str | None,
         typer.Option(
             metavar="NAME_OR_PATH",
-            help="examine a market instead: a name, or path/to/file.py:SPEC; -o sets its parameters",
+            help="examine a market instead: a name, or path/to/file.py:SPEC; -o sets its "
+            "parameters",
         ),
     ] = None,
     override: Overrides = None,
     smoke: Smoke = False,
 ) -> None:
-    """Say whether an experiment file is right and what it would run, or whether a market keeps its contract."""
+    """Say whether an experiment file is right and what it would run, or whether a market keeps its
+    contract."""
     if (file is None) == (market is None):
         _fail("check: expected an experiment file, or --market NAME_OR_PATH", EXIT_BAD_INPUT)
     if file is not None:
@@ -78,7 +93,9 @@ def _examine(market: str, overrides: list[str]) -> None:
 
 
 @app.command()
-def train(file: FileArgument, override: Overrides = None, smoke: Smoke = False, runs: Root = Path("runs")) -> None:
+def train(
+    file: FileArgument, override: Overrides = None, smoke: Smoke = False, runs: Root = Path("runs")
+) -> None:
     """Train an experiment to its certificate and report."""
     experiment = load(file, override, smoke=smoke)
     _quiet()
@@ -135,7 +152,9 @@ def _version(value: bool) -> None:
 
 
 @app.callback()
-def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
     """Train markets full of learning agents; every trained market ends with a certificate."""
 
 

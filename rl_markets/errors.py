@@ -1,9 +1,12 @@
 """Every error of ours, on one page, with the exit code of the command that it ends.
 
     RLMarketsError                        1
-      InputError (ValueError)             2   what somebody gave cannot be used; one line says what, where, what instead
-        ExperimentError                   2   an experiment file, an option or a path; what the command line prints
-        FieldError                        2   a rule across fields; becomes an ExperimentError that names the file
+      InputError (ValueError)             2   what somebody gave cannot be used; one line says what,
+        where, what instead
+        ExperimentError                   2   an experiment file, an option or a path; what the
+        command line prints
+        FieldError                        2   a rule across fields; becomes an ExperimentError that
+        names the file
         CsvError                          2   a column of a CSV file; becomes an ExperimentError
         UnidentifiedError                 2   a log does not determine a family of demand
         BlanchardKahnError                2   a linear model without a unique stable solution
@@ -11,17 +14,19 @@
         RunFailedError                    1   its details hold the traceback of what broke
         Interrupted                       128 + signal, after a checkpoint
         RunnersLostError                  1   no runner is left, and none came back
-        LearnersLostError                 1   a learner's process died; the run goes on from a checkpoint by itself
+        LearnersLostError                 1   a learner's process died; the run goes on from a
+        checkpoint by itself
       MarketError (RuntimeError)          1   a market broke its contract
         ContractError                     1   in a shape, a type, a group
         TimeLimitError                    1   in time
       LearnerError (RuntimeError)         1   a learner's metric is not finite
       ConvergenceError (RuntimeError)     1   a solver stopped before its tolerance
       CorruptError (RuntimeError)         1   a stored file is not what was written
-    Informs                               -   no error: a conformance check that only informs; never leaves its room
+    Informs                               -   no error: a conformance check that only informs; never
+    leaves its room
 
-Other exceptions are bugs, or the system's (a full disk, a missing file: 1); a bug keeps its traceback. This page imports
-nothing, so that every floor may import it.
+Other exceptions are bugs, or the system's (a full disk, a missing file: 1); a bug keeps its
+traceback. This page imports nothing, so that every floor may import it.
 """
 
 from __future__ import annotations
@@ -40,7 +45,7 @@ class RLMarketsError(Exception):
     """Whether its own traceback belongs to the details, as nobody has put it into words yet."""
 
 
-# -- what somebody gave ------------------------------------------------------------------------------------------------
+# -- what somebody gave ----------------------------------------------------------------------------
 
 
 class InputError(RLMarketsError, ValueError):
@@ -53,7 +58,9 @@ class ExperimentError(InputError):
     """An experiment file cannot be run; the message is one line, whatever the file put into it."""
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+        super().__init__(
+            "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+        )
 
 
 class FieldError(InputError):
@@ -72,7 +79,7 @@ class BlanchardKahnError(InputError):
     """A linear expectations model without a unique stable solution."""
 
 
-# -- runs --------------------------------------------------------------------------------------------------------------
+# -- runs ------------------------------------------------------------------------------------------
 
 
 class RunError(RLMarketsError, RuntimeError):
@@ -91,7 +98,9 @@ class Interrupted(RunError):  # noqa: N818 - not an error
     """A signal ended the run after a checkpoint."""
 
     def __init__(self, signal_number: int, iteration: int) -> None:
-        super().__init__(f"{signal.Signals(signal_number).name} at iteration {iteration}: checkpoint written")
+        super().__init__(
+            f"{signal.Signals(signal_number).name} at iteration {iteration}: checkpoint written"
+        )
         self.exit_code = 128 + signal_number
 
 
@@ -103,7 +112,7 @@ class LearnersLostError(RunError):
     """A learner's process died; training goes on from a checkpoint."""
 
 
-# -- markets, learners, solvers, files ---------------------------------------------------------------------------------
+# -- markets, learners, solvers, files -------------------------------------------------------------
 
 
 class MarketError(RLMarketsError, RuntimeError):

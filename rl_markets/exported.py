@@ -1,4 +1,5 @@
-"""Exported policies: safetensors and JSON, no pickle; loaded with torch, numpy and safetensors alone."""
+"""Exported policies: safetensors and JSON, no pickle; loaded with torch, numpy and safetensors
+alone."""
 
 from __future__ import annotations
 
@@ -17,8 +18,10 @@ from rl_markets.policies.actors import Actor, build_actor
 from rl_markets.store import MANIFEST, verify, written
 
 FORMAT = 1
-SPEC, GOLDEN = "policy.json", "golden.actions.safetensors"  # a policy's name holds no dots
-GOLDEN_ROWS, GOLDEN_TOLERANCE = 64, 1e-5
+SPEC = "policy.json"
+GOLDEN = "golden.actions.safetensors"  # a policy's name holds no dots
+GOLDEN_ROWS = 64
+GOLDEN_TOLERANCE = 1e-5
 
 
 class LoadedPolicy:
@@ -31,7 +34,8 @@ class LoadedPolicy:
     """
 
     def __init__(self, actors: dict[str, Actor], spec: dict[str, Any]) -> None:
-        self.actors, self.spec = actors, spec
+        self.actors = actors
+        self.spec = spec
         policies = spec["policies"]
         self.groups: dict[str, str] = {g: p for p in policies for g in policies[p]["groups"]}
 
@@ -40,8 +44,8 @@ class LoadedPolicy:
         """The deterministic policy's actions.
 
         Args:
-            observations: `[observation]` or `[..., observation]`, anything numpy can read; `[..., agents, observation]`
-                where each agent has a policy of its own.
+            observations: `[observation]` or `[..., observation]`, anything numpy can read; `[...,
+                agents, observation]` where each agent has a policy of its own.
             group: the agent group that observes; may be left out where there is only one.
 
         Returns:
@@ -53,7 +57,9 @@ class LoadedPolicy:
         name = self._group(group)
         if self.groups[name] not in self.actors:
             rule = self.spec["policies"][self.groups[name]]["scripted"]
-            raise ValueError(f"group {name!r} follows the rule {rule!r}; it is no part of the exported policy")
+            raise ValueError(
+                f"group {name!r} follows the rule {rule!r}; it is no part of the exported policy"
+            )
         actor = self.actors[self.groups[name]]
         rows = _rows(observations, f"observations of group {name!r}", actor.spec)
         return actor.act(torch.from_numpy(np.ascontiguousarray(rows))).numpy()
@@ -103,7 +109,11 @@ def export(folder: Path, actors: Mapping[str, Actor], spec: dict[str, Any]) -> N
         golden[f"{name}.observations"] = observations
         with torch.no_grad():
             golden[f"{name}.actions"] = actor.cpu().act(observations).contiguous()
-    full = {"format": FORMAT, **spec, "actors": {name: actor.spec for name, actor in actors.items()}}
+    full = {
+        "format": FORMAT,
+        **spec,
+        "actors": {name: actor.spec for name, actor in actors.items()},
+    }
     with written(folder) as temporary:
         for name, actor in actors.items():
             weights = {k: v.detach().cpu().contiguous() for k, v in actor.state_dict().items()}
@@ -128,7 +138,9 @@ def load(path: str | Path) -> LoadedPolicy:
     verify(folder)
     spec = json.loads((folder / SPEC).read_text(encoding="utf-8"))
     if spec["format"] != FORMAT:
-        raise ValueError(f"{folder}: policy format {spec['format']}, this version reads format {FORMAT}")
+        raise ValueError(
+            f"{folder}: policy format {spec['format']}, this version reads format {FORMAT}"
+        )
     actors = {}
     golden = load_file(folder / GOLDEN)
     for name, actor_spec in spec["actors"].items():
@@ -136,7 +148,9 @@ def load(path: str | Path) -> LoadedPolicy:
         try:
             actor.load_state_dict(load_file(_weights(folder, name)))
         except RuntimeError as error:
-            raise ValueError(f"{_weights(folder, name)}: does not fit the policy's networks: {error}") from None
+            raise ValueError(
+                f"{_weights(folder, name)}: does not fit the policy's networks: {error}"
+            ) from None
         _check_golden(folder, name, actor, golden)
     return LoadedPolicy(actors, spec)
 
@@ -144,7 +158,9 @@ def load(path: str | Path) -> LoadedPolicy:
 def _folder(path: Path) -> Path:
     """The exported policy at `path` or in the run at `path`, even if a part of it is lost."""
     for folder in (path / "policy", path):
-        if (folder / SPEC).is_file() or ((folder / MANIFEST).is_file() and (folder / GOLDEN).is_file()):
+        if (folder / SPEC).is_file() or (
+            (folder / MANIFEST).is_file() and (folder / GOLDEN).is_file()
+        ):
             return folder
     raise FileNotFoundError(f"{path}: holds no exported policy (expected {SPEC} in it)")
 
@@ -152,6 +168,10 @@ def _folder(path: Path) -> Path:
 @torch.no_grad()
 def _check_golden(folder: Path, name: str, actor: Actor, golden: Mapping[str, Tensor]) -> None:
     """What was loaded must act as what was trained did."""
-    difference = float((actor.act(golden[f"{name}.observations"]) - golden[f"{name}.actions"]).abs().max())
+    difference = float(
+        (actor.act(golden[f"{name}.observations"]) - golden[f"{name}.actions"]).abs().max()
+    )
     if not difference <= GOLDEN_TOLERANCE:
-        raise ValueError(f"{folder}: policy {name!r} differs from its golden actions by {difference:.2g}")
+        raise ValueError(
+            f"{folder}: policy {name!r} differs from its golden actions by {difference:.2g}"
+        )

@@ -1,4 +1,5 @@
-"""Policies that do not learn: rules of a market, functions of one's own, and policies that were exported before."""
+"""Policies that do not learn: rules of a market, functions of one's own, and policies that were
+exported before."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ def fixed_policies(experiment: Experiment, market: Market) -> dict[str, Policy]:
     """Group -> the policy of the groups that do not learn: a script, or a frozen one.
 
     Raises:
-        ExperimentError: where a script cannot be imported, or a frozen policy does not suit the market.
+        ExperimentError: where a script cannot be imported, or a frozen policy does not suit the
+            market.
     """
     policies: dict[str, Policy] = {}
     for name, section in experiment.policies.items():
@@ -38,20 +40,28 @@ def scripted(field: str, rule: str, market: Market) -> Policy:
         near = did_you_mean(rule, list(scripts))
         raise ExperimentError(f"{field} = {rule!r}: {error}{near}") from None
     if not callable(found):
-        raise ExperimentError(f"{field} = {rule!r}: expected a function of observations [worlds, agents, ...]")
+        raise ExperimentError(
+            f"{field} = {rule!r}: expected a function of observations [worlds, agents, ...]"
+        )
     return Policy(found)
 
 
 def frozen(field: str, path: str, group: str, market: Market) -> Policy:
-    """The exported policy that `group` followed when it was trained; the only one where there is one."""
+    """The exported policy that `group` followed when it was trained; the only one where there is
+    one."""
     loaded = load(path)
     actor = _actor(field, loaded, group)
-    spec, agents = actor.spec, market.groups[group]
+    spec = actor.spec
+    agents = market.groups[group]
     expected = (int(agents.observation_space.shape[0]), describe_space(agents.action_space))
     if (spec["observation"], spec["action"]) != expected:
-        raise ExperimentError(f"{field} = {path!r}: its observations or actions are not those of group {group!r}")
+        raise ExperimentError(
+            f"{field} = {path!r}: its observations or actions are not those of group {group!r}"
+        )
     if spec.get("copies") not in (None, agents.count):
-        raise ExperimentError(f"{field} = {path!r}: holds {spec['copies']} agents, group {group!r} has {agents.count}")
+        raise ExperimentError(
+            f"{field} = {path!r}: holds {spec['copies']} agents, group {group!r} has {agents.count}"
+        )
     actor.to(market.device)
     return actor.policy
 
@@ -61,11 +71,14 @@ def _actor(field: str, loaded: LoadedPolicy, group: str) -> Actor:
         return loaded.actors[loaded.groups[group]]
     if len(loaded.actors) == 1:
         return next(iter(loaded.actors.values()))
-    raise ExperimentError(f"{field}: holds no policy of group {group!r}; it has {', '.join(loaded.groups)}")
+    raise ExperimentError(
+        f"{field}: holds no policy of group {group!r}; it has {', '.join(loaded.groups)}"
+    )
 
 
 def frozen_actors(experiment: Experiment) -> dict[str, Actor]:
-    """The networks of the policies that are frozen; they are exported along with the trained ones."""
+    """The networks of the policies that are frozen; they are exported along with the trained
+    ones."""
     found = {}
     for name, section in experiment.policies.items():
         if section.frozen is not None:
@@ -74,7 +87,8 @@ def frozen_actors(experiment: Experiment) -> dict[str, Actor]:
 
 
 def profile(experiment: Experiment, loaded: LoadedPolicy, market: Market) -> dict[str, Policy]:
-    """Group -> what it follows after training: an exported network, whose weights take no gradients, or a rule."""
+    """Group -> what it follows after training: an exported network, whose weights take no
+    gradients, or a rule."""
     found: dict[str, Policy] = {}
     for name, section in experiment.policies.items():
         for group in section.groups:

@@ -39,16 +39,30 @@ class TrainingProgress:
         answer: the known answer's name, or None where there is none.
     """
 
-    def __init__(self, console: Console, iterations: int, started_at: int, answer: str | None) -> None:
-        self.console, self.iterations, self.answer = console, iterations, answer
-        self.started_at, self.done, self.distance = started_at, started_at, math.nan
+    def __init__(
+        self, console: Console, iterations: int, started_at: int, answer: str | None
+    ) -> None:
+        self.console = console
+        self.iterations = iterations
+        self.answer = answer
+        self.started_at = started_at
+        self.done = started_at
+        self.distance = math.nan
         self._live: Progress | None = None
         self._task: Any = None
         self._clock = self._last_line = time.perf_counter()
         if console.is_terminal:
-            columns = [TextColumn("training"), BarColumn(), _Figures(), TextColumn("eta"), TimeRemainingColumn()]
+            columns = [
+                TextColumn("training"),
+                BarColumn(),
+                _Figures(),
+                TextColumn("eta"),
+                TimeRemainingColumn(),
+            ]
             self._live = Progress(*columns, console=console, transient=True)
-            self._task = self._live.add_task("training", total=iterations, completed=started_at, figures="")
+            self._task = self._live.add_task(
+                "training", total=iterations, completed=started_at, figures=""
+            )
 
     def __enter__(self) -> TrainingProgress:
         if self._live is not None:
@@ -56,7 +70,10 @@ class TrainingProgress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._live is not None:
             self._live.stop()
@@ -72,11 +89,13 @@ class TrainingProgress:
         if self._live is not None:
             self._live.update(self._task, completed=self.done, figures=figures)
             return
-        now, last = time.perf_counter(), self.done == self.iterations
+        now = time.perf_counter()
+        last = self.done == self.iterations
         if last or self.done == self.started_at + 1 or now - self._last_line >= PLAIN_SECONDS:
             self._last_line = now
             self.console.print(
-                f"iteration {self.done}/{self.iterations}: {figures}, {self._eta(now)} left", highlight=False
+                f"iteration {self.done}/{self.iterations}: {figures}, {self._eta(now)} left",
+                highlight=False,
             )
 
     def _eta(self, now: float) -> str:

@@ -31,7 +31,13 @@ def quiet_ray() -> None:
 
 def quiet_logs() -> None:
     """Lowers Ray's loggers; to be called again after importing RLlib, which resets them."""
-    for logger in ("ray", "ray.rllib", "ray.tune", "ray._common.deprecation", "ray._private.authentication"):
+    for logger in (
+        "ray",
+        "ray.rllib",
+        "ray.tune",
+        "ray._common.deprecation",
+        "ray._private.authentication",
+    ):
         logging.getLogger(logger).setLevel(logging.CRITICAL)  # what fails is told in our own words
 
 
@@ -41,7 +47,8 @@ HARMLESS = ("has constructor arguments in the object store and max_restarts > 0"
 
 @contextmanager
 def without_harmless_lines() -> Iterator[None]:
-    """Holds back what is written to stderr, by C++ too, and lets it out at the end but for the lines known as harmless."""
+    """Holds back what is written to stderr, by C++ too, and lets it out at the end but for the
+    lines known as harmless."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -54,5 +61,7 @@ def without_harmless_lines() -> Iterator[None]:
             os.close(kept)
             held.seek(0)
             lines = held.read().decode(errors="replace").splitlines(keepends=True)
-            sys.stderr.write("".join(line for line in lines if not any(text in line for text in HARMLESS)))
+            sys.stderr.write(
+                "".join(line for line in lines if not any(text in line for text in HARMLESS))
+            )
             sys.stderr.flush()

@@ -1,8 +1,9 @@
 """Atomic, verified folders: checkpoints and exported policies.
 
-A folder is written under a temporary name, every file is flushed to the disk and listed with size and sha256
-in `manifest.json`, which carries its own sha256, and only then is it renamed. Whoever reads it verifies it.
-So a crash leaves either the whole folder or none, and a flipped bit or a missing file is refused by name.
+A folder is written under a temporary name, every file is flushed to the disk and listed with size
+and sha256 in `manifest.json`, which carries its own sha256, and only then is it renamed. Whoever
+reads it verifies it. So a crash leaves either the whole folder or none, and a flipped bit or a
+missing file is refused by name.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def _manifest(entries: dict[str, Any]) -> str:
 
 @contextmanager
 def written(folder: Path) -> Iterator[Path]:
-    """Gives a temporary folder to fill; on leaving, it becomes `folder`, whole. An exception leaves nothing.
+    """Gives a temporary folder to fill; on leaving, it becomes `folder`, whole. An exception leaves
+    nothing.
 
     Raises:
         FileExistsError: if `folder` exists.
@@ -88,7 +90,8 @@ def verify(folder: Path) -> None:
     """Compares a folder with its manifest.
 
     Raises:
-        CorruptError: names the first file that is missing, too short or long, changed, or not listed.
+        CorruptError: names the first file that is missing, too short or long, changed, or not
+            listed.
     """
     entries = _read_manifest(folder / MANIFEST)
     for name, entry in entries.items():
@@ -136,21 +139,25 @@ class CheckpointStore:
     """The checkpoints of one run, `checkpoints/<iteration>/`, newest last."""
 
     def __init__(self, root: Path, keep: int = 3) -> None:
-        self.root, self.keep = root, keep
+        self.root = root
+        self.keep = keep
 
     def iterations(self) -> list[int]:
         """The iterations of which there is a checkpoint (verified or not), ascending."""
         if not self.root.is_dir():
             return []
         found = {int(p.name): p for p in self.root.iterdir() if p.is_dir() and p.name.isdecimal()}
-        return sorted(iteration for iteration, path in found.items() if path == self.path(iteration))
+        return sorted(
+            iteration for iteration, path in found.items() if path == self.path(iteration)
+        )
 
     def path(self, iteration: int) -> Path:
         """Where the checkpoint of `iteration` lies."""
         return self.root / f"{iteration:08d}"
 
     def save(self, iteration: int, write: Callable[[Path], None]) -> Path:
-        """Lets `write` fill a new checkpoint; then removes the oldest beyond `keep`, never the new one."""
+        """Lets `write` fill a new checkpoint; then removes the oldest beyond `keep`, never the new
+        one."""
         self._sweep()
         with written(self.path(iteration)) as temporary:
             write(temporary)
@@ -160,7 +167,8 @@ class CheckpointStore:
         return self.path(iteration)
 
     def newest(self, complain: Callable[[str], None]) -> Path | None:
-        """The newest checkpoint that verifies, or None; `complain` gets one line for each that does not."""
+        """The newest checkpoint that verifies, or None; `complain` gets one line for each that does
+        not."""
         for iteration in reversed(self.iterations()):
             try:
                 verify(self.path(iteration))
@@ -171,7 +179,8 @@ class CheckpointStore:
         return None
 
     def discard_after(self, iteration: int) -> None:
-        """Removes checkpoints beyond `iteration` (those that were refused) and half-written ones."""
+        """Removes checkpoints beyond `iteration` (those that were refused) and half-written
+        ones."""
         for later in self.iterations():
             if later > iteration:
                 shutil.rmtree(self.path(later))

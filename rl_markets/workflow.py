@@ -33,8 +33,12 @@ def train(experiment: Experiment, root: Path) -> RunFolder:
         if experiment.training.runners:
             with explained("the market is broken in a worker process"):
                 ray.get(ray.remote(max_retries=0)(_look).remote(experiment))
-        run, out = RunFolder.create(experiment, root), console()
-        out.print(f"{experiment.name}: {experiment.iterations} iterations into {run.path}", highlight=False)
+        run = RunFolder.create(experiment, root)
+        out = console()
+        out.print(
+            f"{experiment.name}: {experiment.iterations} iterations into {run.path}",
+            highlight=False,
+        )
         _finish(run, TrainingSession(run, out).train(), out)
     return run
 
@@ -46,14 +50,20 @@ def _look(experiment: Experiment) -> None:
 
 def resume(path: Path) -> RunFolder:
     """Goes on with a run from its newest good checkpoint, or from its start if there is none."""
-    run, out = RunFolder.open(path), console()
+    run = RunFolder.open(path)
+    out = console()
     checkpoint = run.checkpoints.newest(lambda line: out.print(line, highlight=False))
     if checkpoint is None:
         if run.checkpoints.iterations():
-            raise RunFailedError(f"{run.path}: no checkpoint is whole; the files named above must be restored")
+            raise RunFailedError(
+                f"{run.path}: no checkpoint is whole; the files named above must be restored"
+            )
         out.print("no checkpoint yet: starting over", highlight=False)
     elif int(checkpoint.name) >= run.experiment.iterations and run.report.is_file():
-        out.print(f"{run.path}: finished already; `rl-markets evaluate` examines it again", highlight=False)
+        out.print(
+            f"{run.path}: finished already; `rl-markets evaluate` examines it again",
+            highlight=False,
+        )
         return run
     else:
         out.print(f"resuming {run.path} after iteration {int(checkpoint.name)}", highlight=False)
@@ -66,7 +76,9 @@ def evaluate(path: Path) -> RunFolder:
     """Certificate and report of a trained run, made again."""
     run = RunFolder.open(path)
     if not run.policy.is_dir():
-        raise ExperimentError(f"{path}: holds no exported policy yet; `rl-markets resume` finishes its training")
+        raise ExperimentError(
+            f"{path}: holds no exported policy yet; `rl-markets resume` finishes its training"
+        )
     with ray_session(run.experiment):
         _certify(run, console())
     return run
@@ -87,12 +99,14 @@ def _finish(run: RunFolder, actors: dict[str, Actor], out: Console) -> None:
     if not run.policy.exists():
         spec = {
             "market": experiment.market.model_dump(mode="json"),
-            "experiment": experiment.name, "digest": experiment.digest, "seed": experiment.seed,
+            "experiment": experiment.name,
+            "digest": experiment.digest,
+            "seed": experiment.seed,
             "policies": {
                 name: {"groups": list(section.groups), "scripted": section.scripted}
                 for name, section in experiment.policies.items()
             },
-        }  # fmt: skip
+        }
         exported.export(run.policy, actors | frozen_actors(experiment), spec)
     _certify(run, out)
 

@@ -52,10 +52,22 @@ def held(ray_once: None) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def cournot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The example market of the docs, installed as a package of somebody else's into a folder of its own."""
+    """The example market of the docs, installed as a package of somebody else's into a folder of
+    its own."""
     folder = tmp_path_factory.mktemp("site")
-    line = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    source = shutil.copytree(ROOT / "examples" / "cournot", tmp_path_factory.mktemp("source") / "cournot")
+    line = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+    ]
+    source = shutil.copytree(
+        ROOT / "examples" / "cournot", tmp_path_factory.mktemp("source") / "cournot"
+    )
     subprocess.run([*line, "--target", str(folder), str(source)], check=True, timeout=120)
     sys.path.insert(0, str(folder))
     yield folder

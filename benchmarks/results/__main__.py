@@ -18,9 +18,16 @@ def main() -> int:
     """Trains everything that is planned, and writes it down."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__)
     parser.add_argument("folder", type=Path, help="takes the documents, pictures and the page")
-    parser.add_argument("--quick", action="store_true", help="one seed and few sizes; the README stays as it is")
+    parser.add_argument(
+        "--quick", action="store_true", help="one seed and few sizes; the README stays as it is"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="takes the runs")
-    parser.add_argument("--workers", type=int, default=available_cpus(), help="runs at a time, by default one a core")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=available_cpus(),
+        help="runs at a time, by default one a core",
+    )
     arguments = parser.parse_args()
     plan = QUICK if arguments.quick else FULL
     try:

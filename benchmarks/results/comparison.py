@@ -1,4 +1,5 @@
-"""One run of the comparison by number of households: trained, then looked at beside the known answer.
+"""One run of the comparison by number of households: trained, then looked at beside the known
+answer.
 
 `python -m benchmarks.results.comparison OUT.json EXPERIMENT.yaml [SECTION.FIELD=VALUE ...]`
 """
@@ -38,9 +39,13 @@ def compare(experiment: Experiment) -> dict[str, Any]:
     seeds = [EVALUATION_SEED + i for i in range(RETURN_SEEDS)]
     mine, best = (key.returns(policy, seeds) for policy in (ours, key.exact))
     return {
-        "share_error": errors[0], "labour_error": errors[1], "return": float(np.mean(mine)), "best_return": float(np.mean(best)),
-        "training_seconds": trainer.seconds, "agent_steps": experiment.iterations * experiment.agent_steps_per_iteration,
-    }  # fmt: skip
+        "share_error": errors[0],
+        "labour_error": errors[1],
+        "return": float(np.mean(mine)),
+        "best_return": float(np.mean(best)),
+        "training_seconds": trainer.seconds,
+        "agent_steps": experiment.iterations * experiment.agent_steps_per_iteration,
+    }
 
 
 def main(out: str, file: str, overrides: list[str]) -> None:

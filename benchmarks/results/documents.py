@@ -1,4 +1,5 @@
-"""The JSON of what was measured: a document for each experiment, and one for the comparison by number of households."""
+"""The JSON of what was measured: a document for each experiment, and one for the comparison by
+number of households."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from rl_markets.experiment.rules import LATEST
 from rl_markets.store import write_text
 from rl_markets.training.run_folder import RunFolder, read_rows
 
-COMPARISON, VARIED = "households-by-size", "pricing-varied"
+COMPARISON = "households-by-size"
+VARIED = "pricing-varied"
 PICTURES = 10
 """Of an experiment, at the most."""
 
@@ -46,24 +48,38 @@ def document(name: str, runs: Sequence[Run], root: Path) -> dict[str, Any]:
     """The certificates of one experiment's runs, and how long they took."""
     seeds = []
     for run in runs:
-        folder, record = RunFolder.open(root / run.folder / LATEST), record_of(run, root)
+        folder = RunFolder.open(root / run.folder / LATEST)
+        record = record_of(run, root)
         assert record is not None
-        certificate, rows = certify.read(folder.certificate), read_rows(folder)
-        seeds.append({
-            "seed": certificate["seed"], "passed": certificate["passed"], "seconds": round(rows[-1]["seconds"], 1),
-            "cpu_seconds": round(record.cpu_seconds, 1), "peak_mib": round(record.peak_mib),
-            "metrics": {m["name"]: m for m in certificate["metrics"]}, "curve": curve(rows),
-        })  # fmt: skip
+        certificate = certify.read(folder.certificate)
+        rows = read_rows(folder)
+        seeds.append(
+            {
+                "seed": certificate["seed"],
+                "passed": certificate["passed"],
+                "seconds": round(rows[-1]["seconds"], 1),
+                "cpu_seconds": round(record.cpu_seconds, 1),
+                "peak_mib": round(record.peak_mib),
+                "metrics": {m["name"]: m for m in certificate["metrics"]},
+                "curve": curve(rows),
+            }
+        )
     return {
-        "experiment": name, "command": f"rl-markets train tune_configs/{name}.yaml -o seed=SEED",
-        "agent_steps": certificate["agent_steps"], "made_with": certificate["made_with"], "seeds": seeds,
-    }  # fmt: skip
+        "experiment": name,
+        "command": f"rl-markets train tune_configs/{name}.yaml -o seed=SEED",
+        "agent_steps": certificate["agent_steps"],
+        "made_with": certificate["made_with"],
+        "seeds": seeds,
+    }
 
 
 def curve(rows: list[dict[str, float]]) -> list[list[float]]:
     """Where the known answer was looked at: agent steps, seconds of training, distance in %."""
     looks = [row for row in rows if math.isfinite(row["distance"])]
-    return [[int(r["agent_steps"]), round(r["seconds"], 1), float(f"{r['distance']:.4g}")] for r in looks]
+    return [
+        [int(r["agent_steps"]), round(r["seconds"], 1), float(f"{r['distance']:.4g}")]
+        for r in looks
+    ]
 
 
 def _pictures(folder: Path, name: str, run: RunFolder) -> None:
@@ -78,18 +94,24 @@ def _pictures(folder: Path, name: str, run: RunFolder) -> None:
 def comparison(plan: Plan, root: Path) -> dict[str, Any]:
     """Every learner at every number of households: figures of each seed."""
     rows = [
-        {"households": cell.households, "learner": LEARNERS[cell.learner], "command": _command(cell.runs[0]),
-         "seeds": [_looked_at(run, root) for run in cell.runs]}
+        {
+            "households": cell.households,
+            "learner": LEARNERS[cell.learner],
+            "command": _command(cell.runs[0]),
+            "seeds": [_looked_at(run, root) for run in cell.runs],
+        }
         for cell in plan.cells
-    ]  # fmt: skip
+    ]
     return {"rows": rows}
 
 
 def varied(plan: Plan, root: Path) -> dict[str, Any]:
-    """Every variation's loss against the known answer, in %, and the seconds of training, of each seed."""
+    """Every variation's loss against the known answer, in %, and the seconds of training, of each
+    seed."""
     rows = []
     for variation in plan.varied:
-        runs, seeds = variation.runs(plan.seeds), []
+        runs = variation.runs(plan.seeds)
+        seeds = []
         for run in runs:
             folder = RunFolder.open(root / run.folder / LATEST)
             metrics = {m["name"]: m for m in certify.read(folder.certificate)["metrics"]}
@@ -113,7 +135,9 @@ def _command(run: Run) -> str:
 def _looked_at(run: Run, root: Path) -> dict[str, float]:
     record = record_of(run, root)
     assert record is not None
-    figures: dict[str, float] = json.loads((root / run.folder / LOOKED_AT).read_text(encoding="utf-8"))
+    figures: dict[str, float] = json.loads(
+        (root / run.folder / LOOKED_AT).read_text(encoding="utf-8")
+    )
     rounded = {name: float(f"{value:.5g}") for name, value in figures.items()}
     return {"seed": run.seed, **rounded, "peak_mib": round(record.peak_mib)}
 

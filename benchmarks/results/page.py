@@ -1,4 +1,5 @@
-"""The pages made from what was measured: the table of the README, and `households.md` with every judged figure.
+"""The pages made from what was measured: the table of the README, and `households.md` with every
+judged figure.
 
 A test compares them with the JSON.
 """
@@ -14,7 +15,8 @@ from benchmarks.results.plan import EXPERIMENTS, FULL_DEPRECIATION, LEARNERS, RB
 from rl_markets.certificate import report
 from rl_markets.store import write_text
 
-BEGIN, END = "<!-- results: made by `make results` -->", "<!-- end of results -->"
+BEGIN = "<!-- results: made by `make results` -->"
+END = "<!-- end of results -->"
 ECONOMIES = (FULL_DEPRECIATION, RBC)
 STYLES = ("ours", "control", "third", "fourth", "fifth")
 """Of the learners' lines, in their order."""
@@ -27,8 +29,14 @@ def write(folder: Path) -> None:
     """Curves and page, from the documents in `folder`."""
     for economy in ECONOMIES:
         write_text(folder / f"{economy}-curves.svg", report.svg(curves(folder, economy)))
-    for what, label in (("error", "error of the worse action, %"), ("training_seconds", "seconds of training")):
-        write_text(folder / f"{COMPARISON}-{what.split('_')[-1]}.svg", report.svg(by_size(folder, what, label)))
+    for what, label in (
+        ("error", "error of the worse action, %"),
+        ("training_seconds", "seconds of training"),
+    ):
+        write_text(
+            folder / f"{COMPARISON}-{what.split('_')[-1]}.svg",
+            report.svg(by_size(folder, what, label)),
+        )
     write_text(folder / PAGE, page(folder))
 
 
@@ -44,30 +52,49 @@ def put(path: Path, begin: str, text: str, end: str) -> None:
 
 
 def curves(folder: Path, economy: str) -> dict[str, Any]:
-    """Every learner's distance from one economy's answer against agent steps, as a figure of the report."""
+    """Every learner's distance from one economy's answer against agent steps, as a figure of the
+    report."""
     lines = []
     for (suffix, label), style in zip(LEARNERS.items(), STYLES, strict=True):
         for seed in read(folder, f"{economy}{suffix}")["seeds"]:
             steps, _, y = zip(*seed["curve"], strict=True)
             x = [n / 1e6 for n in steps]
             lines.append({"label": f"{label}, seed {seed['seed']}", "style": style, "x": x, "y": y})
-    return {"title": economy, "x_label": "agent steps, millions", "y_label": "distance from the answer, %",
-            "log_x": False, "log_y": True, "lines": lines}  # fmt: skip
+    return {
+        "title": economy,
+        "x_label": "agent steps, millions",
+        "y_label": "distance from the answer, %",
+        "log_x": False,
+        "log_y": True,
+        "lines": lines,
+    }
 
 
 def by_size(folder: Path, what: str, label: str) -> dict[str, Any]:
     """A figure of every learner against the number of households, a line for each seed."""
-    rows, lines = read(folder, COMPARISON)["rows"], []
+    rows = read(folder, COMPARISON)["rows"]
+    lines = []
     for learner, style in zip(LEARNERS.values(), STYLES, strict=False):
         for i in range(max(len(row["seeds"]) for row in rows)):
             mine = [row for row in rows if row["learner"] == learner and i < len(row["seeds"])]
             seeds = [row["seeds"][i] for row in mine]
             y = [_error(seed) if what == "error" else seed[what] for seed in seeds]
             lines.append(
-                {"label": f"{learner}, seed {i}", "style": style, "x": [r["households"] for r in mine], "y": y}
+                {
+                    "label": f"{learner}, seed {i}",
+                    "style": style,
+                    "x": [r["households"] for r in mine],
+                    "y": y,
+                }
             )
-    return {"title": f"{RBC}, by number of households", "x_label": "households n", "y_label": label,
-            "log_x": True, "log_y": True, "lines": lines}  # fmt: skip
+    return {
+        "title": f"{RBC}, by number of households",
+        "x_label": "households n",
+        "y_label": label,
+        "log_x": True,
+        "log_y": True,
+        "lines": lines,
+    }
 
 
 def _error(seed: dict[str, float]) -> float:
@@ -76,16 +103,29 @@ def _error(seed: dict[str, float]) -> float:
 
 def comparison(folder: Path) -> list[str]:
     """The table of learners by number of households."""
-    head = ("n", "learner", "policy error, %", "discounted return", "best", "agent steps", "training, s", "memory, MiB")
+    head = (
+        "n",
+        "learner",
+        "policy error, %",
+        "discounted return",
+        "best",
+        "agent steps",
+        "training, s",
+        "memory, MiB",
+    )
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in read(folder, COMPARISON)["rows"]:
         seeds = row["seeds"]
         cells = [
-            f"{row['households']:,}", row["learner"], spread([_error(seed) for seed in seeds]),
-            _returns([seed["return"] for seed in seeds]), f"{seeds[0]['best_return']:.3f}",
-            f"{seeds[0]['agent_steps']:,.0f}", spread([seed["training_seconds"] for seed in seeds]),
+            f"{row['households']:,}",
+            row["learner"],
+            spread([_error(seed) for seed in seeds]),
+            _returns([seed["return"] for seed in seeds]),
+            f"{seeds[0]['best_return']:.3f}",
+            f"{seeds[0]['agent_steps']:,.0f}",
+            spread([seed["training_seconds"] for seed in seeds]),
             f"{middle([seed['peak_mib'] for seed in seeds]):.0f}",
-        ]  # fmt: skip
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -95,8 +135,16 @@ def _returns(values: list[float]) -> str:
 
 
 def table(folder: Path) -> str:
-    """A row for each experiment: the largest of its mean policy errors and its best-response gain, median over seeds."""
-    head = ("experiment", "seeds certified", "policy error, %", "a simple rule's", "untrained", "best-response gain, %")
+    """A row for each experiment: the largest of its mean policy errors and its best-response gain,
+    median over seeds."""
+    head = (
+        "experiment",
+        "seeds certified",
+        "policy error, %",
+        "a simple rule's",
+        "untrained",
+        "best-response gain, %",
+    )
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in EXPERIMENTS:
         seeds = read(folder, name)["seeds"]
@@ -116,33 +164,44 @@ def table(folder: Path) -> str:
 
 def _gain(seed: dict[str, Any]) -> float:
     """The largest best-response gain that is judged; NaN where there is none."""
-    judged = [m for n, m in seed["metrics"].items() if n.startswith("best_response_gain/") and m["limit"] is not None]
+    judged = [
+        m
+        for n, m in seed["metrics"].items()
+        if n.startswith("best_response_gain/") and m["limit"] is not None
+    ]
     return max((float(m["value"]) for m in judged), default=math.nan)
 
 
 def _policy_errors(seed: dict[str, Any]) -> list[dict[str, Any]]:
     """The mean errors that are judged."""
-    return [m for n, m in seed["metrics"].items() if n.startswith("policy_error/") and m["limit"] is not None]
+    return [
+        m
+        for n, m in seed["metrics"].items()
+        if n.startswith("policy_error/") and m["limit"] is not None
+    ]
 
 
 def made_by(document: dict[str, Any]) -> str:
     """What made a document, as a sentence."""
     made = document["made_with"]
     return (
-        f"Made by `make results` with rl-markets {made['rl_markets']}, torch {made['torch']}, Python {made['python']}, "
+        f"Made by `make results` with rl-markets {made['rl_markets']}, torch {made['torch']}, "
+        f"Python {made['python']}, "
         f"{made['machine']}."
     )
 
 
 def opening(name: str, document: dict[str, Any], seconds: str, unit: str) -> list[str]:
-    """How the section of an experiment begins: its command, seeds and sizes; `seconds` names the time that is told."""
+    """How the section of an experiment begins: its command, seeds and sizes; `seconds` names the
+    time that is told."""
     seeds = document["seeds"]
     return [
         "",
         f"## {name}",
         "",
         f"`{document['command']}`, seeds {', '.join(str(seed['seed']) for seed in seeds)}; "
-        f"{document['agent_steps']:,} agent steps, {spread([float(seed[seconds]) for seed in seeds])} {unit}.",
+        f"{document['agent_steps']:,} agent steps, "
+        f"{spread([float(seed[seconds]) for seed in seeds])} {unit}.",
         "",
     ]
 
@@ -162,8 +221,10 @@ def page(folder: Path) -> str:
     lines = [
         "# Households, unemployment risk and taxes: what was learned, beside what is known",
         "",
-        f"{made_by(read(folder, EXPERIMENTS[0]))} Each figure is the median over the seeds, with their range; seconds are those "
-        "of training by the clock, with other work on the machine. *Simple rule* is the best constant one, *untrained* the same "
+        f"{made_by(read(folder, EXPERIMENTS[0]))} Each figure is the median over the seeds, with "
+        "their range; seconds are those "
+        "of training by the clock, with other work on the machine. *Simple rule* is the best "
+        "constant one, *untrained* the same "
         "network before training, which must fail.",
     ]
     for name in EXPERIMENTS:
@@ -185,10 +246,12 @@ def _by_size_section(folder: Path) -> list[str]:
         "",
         "## The learners by number of households",
         "",
-        "The economy of `households-rbc` with n households in as many worlds as make about 1,280 agents together (10,000 are a "
+        "The economy of `households-rbc` with n households in as many worlds as make about 1,280 "
+        "agents together (10,000 are a "
         "single world). Each learner has its own recipe and half a minute to a minute; "
         "*policy error* is the larger of both actions' mean errors, "
-        "*best* the optimum's return on the same shocks. Returns tell little: see the README. Commands are in "
+        "*best* the optimum's return on the same shocks. Returns tell little: see the README. "
+        "Commands are in "
         f"[{COMPARISON}.json]({COMPARISON}.json).",
         "",
         *comparison(folder),
@@ -199,16 +262,23 @@ def _by_size_section(folder: Path) -> list[str]:
 
 def spread(values: list[float]) -> str:
     """The median, and the range, as text."""
-    return f"**{report.figure(middle(values))}** ({report.figure(min(values))} to {report.figure(max(values))})"
+    return (
+        f"**{report.figure(middle(values))}** ({report.figure(min(values))} to "
+        f"{report.figure(max(values))})"
+    )
 
 
 def _control(metric: dict[str, Any], names: tuple[str, ...]) -> str:
-    return next((report.figure(metric["controls"][n]) for n in names if n in metric["controls"]), "")
+    return next(
+        (report.figure(metric["controls"][n]) for n in names if n in metric["controls"]), ""
+    )
 
 
 def _row(metrics: list[dict[str, Any]]) -> str:
     first = metrics[0]
-    controls = [_control(first, names) for names in (SIMPLE, ("log-linear",), ("untrained network",))]
+    controls = [
+        _control(first, names) for names in (SIMPLE, ("log-linear",), ("untrained network",))
+    ]
     cells = [
         labelled(first),
         spread([float(m["value"]) for m in metrics]),

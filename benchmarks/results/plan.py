@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FULL_DEPRECIATION, RBC = "households-full-depreciation", "households-rbc"
-LEARNERS = {"": "PPO", "-sac": "SAC", "-td3": "TD3", "-ddpg": "DDPG", "-analytic": "analytic gradient"}
+FULL_DEPRECIATION = "households-full-depreciation"
+RBC = "households-rbc"
+LEARNERS = {
+    "": "PPO",
+    "-sac": "SAC",
+    "-td3": "TD3",
+    "-ddpg": "DDPG",
+    "-analytic": "analytic gradient",
+}
 """Suffix of an experiment's file -> its learner; each economy has a file for each."""
 
 SEEDS = (0, 1, 2)
@@ -22,8 +29,23 @@ EXPERIMENTS = (
     "fiscal-full-depreciation",
     "fiscal",
 )
-PRICING = ("pricing-gvr", "pricing-clearance", "pricing-points", "pricing-profit", "pricing-duopoly", "pricing-rival")
-PICTURED = (*PRICING, f"{RBC}", f"{RBC}-analytic", "households-3x3", "krusell-smith", "krusell-smith-strong", "fiscal")
+PRICING = (
+    "pricing-gvr",
+    "pricing-clearance",
+    "pricing-points",
+    "pricing-profit",
+    "pricing-duopoly",
+    "pricing-rival",
+)
+PICTURED = (
+    *PRICING,
+    f"{RBC}",
+    f"{RBC}-analytic",
+    "households-3x3",
+    "krusell-smith",
+    "krusell-smith-strong",
+    "fiscal",
+)
 """Experiments whose pictures are kept."""
 
 SEASON = "pricing-gvr"
@@ -34,12 +56,21 @@ CURRENCIES = (1e-4, 0.01, 100.0)
 ROWS = 1280
 """Agents in all worlds together, where learners are compared by the number of households."""
 SIZES = (10, 100, 529)
-"""Households n of the comparison: the paper's largest; twenty are in the experiments above, which train for longer."""
+"""Households n of the comparison: the paper's largest; twenty are in the experiments above, which
+train for longer."""
 MANY = 10_000
 MANY_BUDGETS = {"-analytic": 163_840_000}
-"""Agent steps with so many households, in a single world, of the learners that are tried there: ten minutes."""
-BUDGETS = {"": 6_000_000, "-sac": 2_560_000, "-td3": 2_560_000, "-ddpg": 2_560_000, "-analytic": 16_384_000}
-"""Agent steps of each learner in the comparison: about half a minute for each, a minute for gradients through the market."""
+"""Agent steps with so many households, in a single world, of the learners that are tried there: ten
+minutes."""
+BUDGETS = {
+    "": 6_000_000,
+    "-sac": 2_560_000,
+    "-td3": 2_560_000,
+    "-ddpg": 2_560_000,
+    "-analytic": 16_384_000,
+}
+"""Agent steps of each learner in the comparison: about half a minute for each, a minute for
+gradients through the market."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +81,8 @@ class Run:
         experiment: name of the file in `tune_configs`.
         seed: of the run.
         overrides: `a.b=c`, beside the seed.
-        certified: whether it ends with a certificate; else only policy errors and returns are looked at.
+        certified: whether it ends with a certificate; else only policy errors and returns are
+            looked at.
         label: names its folder.
     """
 
@@ -96,9 +128,13 @@ class Plan:
 
     @property
     def varied(self) -> list[Variation]:
-        """One experiment in other currencies and by other rules; what is not normalised must fail."""
+        """One experiment in other currencies and by other rules; what is not normalised must
+        fail."""
         found = [Variation(f"currency x {c:g}", currency(c)) for c in self.currencies]
-        found += [Variation(f"currency x {c:g}, not normalised", (*currency(c), *PLAIN)) for c in self.currencies]
+        found += [
+            Variation(f"currency x {c:g}, not normalised", (*currency(c), *PLAIN))
+            for c in self.currencies
+        ]
         boltzmann = (
             *PLAIN,
             f"{LEARNER}.rule=boltzmann",
@@ -122,7 +158,9 @@ class Plan:
     def cells(self) -> list[Cell]:
         """Every learner on the economy with partial depreciation, by number of households."""
         found = [Cell(n, learner, self.seeds) for n in self.sizes for learner in LEARNERS]
-        return found + [Cell(MANY, learner, self.seeds[:1]) for learner in (MANY_BUDGETS if self.many else ())]
+        return found + [
+            Cell(MANY, learner, self.seeds[:1]) for learner in (MANY_BUDGETS if self.many else ())
+        ]
 
     @property
     def compared(self) -> list[Run]:
@@ -148,7 +186,8 @@ class Variation:
 
 
 def currency(unit: float) -> tuple[str, ...]:
-    """Overrides that count `SEASON`'s money in another unit: prices times `unit`, the slope of demand divided by it."""
+    """Overrides that count `SEASON`'s money in another unit: prices times `unit`, the slope of
+    demand divided by it."""
     market = "market.parameters"
     return f"{market}.list_price=[{1000 * unit:g}]", f"{market}.demand.slope=[{0.002 / unit:g}]"
 
@@ -168,17 +207,25 @@ class Cell:
 
 
 def sized(learner: str, households: int, seed: int) -> Run:
-    """A run of the comparison: as many agents in all worlds together whatever the number of households."""
+    """A run of the comparison: as many agents in all worlds together whatever the number of
+    households."""
     worlds = max(1, round(ROWS / households))
-    steps = MANY_BUDGETS[learner] if households == MANY else BUDGETS[learner] * worlds * households // ROWS
+    steps = (
+        MANY_BUDGETS[learner]
+        if households == MANY
+        else BUDGETS[learner] * worlds * households // ROWS
+    )
     overrides = [
         f"market.parameters.households={households}",
         f"market.worlds={worlds}",
         f"training.agent_steps={steps}",
     ]
-    return Run(f"{RBC}{learner}", seed, tuple(overrides), False, f"by-size/{households}{learner or '-ppo'}")
+    return Run(
+        f"{RBC}{learner}", seed, tuple(overrides), False, f"by-size/{households}{learner or '-ppo'}"
+    )
 
 
 FULL = Plan(SEEDS, SIZES, many=True)
 QUICK = Plan(SEEDS[:1], SIZES, currencies=CURRENCIES[-1:])
-"""Under half an hour on two cores; a part of the full one, so that its figures must be found there, too."""
+"""Under half an hour on two cores; a part of the full one, so that its figures must be found there,
+too."""

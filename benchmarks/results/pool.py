@@ -1,4 +1,5 @@
-"""Training runs side by side, a process for each; what is finished is kept, so that an interrupted series goes on."""
+"""Training runs side by side, a process for each; what is finished is kept, so that an interrupted
+series goes on."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ from rl_markets.experiment import Experiment, load
 from rl_markets.experiment.rules import LATEST
 from rl_markets.store import write_text
 
-RECORD, LOG, LOOKED_AT = "record.json", "log.txt", "compared.json"
+RECORD = "record.json"
+LOG = "log.txt"
+LOOKED_AT = "compared.json"
 NICE = 10
 """Training gives way to whatever a person does meanwhile."""
 
@@ -50,7 +53,8 @@ def experiment_of(run: Run) -> Experiment:
 
 
 def record_of(run: Run, root: Path) -> Record | None:
-    """The record of a finished run of the very same experiment, or None; whoever changes the code deletes the folder."""
+    """The record of a finished run of the very same experiment, or None; whoever changes the code
+    deletes the folder."""
     path = root / run.folder / RECORD
     if not path.is_file():
         return None
@@ -68,20 +72,26 @@ def carry_out(runs: Sequence[Run], root: Path, workers: int, say: Callable[[str]
     for run in runs:
         experiment_of(run)
     waiting = [run for run in runs if record_of(run, root) is None]
-    say(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished before; {workers} at a time")
-    started, failed = time.perf_counter(), list[str]()
+    say(
+        f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished before; {workers} at a time"
+    )
+    started = time.perf_counter()
+    failed = list[str]()
 
     def work(numbered: tuple[int, Run]) -> None:
         i, run = numbered
         try:
             record = _carry_out(run, root)
         except subprocess.CalledProcessError as error:
-            failed.append(f"{run.folder} (exit code {error.returncode}, see {root / run.folder / LOG})")
+            failed.append(
+                f"{run.folder} (exit code {error.returncode}, see {root / run.folder / LOG})"
+            )
             say(f"{run.folder}: failed")
             return
         minutes = (time.perf_counter() - started) / 60
         say(
-            f"{i}/{len(waiting)} {run.folder}: {record.seconds:.0f} s, {record.peak_mib:.0f} MiB; {minutes:.0f} min so far"
+            f"{i}/{len(waiting)} {run.folder}: {record.seconds:.0f} s, {record.peak_mib:.0f} MiB; "
+            f"{minutes:.0f} min so far"
         )
 
     with ThreadPoolExecutor(workers) as pool:
@@ -108,7 +118,8 @@ def _carry_out(run: Run, root: Path) -> Record:
 
 def _unfinished(folder: Path, experiment: Experiment) -> bool:
     """Whether `folder` holds a run of this very experiment that was interrupted."""
-    file, certificate = folder / "experiment.yaml", folder / "certificate.json"
+    file = folder / "experiment.yaml"
+    certificate = folder / "certificate.json"
     return file.is_file() and not certificate.is_file() and load(file).digest == experiment.digest
 
 
@@ -123,4 +134,9 @@ def _measured(line: list[str], log: Path, digest: str) -> Record:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, line)
-    return Record(digest, time.perf_counter() - before, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Record(
+        digest,
+        time.perf_counter() - before,
+        usage.ru_utime + usage.ru_stime,
+        usage.ru_maxrss / 1024,
+    )

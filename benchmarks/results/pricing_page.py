@@ -1,4 +1,5 @@
-"""The pages of pricing: its table in the README, and `pricing.md` with every figure of the certificates.
+"""The pages of pricing: its table in the README, and `pricing.md` with every figure of the
+certificates.
 
 A test compares them with the JSON.
 """
@@ -14,7 +15,8 @@ from benchmarks.results.plan import PRICING, SEASON
 from rl_markets.certificate import report
 from rl_markets.store import write_text
 
-BEGIN, END = "<!-- pricing: made by `make results` -->", "<!-- end of pricing -->"
+BEGIN = "<!-- pricing: made by `make results` -->"
+END = "<!-- end of pricing -->"
 PAGE = "pricing.md"
 SIMPLE = ("best fixed price", "best constant offer", "one level for all products", "list prices")
 """Controls that are the best simple rule, by experiment."""
@@ -31,14 +33,16 @@ def fill_readme(folder: Path, readme: Path) -> None:
 
 
 def judged(seed: dict[str, Any]) -> dict[str, Any]:
-    """The figure that decides: the loss against the answer, or where sellers compete the largest best-response gain."""
+    """The figure that decides: the loss against the answer, or where sellers compete the largest
+    best-response gain."""
     metrics = seed["metrics"]
     found: dict[str, Any] = metrics.get("shortfall") or metrics["best_response_gain/exact"]
     return found
 
 
 def table(folder: Path) -> str:
-    """A row for each experiment: loss against the answer, in %, median over seeds, beside its controls."""
+    """A row for each experiment: loss against the answer, in %, median over seeds, beside its
+    controls."""
     head = (
         "experiment",
         "seeds certified",
@@ -57,7 +61,9 @@ def table(folder: Path) -> str:
             f"`{name}`",
             f"{sum(bool(seed['passed']) for seed in seeds)} of {len(seeds)}",
             spread([float(judged(seed)["value"]) for seed in seeds]),
-            next((report.figure(first["controls"][n]) for n in SIMPLE if n in first["controls"]), ""),
+            next(
+                (report.figure(first["controls"][n]) for n in SIMPLE if n in first["controls"]), ""
+            ),
             report.figure(planned[0]) if planned else "",
             report.figure(first["controls"]["untrained network"]),
             spread([float(seed["cpu_seconds"]) for seed in seeds]),
@@ -70,7 +76,9 @@ def varied(folder: Path) -> list[str]:
     """The table of currencies and rules."""
     lines = ["| variation | loss, % |", "|---|---|"]
     for row in read(folder, VARIED)["rows"]:
-        lines.append(f"| {row['label']} | {spread([float(seed['shortfall']) for seed in row['seeds']])} |")
+        lines.append(
+            f"| {row['label']} | {spread([float(seed['shortfall']) for seed in row['seeds']])} |"
+        )
     return lines
 
 
@@ -79,7 +87,8 @@ def page(folder: Path) -> str:
     lines = [
         "# Pricing: what was learned, beside what is known",
         "",
-        f"{made_by(read(folder, PRICING[0]))} Each figure is the median over the seeds, with their range; CPU seconds are those "
+        f"{made_by(read(folder, PRICING[0]))} Each figure is the median over the seeds, with their "
+        "range; CPU seconds are those "
         "of the whole process, from its start to the certificate.",
     ]
     for name in PRICING:
@@ -88,8 +97,10 @@ def page(folder: Path) -> str:
         "",
         "## Other currencies, other rules of exploration",
         "",
-        f"`{SEASON}` with all money in another unit, and with other rules. Without normalised values the learner depends on "
-        f"the currency; Boltzmann's temperature does so in any case. Commands are in [{VARIED}.json]({VARIED}.json).",
+        f"`{SEASON}` with all money in another unit, and with other rules. Without normalised "
+        "values the learner depends on "
+        "the currency; Boltzmann's temperature does so in any case. Commands are in "
+        f"[{VARIED}.json]({VARIED}.json).",
         "",
         *varied(folder),
     ]

@@ -12,9 +12,13 @@ from rl_markets.quiet import quiet_ray
 def main() -> int:
     """Measures speed side by side with RLlib, Stable-Baselines3, JAX and plain torch."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=main.__doc__)
-    parser.add_argument("--seconds", type=float, default=2.5, help="CPU seconds of each value in each round")
+    parser.add_argument(
+        "--seconds", type=float, default=2.5, help="CPU seconds of each value in each round"
+    )
     parser.add_argument("--output", type=Path, help="write the values as JSON, too")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="measure only this, such as sac")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME", help="measure only this, such as sac"
+    )
     given = parser.parse_args()
     quiet_ray()  # before ray is imported
     from benchmarks.speed.measurements import run

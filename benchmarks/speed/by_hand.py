@@ -1,7 +1,9 @@
-"""The household economy as one would write it by hand, in numpy: the fair opponent in `rl-markets bench`.
+"""The household economy as one would write it by hand, in numpy: the fair opponent in `rl-markets
+bench`.
 
-One world as dictionaries by agent for RLlib (faster for one world than tensors are), and many worlds as arrays for
-Stable-Baselines3 (`by_hand_sb3`). Being written apart from the market, it is a check of it in the tests.
+One world as dictionaries by agent for RLlib (faster for one world than tensors are), and many
+worlds as arrays for Stable-Baselines3 (`by_hand_sb3`). Being written apart from the market, it is a
+check of it in the tests.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ ACTION_SPACE = gym.spaces.Box(0.01, 0.99, (2,), np.float32)
 
 
 class Economy:
-    """Identical households (kappa = lambda = 1), observed as the market's `log` features; actions in [.01, .99].
+    """Identical households (kappa = lambda = 1), observed as the market's `log` features; actions
+    in [.01, .99].
 
     Attributes:
         k, l: capital and labour, `[households]` or `[worlds, households]`.
@@ -34,15 +37,20 @@ class Economy:
     z: Any
 
     def __init__(self, parameters: HouseholdsParameters, seed: int = 0) -> None:
-        self.p, self.rng = parameters, np.random.default_rng(seed)
+        self.p = parameters
+        self.rng = np.random.default_rng(seed)
         self.stationary = parameters.sigma / np.sqrt(1 - parameters.rho**2)
         self.low, self.high = (float(x) for x in np.log(parameters.initial_capital))
 
     def advance(self, actions: Array, innovation: Any) -> Array:
-        """The period's arithmetic: actions `[..., households, 2]` to rewards `[..., households]`."""
-        p, actions = self.p, np.clip(actions, 0.01, 0.99)
-        share, self.l = actions[..., 0], actions[..., 1]
-        K, L = self.k.mean(-1, keepdims=True), self.l.mean(-1, keepdims=True)
+        """The period's arithmetic: actions `[..., households, 2]` to rewards `[...,
+        households]`."""
+        p = self.p
+        actions = np.clip(actions, 0.01, 0.99)
+        share = actions[..., 0]
+        self.l = actions[..., 1]
+        K = self.k.mean(-1, keepdims=True)
+        L = self.l.mean(-1, keepdims=True)
         Y = np.exp(self.z) * K**p.alpha * L ** (1 - p.alpha)
         wealth = (1 - p.alpha) * Y / L * self.l + (p.alpha * Y / K + (1 - p.delta)) * self.k
         c = share * wealth
@@ -54,9 +62,13 @@ class Economy:
     def features(self) -> Array:
         """Observations `[..., households, 7]`."""
         seen = np.zeros((*self.k.shape, 7), np.float32)
-        log_K, log_L = np.log(self.k.mean(-1, keepdims=True)), np.log(self.l.mean(-1, keepdims=True))
-        seen[..., 0], seen[..., 1] = np.log(self.k) - log_K, log_K / 2
-        seen[..., 2], seen[..., 3], seen[..., 4] = np.log(self.l) - log_L, log_L, 10 * self.z
+        log_K = np.log(self.k.mean(-1, keepdims=True))
+        log_L = np.log(self.l.mean(-1, keepdims=True))
+        seen[..., 0] = np.log(self.k) - log_K
+        seen[..., 1] = log_K / 2
+        seen[..., 2] = np.log(self.l) - log_L
+        seen[..., 3] = log_L
+        seen[..., 4] = 10 * self.z
         return seen
 
 
@@ -71,11 +83,14 @@ class HandWrittenHouseholds(Economy, MultiAgentEnv):  # type: ignore[misc]
         self.observation_spaces = dict.fromkeys(self.agents, OBSERVATION_SPACE)
         self.action_spaces = dict.fromkeys(self.agents, ACTION_SPACE)
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """One level of capital for all, log-uniform, and any labour."""
         self.k = np.full(len(self.agents), np.exp(self.rng.uniform(self.low, self.high)))
         self.l = np.full(len(self.agents), self.rng.uniform(0.01, 0.99))
-        self.z, self.t = self.rng.normal() * self.stationary, 0
+        self.z = self.rng.normal() * self.stationary
+        self.t = 0
         return self._observations(), {}
 
     def step(self, action_dict: dict[str, Any]) -> tuple[dict[str, Any], ...]:
@@ -83,7 +98,13 @@ class HandWrittenHouseholds(Economy, MultiAgentEnv):  # type: ignore[misc]
         rewards = self.advance(np.stack([action_dict[a] for a in self.agents]), self.rng.normal())
         self.t += 1
         over = {"__all__": self.t >= self.p.episode_length}
-        return self._observations(), dict(zip(self.agents, rewards.tolist(), strict=True)), {"__all__": False}, over, {}
+        return (
+            self._observations(),
+            dict(zip(self.agents, rewards.tolist(), strict=True)),
+            {"__all__": False},
+            over,
+            {},
+        )
 
     def _observations(self) -> dict[str, Any]:
         return dict(zip(self.agents, self.features(), strict=True))

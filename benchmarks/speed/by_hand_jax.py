@@ -1,4 +1,5 @@
-"""The household economy as one writes it in JAX: a world as pure functions, `vmap` over worlds, `lax.scan` over time.
+"""The household economy as one writes it in JAX: a world as pure functions, `vmap` over worlds,
+`lax.scan` over time.
 
 Written apart from the market, as `by_hand` is, and checked against it in the tests.
 """
@@ -19,7 +20,8 @@ from rl_markets.envs.households.parameters import HouseholdsParameters
 Array = Any
 """A `jax.Array`; the type checker does without JAX."""
 
-LOW, HIGH = 0.01, 0.99
+LOW = 0.01
+HIGH = 0.99
 """Bounds of both actions."""
 
 
@@ -66,7 +68,8 @@ class Carry(NamedTuple):
 
 
 def begin(p: HouseholdsParameters, key: Array) -> World:
-    """One level of capital for all, log-uniform, any labour, and productivity from its stationary distribution."""
+    """One level of capital for all, log-uniform, any labour, and productivity from its stationary
+    distribution."""
     of_capital, of_labour, of_productivity = jax.random.split(key, 3)
     low, high = jnp.log(jnp.array(p.initial_capital))
     k = jnp.exp(jax.random.uniform(of_capital, minval=low, maxval=high))
@@ -77,29 +80,48 @@ def begin(p: HouseholdsParameters, key: Array) -> World:
 
 def observe(world: World) -> Array:
     """Observations `[households, 7]`: the market's `log` features; households are alike."""
-    log_k, log_l = jnp.log(world.k), jnp.log(world.l)
-    log_K, log_L = jnp.log(world.k.mean()), jnp.log(world.l.mean())
+    log_k = jnp.log(world.k)
+    log_l = jnp.log(world.l)
+    log_K = jnp.log(world.k.mean())
+    log_L = jnp.log(world.l.mean())
     same = jnp.zeros_like(log_k)
     return jnp.stack(
-        [log_k - log_K, same + log_K / 2, log_l - log_L, same + log_L, same + 10 * world.z, same, same], -1
+        [
+            log_k - log_K,
+            same + log_K / 2,
+            log_l - log_L,
+            same + log_L,
+            same + 10 * world.z,
+            same,
+            same,
+        ],
+        -1,
     )
 
 
-def advance(p: HouseholdsParameters, world: World, actions: Array, innovation: Array) -> tuple[World, Array]:
-    """The period's arithmetic: actions `[households, 2]` and a standard normal number to state and rewards."""
+def advance(
+    p: HouseholdsParameters, world: World, actions: Array, innovation: Array
+) -> tuple[World, Array]:
+    """The period's arithmetic: actions `[households, 2]` and a standard normal number to state and
+    rewards."""
     share, labour = jnp.clip(actions, LOW, HIGH).T
-    K, L = world.k.mean(), labour.mean()
+    K = world.k.mean()
+    L = labour.mean()
     y = jnp.exp(world.z) * (K / L) ** p.alpha
     wealth = (1 - p.alpha) * y * labour + (p.alpha * y * L / K + 1 - p.delta) * world.k
     c = share * wealth
     rewards = jnp.log(c) + p.b * jnp.log(1 - labour)
-    return World(wealth - c, labour, p.rho * world.z + p.sigma * innovation, world.clock + 1), rewards
+    return World(
+        wealth - c, labour, p.rho * world.z + p.sigma * innovation, world.clock + 1
+    ), rewards
 
 
 def restarted(p: HouseholdsParameters, key: Array, world: World, over: Array) -> World:
     """New episodes where `over` says so, `[worlds]`."""
     fresh = jax.vmap(partial(begin, p))(jax.random.split(key, len(over)))
-    chosen: World = jax.vmap(lambda mine, *both: jax.tree.map(partial(jnp.where, mine), *both))(over, fresh, world)
+    chosen: World = jax.vmap(lambda mine, *both: jax.tree.map(partial(jnp.where, mine), *both))(
+        over, fresh, world
+    )
     return chosen
 
 
@@ -109,7 +131,8 @@ def step(p: HouseholdsParameters, key: Array, world: World, actions: Array) -> S
     innovation = jax.random.normal(of_innovation, world.z.shape)
     moved, rewards = jax.vmap(partial(advance, p))(world, actions, innovation)
     over = moved.clock >= p.episode_length
-    # Both branches under `vmap`, as is often written, would draw new episodes in every step: twice the time.
+    # Both branches under `vmap`, as is often written, would draw new episodes in every step: twice
+    # the time.
     following = lax.cond(over.any(), lambda: restarted(p, of_beginning, moved, over), lambda: moved)
     return Stepped(following, jax.vmap(observe)(following), rewards, over, moved)
 
@@ -124,7 +147,8 @@ def begin_all(p: HouseholdsParameters, worlds: int, key: Array) -> World:
 def play(p: HouseholdsParameters, carry: Carry, actions: Array) -> Carry:
     """Plays actions `[steps, worlds, households, 2]`, one after the other.
 
-    Observations and rewards are carried from step to step: the compiler would drop those that nobody reads.
+    Observations and rewards are carried from step to step: the compiler would drop those that
+        nobody reads.
     """
 
     def period(carry: Carry, actions: Array) -> tuple[Carry, None]:
@@ -137,7 +161,8 @@ def play(p: HouseholdsParameters, carry: Carry, actions: Array) -> Carry:
 
 
 class Player:
-    """The market alone: each call plays `steps` periods, near the steady state, in one compiled function."""
+    """The market alone: each call plays `steps` periods, near the steady state, in one compiled
+    function."""
 
     def __init__(self, p: HouseholdsParameters, worlds: int, steps: int) -> None:
         self.units = worlds * steps * p.households
@@ -153,8 +178,11 @@ class Player:
         return self.units
 
 
-def compiled(function: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[Callable[..., Any], float]:
-    """A function compiled for arguments such as these, and the wall-clock seconds that this took."""
+def compiled(
+    function: Callable[..., Any], *arguments: Any, **options: Any
+) -> tuple[Callable[..., Any], float]:
+    """A function compiled for arguments such as these, and the wall-clock seconds that this
+    took."""
     began = time.perf_counter()
     found = jax.jit(function, **options).lower(*arguments).compile()
     return found, time.perf_counter() - began

@@ -1,6 +1,8 @@
-"""PPO as one writes it in JAX, without a library: an iteration is one compiled function, from the rollout to the epochs.
+"""PPO as one writes it in JAX, without a library: an iteration is one compiled function, from the
+rollout to the epochs.
 
-What costs time is as ours: networks, rollout, advantages, epochs, minibatches, clipping, the bootstrap where an episode
+What costs time is as ours: networks, rollout, advantages, epochs, minibatches, clipping, the
+    bootstrap where an episode
 is cut.
 """
 
@@ -20,12 +22,20 @@ from jax import lax
 from benchmarks.speed.by_hand_jax import HIGH, LOW, Array, World, begin_all, compiled, observe, step
 from rl_markets.envs.households.parameters import HouseholdsParameters
 
-OBSERVATION, ACTION = 7, 2
+OBSERVATION = 7
+ACTION = 2
 """Widths."""
-LEARNING_RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-5
+LEARNING_RATE = 1e-3
+BETA1 = 0.9
+BETA2 = 0.999
+EPSILON = 1e-5
 """Adam's."""
-CLIP, LARGEST, TRACE, LOG_STD = 0.2, 0.5, 0.95, -0.5
-"""Of probability ratios; of each network's gradient; decay of advantages; where the standard deviation starts."""
+CLIP = 0.2
+LARGEST = 0.5
+TRACE = 0.95
+LOG_STD = -0.5
+"""Of probability ratios; of each network's gradient; decay of advantages; where the standard
+deviation starts."""
 
 Layers = list[tuple[Array, Array]]
 """Weight `[in, out]` and bias of each layer."""
@@ -93,14 +103,17 @@ class Rows(NamedTuple):
     targets: Array
 
 
-# -- networks ----------------------------------------------------------------------------------------------------------
+# -- networks --------------------------------------------------------------------------------------
 
 
 def network(key: Array, sizes: Sequence[int], last_gain: float) -> Layers:
     """Orthogonal weights and zero biases."""
     gains = [math.sqrt(2)] * (len(sizes) - 2) + [last_gain]
     drawn = zip(jax.random.split(key, len(gains)), gains, pairwise(sizes), strict=True)
-    return [(jax.nn.initializers.orthogonal(gain)(k, shape), jnp.zeros(shape[1])) for k, gain, shape in drawn]
+    return [
+        (jax.nn.initializers.orthogonal(gain)(k, shape), jnp.zeros(shape[1]))
+        for k, gain, shape in drawn
+    ]
 
 
 def forward(layers: Layers, x: Array) -> Array:
@@ -134,11 +147,20 @@ def start(p: HouseholdsParameters, shape: Shape, seed: int) -> Training:
     net = network(of_actor, [OBSERVATION, *shape.hidden, ACTION], 0.01)
     critic = network(of_critic, [OBSERVATION, *shape.hidden, 1], 1.0)
     weights = {"actor": {"net": net, "log_std": jnp.full(ACTION, LOG_STD)}, "critic": critic}
-    none, world = jax.tree.map(jnp.zeros_like, weights), begin_all(p, shape.worlds, of_worlds)
-    return Training(weights, none, jax.tree.map(jnp.copy, none), jnp.float32(0), world, jax.vmap(observe)(world), key)
+    none = jax.tree.map(jnp.zeros_like, weights)
+    world = begin_all(p, shape.worlds, of_worlds)
+    return Training(
+        weights,
+        none,
+        jax.tree.map(jnp.copy, none),
+        jnp.float32(0),
+        world,
+        jax.vmap(observe)(world),
+        key,
+    )
 
 
-# -- an iteration ------------------------------------------------------------------------------------------------------
+# -- an iteration ----------------------------------------------------------------------------------
 
 
 def iterate(p: HouseholdsParameters, shape: Shape, training: Training) -> tuple[Training, Array]:
@@ -149,22 +171,27 @@ def iterate(p: HouseholdsParameters, shape: Shape, training: Training) -> tuple[
 
 def sample(p: HouseholdsParameters, training: Training) -> tuple[Training, Sampled]:
     """A period in every world by the present policy."""
-    weights, seen = training.weights, training.seen
+    weights = training.weights
+    seen = training.seen
     key, of_noise, of_step = jax.random.split(training.key, 3)
     mean = forward(weights["actor"]["net"], seen)
     raw = mean + jnp.exp(weights["actor"]["log_std"]) * jax.random.normal(of_noise, mean.shape)
     found = step(p, of_step, training.world, to_action(raw))
     values = value(weights, seen)
     final = lax.cond(
-        found.over.any(), lambda: value(weights, jax.vmap(observe)(found.last)), lambda: jnp.zeros_like(values)
+        found.over.any(),
+        lambda: value(weights, jax.vmap(observe)(found.last)),
+        lambda: jnp.zeros_like(values),
     )
-    log_prob, rewards = log_density(weights, mean, raw), (1 - p.beta) * found.rewards
+    log_prob = log_density(weights, mean, raw)
+    rewards = (1 - p.beta) * found.rewards
     following = training._replace(world=found.world, seen=found.seen, key=key)
     return following, Sampled(seen, raw, log_prob, rewards, values, found.over, final)
 
 
 def prepare(p: HouseholdsParameters, training: Training, sampled: Sampled) -> Rows:
-    """Generalised advantages (Schulman et al. 2016) by a scan backwards, normalised, and the critic's targets."""
+    """Generalised advantages (Schulman et al. 2016) by a scan backwards, normalised, and the
+    critic's targets."""
     over = sampled.over[..., None]
     following = jnp.concatenate([sampled.values[1:], value(training.weights, training.seen)[None]])
     delta = sampled.rewards + p.beta * jnp.where(over, sampled.final, following) - sampled.values
@@ -185,7 +212,9 @@ def learn(shape: Shape, training: Training, rows: Rows) -> tuple[Training, Array
 
     def epoch(training: Training, _: None) -> tuple[Training, Array]:
         key, of_order = jax.random.split(training.key)
-        order = jax.random.permutation(of_order, len(rows.advantages)).reshape(shape.minibatches, -1)
+        order = jax.random.permutation(of_order, len(rows.advantages)).reshape(
+            shape.minibatches, -1
+        )
         shuffled = jax.tree.map(lambda x: x[order], rows)
         training, losses = lax.scan(descend, training._replace(key=key), shuffled)
         return training, losses
@@ -198,7 +227,9 @@ def loss(weights: Weights, rows: Rows) -> Array:
     """The clipped surrogate, and half the mean squared error of the values."""
     mean = forward(weights["actor"]["net"], rows.seen)
     ratio = jnp.exp(log_density(weights, mean, rows.raw) - rows.log_prob)
-    least = jnp.minimum(ratio * rows.advantages, jnp.clip(ratio, 1 - CLIP, 1 + CLIP) * rows.advantages)
+    least = jnp.minimum(
+        ratio * rows.advantages, jnp.clip(ratio, 1 - CLIP, 1 + CLIP) * rows.advantages
+    )
     return 0.5 * jnp.square(value(weights, rows.seen) - rows.targets).mean() - least.mean()
 
 
@@ -209,9 +240,13 @@ def descend(training: Training, rows: Rows) -> tuple[Training, Array]:
     count = training.count + 1
     mean = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, training.mean, gradients)
     square = jax.tree.map(lambda s, g: BETA2 * s + (1 - BETA2) * g * g, training.square, gradients)
-    rate, unbias = LEARNING_RATE / (1 - BETA1**count), 1 / (1 - BETA2**count)
+    rate = LEARNING_RATE / (1 - BETA1**count)
+    unbias = 1 / (1 - BETA2**count)
     weights = jax.tree.map(
-        lambda w, m, s: w - rate * m / (jnp.sqrt(s * unbias) + EPSILON), training.weights, mean, square
+        lambda w, m, s: w - rate * m / (jnp.sqrt(s * unbias) + EPSILON),
+        training.weights,
+        mean,
+        square,
     )
     return training._replace(weights=weights, mean=mean, square=square, count=count), found
 
@@ -232,9 +267,12 @@ class Trainer:
     """
 
     def __init__(self, p: HouseholdsParameters, shape: Shape, seed: int = 0) -> None:
-        self.units, self.loss = shape.worlds * shape.steps * p.households, math.nan
+        self.units = shape.worlds * shape.steps * p.households
+        self.loss = math.nan
         self.training = start(p, shape, seed)
-        self.iterate, self.compile_seconds = compiled(partial(iterate, p, shape), self.training, donate_argnums=0)
+        self.iterate, self.compile_seconds = compiled(
+            partial(iterate, p, shape), self.training, donate_argnums=0
+        )
 
     def __call__(self) -> int:
         """Agent steps sampled and learned from."""

@@ -1,4 +1,5 @@
-"""Many hand-written worlds as a `VecEnv`: each household a slot, as the paper trains by Stable-Baselines3.
+"""Many hand-written worlds as a `VecEnv`: each household a slot, as the paper trains by
+Stable-Baselines3.
 
 The only module that imports Stable-Baselines3.
 """
@@ -52,10 +53,13 @@ class HandWrittenVecEnv(Economy, VecEnv):  # type: ignore[misc]
         innovation = self.rng.standard_normal((self.worlds, 1), np.float32)
         rewards = self.advance(self._actions.reshape(self.worlds, n, 2), innovation).ravel()
         self.t += 1
-        seen, over = self.features(), np.flatnonzero(self.t >= self.p.episode_length)
+        seen = self.features()
+        over = np.flatnonzero(self.t >= self.p.episode_length)
         infos: list[dict[str, Any]] = [{}] * self.num_envs  # one for all: nobody writes to it
         if len(over):
-            for row, last in zip((over[:, None] * n + np.arange(n)).ravel(), seen[over].reshape(-1, 7), strict=True):
+            for row, last in zip(
+                (over[:, None] * n + np.arange(n)).ravel(), seen[over].reshape(-1, 7), strict=True
+            ):
                 infos[row] = {"terminal_observation": last, "TimeLimit.truncated": True}
             self._start(over)
             self.t[over] = 0
@@ -74,7 +78,9 @@ class HandWrittenVecEnv(Economy, VecEnv):  # type: ignore[misc]
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Not asked for."""
 
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+    def env_method(
+        self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any
+    ) -> list[Any]:
         """Not asked for."""
         raise NotImplementedError
 

@@ -27,15 +27,18 @@ class Size:
     epochs: int = 4
     minibatch: int = 2000
     stock_steps: int = 2048
-    """PPO: world steps of an iteration of RLlib's own, which wants no fewer than a minibatch has rows."""
+    """PPO: world steps of an iteration of RLlib's own, which wants no fewer than a minibatch has
+    rows."""
     stock_sample: int = 512
     """World steps of a sample of RLlib's own."""
     stock_envs: tuple[int, ...] = (16, 64)
-    """RLlib's own PPO runner is measured with as many environments as suit it best, and so is its SAC below."""
+    """RLlib's own PPO runner is measured with as many environments as suit it best, and so is its
+    SAC below."""
     replay_steps: int = 8
     """SAC: steps of a rollout."""
     updates: int = 32
-    """SAC: gradient steps of an iteration; 320 agent steps for each, as many as RLlib's own takes with 16 environments."""
+    """SAC: gradient steps of an iteration; 320 agent steps for each, as many as RLlib's own takes
+    with 16 environments."""
     batch: int = 256
     stock_replay_envs: tuple[int, ...] = (1, 16)
     stock_replay_warm_up: int = 128
@@ -59,7 +62,12 @@ class Size:
     pricing_warm_up: int = 1024
     pricing: tuple[str, ...] = ()
     """Overrides of our experiment."""
-    scales: tuple[tuple[int, int, int], ...] = ((1, 1280, 50), (20, 64, 50), (529, 3, 40), (10_000, 1, 6))
+    scales: tuple[tuple[int, int, int], ...] = (
+        (1, 1280, 50),
+        (20, 64, 50),
+        (529, 3, 40),
+        (10_000, 1, 6),
+    )
     """Scaling: households, worlds and steps with about as many agent steps in each iteration."""
 
 
@@ -77,18 +85,26 @@ def experiment(
 ) -> Experiment:
     """The economy with partial depreciation; what is left out is as `SIZE` has it."""
     size = SIZE
-    households, worlds = households or size.households, worlds or size.worlds
+    households = households or size.households
+    worlds = worlds or size.worlds
     steps = steps or (size.steps if learner == "ppo" else size.replay_steps)
     rows = worlds * steps * households
     parameters = {
-        "ppo": {"epochs": size.epochs, "minibatches": minibatches or max(1, rows // size.minibatch)},
+        "ppo": {
+            "epochs": size.epochs,
+            "minibatches": minibatches or max(1, rows // size.minibatch),
+        },
         "sac": {"updates": size.updates, "batch_size": size.batch, "capacity": 100_000},
     }
     policy = {"groups": ["households"], "separate": separate, "hidden": list(size.hidden)}
     return parse(
         {
             "name": "bench",
-            "market": {"name": "households", "worlds": worlds, "parameters": {"households": households}},
+            "market": {
+                "name": "households",
+                "worlds": worlds,
+                "parameters": {"households": households},
+            },
             "policies": {"household": policy},
             "algorithm": {"name": learner, "parameters": parameters[learner]},
             "training": {"agent_steps": 1000 * rows, "rollout_length": steps},
@@ -124,8 +140,11 @@ def trained(algorithm: Any, households: int = 0) -> int:
 
 
 def sampled(algorithm: Any) -> int:
-    """One sample of an algorithm's runner; how many agent steps it has. Ours is always a rollout."""
+    """One sample of an algorithm's runner; how many agent steps it has. Ours is always a
+    rollout."""
     runner = algorithm.env_runner_group.local_env_runner
-    steps = sum(int(episode.agent_steps()) for episode in runner.sample(num_timesteps=SIZE.stock_sample))
+    steps = sum(
+        int(episode.agent_steps()) for episode in runner.sample(num_timesteps=SIZE.stock_sample)
+    )
     runner.get_metrics()
     return steps

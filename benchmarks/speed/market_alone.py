@@ -9,7 +9,8 @@ import torch
 from benchmarks.speed import economy
 from benchmarks.speed.rounds import Say, Work, absolute, in_turns
 
-SMALL_TARGET, LARGE_TARGET = 5e6, 3e3
+SMALL_TARGET = 5e6
+LARGE_TARGET = 3e3
 
 
 @torch.no_grad()
@@ -22,9 +23,15 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
     found = in_turns(sides, seconds / 4, size.rounds, say)
     rows = [
         absolute(
-            f"agent steps per CPU second, {size.worlds} x {size.households} households", found["small"], SMALL_TARGET
+            f"agent steps per CPU second, {size.worlds} x {size.households} households",
+            found["small"],
+            SMALL_TARGET,
         ),
-        absolute(f"market steps per CPU second, 1 x {size.large} households", found["large"], LARGE_TARGET),
+        absolute(
+            f"market steps per CPU second, 1 x {size.large} households",
+            found["large"],
+            LARGE_TARGET,
+        ),
     ]
     return {"rows": rows}
 

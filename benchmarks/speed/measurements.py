@@ -20,7 +20,8 @@ from rl_markets.store import write_text
 
 @dataclass(frozen=True)
 class Measurement:
-    """A measurement: the module `benchmarks.speed.NAME` has `measure(seconds, say) -> {"rows": [...], ...}`.
+    """A measurement: the module `benchmarks.speed.NAME` has `measure(seconds, say) -> {"rows":
+    [...], ...}`.
 
     Attributes:
         name: for `--only`.
@@ -49,7 +50,9 @@ MEASUREMENTS = (
     Measurement("sb3", "Stable-Baselines3: agent steps per CPU second of training"),
     Measurement("separate", "a policy for each household: CPU microseconds per agent step of PPO"),
     Measurement("scaling", "scaling: CPU microseconds per agent step of PPO"),
-    Measurement("pricing_alone", "the pricing market alone: market steps per CPU second", ray=False),
+    Measurement(
+        "pricing_alone", "the pricing market alone: market steps per CPU second", ray=False
+    ),
     Measurement("pricing_dqn", "DQN of the pricing season: environment steps per CPU second"),
     Measurement("vectorised", "JAX: agent steps per CPU second", asked=True),
     Measurement("accuracy", "CPU seconds to 1 % of the known answer", asked=True),
@@ -82,11 +85,14 @@ def _plain(value: Any) -> Any:
 
 
 def _measured(chosen: Sequence[Measurement], seconds: float) -> dict[str, Any]:
-    out, figures = tables.wide(console()), dict[str, Any]()
+    out = tables.wide(console())
+    figures = dict[str, Any]()
     with ray_session(economy.experiment()) if any(m.ray for m in chosen) else nullcontext():
         for measurement in chosen:
             out.print(f"measuring {measurement.title}", highlight=False)
-            found = measurement.measure(seconds, lambda line: out.print(f"  {line}", highlight=False))
+            found = measurement.measure(
+                seconds, lambda line: out.print(f"  {line}", highlight=False)
+            )
             tables.show(out, measurement.title, found)
             figures[measurement.name] = found
     return figures

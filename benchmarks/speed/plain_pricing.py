@@ -1,7 +1,9 @@
-"""The pricing market as one would write it by hand: a `gymnasium.Env` of one world in numpy, and plain loops of floats.
+"""The pricing market as one would write it by hand: a `gymnasium.Env` of one world in numpy, and
+plain loops of floats.
 
-One learning seller among scripted ones that undercut or match; logit demand with calendar, shock, reference prices;
-stock with orders. Being written apart from the market, it is a check of it in the tests.
+One learning seller among scripted ones that undercut or match; logit demand with calendar, shock,
+reference prices; stock with orders. Being written apart from the market, it is a check of it in the
+tests.
 """
 
 from __future__ import annotations
@@ -18,13 +20,19 @@ from rl_markets.envs.pricing.parameters import PricingParameters
 Array = NDArray[Any]
 
 PARAMETERS: dict[str, Any] = {
-    "periods": 90, "deadline": False, "gamma": 0.99, "products": 8, "sellers": {"seller": 1},
-    "rivals": [{"rule": "undercut"}, {"rule": "match-lowest"}], "list_price": [100.0], "cost": [60.0],
+    "periods": 90,
+    "deadline": False,
+    "gamma": 0.99,
+    "products": 8,
+    "sellers": {"seller": 1},
+    "rivals": [{"rule": "undercut"}, {"rule": "match-lowest"}],
+    "list_price": [100.0],
+    "cost": [60.0],
     "demand": {"family": "logit", "visitors": 60.0, "quality": [120.0], "mu": 15.0},
     "season": {"weekly": [0.8, 0.9, 0.9, 1.0, 1.1, 1.2, 1.1], "annual": 0.2, "sigma": 0.1},
     "reference": {"memory": 0.9, "gain": 0.2, "loss": 0.4},
     "stock": {"units": [60], "reorder_below": 20, "lead_time": 3, "holding": 0.002},
-}  # fmt: skip
+}
 """Three sellers of eight products each."""
 
 
@@ -34,30 +42,48 @@ def parameters() -> PricingParameters:
 
 
 class PlainPricing(gym.Env):  # type: ignore[misc]
-    """One world, goods as arrays `[sellers * products]`; observed as the market's agents observe it."""
+    """One world, goods as arrays `[sellers * products]`; observed as the market's agents observe
+    it."""
 
     def __init__(self, p: PricingParameters, seed: int = 0) -> None:
         assert p.stock is not None
         assert p.reference is not None
-        self.p, self.stock, self.reference, self.rng = p, p.stock, p.reference, np.random.default_rng(seed)
-        self.P, self.F = p.products, p.firms
-        self.list, self.cost, self.quality = (np.array(p.goods(x)) for x in (p.list_price, p.cost, p.demand.quality))
-        self.levels, self.weekly, self.units = np.array(p.levels), np.array(p.season.weekly), float(p.stock.units[0])
+        self.p = p
+        self.stock = p.stock
+        self.reference = p.reference
+        self.rng = np.random.default_rng(seed)
+        self.P = p.products
+        self.F = p.firms
+        self.list, self.cost, self.quality = (
+            np.array(p.goods(x)) for x in (p.list_price, p.cost, p.demand.quality)
+        )
+        self.levels = np.array(p.levels)
+        self.weekly = np.array(p.season.weekly)
+        self.units = float(p.stock.units[0])
         self.usual = p.demand.visitors * self.shares(self.list, np.zeros_like(self.list))
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (self.P * 10 + 4,), np.float32)
         self.action_space = gym.spaces.MultiDiscrete([len(self.levels)] * self.P)
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Array, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: Any = None
+    ) -> tuple[Array, dict[str, Any]]:
         """A fresh episode."""
         super().reset(seed=seed)
         if seed is not None:
             self.rng = np.random.default_rng(seed)
-        season, goods = self.p.season, len(self.list)
-        self.t, self.day = 0, int(self.rng.integers(364))
+        season = self.p.season
+        goods = len(self.list)
+        self.t = 0
+        self.day = int(self.rng.integers(364))
         self.shock = season.sigma / math.sqrt(1 - season.rho**2) * self.rng.standard_normal()
-        self.price, self.remembered, self.paid = self.list.copy(), self.list.copy(), self.list.copy()
-        self.sales, self.week, self.month = self.usual.copy(), self.usual.copy(), self.usual.copy()
-        self.left, self.due = np.full(goods, self.units), np.zeros(goods)
+        self.price = self.list.copy()
+        self.remembered = self.list.copy()
+        self.paid = self.list.copy()
+        self.sales = self.usual.copy()
+        self.week = self.usual.copy()
+        self.month = self.usual.copy()
+        self.left = np.full(goods, self.units)
+        self.due = np.zeros(goods)
         return self.observe(), {}
 
     def shares(self, price: Array, worth: Array) -> Array:
@@ -77,7 +103,8 @@ class PlainPricing(gym.Env):  # type: ignore[misc]
 
     def quotes(self) -> list[Array]:
         """What the scripted sellers charge next."""
-        cheapest, found = self.cheapest(), []
+        cheapest = self.cheapest()
+        found = []
         for f, rival in enumerate(self.p.rivals, 1):
             own = slice(f * self.P, (f + 1) * self.P)
             price = cheapest[f] * (1 - rival.step) if rival.rule == "undercut" else cheapest[f]
@@ -86,12 +113,15 @@ class PlainPricing(gym.Env):  # type: ignore[misc]
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """One period."""
-        p, season = self.p, self.p.season
+        p = self.p
+        season = self.p.season
         own = self.list[: self.P] * self.levels[np.asarray(action)]
         self.price = price = np.concatenate([own, *self.quotes()])
         below = self.remembered - price
         worth = np.where(below > 0, self.reference.gain * below, self.reference.loss * below)
-        factor = self.weekly[self.day % 7] * (1 + season.annual * math.sin(2 * math.pi * self.day / 364))
+        factor = self.weekly[self.day % 7] * (
+            1 + season.annual * math.sin(2 * math.pi * self.day / 364)
+        )
         mean = p.demand.visitors * factor * math.exp(self.shock) * self.shares(price, worth)
         sold = np.minimum(self.customers(mean), self.left)
         profit = ((1 - p.fee) * price - self.cost) * sold + self.restock(sold)
@@ -103,7 +133,8 @@ class PlainPricing(gym.Env):  # type: ignore[misc]
         """Takes what was sold out of stock, and orders; what that earns, less than 0."""
         self.left = self.left - sold
         cash = -self.stock.holding * self.cost * self.left
-        arrives, waits = self.due == 1, self.due > 0
+        arrives = self.due == 1
+        waits = self.due > 0
         self.left = np.where(arrives, self.units, self.left)
         order = (self.left < self.stock.reorder_below) & ~waits
         self.due = np.where(order, self.stock.lead_time, np.maximum(self.due - 1, 0))
@@ -112,10 +143,12 @@ class PlainPricing(gym.Env):  # type: ignore[misc]
 
     def remember(self, sold: Array) -> None:
         """What the next period starts with."""
-        season, memory = self.p.season, self.reference.memory
+        season = self.p.season
+        memory = self.reference.memory
         self.remembered = memory * self.remembered + (1 - memory) * self.price
         self.sales = sold
-        self.week, self.month = self.week + (sold - self.week) / 7, self.month + (sold - self.month) / 28
+        self.week = self.week + (sold - self.week) / 7
+        self.month = self.month + (sold - self.month) / 28
         self.paid = self.paid + (self.price - self.paid) / 28
         self.shock = season.rho * self.shock + season.sigma * self.rng.standard_normal()
         self.day = (self.day + 1) % 364
@@ -125,19 +158,27 @@ class PlainPricing(gym.Env):  # type: ignore[misc]
         P = self.P
         scale = self.list[:P]
         columns = [
-            self.price[:P] / scale, self.left[:P] / self.units, self.left[:P] <= 0, self.due[:P] > 0,
-            self.cheapest()[0] / scale, self.cost[:P] / scale, self.paid[:P] / scale,
+            self.price[:P] / scale,
+            self.left[:P] / self.units,
+            self.left[:P] <= 0,
+            self.due[:P] > 0,
+            self.cheapest()[0] / scale,
+            self.cost[:P] / scale,
+            self.paid[:P] / scale,
             *(x[:P] / self.usual[:P] for x in (self.sales, self.week, self.month)),
-        ]  # fmt: skip
+        ]
         angles = np.array([2 * np.pi * self.day / 7, 2 * np.pi * self.day / 364])
         calendar = np.stack([np.sin(angles), np.cos(angles)], 1).ravel()
         return np.concatenate([np.stack(columns, 1).ravel(), calendar]).astype(np.float32)
 
 
 class LoopPricing(PlainPricing):
-    """The same with a loop over goods of plain floats, as most environments on the web are written."""
+    """The same with a loop over goods of plain floats, as most environments on the web are
+    written."""
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Array, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: Any = None
+    ) -> tuple[Array, dict[str, Any]]:
         """A fresh episode, in lists."""
         found = super().reset(seed=seed, options=options)
         for name in ("price", "remembered", "paid", "sales", "week", "month", "left", "due"):
@@ -156,41 +197,52 @@ class LoopPricing(PlainPricing):
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """One period, good by good."""
-        p, season, (listed, cost, quality, _) = self.p, self.p.season, self.lists
+        p = self.p
+        season = self.p.season
+        (listed, cost, quality, _) = self.lists
         price = [listed[j] * p.levels[k] for j, k in enumerate(action)]
         for i in range(self.P, self.F * self.P):
             rival = p.rivals[i // self.P - 1]
             answer = self.lowest(i) * ((1 - rival.step) if rival.rule == "undercut" else 1)
             price.append(max(min(answer, listed[i]), 1.05 * cost[i]))
-        attraction, self.price = [], price  # type: ignore[assignment]  # lists here, see `reset`
+        attraction = []  # type: ignore[assignment]  # lists here, see `reset`
+        self.price = price
         for i, x in enumerate(price):
             below = self.remembered[i] - x
             worth = below * (self.reference.gain if below > 0 else self.reference.loss)
             attraction.append(math.exp((quality[i] - x + worth) / p.demand.mu))
         total = math.exp(p.demand.outside / p.demand.mu) + sum(attraction)
-        factor = p.season.weekly[self.day % 7] * (1 + season.annual * math.sin(2 * math.pi * self.day / 364))
+        factor = p.season.weekly[self.day % 7] * (
+            1 + season.annual * math.sin(2 * math.pi * self.day / 364)
+        )
         factor *= p.demand.visitors * math.exp(self.shock) / total
         reward = 0.0
         for i, e in enumerate(attraction):
             earned = self.trade(i, min(self.customer(factor * e, i), self.left[i]))
             reward += earned if i < self.P else 0.0
         self.shock = season.rho * self.shock + season.sigma * self.rng.standard_normal()
-        self.day, self.t = (self.day + 1) % 364, self.t + 1
+        self.day = (self.day + 1) % 364
+        self.t = self.t + 1
         return self.look(), reward, False, self.t >= p.periods, {}
 
     def trade(self, i: int, sold: float) -> float:
         """One good's sales, stock, order and memory; what it earns."""
-        p, price, cost = self.p, self.price[i], self.lists[1][i]
+        p = self.p
+        price = self.price[i]
+        cost = self.lists[1][i]
         left = self.left[i] - sold
         earned = ((1 - p.fee) * price - cost) * sold - self.stock.holding * cost * left
         if self.due[i] == 1:
-            left, self.due[i] = self.units, 0
+            left = self.units
+            self.due[i] = 0
         elif self.due[i] > 1:
             self.due[i] -= 1
         elif left < self.stock.reorder_below:
-            self.due[i], earned = self.stock.lead_time, earned - self.stock.order_cost
+            self.due[i] = self.stock.lead_time
+            earned -= self.stock.order_cost
         memory = self.reference.memory
-        self.left[i], self.remembered[i] = left, memory * self.remembered[i] + (1 - memory) * price
+        self.left[i] = left
+        self.remembered[i] = memory * self.remembered[i] + (1 - memory) * price
         self.sales[i] = sold
         self.week[i] += (sold - self.week[i]) / 7
         self.month[i] += (sold - self.month[i]) / 28
@@ -199,10 +251,16 @@ class LoopPricing(PlainPricing):
 
     def look(self) -> Array:
         """What `observe` gives, good by good."""
-        found, (listed, cost, _, usual) = [], self.lists
+        found = []
+        (listed, cost, _, usual) = self.lists
         for i in range(self.P):
             scale = listed[i]
-            found += [self.price[i] / scale, self.left[i] / self.units, self.left[i] <= 0, self.due[i] > 0]
+            found += [
+                self.price[i] / scale,
+                self.left[i] / self.units,
+                self.left[i] <= 0,
+                self.due[i] > 0,
+            ]
             found += [self.lowest(i) / scale, cost[i] / scale, self.paid[i] / scale]
             found += [self.sales[i] / usual[i], self.week[i] / usual[i], self.month[i] / usual[i]]
         for period in (7, 364):

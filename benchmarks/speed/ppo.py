@@ -20,16 +20,28 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
     size = economy.SIZE
     with built(experiment(), *(stock.ppo(envs) for envs in size.stock_envs)) as (ours, *stocks):
         candidates = dict(zip(size.stock_envs, stocks, strict=True))
-        envs = fastest({n: partial(sampled, algorithm) for n, algorithm in candidates.items()}, seconds / 2)
+        envs = fastest(
+            {n: partial(sampled, algorithm) for n, algorithm in candidates.items()}, seconds / 2
+        )
         say(f"RLlib's own runner is fastest with {envs} environments")
         sides = {OURS: ours, STOCK: candidates[envs]}
         ours.train()
-        sampling = in_turns({n: partial(sampled, a) for n, a in sides.items()}, seconds, size.rounds, say)
-        training = in_turns({n: partial(trained, a) for n, a in sides.items()}, seconds, size.rounds, say)
+        sampling = in_turns(
+            {n: partial(sampled, a) for n, a in sides.items()}, seconds, size.rounds, say
+        )
+        training = in_turns(
+            {n: partial(trained, a) for n, a in sides.items()}, seconds, size.rounds, say
+        )
         shares = _shares(ours)
     rows = [
         compared("sampling", STOCK, sampling[OURS], sampling[STOCK], None),
-        compared(f"sampling and {size.epochs} epochs", STOCK, training[OURS], training[STOCK], TRAINING_TARGET),
+        compared(
+            f"sampling and {size.epochs} epochs",
+            STOCK,
+            training[OURS],
+            training[STOCK],
+            TRAINING_TARGET,
+        ),
     ]
     note = "our iteration: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     return {"rows": rows, "notes": [note], "shares": shares, "stock_envs": envs}

@@ -1,4 +1,5 @@
-"""The pricing market without policies: worlds in a batch, one world in numpy, one world in plain Python."""
+"""The pricing market without policies: worlds in a batch, one world in numpy, one world in plain
+Python."""
 
 from __future__ import annotations
 
@@ -12,8 +13,10 @@ from benchmarks.speed.plain_pricing import LoopPricing, PlainPricing, parameters
 from benchmarks.speed.rounds import OURS, Say, Work, absolute, compared, in_turns
 from rl_markets.envs.pricing.market import Pricing
 
-TARGET, RATIO_TARGET = 1e5, 20.0
-NUMPY, LOOPS = "gymnasium, numpy", "gymnasium, plain Python"
+TARGET = 1e5
+RATIO_TARGET = 20.0
+NUMPY = "gymnasium, numpy"
+LOOPS = "gymnasium, plain Python"
 DRAWN = 16
 """Actions drawn in advance, of which the worlds are given one after the other."""
 
@@ -37,17 +40,23 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
         compared(what, NUMPY, found[OURS], found[NUMPY], RATIO_TARGET),
         compared(what, LOOPS, found[OURS], found[LOOPS], RATIO_TARGET),
     ]
-    notes = ["3 sellers (1 acts, 2 follow rules) x 8 products; calendar, shock, reference prices, stock with orders"]
+    notes = [
+        "3 sellers (1 acts, 2 follow rules) x 8 products; calendar, shock, reference prices, stock "
+        "with orders"
+    ]
     return {"rows": rows, "notes": notes}
 
 
 def batched(worlds: int) -> Work:
     """Ten steps of all worlds."""
     p = parameters()
-    market, generator = Pricing(p, worlds=worlds), torch.Generator().manual_seed(0)
+    market = Pricing(p, worlds=worlds)
+    generator = torch.Generator().manual_seed(0)
     market.reset(0)
     shape = (worlds, 1, p.products)
-    actions = [{"seller": torch.randint(len(p.levels), shape, generator=generator)} for _ in range(DRAWN)]
+    actions = [
+        {"seller": torch.randint(len(p.levels), shape, generator=generator)} for _ in range(DRAWN)
+    ]
     t = 0
 
     def work() -> int:

@@ -1,4 +1,5 @@
-"""DQN of the season of Gallego and van Ryzin, end to end: ours, and RLlib's own on the same market through our adapter."""
+"""DQN of the season of Gallego and van Ryzin, end to end: ours, and RLlib's own on the same market
+through our adapter."""
 
 from __future__ import annotations
 
@@ -25,20 +26,28 @@ from rl_markets.experiment import Experiment, load
 from rl_markets.quiet import quiet_logs
 from rl_markets.rllib.build import algorithm_config, one_world
 
-FILE, TARGET = "pricing-gvr", 10.0
+FILE = "pricing-gvr"
+TARGET = 10.0
 
 
 def measure(seconds: float, say: Say) -> dict[str, Any]:
-    """Environment steps of training in turns; then both from the start, for the CPU seconds that our training takes."""
+    """Environment steps of training in turns; then both from the start, for the CPU seconds that
+    our training takes."""
     torch.set_num_threads(1)
-    size, ours = economy.SIZE, experiment()
+    size = economy.SIZE
+    ours = experiment()
     with built(ours, *(stock(ours, envs) for envs in size.pricing_envs)) as (mine, *others):
         candidates = dict(zip(size.pricing_envs, others, strict=True))
         for algorithm in (mine, *others):
             _warm_up(algorithm)
-        envs = fastest({n: partial(_trained, algorithm) for n, algorithm in candidates.items()}, seconds / 2)
+        envs = fastest(
+            {n: partial(_trained, algorithm) for n, algorithm in candidates.items()}, seconds / 2
+        )
         say(f"RLlib's own DQN takes most steps with {envs} environments")
-        sides: dict[str, Work] = {OURS: partial(_trained, mine), STOCK: partial(_trained, candidates[envs])}
+        sides: dict[str, Work] = {
+            OURS: partial(_trained, mine),
+            STOCK: partial(_trained, candidates[envs]),
+        }
         found = in_turns(sides, seconds, size.rounds, say)
     row = compared("environment steps of training", STOCK, found[OURS], found[STOCK], TARGET)
     losses = _losses(ours, envs, row["theirs"], say)
@@ -47,10 +56,14 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
 
 def _notes(envs: int, losses: dict[str, float]) -> list[str]:
     return [
-        f"networks of both: 2 layers of 64; environment steps for each gradient step of 256 rows: ours 64, theirs {envs}",
-        f"after {losses['seconds']:.0f} CPU seconds of training each, from the start, lost against the dynamic programme: "
-        f"ours {losses['ours']:.2f} % ({losses['our_steps']:.0f} steps), theirs {losses['theirs']:.2f} % "
-        f"({losses['their_steps']:.0f} steps, exploration planned for as many, rewards divided by the list price)",
+        "networks of both: 2 layers of 64; environment steps for each gradient step of 256 rows: "
+        f"ours 64, theirs {envs}",
+        f"after {losses['seconds']:.0f} CPU seconds of training each, from the start, lost against "
+        "the dynamic programme: "
+        f"ours {losses['ours']:.2f} % ({losses['our_steps']:.0f} steps), theirs "
+        f"{losses['theirs']:.2f} % "
+        f"({losses['their_steps']:.0f} steps, exploration planned for as many, rewards divided by "
+        "the list price)",
     ]
 
 
@@ -62,14 +75,19 @@ def experiment() -> Experiment:
 class OneChoice(MultiAgentEnv):  # type: ignore[misc]
     """The adapter with a single choice as `Discrete`, which is what RLlib's DQN takes.
 
-    Rewards are in list prices: RLlib's DQN does not normalise, and in money it learns nothing in this time.
+    Rewards are in list prices: RLlib's DQN does not normalise, and in money it learns nothing in
+        this time.
     """
 
     def __init__(self, market: Any) -> None:
-        self.env, self.unit = to_multi_agent_env(market), market.parameters.list_price[0]
-        self.possible_agents, self.agents = self.env.possible_agents, self.env.agents
+        self.env = to_multi_agent_env(market)
+        self.unit = market.parameters.list_price[0]
+        self.possible_agents = self.env.possible_agents
+        self.agents = self.env.agents
         self.observation_spaces = self.env.observation_spaces
-        self.action_spaces = {a: gym.spaces.Discrete(int(s.nvec[0])) for a, s in self.env.action_spaces.items()}
+        self.action_spaces = {
+            a: gym.spaces.Discrete(int(s.nvec[0])) for a, s in self.env.action_spaces.items()
+        }
         super().__init__()
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
@@ -80,29 +98,42 @@ class OneChoice(MultiAgentEnv):  # type: ignore[misc]
 
     def step(self, action_dict: dict[str, Any]) -> Any:
         """One period."""
-        seen, rewards, *rest = self.env.step({agent: np.array([action]) for agent, action in action_dict.items()})
+        seen, rewards, *rest = self.env.step(
+            {agent: np.array([action]) for agent, action in action_dict.items()}
+        )
         self.agents = self.env.agents
         return seen, {agent: reward / self.unit for agent, reward in rewards.items()}, *rest
 
 
 def stock(ours: Experiment, envs: int, steps: int = 0) -> Any:
-    """RLlib's own DQN with our networks, step size, batches, replay and exploration; of so many steps, or of ours."""
+    """RLlib's own DQN with our networks, step size, batches, replay and exploration; of so many
+    steps, or of ours."""
     quiet_logs()
     register_env("rl-markets-bench-pricing", lambda _: OneChoice(one_world(ours)))
     p = next(iter(algorithm_config(ours).learner_config_dict["policies"].values()))
-    section, steps = ours.policies["seller"], steps or ours.training.agent_steps
+    section = ours.policies["seller"]
+    steps = steps or ours.training.agent_steps
     ends = max(2, round(p["exploration_share"] * steps))
     config = DQNConfig().environment("rl-markets-bench-pricing")
     config.env_runners(num_env_runners=0, num_envs_per_env_runner=envs)
     config.multi_agent(policies={"seller"}, policy_mapping_fn=_shared)
     config.training(
-        train_batch_size_per_learner=p["batch_size"], lr=p["learning_rate"], gamma=1.0, n_step=1, double_q=True,
-        dueling=False, num_atoms=1, tau=p["target_rate"], target_network_update_freq=1,
+        train_batch_size_per_learner=p["batch_size"],
+        lr=p["learning_rate"],
+        gamma=1.0,
+        n_step=1,
+        double_q=True,
+        dueling=False,
+        num_atoms=1,
+        tau=p["target_rate"],
+        target_network_update_freq=1,
         epsilon=[[0, 1.0], [ends, p["final_exploration"]]],
         num_steps_sampled_before_learning_starts=economy.SIZE.pricing_warm_up,
         replay_buffer_config={"type": "MultiAgentEpisodeReplayBuffer", "capacity": p["capacity"]},
-    )  # fmt: skip
-    config.rl_module(model_config={"fcnet_hiddens": list(section.hidden), "fcnet_activation": section.activation})
+    )
+    config.rl_module(
+        model_config={"fcnet_hiddens": list(section.hidden), "fcnet_activation": section.activation}
+    )
     config.reporting(min_time_s_per_iteration=None, min_sample_timesteps_per_iteration=8 * envs)
     config.debugging(log_level="ERROR", seed=ours.seed)
     return config
@@ -123,7 +154,7 @@ def _warm_up(algorithm: Any) -> None:
         pass
 
 
-# -- at equal CPU time ---------------------------------------------------------------------------------------------------
+# -- at equal CPU time -----------------------------------------------------------------------------
 
 
 def _losses(ours: Experiment, envs: int, rate: float, say: Say) -> dict[str, float]:
@@ -143,9 +174,12 @@ def _losses(ours: Experiment, envs: int, rate: float, say: Say) -> dict[str, flo
     return {"seconds": spent, "ours": mine, "theirs": theirs, **steps}
 
 
-def _run(algorithm: Any, *, steps: float = float("inf"), seconds: float = float("inf")) -> tuple[float, int]:
+def _run(
+    algorithm: Any, *, steps: float = float("inf"), seconds: float = float("inf")
+) -> tuple[float, int]:
     """Trains until either is reached; CPU seconds and environment steps."""
-    done, started = 0, time.process_time()
+    done = 0
+    started = time.process_time()
     while done < steps and time.process_time() - started < seconds:
         done += _trained(algorithm)
     return time.process_time() - started, done

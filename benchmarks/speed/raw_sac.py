@@ -1,4 +1,5 @@
-"""SAC's gradient step by hand in plain torch: what is left when nothing stands between the arithmetic and the loop."""
+"""SAC's gradient step by hand in plain torch: what is left when nothing stands between the
+arithmetic and the loop."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-OBSERVATION, ACTION, ROWS = 7, 2, 100_000
+OBSERVATION = 7
+ACTION = 2
+ROWS = 100_000
 
 
 def network(inputs: int, hidden: tuple[int, ...], outputs: int) -> nn.Sequential:
@@ -24,7 +27,8 @@ class RawSAC:
     """Twin critics as two networks, one after the other; a replay of random rows."""
 
     def __init__(self, hidden: tuple[int, ...], batch: int, gamma: float = 0.95) -> None:
-        self.batch, self.gamma = batch, gamma
+        self.batch = batch
+        self.gamma = gamma
         self.actor = network(OBSERVATION, hidden, 2 * ACTION)
         self.critics = nn.ModuleList(network(OBSERVATION + ACTION, hidden, 1) for _ in range(2))
         self.targets = copy.deepcopy(self.critics).requires_grad_(False)
@@ -48,12 +52,16 @@ class RawSAC:
             target = reward + self.gamma * value
         state_action = torch.cat([seen, torch.tanh(action)], 1)
         critic.zero_grad()
-        torch.stack([(q(state_action) - target).square().mean() for q in self.critics]).sum().backward()
+        torch.stack(
+            [(q(state_action) - target).square().mean() for q in self.critics]
+        ).sum().backward()
         critic.step()
         self.critics.requires_grad_(False)
         now, log_prob = self._act(seen)
         actor.zero_grad()
-        (self.log_alpha.detach().exp() * log_prob - self._smaller(self.critics, seen, now)).mean().backward()
+        (
+            self.log_alpha.detach().exp() * log_prob - self._smaller(self.critics, seen, now)
+        ).mean().backward()
         actor.step()
         self.critics.requires_grad_(True)
         temperature.zero_grad()
@@ -69,7 +77,9 @@ class RawSAC:
         noise = torch.randn_like(mean)
         raw = mean + log_std.exp() * noise
         squash = 2 * (math.log(2) - raw - nn.functional.softplus(-2 * raw))
-        log_prob = -(0.5 * noise.square() + log_std + 0.5 * math.log(2 * math.pi) + squash).sum(1, keepdim=True)
+        log_prob = -(0.5 * noise.square() + log_std + 0.5 * math.log(2 * math.pi) + squash).sum(
+            1, keepdim=True
+        )
         return torch.tanh(raw), log_prob
 
     @staticmethod

@@ -1,4 +1,5 @@
-"""How it is measured: per CPU second of this process, both sides in turns, medians over the rounds."""
+"""How it is measured: per CPU second of this process, both sides in turns, medians over the
+rounds."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
-OURS, STOCK = "ours", "RLlib's own"
+OURS = "ours"
+STOCK = "RLlib's own"
 """Names of the sides."""
 
 Say = Callable[[str], None]
@@ -22,7 +24,8 @@ Row = dict[str, Any]
 
 def rate(work: Work, seconds: float) -> float:
     """Units of `work` for each CPU second of this process."""
-    done, started = 0, time.process_time()
+    done = 0
+    started = time.process_time()
     while (spent := time.process_time() - started) < seconds or not done:
         done += work()
     return done / spent
@@ -37,34 +40,57 @@ def fastest(sides: Mapping[int, Work], seconds: float) -> int:
     return max(rates, key=rates.__getitem__)
 
 
-def in_turns(sides: Mapping[str, Work], seconds: float, rounds: int, say: Say) -> dict[str, list[float]]:
+def in_turns(
+    sides: Mapping[str, Work], seconds: float, rounds: int, say: Say
+) -> dict[str, list[float]]:
     """The rates of all sides, one for each round; who comes first comes last in the next."""
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(1, rounds + 1):
         for name in list(sides)[:: 1 if turn % 2 else -1]:
             rates[name].append(rate(sides[name], seconds))
-        say(f"round {turn}/{rounds}: " + ", ".join(f"{name} {found[-1]:.4g}/s" for name, found in rates.items()))
+        say(
+            f"round {turn}/{rounds}: "
+            + ", ".join(f"{name} {found[-1]:.4g}/s" for name, found in rates.items())
+        )
     return rates
 
 
-def compared(what: str, against: str, ours: list[float], theirs: list[float], target: float | None) -> Row:
+def compared(
+    what: str, against: str, ours: list[float], theirs: list[float], target: float | None
+) -> Row:
     """Rates of both sides; each round's ratio is of figures measured one after the other."""
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     return {
-        "what": what, "against": against, "ours": median(ours), "theirs": median(theirs),
-        "ratio": median(ratios), "lowest": min(ratios), "highest": max(ratios), "target": target, "at_least": True,
-    }  # fmt: skip
+        "what": what,
+        "against": against,
+        "ours": median(ours),
+        "theirs": median(theirs),
+        "ratio": median(ratios),
+        "lowest": min(ratios),
+        "highest": max(ratios),
+        "target": target,
+        "at_least": True,
+    }
 
 
 def absolute(what: str, ours: list[float], target: float | None, *, at_least: bool = True) -> Row:
     """A figure of ours alone."""
     return {
-        "what": what, "against": None, "ours": median(ours), "theirs": None, "ratio": None,
-        "lowest": min(ours), "highest": max(ours), "target": target, "at_least": at_least,
-    }  # fmt: skip
+        "what": what,
+        "against": None,
+        "ours": median(ours),
+        "theirs": None,
+        "ratio": None,
+        "lowest": min(ours),
+        "highest": max(ours),
+        "target": target,
+        "at_least": at_least,
+    }
 
 
-def cost(what: str, against: str, ours: list[float], theirs: list[float], target: float | None) -> Row:
+def cost(
+    what: str, against: str, ours: list[float], theirs: list[float], target: float | None
+) -> Row:
     """CPU microseconds a unit, from rates: the smaller the better."""
     micro = [[1e6 / r for r in rates] for rates in (ours, theirs)]
     return {**compared(what, against, micro[0], micro[1], target), "at_least": False}

@@ -12,7 +12,8 @@ from benchmarks.speed.economy import built, experiment, trained
 from benchmarks.speed.raw_sac import RawSAC
 from benchmarks.speed.rounds import OURS, STOCK, Say, Work, compared, fastest, in_turns
 
-UPDATES_TARGET, STEPS_TARGET = 4.0, 30.0
+UPDATES_TARGET = 4.0
+STEPS_TARGET = 30.0
 TORCH = "plain torch"
 
 
@@ -21,16 +22,24 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
     from benchmarks.speed import stock
 
     size = economy.SIZE
-    with built(experiment("sac"), *(stock.sac(envs) for envs in size.stock_replay_envs)) as (ours, *stocks):
+    with built(experiment("sac"), *(stock.sac(envs) for envs in size.stock_replay_envs)) as (
+        ours,
+        *stocks,
+    ):
         candidates = dict(zip(size.stock_replay_envs, stocks, strict=True))
         for algorithm in (ours, *stocks):
             _warm_up(algorithm)
-        envs = fastest({n: partial(trained, algorithm) for n, algorithm in candidates.items()}, seconds / 2)
+        envs = fastest(
+            {n: partial(trained, algorithm) for n, algorithm in candidates.items()}, seconds / 2
+        )
         say(f"RLlib's own SAC takes most agent steps with {envs} environments")
-        theirs, raw = candidates[envs], RawSAC(size.hidden, size.batch)
+        theirs = candidates[envs]
+        raw = RawSAC(size.hidden, size.batch)
         learning: dict[str, Work] = {
-            OURS: _Learning(ours).update, STOCK: partial(stock.sac_update, theirs), TORCH: raw.step
-        }  # fmt: skip
+            OURS: _Learning(ours).update,
+            STOCK: partial(stock.sac_update, theirs),
+            TORCH: raw.step,
+        }
         updates = in_turns(learning, seconds, size.rounds, say)
         training: dict[str, Work] = {OURS: partial(trained, ours), STOCK: partial(trained, theirs)}
         steps = in_turns(training, seconds, size.rounds, say)
@@ -50,10 +59,18 @@ def _facts(envs: int, parameters: dict[str, dict[str, int]]) -> dict[str, Any]:
         OURS: size.worlds * size.households * size.replay_steps / size.updates,
         STOCK: float(envs * size.households),
     }
-    notes = ["agent steps for each gradient step: " + ", ".join(f"{side} {n:.0f}" for side, n in each.items())]
+    notes = [
+        "agent steps for each gradient step: "
+        + ", ".join(f"{side} {n:.0f}" for side, n in each.items())
+    ]
     for side, counts in parameters.items():
         notes.append(f"weights, {side}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
-    return {"notes": notes, "agent_steps_per_update": each, "stock_envs": envs, "parameters": parameters}
+    return {
+        "notes": notes,
+        "agent_steps_per_update": each,
+        "stock_envs": envs,
+        "parameters": parameters,
+    }
 
 
 def _warm_up(algorithm: Any) -> None:

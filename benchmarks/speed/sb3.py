@@ -1,6 +1,8 @@
-"""Stable-Baselines3 beside ours: households share a policy, each is a slot of a vectorised environment.
+"""Stable-Baselines3 beside ours: households share a policy, each is a slot of a vectorised
+environment.
 
-Three times: with our settings in as many worlds as ours, the same in a single world, and as the paper runs it (its
+Three times: with our settings in as many worlds as ours, the same in a single world, and as the
+    paper runs it (its
 defaults, two economies), which is what our users would otherwise do.
 """
 
@@ -18,27 +20,37 @@ TARGET = 10.0
 MISSING = "Stable-Baselines3 is not installed: pip install 'rl-markets[sb3]'"
 SB3 = "Stable-Baselines3"
 PAPER = f"{SB3}, defaults, 2 worlds"
-PAPER_WORLDS, PAPER_STEPS = 2, 64
-"""The paper's economies side by side; steps of a measured iteration (a rate does not depend on them)."""
+PAPER_WORLDS = 2
+PAPER_STEPS = 64
+"""The paper's economies side by side; steps of a measured iteration (a rate does not depend on
+them)."""
 
 
 def measure(seconds: float, say: Say) -> dict[str, Any]:
     """PPO and SAC, ours and theirs in turns."""
     if find_spec("stable_baselines3") is None:
         return {"rows": [], "notes": [MISSING]}
-    size, rows = economy.SIZE, []
+    size = economy.SIZE
+    rows = []
     for learner, build in (("ppo", ppo), ("sac", sac)):
         with built(experiment(learner)) as (ours,):
             sides: dict[str, Work] = {OURS: partial(trained, ours)}
             for worlds in dict.fromkeys((size.worlds, 1)):
-                sides[f"{SB3}, {worlds} worlds" if worlds > 1 else f"{SB3}, a single world"] = build(worlds)
+                sides[f"{SB3}, {worlds} worlds" if worlds > 1 else f"{SB3}, a single world"] = (
+                    build(worlds)
+                )
             sides[PAPER] = defaults(learner)
             for work in sides.values():
                 work()
             mine, *others = in_turns(sides, seconds, size.rounds, say).items()
         for name, theirs in others:
-            rows.append(compared(learner.upper(), name, mine[1], theirs, TARGET if name == PAPER else None))
-    note = f"rows, minibatches, epochs and agent steps for each gradient step are ours, but for {PAPER!r}"
+            rows.append(
+                compared(learner.upper(), name, mine[1], theirs, TARGET if name == PAPER else None)
+            )
+    note = (
+        "rows, minibatches, epochs and agent steps for each gradient step are ours, but for "
+        f"{PAPER!r}"
+    )
     return {"rows": rows, "notes": [note]}
 
 
@@ -49,14 +61,23 @@ def ppo(worlds: int) -> Work:
     size = economy.SIZE
     steps = size.steps * size.worlds // worlds
     model = by_hand_sb3.PPO(
-        "MlpPolicy", _env(worlds), n_steps=steps, batch_size=size.minibatch, n_epochs=size.epochs,
-        learning_rate=1e-3, gamma=0.95, policy_kwargs=by_hand_sb3.networks(), device="cpu", seed=0,
-    )  # fmt: skip
+        "MlpPolicy",
+        _env(worlds),
+        n_steps=steps,
+        batch_size=size.minibatch,
+        n_epochs=size.epochs,
+        learning_rate=1e-3,
+        gamma=0.95,
+        policy_kwargs=by_hand_sb3.networks(),
+        device="cpu",
+        seed=0,
+    )
     return partial(_learned, model, steps * worlds * size.households)
 
 
 def sac(worlds: int) -> Work:
-    """A replay iteration with as many agent steps and gradient steps as ours; learning goes on from the start."""
+    """A replay iteration with as many agent steps and gradient steps as ours; learning goes on from
+    the start."""
     from benchmarks.speed import by_hand_sb3
 
     size = economy.SIZE
@@ -64,9 +85,19 @@ def sac(worlds: int) -> Work:
     each = max(1, size.updates // steps)
     every = max(1, steps // size.updates)
     model = by_hand_sb3.SAC(
-        "MlpPolicy", _env(worlds), train_freq=every, gradient_steps=each, batch_size=size.batch, learning_starts=0,
-        buffer_size=100_000, learning_rate=1e-3, gamma=0.95, policy_kwargs=by_hand_sb3.networks(), device="cpu", seed=0,
-    )  # fmt: skip
+        "MlpPolicy",
+        _env(worlds),
+        train_freq=every,
+        gradient_steps=each,
+        batch_size=size.batch,
+        learning_starts=0,
+        buffer_size=100_000,
+        learning_rate=1e-3,
+        gamma=0.95,
+        policy_kwargs=by_hand_sb3.networks(),
+        device="cpu",
+        seed=0,
+    )
     return partial(_learned, model, steps * worlds * size.households)
 
 
@@ -74,9 +105,12 @@ def defaults(learner: str) -> Work:
     """As the paper trains: every setting the library's own, the networks included."""
     from benchmarks.speed import by_hand_sb3
 
-    env, rows = _env(PAPER_WORLDS), PAPER_STEPS * PAPER_WORLDS * economy.SIZE.households
+    env = _env(PAPER_WORLDS)
+    rows = PAPER_STEPS * PAPER_WORLDS * economy.SIZE.households
     if learner == "ppo":
-        model = by_hand_sb3.PPO("MlpPolicy", env, n_steps=PAPER_STEPS, gamma=0.95, device="cpu", seed=0)
+        model = by_hand_sb3.PPO(
+            "MlpPolicy", env, n_steps=PAPER_STEPS, gamma=0.95, device="cpu", seed=0
+        )
     else:
         model = by_hand_sb3.SAC("MlpPolicy", env, gamma=0.95, device="cpu", seed=0)
     return partial(_learned, model, rows)

@@ -1,4 +1,5 @@
-"""What an agent step costs as agents become many: sampling and learning by PPO, with as many rows an iteration."""
+"""What an agent step costs as agents become many: sampling and learning by PPO, with as many rows
+an iteration."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ TARGET = 1.5
 def measure(seconds: float, say: Say) -> dict[str, Any]:
     """All sizes in turns; each against the size that the other measurements have."""
     size = economy.SIZE
-    experiments = [experiment(households=n, worlds=worlds, steps=steps) for n, worlds, steps in size.scales]
+    experiments = [
+        experiment(households=n, worlds=worlds, steps=steps) for n, worlds, steps in size.scales
+    ]
     with built(*experiments) as algorithms:
         sides = {
             f"{worlds} x {n} households, {steps} steps": partial(trained, algorithm, n)
@@ -27,4 +30,9 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
     names = list(found)
     usual = names[[n for n, *_ in size.scales].index(size.households)]
     others = [name for name in names if name != usual]
-    return {"rows": [cost(name, f"{size.households} households", found[name], found[usual], TARGET) for name in others]}
+    return {
+        "rows": [
+            cost(name, f"{size.households} households", found[name], found[usual], TARGET)
+            for name in others
+        ]
+    }

@@ -1,4 +1,5 @@
-"""What a person waits for: from the command to the first iteration, and how much memory that takes."""
+"""What a person waits for: from the command to the first iteration, and how much memory that
+takes."""
 
 from __future__ import annotations
 
@@ -25,22 +26,33 @@ FIGURES = {
 
 
 def measure(seconds: float, say: Say) -> dict[str, Any]:
-    """`rl-markets train`, stopped after an iteration, once for each round; `seconds` does not matter."""
+    """`rl-markets train`, stopped after an iteration, once for each round; `seconds` does not
+    matter."""
     found = []
     for turn in range(1, economy.SIZE.rounds + 1):
         with tempfile.TemporaryDirectory() as runs:
-            found.append(started([sys.executable, "-m", "rl_markets", "train", str(FILE), "--runs", runs]))
-        say(f"round {turn}/{economy.SIZE.rounds}: " + ", ".join(f"{n} {x:.4g}" for n, x in found[-1].items()))
-    return {"rows": [absolute(what, [f[name] for f in found], None) for name, what in FIGURES.items()]}
+            found.append(
+                started([sys.executable, "-m", "rl_markets", "train", str(FILE), "--runs", runs])
+            )
+        say(
+            f"round {turn}/{economy.SIZE.rounds}: "
+            + ", ".join(f"{n} {x:.4g}" for n, x in found[-1].items())
+        )
+    return {
+        "rows": [absolute(what, [f[name] for f in found], None) for name, what in FIGURES.items()]
+    }
 
 
 def started(command: list[str]) -> dict[str, float]:
-    """One run, interrupted after its first iteration; the figures of the process that samples and learns.
+    """One run, interrupted after its first iteration; the figures of the process that samples and
+    learns.
 
     Raises:
         RuntimeError: where it ends in another way.
     """
-    began, first, said = time.perf_counter(), float("nan"), list[str]()
+    began = time.perf_counter()
+    first = float("nan")
+    said = list[str]()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     for text in process.stdout:

@@ -1,4 +1,5 @@
-"""RLlib's own runner, PPO and SAC, as its documentation has them, on the hand-written economy and our networks."""
+"""RLlib's own runner, PPO and SAC, as its documentation has them, on the hand-written economy and
+our networks."""
 
 from __future__ import annotations
 
@@ -25,27 +26,35 @@ from rl_markets.quiet import quiet_logs
 def ppo(envs: int, *, separate: bool = False) -> Any:
     """PPO with `envs` environments; with a module for each household, or one for all."""
     size = economy.SIZE
-    config, households = _with_households(PPOConfig(), envs, separate), size.households
+    config = _with_households(PPOConfig(), envs, separate)
+    households = size.households
     rows = {"train_batch_size_per_learner": size.stock_steps, "minibatch_size": size.minibatch}
     if separate:  # minibatches count each module's own rows
-        rows = {"train_batch_size_per_learner": size.separate_steps, "minibatch_size": size.minibatch // households}
+        rows = {
+            "train_batch_size_per_learner": size.separate_steps,
+            "minibatch_size": size.minibatch // households,
+        }
     config.training(**rows, num_epochs=size.epochs, lr=1e-3)
     config.rl_module(model_config={"fcnet_hiddens": list(size.hidden), "vf_share_layers": False})
     return config
 
 
 def sac(envs: int) -> Any:
-    """SAC with `envs` environments and, as it does by default, a gradient step for each step of all of them."""
+    """SAC with `envs` environments and, as it does by default, a gradient step for each step of all
+    of them."""
     size = economy.SIZE
     config = _with_households(SACConfig(), envs, False)
     config.training(
-        train_batch_size_per_learner=size.batch, num_steps_sampled_before_learning_starts=size.stock_replay_warm_up,
+        train_batch_size_per_learner=size.batch,
+        num_steps_sampled_before_learning_starts=size.stock_replay_warm_up,
         replay_buffer_config={"type": "MultiAgentEpisodeReplayBuffer", "capacity": 100_000},
-    )  # fmt: skip
+    )
     model = {"fcnet_hiddens": list(size.hidden)}
     config.rl_module(
         rl_module_spec=RLModuleSpec(
-            module_class=DefaultSACTorchRLModule, catalog_class=OneNetworkCatalog, model_config=model
+            module_class=DefaultSACTorchRLModule,
+            catalog_class=OneNetworkCatalog,
+            model_config=model,
         )
     )
     config.reporting(min_sample_timesteps_per_iteration=8 * envs)
@@ -55,11 +64,19 @@ def sac(envs: int) -> Any:
 def sac_update(algorithm: Any) -> int:
     """One update of RLlib's SAC as its training step has it: sample the replay, learn."""
     episodes = algorithm.local_replay_buffer.sample(
-        num_items=algorithm.config.total_train_batch_size, n_step=1, batch_length_T=0, lookback=0,
-        min_batch_length_T=0, gamma=algorithm.config.gamma, beta=None, sample_episodes=True,
-    )  # fmt: skip
+        num_items=algorithm.config.total_train_batch_size,
+        n_step=1,
+        batch_length_T=0,
+        lookback=0,
+        min_batch_length_T=0,
+        gamma=algorithm.config.gamma,
+        beta=None,
+        sample_episodes=True,
+    )
     algorithm.local_replay_buffer.get_metrics()
-    algorithm.learner_group.update(episodes=episodes, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: 10**6})
+    algorithm.learner_group.update(
+        episodes=episodes, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: 10**6}
+    )
     return 1
 
 
@@ -69,7 +86,9 @@ def _with_households(config: Any, envs: int, separate: bool) -> Any:
     register_env("rl-markets-bench", lambda _: HandWrittenHouseholds(parameters))
     config.environment("rl-markets-bench")
     config.env_runners(num_env_runners=0, num_envs_per_env_runner=envs)
-    policies = {f"households_{i}" for i in range(parameters.households)} if separate else {"household"}
+    policies = (
+        {f"households_{i}" for i in range(parameters.households)} if separate else {"household"}
+    )
     config.multi_agent(policies=policies, policy_mapping_fn=_own if separate else _shared)
     config.reporting(min_time_s_per_iteration=None)
     config.debugging(log_level="ERROR", seed=0)
@@ -85,12 +104,14 @@ def _shared(*_: Any, **__: Any) -> str:
 
 
 class OneNetworkCatalog(SACCatalog):  # type: ignore[misc]
-    """Critics on (observation, action), as ours are; RLlib's default has a network for each and a third behind them."""
+    """Critics on (observation, action), as ours are; RLlib's default has a network for each and a
+    third behind them."""
 
     def build_qf_encoder(self, framework: str) -> nn.Module:
         """The hidden layers."""
         return _CriticEncoder(
-            self.observation_space.shape[0] + self.action_space.shape[0], self._model_config_dict["fcnet_hiddens"]
+            self.observation_space.shape[0] + self.action_space.shape[0],
+            self._model_config_dict["fcnet_hiddens"],
         )
 
 

@@ -43,10 +43,18 @@ def _cells(row: Row) -> dict[str, str]:
     beside: dict[str, str] = {}
     if row["ratio"] is not None:
         figure = _times
-        beside = {"theirs": short(row["theirs"]), "beside": row["against"], "ratio": _times(row["ratio"])}
+        beside = {
+            "theirs": short(row["theirs"]),
+            "beside": row["against"],
+            "ratio": _times(row["ratio"]),
+        }
     spread = f"{figure(row['lowest'])} to {figure(row['highest'])}"
     target = _target(row, figure)
-    return {"": row["what"], "ours": short(row["ours"])} | beside | {"lowest to highest": spread, "target": target}
+    return (
+        {"": row["what"], "ours": short(row["ours"])}
+        | beside
+        | {"lowest to highest": spread, "target": target}
+    )
 
 
 def _times(ratio: float) -> str:
@@ -57,4 +65,7 @@ def _target(row: Row, figure: Callable[[float], str]) -> str:
     reached = met(row)
     if reached is None:
         return ""
-    return f"{'>=' if row['at_least'] else '<='} {figure(row['target'])} {'met' if reached else 'missed'}"
+    return (
+        f"{'>=' if row['at_least'] else '<='} {figure(row['target'])} "
+        f"{'met' if reached else 'missed'}"
+    )

@@ -1,6 +1,8 @@
-"""JAX beside ours: the same economy and the same PPO, written the way JAX users write them and compiled whole.
+"""JAX beside ours: the same economy and the same PPO, written the way JAX users write them and
+compiled whole.
 
-Ours pays a call of torch for each small operation, and for RLlib's service around it; theirs pays the compiler.
+Ours pays a call of torch for each small operation, and for RLlib's service around it; theirs pays
+the compiler.
 """
 
 from __future__ import annotations
@@ -33,13 +35,24 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
     for name, setting in ENVIRONMENT.items():
         os.environ.setdefault(name, setting)
     torch.set_num_threads(1)
-    size, rows, compiling = economy.SIZE, list[Row](), dict[str, float]()
-    for households, worlds in ((size.households, 1), (size.households, size.worlds), (size.large, 1)):
+    size = economy.SIZE
+    rows = list[Row]()
+    compiling = dict[str, float]()
+    for households, worlds in (
+        (size.households, 1),
+        (size.households, size.worlds),
+        (size.large, 1),
+    ):
         rows.append(_market(households, worlds, seconds, say))
     for worlds in dict.fromkeys((size.worlds, 1)):
         row, compiling[row["what"]] = _training(worlds, seconds, say)
         rows.append(row)
-    return {"rows": rows, "notes": _notes(compiling), "jax": version("jax"), "compile_seconds": compiling}
+    return {
+        "rows": rows,
+        "notes": _notes(compiling),
+        "jax": version("jax"),
+        "compile_seconds": compiling,
+    }
 
 
 def _notes(compiling: dict[str, float]) -> list[str]:
@@ -48,7 +61,8 @@ def _notes(compiling: dict[str, float]) -> list[str]:
         f"JAX {version('jax')}, one thread; agent steps per CPU second",
         f"wall-clock seconds to compile JAX's training step: {took}",
         "compile time is not counted in JAX's figures",
-        "JAX's PPO has our rollout, networks, epochs and minibatches; it neither normalises values nor averages the actor,"
+        "JAX's PPO has our rollout, networks, epochs and minibatches; it neither normalises values "
+        "nor averages the actor,"
         " and has no service around it: figures, checks, checkpoints",
     ]
 
@@ -63,11 +77,14 @@ def _market(households: int, worlds: int, seconds: float, say: Say) -> Row:
     for work in sides.values():
         work()
     found = in_turns(sides, seconds / 4, economy.SIZE.rounds, say)
-    return compared(f"the market alone, {worlds} x {households} households", JAX, found[OURS], found[JAX], None)
+    return compared(
+        f"the market alone, {worlds} x {households} households", JAX, found[OURS], found[JAX], None
+    )
 
 
 def _training(worlds: int, seconds: float, say: Say) -> tuple[Row, float]:
-    """PPO in so many worlds, with as many rows an iteration as `SIZE` has; and the seconds that JAX compiled."""
+    """PPO in so many worlds, with as many rows an iteration as `SIZE` has; and the seconds that JAX
+    compiled."""
     from benchmarks.speed.by_hand_jax_ppo import Shape, Trainer
 
     size = economy.SIZE

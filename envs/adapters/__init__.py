@@ -1,7 +1,9 @@
 """Our markets in the clothes of other libraries, a file a library.
 
-A market restarts its worlds inside `step`; each adapter hands on the true final observations, and starts episodes from
-a seed: the one given to `reset`, otherwise one drawn from a generator that the last given seed started.
+A market restarts its worlds inside `step`; each adapter hands on the true final observations, and
+starts episodes from
+a seed: the one given to `reset`, otherwise one drawn from a generator that the last given seed
+    started.
 """
 
 from __future__ import annotations

@@ -18,9 +18,14 @@ from rl_markets.envs.market import Market, PolicyFunction
 
 
 def to_vector_env(
-    market: Market, group: str | None = None, *, others: Mapping[str, PolicyFunction] | None = None, seed: int = 0
+    market: Market,
+    group: str | None = None,
+    *,
+    others: Mapping[str, PolicyFunction] | None = None,
+    seed: int = 0,
 ) -> MarketVectorEnv:
-    """All agents of one group, in all worlds, as the rows of a Gymnasium `VectorEnv`: they share a policy.
+    """All agents of one group, in all worlds, as the rows of a Gymnasium `VectorEnv`: they share a
+    policy.
 
     Args:
         market: any number of worlds.
@@ -32,15 +37,21 @@ def to_vector_env(
 
 
 class MarketVectorEnv(gym.vector.VectorEnv):  # type: ignore[misc]
-    """Rows `[worlds * agents]` of one group, world by world; restarts in the same step (`final_obs` in infos).
+    """Rows `[worlds * agents]` of one group, world by world; restarts in the same step (`final_obs`
+    in infos).
 
-    An agent that leaves early is terminated; until its world ends, its row pays nothing, and `infos["active"]` is False.
+    An agent that leaves early is terminated; until its world ends, its row pays nothing, and
+    `infos["active"]` is False.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012 - Gymnasium's way
 
-    def __init__(self, market: Market, group: str | None, others: Mapping[str, PolicyFunction], seed: int) -> None:
-        self.market, self._seeds, groups = market, Seeds(seed), list(market.groups)
+    def __init__(
+        self, market: Market, group: str | None, others: Mapping[str, PolicyFunction], seed: int
+    ) -> None:
+        self.market = market
+        self._seeds = Seeds(seed)
+        groups = list(market.groups)
         if group not in groups and (group is not None or len(groups) > 1):
             raise ValueError(f"group {group!r}: expected one of {', '.join(groups)}")
         self.group = groups[0] if group is None else group
@@ -48,22 +59,30 @@ class MarketVectorEnv(gym.vector.VectorEnv):  # type: ignore[misc]
             raise ValueError(f"others: nobody plays group {unruled[0]!r}; expected a policy for it")
         self.others = {name: others[name] for name in groups if name != self.group}
         size = market.groups[self.group]
-        self.num_envs, self._lead = market.worlds * size.count, (market.worlds, size.count)
-        self.single_observation_space, self.single_action_space = size.observation_space, size.action_space
+        self.num_envs = market.worlds * size.count
+        self._lead = (market.worlds, size.count)
+        self.single_observation_space = size.observation_space
+        self.single_action_space = size.action_space
         self.observation_space = batch_space(size.observation_space, self.num_envs)
         self.action_space = batch_space(size.action_space, self.num_envs)
         self._seen: dict[str, Tensor] = {}
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[NDArray[Any], dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: Any = None
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Fresh episodes in every world: (observations `[rows, ...]`, {}).
 
         Raises:
             ValueError: for a seed for each row, or a mask of rows: a world's agents start together.
         """
         if isinstance(seed, list | tuple):
-            raise ValueError("seed is a list: expected one number, the rows are agents of the same worlds")
+            raise ValueError(
+                "seed is a list: expected one number, the rows are agents of the same worlds"
+            )
         if options and "reset_mask" in options:
-            raise ValueError("options.reset_mask: rows cannot be reset alone, they are agents of the same worlds")
+            raise ValueError(
+                "options.reset_mask: rows cannot be reset alone, they are agents of the same worlds"
+            )
         super().reset(seed=seed)
         self._seen = self.market.reset(self._seeds.next(seed))
         return self._rows(self._seen), {}
@@ -75,17 +94,26 @@ class MarketVectorEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         shape = (*self._lead, *self.single_action_space.shape)
         with torch.no_grad():
             profile = {name: policy(self._seen[name]) for name, policy in self.others.items()}
-        profile[self.group] = to_tensor(np.reshape(actions, shape), self.single_action_space, self.market)
+        profile[self.group] = to_tensor(
+            np.reshape(actions, shape), self.single_action_space, self.market
+        )
         step = self.market.step(profile)
         self._seen = step.observations
-        active, agent_done = self._mask(step.active, True), self._mask(step.agent_done, False)
-        terminated, truncated = agent_done.copy(), np.zeros_like(agent_done)
+        active = self._mask(step.active, True)
+        agent_done = self._mask(step.agent_done, False)
+        terminated = agent_done.copy()
+        truncated = np.zeros_like(agent_done)
         last = self._rows(step.observations)
         if step.ended is not None:
             over = to_array(step.ended.worlds)
-            true = to_array(step.ended.terminated)[:, None] | ~active[over]  # who had left before has nothing to come
-            terminated[over], truncated[over] = true, ~true
-            last.reshape(*self._lead, *last.shape[1:])[over] = to_array(step.ended.observations[self.group])
+            true = (
+                to_array(step.ended.terminated)[:, None] | ~active[over]
+            )  # who had left before has nothing to come
+            terminated[over] = true
+            truncated[over] = ~true
+            last.reshape(*self._lead, *last.shape[1:])[over] = to_array(
+                step.ended.observations[self.group]
+            )
         infos = self._infos((terminated | truncated).ravel(), last)
         if step.active is not None and self.group in step.active:
             infos |= {"active": active.ravel(), "_active": np.ones(self.num_envs, bool)}
@@ -111,4 +139,9 @@ class MarketVectorEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         final = np.full(self.num_envs, None, dtype=object)
         for row in np.flatnonzero(done):
             final[row] = last[row].copy()
-        return {"final_obs": final, "_final_obs": done.copy(), "final_info": {}, "_final_info": done.copy()}
+        return {
+            "final_obs": final,
+            "_final_obs": done.copy(),
+            "final_info": {},
+            "_final_info": done.copy(),
+        }

@@ -29,26 +29,42 @@ def to_parallel_env(market: Market, *, seed: int = 0) -> MarketParallelEnv:
 
 
 class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
-    """A single world, agent by agent. Agents that leave early are gone from `agents`; all are at the episode's end."""
+    """A single world, agent by agent. Agents that leave early are gone from `agents`; all are at
+    the episode's end."""
 
     def __init__(self, market: Market, seed: int) -> None:
         if market.worlds != 1:
             raise ValueError(
-                f"the market has {market.worlds} worlds: expected 1, one agent's name cannot stand for more"
+                f"the market has {market.worlds} worlds: expected 1, one agent's name cannot stand "
+                "for more"
             )
         inner = market
         while isinstance(inner, DeviationMarket):
             inner = inner.market
         if isinstance(inner, TensorMarket):
             inner.stagger = False
-        self.market, self._seeds = market, Seeds(seed)
-        self.metadata = {"name": type(market).__name__, "render_modes": [], "is_parallelizable": True}
+        self.market = market
+        self._seeds = Seeds(seed)
+        self.metadata = {
+            "name": type(market).__name__,
+            "render_modes": [],
+            "is_parallelizable": True,
+        }
         self.render_mode = None
-        self._place = {f"{name}_{i}": (name, i) for name, group in market.groups.items() for i in range(group.count)}
-        self.possible_agents, self.agents = list(self._place), list[str]()
+        self._place = {
+            f"{name}_{i}": (name, i)
+            for name, group in market.groups.items()
+            for i in range(group.count)
+        }
+        self.possible_agents = list(self._place)
+        self.agents = list[str]()
         spaces = {agent: market.groups[group] for agent, (group, _) in self._place.items()}
-        self.observation_spaces = {agent: copy.deepcopy(group.observation_space) for agent, group in spaces.items()}
-        self.action_spaces = {agent: copy.deepcopy(group.action_space) for agent, group in spaces.items()}
+        self.observation_spaces = {
+            agent: copy.deepcopy(group.observation_space) for agent, group in spaces.items()
+        }
+        self.action_spaces = {
+            agent: copy.deepcopy(group.action_space) for agent, group in spaces.items()
+        }
         self._last_state: Tensor | None = None
 
     def observation_space(self, agent: str) -> Any:
@@ -62,7 +78,8 @@ class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
     def reset(self, seed: int | None = None, options: Any = None) -> tuple[Agents, Agents]:
         """A fresh episode: (observations, infos)."""
         observations = self.market.reset(self._seeds.next(seed))
-        self.agents, self._last_state = list(self.possible_agents), None
+        self.agents = list(self.possible_agents)
+        self._last_state = None
         return self._observations(observations, self.agents), {agent: {} for agent in self.agents}
 
     def step(self, actions: Mapping[str, Any]) -> tuple[Agents, Agents, Agents, Agents, Agents]:
@@ -78,11 +95,20 @@ class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
         terminated, truncated = self._flags(step, live)
         self.agents = [agent for agent in live if not terminated[agent] and not truncated[agent]]
         rewards = {group: to_array(reward[0]) for group, reward in step.rewards.items()}
-        paid = {agent: float(rewards[self._place[agent][0]][self._place[agent][1]]) for agent in live}
+        paid = {
+            agent: float(rewards[self._place[agent][0]][self._place[agent][1]]) for agent in live
+        }
         last = step.observations
         if step.ended is not None:
-            last, self._last_state = step.ended.observations, step.ended.global_state
-        return self._observations(last, live), paid, terminated, truncated, {agent: {} for agent in live}
+            last = step.ended.observations
+            self._last_state = step.ended.global_state
+        return (
+            self._observations(last, live),
+            paid,
+            terminated,
+            truncated,
+            {agent: {} for agent in live},
+        )
 
     def state(self) -> NDArray[np.float32]:
         """The market's global state `[width]`; after the last step the episode's last one.
@@ -90,7 +116,10 @@ class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
         Raises:
             MarketError: where the market gives none.
         """
-        return to_array((self.market.global_state() if self._last_state is None else self._last_state)[0], np.float32)
+        return to_array(
+            (self.market.global_state() if self._last_state is None else self._last_state)[0],
+            np.float32,
+        )
 
     def close(self) -> None:
         """Closes the market."""
@@ -111,17 +140,26 @@ class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
     def _actions(self, actions: Mapping[str, Any], live: list[str]) -> dict[str, Tensor]:
         """Group -> `[1, agents, ...]`; those who left get an action that does not count."""
         if missing := [agent for agent in live if agent not in actions]:
-            raise MarketError(f"no action for agent {missing[0]!r}: expected one for each of {len(live)} agents")
+            raise MarketError(
+                f"no action for agent {missing[0]!r}: expected one for each of {len(live)} agents"
+            )
         rows: dict[str, list[Any]] = {group: [] for group in self.market.groups}
         for agent, (group, _) in self._place.items():
-            rows[group].append(actions[agent] if agent in live else _idle(self.action_spaces[agent]))
+            rows[group].append(
+                actions[agent] if agent in live else _idle(self.action_spaces[agent])
+            )
         spaces = {group: self.market.groups[group].action_space for group in rows}
-        return {group: to_tensor(np.stack(row)[None], spaces[group], self.market) for group, row in rows.items()}
+        return {
+            group: to_tensor(np.stack(row)[None], spaces[group], self.market)
+            for group, row in rows.items()
+        }
 
     def _observations(self, observations: Mapping[str, Tensor], agents: list[str]) -> Agents:
         dtypes = {name: group.observation_space.dtype for name, group in self.market.groups.items()}
         rows = {group: to_array(seen[0], dtypes[group]) for group, seen in observations.items()}
-        return {agent: rows[self._place[agent][0]][self._place[agent][1]].copy() for agent in agents}
+        return {
+            agent: rows[self._place[agent][0]][self._place[agent][1]].copy() for agent in agents
+        }
 
 
 def _idle(space: Any) -> Any:

@@ -1,4 +1,5 @@
-"""A market as an RLlib `MultiAgentEnv`, for RLlib's stock runner. The one file of `envs` that imports ray."""
+"""A market as an RLlib `MultiAgentEnv`, for RLlib's stock runner. The one file of `envs` that
+imports ray."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from rl_markets.envs.market import Market
 
 
 def to_multi_agent_env(market: Market, *, seed: int = 0) -> MarketMultiAgentEnv:
-    """`market`, a single world, as an RLlib `MultiAgentEnv` for its stock runner; agents as in `to_parallel_env`."""
+    """`market`, a single world, as an RLlib `MultiAgentEnv` for its stock runner; agents as in
+    `to_parallel_env`."""
     return MarketMultiAgentEnv(MarketParallelEnv(market, seed))
 
 
@@ -20,8 +22,11 @@ class MarketMultiAgentEnv(MultiAgentEnv):  # type: ignore[misc]
     """A market's world for RLlib's own runner."""
 
     def __init__(self, env: MarketParallelEnv) -> None:
-        self.env, self.possible_agents, self.agents = env, list(env.possible_agents), list(env.possible_agents)
-        self.observation_spaces, self.action_spaces = env.observation_spaces, env.action_spaces
+        self.env = env
+        self.possible_agents = list(env.possible_agents)
+        self.agents = list(env.possible_agents)
+        self.observation_spaces = env.observation_spaces
+        self.action_spaces = env.action_spaces
         super().__init__()
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Agents, Agents]:
@@ -32,10 +37,14 @@ class MarketMultiAgentEnv(MultiAgentEnv):  # type: ignore[misc]
 
     def step(self, action_dict: Agents) -> tuple[Agents, Agents, Agents, Agents, Agents]:
         """As `MarketParallelEnv`, and whether the episode is over for `__all__`."""
-        self.agents = list(self.env.agents)  # those who act now: RLlib holds the names in the result against these
+        self.agents = list(
+            self.env.agents
+        )  # those who act now: RLlib holds the names in the result against these
         observations, rewards, terminated, truncated, infos = self.env.step(action_dict)
-        over, cut = not self.env.agents, any(truncated.values())
-        terminated["__all__"], truncated["__all__"] = over and not cut, over and cut
+        over = not self.env.agents
+        cut = any(truncated.values())
+        terminated["__all__"] = over and not cut
+        truncated["__all__"] = over and cut
         return observations, rewards, terminated, truncated, infos
 
     def close(self) -> None:

@@ -1,4 +1,5 @@
-"""A group's agents as the rows of a Stable-Baselines3 `VecEnv`. The one file that needs Stable-Baselines3."""
+"""A group's agents as the rows of a Stable-Baselines3 `VecEnv`. The one file that needs
+Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -14,9 +15,14 @@ from rl_markets.envs.market import Market, PolicyFunction
 
 
 def to_sb3(
-    market: Market, group: str | None = None, *, others: Mapping[str, PolicyFunction] | None = None, seed: int = 0
+    market: Market,
+    group: str | None = None,
+    *,
+    others: Mapping[str, PolicyFunction] | None = None,
+    seed: int = 0,
 ) -> MarketVecEnv:
-    """The rows of `to_vector_env` as a Stable-Baselines3 `VecEnv`, which does not take Gymnasium's."""
+    """The rows of `to_vector_env` as a Stable-Baselines3 `VecEnv`, which does not take
+    Gymnasium's."""
     return MarketVecEnv(MarketVectorEnv(market, group, others or {}, seed))
 
 
@@ -26,7 +32,8 @@ class MarketVecEnv(VecEnv):  # type: ignore[misc]
     num_envs: int
 
     def __init__(self, env: MarketVectorEnv) -> None:
-        self.env, self._actions = env, None
+        self.env = env
+        self._actions = None
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)  # type: ignore[call-arg]
 
     def reset(self) -> NDArray[Any]:
@@ -41,10 +48,14 @@ class MarketVecEnv(VecEnv):  # type: ignore[misc]
         """Notes the actions."""
         self._actions = actions
 
-    def step_wait(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], list[dict[str, Any]]]:
+    def step_wait(
+        self,
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], list[dict[str, Any]]]:
         """(observations, rewards, dones, infos)."""
         observations, rewards, terminated, truncated, found = self.env.step(self._actions)
-        infos: list[dict[str, Any]] = [{"TimeLimit.truncated": cut} for cut in (truncated & ~terminated).tolist()]
+        infos: list[dict[str, Any]] = [
+            {"TimeLimit.truncated": cut} for cut in (truncated & ~terminated).tolist()
+        ]
         for row in np.flatnonzero(terminated | truncated):
             infos[row]["terminal_observation"] = found["final_obs"][row]
         if "active" in found:
@@ -64,9 +75,13 @@ class MarketVecEnv(VecEnv):  # type: ignore[misc]
         """Sets it for all rows."""
         setattr(self.env, attr_name, value)
 
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+    def env_method(
+        self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any
+    ) -> list[Any]:
         """Refused: a row is an agent, and has no environment of its own."""
-        raise NotImplementedError(f"{method_name}: the rows are agents of one market, call the market itself")
+        raise NotImplementedError(
+            f"{method_name}: the rows are agents of one market, call the market itself"
+        )
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
         """No row is."""

@@ -1,11 +1,13 @@
-"""Households and a government that taxes them for a public good (Klein, Krusell and Rios-Rull 2008)."""
+"""Households and a government that taxes them for a public good (Klein, Krusell and Rios-Rull
+2008)."""
 
 from rl_markets.envs.fiscal.parameters import FiscalParameters
 from rl_markets.envs.spec import MarketSpec
 
 SPEC = MarketSpec(
     name="fiscal",
-    summary="a government taxes households for a public good while they save and work (time-consistent taxation)",
+    summary="a government taxes households for a public good while they save and work "
+    "(time-consistent taxation)",
     parameters=FiscalParameters,
     market="rl_markets.envs.fiscal.market:Fiscal",
     answer="rl_markets.envs.fiscal.answer.key:answer_key",

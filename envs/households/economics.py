@@ -1,8 +1,11 @@
-"""The equations of the economy (MARL-BC, arXiv 2510.12272, Eqs. 1-5), as pure functions on `[worlds, households]`.
+"""The equations of the economy (MARL-BC, arXiv 2510.12272, Eqs. 1-5), as pure functions on
+`[worlds, households]`.
 
-Timing: the state (k, A) is observed, households act, the firm produces with today's labour, k' and A' follow.
+Timing: the state (k, A) is observed, households act, the firm produces with today's labour, k' and
+    A' follow.
 
-Constants are tensors: torch converts a Python number anew at every use, which costs as much as a small operation.
+Constants are tensors: torch converts a Python number anew at every use, which costs as much as a
+    small operation.
 """
 
 from __future__ import annotations
@@ -13,11 +16,13 @@ import torch
 from torch import Tensor
 
 ONE = torch.ones(())
-"""1 on any device and in any precision: torch lets a tensor without dimensions follow the others."""
+"""1 on any device and in any precision: torch lets a tensor without dimensions follow the
+others."""
 
 
 def total(productivity: Tensor | None, quantity: Tensor) -> Tensor:
-    """Effective quantity of all households, `[..., 1]`: sum_i kappa_i k_i, sum_i lambda_i l_i (n times Eq. 1).
+    """Effective quantity of all households, `[..., 1]`: sum_i kappa_i k_i, sum_i lambda_i l_i (n
+    times Eq. 1).
 
     A `productivity` of None is one.
     """
@@ -30,18 +35,21 @@ def effective(productivity: Tensor | None, quantity: Tensor) -> Tensor:
 
 
 def relative(types: Tensor) -> Tensor:
-    """Types as networks like them: the deviation from their mean over the largest one, 0 where all are alike."""
+    """Types as networks like them: the deviation from their mean over the largest one, 0 where all
+    are alike."""
     deviation = types - types.mean()
     return deviation / deviation.abs().max().clamp_min(1e-6)
 
 
 def output(A: Tensor, intensity: Tensor, alpha: Tensor) -> Tensor:
-    """Cobb-Douglas output per effective hour, Y/L = A (K/L)^alpha: Y = A K^alpha L^(1-alpha) over L (Eq. 2)."""
+    """Cobb-Douglas output per effective hour, Y/L = A (K/L)^alpha: Y = A K^alpha L^(1-alpha) over L
+    (Eq. 2)."""
     return A * intensity**alpha
 
 
 def gross_return(y: Tensor, intensity: Tensor, alpha_kappa: Tensor, kept: Tensor) -> Tensor:
-    """What a unit of household i's capital becomes, 1-delta + r_i with r_i = alpha kappa_i Y/K (Eq. 3).
+    """What a unit of household i's capital becomes, 1-delta + r_i with r_i = alpha kappa_i Y/K (Eq.
+    3).
 
     Y/K is y = Y/L over the intensity K/L; `kept` is 1-delta.
     """
@@ -54,7 +62,8 @@ def wage(y: Tensor, alpha_lambda: Tensor) -> Tensor:
 
 
 def wealth(w: Tensor, hours: Tensor, R: Tensor, k: Tensor) -> Tensor:
-    """Wealth before consumption, a_i = w_i l_i + R_i k_i = w_i l_i + r_i k_i + (1-delta) k_i (Eq. 4)."""
+    """Wealth before consumption, a_i = w_i l_i + R_i k_i = w_i l_i + r_i k_i + (1-delta) k_i (Eq.
+    4)."""
     return torch.addcmul(w * hours, R, k)
 
 

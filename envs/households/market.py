@@ -1,4 +1,5 @@
-"""The household economy as a market: one group or several, two actions (consumption share of wealth, labour)."""
+"""The household economy as a market: one group or several, two actions (consumption share of
+wealth, labour)."""
 
 from __future__ import annotations
 
@@ -17,13 +18,16 @@ from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.households.shocks import AutoregressiveProductivity
 from rl_markets.envs.market import AgentGroup, State, TensorMarket, Transition
 
-ACTION_LOW, ACTION_HIGH = 0.01, 0.99
+ACTION_LOW = 0.01
+ACTION_HIGH = 0.99
 """Bounds of both actions, as in the paper."""
 
 LOG_PRODUCTIVITY_SCALE = 10.0
-"""log A is observed in tenths: its standard deviation is about .02, and networks like inputs of order one."""
+"""log A is observed in tenths: its standard deviation is about .02, and networks like inputs of
+order one."""
 
-# Observed are k, K, l, L, A, kappa, lambda: own quantities, plus these loadings on one of (K, L, A), plus fixed types.
+# Observed are k, K, l, L, A, kappa, lambda: own quantities, plus these loadings on one of (K, L,
+# A), plus fixed types.
 AGGREGATES = [0, 0, 1, 1, 2, 2, 2]
 LOG_LOADINGS = [-1.0, 0.5, -1.0, 1.0, LOG_PRODUCTIVITY_SCALE, 0.0, 0.0]
 RAW_LOADINGS = [0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0]
@@ -32,29 +36,43 @@ RAW_LOADINGS = [0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0]
 class Households(TensorMarket):
     """n households, one firm (MARL-BC, arXiv 2510.12272).
 
-    Observation `[7]`, the paper's: own capital k, aggregate capital K, own and aggregate labour l, L of last period,
-    productivity A, kappa, lambda; as levels, or of order one in logarithms (the default):
-    log k/K, log K / 2, log l/L, log L, 10 log A, and kappa and lambda relative to the other types' (-1 to 1).
-    Action `[2]`: consumption share of wealth and labour, each in [.01, .99]; values outside are clamped.
+    Observation `[7]`, the paper's: own capital k, aggregate capital K, own and aggregate labour l,
+    L of last period, productivity A, kappa, lambda; as levels, or of order one in logarithms (the
+    default): log k/K, log K / 2, log l/L, log L, 10 log A, and kappa and lambda relative to the
+    other types' (-1 to 1). Action `[2]`: consumption share of wealth and labour, each in [.01,
+    .99]; values outside are clamped.
     Reward: log c + b log(1 - l).
     """
 
     differentiable = True
 
     def __init__(
-        self, parameters: HouseholdsParameters, *, worlds: int, device: str = "cpu",
-        dtype: torch.dtype = torch.float32, stagger: bool = True,
-    ) -> None:  # fmt: skip
-        super().__init__(worlds=worlds, episode_length=parameters.episode_length, device=device, stagger=stagger)
-        self.parameters, self.dtype = parameters, dtype
+        self,
+        parameters: HouseholdsParameters,
+        *,
+        worlds: int,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        stagger: bool = True,
+    ) -> None:
+        super().__init__(
+            worlds=worlds, episode_length=parameters.episode_length, device=device, stagger=stagger
+        )
+        self.parameters = parameters
+        self.dtype = dtype
         self.kappa = self._by_household(parameters.capital_productivity)
         self.lambda_ = self._by_household(parameters.labour_productivity)
         self._precompute()
-        self.shocks = AutoregressiveProductivity(parameters.rho, parameters.sigma, device=self.device, dtype=dtype)
+        self.shocks = AutoregressiveProductivity(
+            parameters.rho, parameters.sigma, device=self.device, dtype=dtype
+        )
         observation = gym.spaces.Box(-np.inf, np.inf, (7,), np.float32)
         action = gym.spaces.Box(ACTION_LOW, ACTION_HIGH, (2,), np.float32)
         self.joined = JoinedGroups(parameters.group_sizes)
-        self.groups = {name: AgentGroup(count, observation, action) for name, count in self.joined.counts.items()}
+        self.groups = {
+            name: AgentGroup(count, observation, action)
+            for name, count in self.joined.counts.items()
+        }
         self.owned = self.joined.owned("capital")
 
     def _by_household(self, types: list[float]) -> Tensor:
@@ -69,26 +87,42 @@ class Households(TensorMarket):
     def _precompute(self) -> None:
         """The equations' constants, and the observation's."""
         p = self.parameters
-        self._alpha, self._kept, self._n = (self._constant(value) for value in (p.alpha, 1 - p.delta, p.households))
-        self._alpha_kappa, self._alpha_lambda = p.alpha * self.kappa, (1 - p.alpha) * self.lambda_
+        self._alpha, self._kept, self._n = (
+            self._constant(value) for value in (p.alpha, 1 - p.delta, p.households)
+        )
+        self._alpha_kappa = p.alpha * self.kappa
+        self._alpha_lambda = (1 - p.alpha) * self.lambda_
         types = torch.stack(torch.broadcast_tensors(self.kappa, self.lambda_))[:, None]
-        self._types = None if bool((types == 1).all()) else types  # None counts as one, and saves the products
+        self._types = (
+            None if bool((types == 1).all()) else types
+        )  # None counts as one, and saves the products
         log = p.features == "log"
         self._type_columns = torch.zeros((7, 1, p.households), dtype=self.dtype, device=self.device)
-        self._type_columns[5:] = torch.stack([economics.relative(t) for t in types]) if log else types
+        self._type_columns[5:] = (
+            torch.stack([economics.relative(t) for t in types]) if log else types
+        )
         self._loadings = self._constant(LOG_LOADINGS if log else RAW_LOADINGS)[:, None, None]
         self._aggregates = torch.tensor(AGGREGATES, device=self.device)
 
     def initial_state(self, worlds: int, generator: torch.Generator) -> State:
-        """Exploring starts: capital log-uniform in `initial_capital`, spread by `initial_dispersion`; any labour."""
-        p, n = self.parameters, self.parameters.households
+        """Exploring starts: capital log-uniform in `initial_capital`, spread by
+        `initial_dispersion`; any labour."""
+        p = self.parameters
+        n = self.parameters.households
         options: Any = {"device": self.device, "dtype": self.dtype}
         low, high = (math.log(bound) for bound in p.initial_capital)
         log_k = torch.empty((worlds, 1), **options).uniform_(low, high, generator=generator)
         if p.initial_dispersion > 0:
-            log_k = log_k + p.initial_dispersion * torch.randn((worlds, n), generator=generator, **options)
-        labour = torch.empty((worlds, 1), **options).uniform_(ACTION_LOW, ACTION_HIGH, generator=generator)
-        own = {"capital": torch.exp(log_k).expand(worlds, n).clone(), "labour": labour.expand(worlds, n).clone()}
+            log_k = log_k + p.initial_dispersion * torch.randn(
+                (worlds, n), generator=generator, **options
+            )
+        labour = torch.empty((worlds, 1), **options).uniform_(
+            ACTION_LOW, ACTION_HIGH, generator=generator
+        )
+        own = {
+            "capital": torch.exp(log_k).expand(worlds, n).clone(),
+            "labour": labour.expand(worlds, n).clone(),
+        }
         return own | self.shocks.initial(worlds, generator)
 
     def draw_noise(self, generator: torch.Generator) -> State:
@@ -97,13 +131,19 @@ class Households(TensorMarket):
 
     def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
         """Produce, pay, consume, save; then draw tomorrow's productivity."""
-        k, shocks, types = state["capital"], self.shocks, self._types
-        share, labour = (action.clamp(ACTION_LOW, ACTION_HIGH) for action in self.joined.join(actions).unbind(-1))
+        k = state["capital"]
+        shocks = self.shocks
+        types = self._types
+        share, labour = (
+            action.clamp(ACTION_LOW, ACTION_HIGH) for action in self.joined.join(actions).unbind(-1)
+        )
         hours = shocks.hours(state, labour)
         kappa, lambda_ = (None, None) if types is None else types
-        K, L = economics.total(kappa, k), economics.total(lambda_, hours)
+        K = economics.total(kappa, k)
+        L = economics.total(lambda_, hours)
         if torch.is_grad_enabled():
-            K, L = self._taken(K, economics.effective(kappa, k)), self._taken(L, economics.effective(lambda_, hours))
+            K = self._taken(K, economics.effective(kappa, k))
+            L = self._taken(L, economics.effective(lambda_, hours))
         intensity = K / L
         y = economics.output(shocks.productivity(state), intensity, self._alpha)
         R = economics.gross_return(y, intensity, self._alpha_kappa, self._kept)
@@ -111,13 +151,18 @@ class Households(TensorMarket):
         a = economics.wealth(w, hours, R, k)
         c = share * a
         following = {"capital": a - c, "labour": labour} | shocks.advance(state, noise)
-        return Transition(following, self.joined.split(economics.utility(c, labour, self.parameters.b)))
+        return Transition(
+            following, self.joined.split(economics.utility(c, labour, self.parameters.b))
+        )
 
     def observe(self, state: State) -> dict[str, Tensor]:
         """The paper's seven observations."""
-        k, labour = state["capital"], state["labour"]
-        kl, hours = torch.stack((k, labour)), self.shocks.hours(state, labour)
-        working, z = kl if hours is labour else torch.stack((k, hours)), self.shocks.log_productivity(state)
+        k = state["capital"]
+        labour = state["labour"]
+        kl = torch.stack((k, labour))
+        hours = self.shocks.hours(state, labour)
+        working = kl if hours is labour else torch.stack((k, hours))
+        z = self.shocks.log_productivity(state)
         KL = economics.total(self._types, working) / self._n
         if torch.is_grad_enabled():
             KL = self._taken(KL, economics.effective(self._types, working) / self._n)
@@ -125,22 +170,28 @@ class Households(TensorMarket):
         return self.joined.split(self._features(kl, KL, z))
 
     def observe_globally(self, state: State) -> Tensor:
-        """Log mean capital and labour, log productivity in tenths, standard deviation of log capital: `[worlds, 4]`."""
-        k, labour, z = state["capital"], state["labour"], self.shocks.log_productivity(state)
+        """Log mean capital and labour, log productivity in tenths, standard deviation of log
+        capital: `[worlds, 4]`."""
+        k = state["capital"]
+        labour = state["labour"]
+        z = self.shocks.log_productivity(state)
         spread = torch.log(k).std(-1, correction=0, keepdim=True)
         columns = (torch.log(k.mean(-1, keepdim=True)), torch.log(labour.mean(-1, keepdim=True)))
         return torch.cat((*columns, LOG_PRODUCTIVITY_SCALE * z, spread), -1)
 
     def features(self, k: Tensor, K: Tensor, labour: Tensor, L: Tensor, A: Tensor) -> Tensor:
-        """The observations `[worlds, households, 7]` of households with capital `k` `[worlds, households]`."""
+        """The observations `[worlds, households, 7]` of households with capital `k` `[worlds,
+        households]`."""
         return self._features(torch.stack((k, labour)), torch.stack((K, L)), torch.log(A))
 
     def _features(self, kl: Tensor, KL: Tensor, z: Tensor) -> Tensor:
         """The same of the pairs (k, l) and (K, L), and of z = log A."""
         if self.parameters.features == "log":
-            own, KLA = torch.log(kl), torch.cat((torch.log(KL), z[None]))
+            own = torch.log(kl)
+            KLA = torch.cat((torch.log(KL), z[None]))
         else:
-            own, KLA = kl, torch.cat((KL, torch.exp(z)[None]))
+            own = kl
+            KLA = torch.cat((KL, torch.exp(z)[None]))
         columns = self._type_columns + self._loadings * KLA.index_select(0, self._aggregates)
         columns[0:4:2].add_(own)
         return _rows(columns)
@@ -148,11 +199,16 @@ class Households(TensorMarket):
     def _taken(self, aggregate: Tensor, own: Tensor) -> Tensor:
         """An aggregate as each household takes it: the values are the same, the gradients differ.
 
-        A price taker takes it as given; a strategic household counts what is its `own` and takes the others' as given.
+        A price taker takes it as given; a strategic household counts what is its `own` and takes
+        the others' as given.
         """
         if self.parameters.conduct == "price-taking":
             return aggregate.detach()
-        return (aggregate - own).detach() + own if self.parameters.conduct == "strategic" else aggregate
+        return (
+            (aggregate - own).detach() + own
+            if self.parameters.conduct == "strategic"
+            else aggregate
+        )
 
     def in_units(self, gain: float) -> tuple[float, str]:
         """Consumption equivalent: the permanent rise of consumption worth `gain` utils, in %."""
@@ -161,6 +217,7 @@ class Households(TensorMarket):
 
 def _rows(columns: Tensor) -> Tensor:
     """`[7, ..., households]` -> `[..., households, 7]`, contiguous."""
-    # Shuffling channels in groups is this transposition, and on a CPU torch's fastest: 4 times as fast as a strided copy.
+    # Shuffling channels in groups is this transposition, and on a CPU torch's fastest: 4 times as
+    # fast as a strided copy.
     channels = columns.view(1, 1, 1, -1).permute(0, 3, 1, 2)
     return torch.channel_shuffle(channels, len(columns)).view(*columns.shape[1:], len(columns))

@@ -1,4 +1,5 @@
-"""The parameters of the household economy: one typed line each, with unit and bounds. Imports no torch."""
+"""The parameters of the household economy: one typed line each, with unit and bounds. Imports no
+torch."""
 
 from __future__ import annotations
 
@@ -15,41 +16,64 @@ class HouseholdsParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    households: int = Field(20, ge=1, le=1_000_000, description="number of households n in each world")
-    episode_length: int = Field(500, ge=1, le=1_000_000, description="periods after which an episode is truncated")
+    households: int = Field(
+        20, ge=1, le=1_000_000, description="number of households n in each world"
+    )
+    episode_length: int = Field(
+        500, ge=1, le=1_000_000, description="periods after which an episode is truncated"
+    )
     alpha: float = Field(0.36, gt=0, lt=1, description="output elasticity of capital")
-    beta: float = Field(0.95, gt=0, lt=1, description="discount factor of utility; the learner discounts by the same")
+    beta: float = Field(
+        0.95,
+        gt=0,
+        lt=1,
+        description="discount factor of utility; the learner discounts by the same",
+    )
     delta: float = Field(0.025, gt=0, le=1, description="depreciation rate of capital, per period")
     b: float = Field(5.0, gt=0, description="weight of leisure in utility log c + b log(1 - l)")
     rho: float = Field(0.9, ge=0, lt=1, description="persistence of log productivity A")
-    sigma: float = Field(0.01, ge=0, le=1, description="standard deviation of the innovation of log A")
+    sigma: float = Field(
+        0.01, ge=0, le=1, description="standard deviation of the innovation of log A"
+    )
     capital_productivity: list[Annotated[float, Field(ge=0)]] = Field(
-        [1.0], min_length=1, description="kappa of each type; the types repeat in order over the households"
+        [1.0],
+        min_length=1,
+        description="kappa of each type; the types repeat in order over the households",
     )
     labour_productivity: list[Positive] = Field(
-        [1.0], min_length=1, description="lambda of each type; the types repeat in order over the households"
+        [1.0],
+        min_length=1,
+        description="lambda of each type; the types repeat in order over the households",
     )
     conduct: Literal["price-taking", "strategic", "cooperative"] = Field(
         "price-taking",
-        description="what gradients see: price-taking takes prices and aggregates as given; strategic counts the "
-        "household's own effect on them, the others' choices given; cooperative lets all gradients pass, so that "
-        "households choose for each other (no equilibrium); learning from samples is always strategic",
+        description="what gradients see: price-taking takes prices and aggregates as given; "
+        "strategic counts the "
+        "household's own effect on them, the others' choices given; cooperative lets all gradients "
+        "pass, so that "
+        "households choose for each other (no equilibrium); learning from samples is always "
+        "strategic",
     )
     features: Literal["log", "raw"] = Field(
         "log",
-        description="log observes logarithms, own quantities relative to the mean; raw observes levels as in the "
+        description="log observes logarithms, own quantities relative to the mean; raw observes "
+        "levels as in the "
         "paper (saturates the actor)",
     )
     groups: dict[GroupName, Annotated[int, Field(ge=1)]] = Field(
         {},
-        description="households by name and number, in order, so that policies can be theirs alone; left out, all are "
+        description="households by name and number, in order, so that policies can be theirs "
+        "alone; left out, all are "
         "one group called households",
     )
     initial_capital: tuple[Positive, Positive] = Field(
         (0.1, 10.0), description="interval of the log-uniform draw of an episode's capital level"
     )
     initial_dispersion: float = Field(
-        0.0, ge=0, le=3, description="standard deviation of log capital across households when an episode starts"
+        0.0,
+        ge=0,
+        le=3,
+        description="standard deviation of log capital across households when an episode starts",
     )
 
     @model_validator(mode="after")
@@ -60,12 +84,17 @@ class HouseholdsParameters(BaseModel):
         for name in ("capital_productivity", "labour_productivity"):
             types = len(getattr(self, name))
             if self.households % types:
-                raise ValueError(f"{name}: {types} types do not divide {self.households} households evenly")
+                raise ValueError(
+                    f"{name}: {types} types do not divide {self.households} households evenly"
+                )
         if not any(self.capital_productivity):
-            raise ValueError("capital_productivity: expected at least one positive value, found only zeros")
+            raise ValueError(
+                "capital_productivity: expected at least one positive value, found only zeros"
+            )
         if self.groups and sum(self.groups.values()) != self.households:
             raise ValueError(
-                f"groups: have {sum(self.groups.values())} households, expected the {self.households} of `households`"
+                f"groups: have {sum(self.groups.values())} households, expected the "
+                f"{self.households} of `households`"
             )
         return self
 

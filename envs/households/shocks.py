@@ -1,4 +1,5 @@
-"""What moves an economy from outside: aggregate productivity and each household's labour endowment."""
+"""What moves an economy from outside: aggregate productivity and each household's labour
+endowment."""
 
 from __future__ import annotations
 
@@ -34,15 +35,21 @@ class Shocks(ABC):
         return torch.exp(self.log_productivity(state))
 
     def hours(self, state: State, labour: Tensor) -> Tensor:
-        """Efficient hours of households who work `labour`; every hour counts fully where nothing else is said."""
+        """Efficient hours of households who work `labour`; every hour counts fully where nothing
+        else is said."""
         return labour
 
 
 class AutoregressiveProductivity(Shocks):
     """log A' = rho log A + sigma eps, eps ~ N(0, 1)."""
 
-    def __init__(self, rho: float, sigma: float, *, device: torch.device, dtype: torch.dtype) -> None:
-        self.rho, self.sigma, self.device, self.dtype = rho, sigma, device, dtype
+    def __init__(
+        self, rho: float, sigma: float, *, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.rho = rho
+        self.sigma = sigma
+        self.device = device
+        self.dtype = dtype
         self._rho = torch.tensor(rho, device=device, dtype=dtype)
 
     def initial(self, worlds: int, generator: torch.Generator) -> State:
@@ -56,7 +63,9 @@ class AutoregressiveProductivity(Shocks):
 
     def advance(self, state: State, noise: State) -> State:
         """The autoregression."""
-        following = torch.add(self._rho * state["log_productivity"], noise["innovation"], alpha=self.sigma)
+        following = torch.add(
+            self._rho * state["log_productivity"], noise["innovation"], alpha=self.sigma
+        )
         return {"log_productivity": following}
 
     def log_productivity(self, state: State) -> Tensor:

@@ -1,4 +1,5 @@
-"""Aggregate productivity and employment: a chain of two states, and households who lose and find jobs with it."""
+"""Aggregate productivity and employment: a chain of two states, and households who lose and find
+jobs with it."""
 
 from __future__ import annotations
 
@@ -12,15 +13,20 @@ from rl_markets.envs.market import State
 
 
 class Employment:
-    """z in {0 good, 1 bad} for the world, drawn once for all its households, and e in {0 employed, 1 unemployed}.
+    """z in {0 good, 1 bad} for the world, drawn once for all its households, and e in {0 employed,
+    1 unemployed}.
 
-    As many households are unemployed as the rate says, exactly, wherever that is a whole number of heads; where it is
-    not, the number is rounded at random so that it is right on average. *Who* they are is drawn, so that each
-    household's chances are those of the chain.
+    As many households are unemployed as the rate says, exactly, wherever that is a whole number of
+    heads; where it is not, the number is rounded at random so that it is right on average. *Who*
+    they are is drawn, so that each household's chances are those of the chain.
     """
 
-    def __init__(self, parameters: KrusellSmithParameters, device: torch.device, dtype: torch.dtype) -> None:
-        self.n, self.device, self.dtype = parameters.households, device, dtype
+    def __init__(
+        self, parameters: KrusellSmithParameters, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.n = parameters.households
+        self.device = device
+        self.dtype = dtype
         self.persistence = parameters.persistence
         self._hours = parameters.hours
         self._rate = self._constant(parameters.unemployment)
@@ -35,7 +41,8 @@ class Employment:
     def initial(self, worlds: int, generator: torch.Generator) -> State:
         """Either state alike, and who is unemployed at random."""
         z = (self._uniform((worlds, 1), generator) < 0.5).long()
-        keys, rounding = self._uniform((worlds, self.n), generator), self._uniform((worlds, 1), generator)
+        keys = self._uniform((worlds, self.n), generator)
+        rounding = self._uniform((worlds, 1), generator)
         jobless = self._heads(self.n * self._rate[z], rounding)
         return {"aggregate": z, "unemployed": (_rank(keys) < jobless).to(self.dtype)}
 
@@ -49,7 +56,8 @@ class Employment:
 
     def advance(self, state: State, noise: State) -> State:
         """Tomorrow's state, then who is unemployed in it."""
-        z, unemployed = state["aggregate"], state["unemployed"]
+        z = state["aggregate"]
+        unemployed = state["unemployed"]
         following = torch.where(noise["switch"] < self.persistence, z, 1 - z)
         jobless = unemployed.sum(-1, keepdim=True)
         lose, stay = self._chances[z, following].unbind(-1)

@@ -16,7 +16,8 @@ from rl_markets.envs.krusell_smith.employment import Employment
 from rl_markets.envs.krusell_smith.parameters import KrusellSmithParameters
 from rl_markets.envs.market import AgentGroup, Owned, State, TensorMarket, Transition
 
-ACTION_LOW, ACTION_HIGH = 0.01, 0.99
+ACTION_LOW = 0.01
+ACTION_HIGH = 0.99
 """Bounds of the consumption share, as in the paper."""
 
 POOR = 0.02
@@ -29,43 +30,63 @@ class KrusellSmith(TensorMarket):
         max E sum_t beta^t log c_t,   c + k' = a = w hours employed + (1 - delta + kappa r) k
         Y = A K^alpha L^(1-alpha),   r = alpha Y / K,   w = (1 - alpha) Y / L
 
-    K is mean effective capital, L mean hours. Observation `[5]`: log(k/K + .02), log K / 2, the aggregate state
-    (+1 good, -1 bad), whether employed, kappa relative to the other types' (-1 to 1). Action `[1]`: consumption share of
-    wealth in [.01, .99]; values outside are clamped. Reward: log c.
+    K is mean effective capital, L mean hours. Observation `[5]`: log(k/K + .02), log K / 2, the
+        aggregate state
+    (+1 good, -1 bad), whether employed, kappa relative to the other types' (-1 to 1). Action `[1]`:
+    consumption share of wealth in [.01, .99]; values outside are clamped. Reward: log c.
     """
 
     differentiable = True
     owned: Mapping[str, Owned] = {"households": Owned("capital")}
 
     def __init__(
-        self, parameters: KrusellSmithParameters, *, worlds: int, device: str = "cpu",
-        dtype: torch.dtype = torch.float32, stagger: bool = True,
-    ) -> None:  # fmt: skip
-        super().__init__(worlds=worlds, episode_length=parameters.episode_length, device=device, stagger=stagger)
-        self.parameters, self.dtype, n = parameters, dtype, parameters.households
+        self,
+        parameters: KrusellSmithParameters,
+        *,
+        worlds: int,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        stagger: bool = True,
+    ) -> None:
+        super().__init__(
+            worlds=worlds, episode_length=parameters.episode_length, device=device, stagger=stagger
+        )
+        self.parameters = parameters
+        self.dtype = dtype
+        n = parameters.households
         self.employment = Employment(parameters, self.device, dtype)
         types: Any = parameters.capital_productivity
         self.kappa = torch.tensor(types, dtype=dtype, device=self.device).repeat(n // len(types))
         self.kinds = economics.relative(self.kappa)
         self._alpha, self._alpha_kappa, self._kept, self._labour_share = (
             torch.as_tensor(x, dtype=dtype, device=self.device)
-            for x in (parameters.alpha, parameters.alpha * self.kappa, 1 - parameters.delta, 1 - parameters.alpha)
+            for x in (
+                parameters.alpha,
+                parameters.alpha * self.kappa,
+                1 - parameters.delta,
+                1 - parameters.alpha,
+            )
         )
         self.price_taking = parameters.conduct == "price-taking"
         observation = gym.spaces.Box(-np.inf, np.inf, (5,), np.float32)
         self.groups = {
-            "households": AgentGroup(n, observation, gym.spaces.Box(ACTION_LOW, ACTION_HIGH, (1,), np.float32))
+            "households": AgentGroup(
+                n, observation, gym.spaces.Box(ACTION_LOW, ACTION_HIGH, (1,), np.float32)
+            )
         }
 
     def initial_state(self, worlds: int, generator: torch.Generator) -> State:
-        """Exploring starts: mean capital log-uniform in `initial_capital`, households spread around it."""
+        """Exploring starts: mean capital log-uniform in `initial_capital`, households spread around
+        it."""
         p = self.parameters
         options: Any = {"device": self.device, "dtype": self.dtype}
         low, high = (math.log(bound) for bound in p.initial_capital)
         level = torch.empty((worlds, 1), **options).uniform_(low, high, generator=generator)
         spread = torch.randn((worlds, p.households), generator=generator, **options)
         k = torch.exp(p.initial_dispersion * spread)
-        return {"capital": torch.exp(level) * k / k.mean(-1, keepdim=True)} | self.employment.initial(worlds, generator)
+        return {
+            "capital": torch.exp(level) * k / k.mean(-1, keepdim=True)
+        } | self.employment.initial(worlds, generator)
 
     def draw_noise(self, generator: torch.Generator) -> State:
         """This period's draws of the aggregate state and of employment."""
@@ -80,7 +101,9 @@ class KrusellSmith(TensorMarket):
         """a, `[worlds, households]`."""
         hours = self.employment.hours(state)
         intensity = self.effective_capital(state) / hours.mean(-1, keepdim=True).clamp_min(1e-6)
-        y = economics.output(torch.exp(self.employment.log_productivity(state)), intensity, self._alpha)
+        y = economics.output(
+            torch.exp(self.employment.log_productivity(state)), intensity, self._alpha
+        )
         R = economics.gross_return(y, intensity, self._alpha_kappa, self._kept)
         return economics.wealth(economics.wage(y, self._labour_share), hours, R, state["capital"])
 
@@ -95,10 +118,17 @@ class KrusellSmith(TensorMarket):
     def observe(self, state: State) -> dict[str, Tensor]:
         """Own capital relative to the economy's, the economy's state, own job and type."""
         k = state["capital"]
-        return {"households": self.features(k, self.effective_capital(state), state["aggregate"], state["unemployed"])}
+        return {
+            "households": self.features(
+                k, self.effective_capital(state), state["aggregate"], state["unemployed"]
+            )
+        }
 
-    def features(self, k: Tensor, K: Tensor, z: Tensor, unemployed: Tensor, kind: Tensor | None = None) -> Tensor:
-        """The observations `[..., 5]`; shapes broadcast. `kind` is the number of each household's type, None for all in order."""
+    def features(
+        self, k: Tensor, K: Tensor, z: Tensor, unemployed: Tensor, kind: Tensor | None = None
+    ) -> Tensor:
+        """The observations `[..., 5]`; shapes broadcast. `kind` is the number of each household's
+        type, None for all in order."""
         good = 1.0 - 2.0 * z.to(k.dtype)
         kinds = self.kinds if kind is None else self.kinds[kind]
         columns = (torch.log(k / K + POOR), 0.5 * torch.log(K), good, 1.0 - unemployed, kinds)

@@ -13,8 +13,11 @@ Objective = Callable[[FloatArray, FloatArray], FloatArray]
 
 GRID = expit(np.linspace(-4.0, 4.0, 11))  # shares of the box at which the search starts
 EDGE = 12.0  # log-odds that count as the edge of the box
-STEP = 1e-4  # of the finite differences in log-odds: errors of gradient and Hessian about 1e-8 of the objective
-TOLERANCE = 1e-6  # of a step in log-odds; an error d of the maximiser costs the maximum only d squared
+# of the finite differences in log-odds: errors of gradient and Hessian about 1e-8 of the objective
+STEP = 1e-4
+TOLERANCE = (
+    1e-6  # of a step in log-odds; an error d of the maximiser costs the maximum only d squared
+)
 
 
 def maximise(
@@ -25,11 +28,12 @@ def maximise(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Maximise objective(x, y) -> [size], entry by entry: (x, y, maximum), all [size].
 
-    x and y are in `bounds`. A grid finds each entry's hill, or `start`, an (x, y) pair, where that is higher;
-    Newton's method in log-odds climbs it, or the gradient where the function is not concave, halving a step
-    that does not climb.
+    x and y are in `bounds`. A grid finds each entry's hill, or `start`, an (x, y) pair, where that
+    is higher; Newton's method in log-odds climbs it, or the gradient where the function is not
+    concave, halving a step that does not climb.
     """
-    low, width = bounds[0], bounds[1] - bounds[0]
+    low = bounds[0]
+    width = bounds[1] - bounds[0]
 
     def at(log_odds: FloatArray) -> FloatArray:
         x, y = low + width * expit(log_odds)
@@ -40,7 +44,8 @@ def maximise(
     if start is not None:
         shares = np.clip((np.stack(start) - low) / width, expit(-EDGE), expit(EDGE))
         value = objective(*(low + width * shares))
-        position, best = np.where(value > best, logit(shares), position), np.fmax(value, best)
+        position = np.where(value > best, logit(shares), position)
+        best = np.fmax(value, best)
     for _ in range(100):
         position, best, moved = _climb(at, position, best)
         if moved < TOLERANCE:
@@ -68,20 +73,27 @@ def _climb(
         value = at(trial)
         better = pending & (value > best)
         moved = np.where(better, np.max(np.abs(trial - position), axis=0), moved)
-        position, best = np.where(better, trial, position), np.where(better, value, best)
+        position = np.where(better, trial, position)
+        best = np.where(better, value, best)
         pending &= ~better
         if not pending.any():
             break
     return position, best, float(moved.max())
 
 
-def _direction(at: Callable[[FloatArray], FloatArray], position: FloatArray, best: FloatArray) -> FloatArray:
-    """[2, size]: Newton's step where the function is concave, else along the gradient; 2 at most."""
-    dx, dy = np.array([[STEP], [0.0]]), np.array([[0.0], [STEP]])
+def _direction(
+    at: Callable[[FloatArray], FloatArray], position: FloatArray, best: FloatArray
+) -> FloatArray:
+    """[2, size]: Newton's step where the function is concave, else along the gradient; 2 at
+    most."""
+    dx = np.array([[STEP], [0.0]])
+    dy = np.array([[0.0], [STEP]])
     right, left, up, down = (at(position + move) for move in (dx, -dx, dy, -dy))
     corners = at(position + dx + dy) + at(position - dx - dy)
-    gx, gy = (right - left) / (2.0 * STEP), (up - down) / (2.0 * STEP)
-    hxx, hyy = (right - 2.0 * best + left) / STEP**2, (up - 2.0 * best + down) / STEP**2
+    gx = (right - left) / (2.0 * STEP)
+    gy = (up - down) / (2.0 * STEP)
+    hxx = (right - 2.0 * best + left) / STEP**2
+    hyy = (up - 2.0 * best + down) / STEP**2
     hxy = (corners - right - left - up - down + 2.0 * best) / (2.0 * STEP**2)
     determinant = hxx * hyy - hxy**2
     concave = (hxx < 0.0) & (determinant > 0.0)

@@ -14,8 +14,8 @@ from rl_markets.envs.households.solution.economy import FloatArray
 class Interval:
     """A state variable's range, with the Chebyshev basis of its first `order` polynomials.
 
-    Beyond [low, high] the polynomials go on for `margin` half-widths, then as straight lines: a state far
-    outside is answered by linear extrapolation instead of an exploding polynomial.
+    Beyond [low, high] the polynomials go on for `margin` half-widths, then as straight lines: a
+    state far outside is answered by linear extrapolation instead of an exploding polynomial.
     """
 
     low: float

@@ -13,10 +13,13 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 
 
 def finite(name: str, values: ArrayLike, ndim: int | None = None) -> FloatArray:
-    """`values` as a new array of float64, or ValueError if one is not finite or the dimensions are not `ndim`."""
+    """`values` as a new array of float64, or ValueError if one is not finite or the dimensions are
+    not `ndim`."""
     array = np.array(values, dtype=np.float64)
     if ndim is not None and array.ndim != ndim:
-        raise ValueError(f"{name} has shape {array.shape}: expected {ndim} dimension{'s' * (ndim != 1)}")
+        raise ValueError(
+            f"{name} has shape {array.shape}: expected {ndim} dimension{'s' * (ndim != 1)}"
+        )
     if array.size == 0:
         raise ValueError(f"{name} is empty")
     if not np.all(np.isfinite(array)):
@@ -41,12 +44,23 @@ def not_negative(name: str, values: ArrayLike, ndim: int | None = None) -> Float
 
 
 def within(
-    name: str, value: float, low: float, high: float, *, open_low: bool = False, open_high: bool = False
+    name: str,
+    value: float,
+    low: float,
+    high: float,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
 ) -> None:
     """ValueError unless `value` lies between `low` and `high`; an open end is itself excluded."""
-    good = (value > low if open_low else value >= low) and (value < high if open_high else value <= high)
+    good = (value > low if open_low else value >= low) and (
+        value < high if open_high else value <= high
+    )
     if not good:
-        raise ValueError(f"{name} = {value!r}: expected a number in {'[('[open_low]}{low:g}, {high:g}{'])'[open_high]}")
+        raise ValueError(
+            f"{name} = {value!r}: expected a number in {'[('[open_low]}{low:g}, "
+            f"{high:g}{'])'[open_high]}"
+        )
 
 
 def whole(name: str, value: int, least: int) -> int:
@@ -57,7 +71,8 @@ def whole(name: str, value: int, least: int) -> int:
 
 
 def distributions(name: str, values: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
-    """`values` of the given shape, or ValueError unless its last axis holds probabilities that sum to 1."""
+    """`values` of the given shape, or ValueError unless its last axis holds probabilities that sum
+    to 1."""
     array = not_negative(name, values)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}: expected {shape}")
@@ -70,7 +85,9 @@ def choices(name: str, values: ArrayLike, shape: tuple[int, ...], count: int) ->
     """`values` of the given shape, or ValueError unless they are indices in 0..count-1."""
     array = np.asarray(values)
     if array.shape != shape or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}: expected integers of shape {shape}")
+        raise ValueError(
+            f"{name} is {array.dtype} of shape {array.shape}: expected integers of shape {shape}"
+        )
     if array.size and (array.min() < 0 or array.max() >= count):
         raise ValueError(f"{name} holds an index outside 0..{count - 1}")
     return np.asarray(array, dtype=np.int64)

@@ -1,4 +1,5 @@
-"""A Markov decision process with few states: the value of a policy by one linear system, the best policy by iteration."""
+"""A Markov decision process with few states: the value of a policy by one linear system, the best
+policy by iteration."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from rl_markets.errors import ConvergenceError
 class DecisionProcess:
     """S states and A actions, discounted for ever.
 
-    earnings: [S, A] expected money. transitions: [S, A, S] probabilities, last axis the next state. discount: below 1.
+    earnings: [S, A] expected money. transitions: [S, A, S] probabilities, last axis the next state.
+        discount: below 1.
     """
 
     earnings: FloatArray
@@ -32,7 +34,8 @@ class DecisionProcess:
     def values(self, policy: IntArray) -> FloatArray:
         """The value of a policy that does not draw, indices [S], at each state: [S]."""
         here = np.arange(len(policy))
-        moves, earned = self.transitions[here, policy], self.earnings[here, policy]
+        moves = self.transitions[here, policy]
+        earned = self.earnings[here, policy]
         return np.asarray(np.linalg.solve(np.eye(len(here)) - self.discount * moves, earned))
 
     def look_ahead(self, value: FloatArray) -> FloatArray:
@@ -40,13 +43,16 @@ class DecisionProcess:
         return np.asarray(self.earnings + self.discount * self.transitions @ value)
 
     def best(self) -> IntArray:
-        """The optimal policy, indices [S], by policy iteration: exact but for rounding, a handful of linear systems."""
+        """The optimal policy, indices [S], by policy iteration: exact but for rounding, a handful
+        of linear systems."""
         states, actions = self.earnings.shape
         policy = np.zeros(states, dtype=np.int64)
         for _ in range(states * actions):
             value = self.values(policy)
             ahead = self.look_ahead(value)
-            better = ahead.max(axis=1) > ahead[np.arange(states), policy] + 1e-9 * (1.0 + np.abs(value))
+            better = ahead.max(axis=1) > ahead[np.arange(states), policy] + 1e-9 * (
+                1.0 + np.abs(value)
+            )
             if not better.any():
                 return policy
             policy = np.where(better, ahead.argmax(axis=1), policy)

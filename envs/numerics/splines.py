@@ -16,8 +16,8 @@ DEGREE = 3
 class Splines:
     """The `order` cubic B-splines with equally spaced knots on [low, high]; beyond, straight lines.
 
-    Where constraints start to bind, a value function has kinks. Polynomials carry a kink's error everywhere,
-    splines keep it near.
+    Where constraints start to bind, a value function has kinks. Polynomials carry a kink's error
+    everywhere, splines keep it near.
     """
 
     low: float
@@ -38,7 +38,9 @@ class Splines:
 
     def nodes(self) -> FloatArray:
         """[order] ascending: Greville's points, one a spline, the ends included."""
-        return np.asarray(np.lib.stride_tricks.sliding_window_view(self.knots[1:-1], DEGREE).mean(axis=1))
+        return np.asarray(
+            np.lib.stride_tricks.sliding_window_view(self.knots[1:-1], DEGREE).mean(axis=1)
+        )
 
     def position(self, x: FloatArray) -> FloatArray:
         """`x` mapped linearly, [low, high] to [-1, 1]."""
@@ -50,7 +52,8 @@ class Splines:
         basis = BSpline.design_matrix(inside, self.knots, DEGREE).toarray()
         # At an end of the interval only the last two splines have a slope, and theirs are opposite.
         slope = DEGREE * (self.order - DEGREE) / (self.high - self.low)
-        below, above = slope * np.minimum(x - self.low, 0.0), slope * np.maximum(x - self.high, 0.0)
+        below = slope * np.minimum(x - self.low, 0.0)
+        above = slope * np.maximum(x - self.high, 0.0)
         basis[:, :2] += np.stack([-below, below], axis=-1)
         basis[:, -2:] += np.stack([-above, above], axis=-1)
         return np.asarray(basis)

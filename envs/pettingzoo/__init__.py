@@ -1,4 +1,5 @@
-"""Any PettingZoo `ParallelEnv` as a market: trained, checkpointed and examined as ours are, less the answer key."""
+"""Any PettingZoo `ParallelEnv` as a market: trained, checkpointed and examined as ours are, less
+the answer key."""
 
 from rl_markets.envs.pettingzoo.parameters import ForeignParameters
 from rl_markets.envs.spec import MarketSpec
@@ -8,7 +9,9 @@ SPEC = MarketSpec(
     summary="any PettingZoo ParallelEnv, named by its import path",
     parameters=ForeignParameters,
     market="rl_markets.envs.pettingzoo.market:ForeignMarket",
-    groups=lambda parameters: {group: len(kind.agents) for group, kind in parameters.layout().items()},
+    groups=lambda parameters: {
+        group: len(kind.agents) for group, kind in parameters.layout().items()
+    },
     discount="discount",
     global_state=True,  # where the environment has a `state()`; it says so where it has none
 )

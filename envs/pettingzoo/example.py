@@ -1,4 +1,5 @@
-"""A foreign environment, as somebody else would write it: firms that choose quantities (Cournot 1838)."""
+"""A foreign environment, as somebody else would write it: firms that choose quantities (Cournot
+1838)."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ Vector = NDArray[np.float32]
 
 
 class Cournot(ParallelEnv):  # type: ignore[misc]
-    """`firms` sell the same good at price a - Q; demand a is drawn anew each period and seen by all.
+    """`firms` sell the same good at price a - Q; demand a is drawn anew each period and seen by
+    all.
 
     Observation `[1]`: a in [.5, 1]. Action `[1]`: quantity q in [0, 1]. Reward: q (a - Q).
     In equilibrium each sells a / (firms + 1).
@@ -24,10 +26,14 @@ class Cournot(ParallelEnv):  # type: ignore[misc]
     def __init__(self, firms: int = 2, periods: int = 16) -> None:
         self.possible_agents = [f"firm_{i}" for i in range(firms)]
         self.agents: list[str] = []
-        self.periods, self.period, self.demand = periods, 0, 1.0
+        self.periods = periods
+        self.period = 0
+        self.demand = 1.0
         self.random = np.random.default_rng()
         self._observation = gym.spaces.Box(0.5, 1.0, (1,), np.float32)
-        self._actions = {agent: gym.spaces.Box(0.0, 1.0, (1,), np.float32) for agent in self.possible_agents}
+        self._actions = {
+            agent: gym.spaces.Box(0.0, 1.0, (1,), np.float32) for agent in self.possible_agents
+        }
 
     def observation_space(self, agent: str) -> gym.spaces.Box:
         """Demand."""
@@ -37,11 +43,14 @@ class Cournot(ParallelEnv):  # type: ignore[misc]
         """A quantity."""
         return self._actions[agent]
 
-    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Vector], dict[str, Any]]:
+    def reset(
+        self, seed: int | None = None, options: Any = None
+    ) -> tuple[dict[str, Vector], dict[str, Any]]:
         """The first period."""
         if seed is not None:
             self.random = np.random.default_rng(seed)
-        self.agents, self.period = list(self.possible_agents), 0
+        self.agents = list(self.possible_agents)
+        self.period = 0
         return self._observe(), {agent: {} for agent in self.agents}
 
     def _observe(self) -> dict[str, Vector]:
@@ -53,7 +62,8 @@ class Cournot(ParallelEnv):  # type: ignore[misc]
         price = self.demand - sum(float(actions[agent][0]) for agent in self.agents)
         rewards = {agent: float(actions[agent][0]) * price for agent in self.agents}
         self.period += 1
-        over, observations = self.period >= self.periods, self._observe()
+        over = self.period >= self.periods
+        observations = self._observe()
         flags = [dict.fromkeys(self.agents, flag) for flag in (False, over)]
         infos: dict[str, Any] = {agent: {} for agent in self.agents}
         self.agents = [] if over else self.agents

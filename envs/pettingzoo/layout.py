@@ -1,4 +1,5 @@
-"""What a foreign environment holds: built once to ask for its agents and their spaces. Imports no torch and no ray."""
+"""What a foreign environment holds: built once to ask for its agents and their spaces. Imports no
+torch and no ray."""
 
 from __future__ import annotations
 
@@ -28,13 +29,17 @@ class Kind:
     action_space: Any
 
 
-def layout(env: str, arguments: Mapping[str, Any], groups: Mapping[str, list[str]] | None) -> dict[str, Kind]:
-    """Group -> its agents, in order. The environment is built once for each `env`, `arguments` and `groups`.
+def layout(
+    env: str, arguments: Mapping[str, Any], groups: Mapping[str, list[str]] | None
+) -> dict[str, Kind]:
+    """Group -> its agents, in order. The environment is built once for each `env`, `arguments` and
+    `groups`.
 
     Args:
         env: `package.module:callable` that returns a ParallelEnv.
         arguments: of the callable.
-        groups: group -> names or patterns of its agents; None puts agents with the same spaces together.
+        groups: group -> names or patterns of its agents; None puts agents with the same spaces
+            together.
 
     Raises:
         ValueError: one line that starts with the parameter to blame.
@@ -59,7 +64,8 @@ def make(path: str, arguments: dict[str, Any]) -> Any:
     """
     from pettingzoo import ParallelEnv
 
-    build, where = _callable(path), f"env = {path!r}"
+    build = _callable(path)
+    where = f"env = {path!r}"
     try:
         inspect.signature(build).bind(**arguments)
     except TypeError as error:
@@ -69,7 +75,8 @@ def make(path: str, arguments: dict[str, Any]) -> Any:
     if not isinstance(env, ParallelEnv):
         bases = ", ".join(c.__name__ for c in type(env).__mro__[:-1])
         raise ValueError(
-            f"{where}: returns {bases or type(env).__name__}: expected a pettingzoo.ParallelEnv, which acts all at once"
+            f"{where}: returns {bases or type(env).__name__}: expected a pettingzoo.ParallelEnv, "
+            "which acts all at once"
         )
     return env
 
@@ -77,16 +84,29 @@ def make(path: str, arguments: dict[str, Any]) -> Any:
 def _callable(path: str) -> Callable[..., Any]:
     module_name, colon, name = path.partition(":")
     where = f"env = {path!r}"
-    if not colon or not name.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
-        raise ValueError(f"{where}: expected package.module:callable, such as my_package.my_env:parallel_env")
+    if (
+        not colon
+        or not name.isidentifier()
+        or not all(part.isidentifier() for part in module_name.split("."))
+    ):
+        raise ValueError(
+            f"{where}: expected package.module:callable, such as my_package.my_env:parallel_env"
+        )
     with _one_line(f"{where}: cannot be imported (is it installed, or on PYTHONPATH?)"):
         module = importlib.import_module(module_name)
     found = getattr(module, name, None)
     if found is None:
-        callables = [n for n, value in vars(module).items() if callable(value) and "env" in n.lower()]
-        raise ValueError(f"{where}: module {module_name!r} has no {name!r}{did_you_mean(name, callables)}")
+        callables = [
+            n for n, value in vars(module).items() if callable(value) and "env" in n.lower()
+        ]
+        raise ValueError(
+            f"{where}: module {module_name!r} has no {name!r}{did_you_mean(name, callables)}"
+        )
     if not callable(found):
-        raise ValueError(f"{where}: is of type {type(found).__name__}: expected a callable that returns a ParallelEnv")
+        raise ValueError(
+            f"{where}: is of type {type(found).__name__}: expected a callable that returns a "
+            "ParallelEnv"
+        )
     return found  # type: ignore[no-any-return]
 
 
@@ -98,17 +118,24 @@ def _one_line(what: str) -> Iterator[None]:
     except Exception as error:
         said = (str(error).strip().splitlines() or [""])[0]
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        line = "" if frame.filename.startswith("<") else f" ({Path(frame.filename).name}, line {frame.lineno})"
+        line = (
+            ""
+            if frame.filename.startswith("<")
+            else f" ({Path(frame.filename).name}, line {frame.lineno})"
+        )
         raise ValueError(f"{what}: {type(error).__name__}: {said}{line}") from error
 
 
-# -- groups ------------------------------------------------------------------------------------------------------------
+# -- groups ----------------------------------------------------------------------------------------
 
 
 def _kinds(path: str, env: Any, patterns: dict[str, list[str]] | None) -> dict[str, Kind]:
     agents = list(getattr(env, "possible_agents", None) or [])
     if not agents:
-        raise ValueError(f"env = {path!r}: has no possible_agents: expected a list of every agent that can appear")
+        raise ValueError(
+            f"env = {path!r}: has no possible_agents: expected a list of every agent that can "
+            "appear"
+        )
     spaces = {}
     for agent in agents:
         with _one_line(f"env = {path!r}: cannot tell the spaces of agent {agent!r}"):
@@ -119,7 +146,8 @@ def _kinds(path: str, env: Any, patterns: dict[str, list[str]] | None) -> dict[s
         for other in others:
             if spaces[other] != spaces[first]:
                 raise ValueError(
-                    f"groups.{group}: agents {first!r} and {other!r} differ: {_shown(spaces[first])} and "
+                    f"groups.{group}: agents {first!r} and {other!r} differ: "
+                    f"{_shown(spaces[first])} and "
                     f"{_shown(spaces[other])}: expected the same spaces in a group"
                 )
     return {group: Kind(tuple(members), *spaces[members[0]]) for group, members in grouped.items()}
@@ -144,10 +172,15 @@ def _by_spaces(spaces: dict[Any, tuple[Any, Any]]) -> dict[str, list[Any]]:
                 break
         else:
             found.append([agent])
-    return {DEFAULT_GROUP if i == 0 else f"{DEFAULT_GROUP}_{i + 1}": members for i, members in enumerate(found)}
+    return {
+        DEFAULT_GROUP if i == 0 else f"{DEFAULT_GROUP}_{i + 1}": members
+        for i, members in enumerate(found)
+    }
 
 
-def _by_patterns(path: str, agents: list[Any], patterns: dict[str, list[str]]) -> dict[str, list[Any]]:
+def _by_patterns(
+    path: str, agents: list[Any], patterns: dict[str, list[str]]
+) -> dict[str, list[Any]]:
     """The groups as the experiment names them; every agent is in exactly one."""
     owner: dict[Any, str] = {}
     names = [str(agent) for agent in agents[:20]]
@@ -156,38 +189,50 @@ def _by_patterns(path: str, agents: list[Any], patterns: dict[str, list[str]]) -
             matched = [agent for agent in agents if fnmatchcase(str(agent), pattern)]
             if not matched:
                 raise ValueError(
-                    f"groups.{group}: {pattern!r} matches no agent of {path}{did_you_mean(pattern, names)}"
+                    f"groups.{group}: {pattern!r} matches no agent of "
+                    f"{path}{did_you_mean(pattern, names)}"
                 )
             for agent in matched:
                 if owner.setdefault(agent, group) != group:
-                    raise ValueError(f"groups.{group}: agent {agent!r} already belongs to group {owner[agent]!r}")
+                    raise ValueError(
+                        f"groups.{group}: agent {agent!r} already belongs to group {owner[agent]!r}"
+                    )
     for agent in agents:
         if agent not in owner:
-            raise ValueError(f"groups: agent {agent!r} of {path} is in no group; expected every agent in one")
+            raise ValueError(
+                f"groups: agent {agent!r} of {path} is in no group; expected every agent in one"
+            )
     return {group: [agent for agent in agents if owner[agent] == group] for group in patterns}
 
 
-# -- spaces ------------------------------------------------------------------------------------------------------------
+# -- spaces ----------------------------------------------------------------------------------------
 
 
 def _check_spaces(path: str, agent: Any, observation: Any, action: Any) -> None:
-    """What can be flattened to numbers is observed; actions are Discrete or a finite one-dimensional Box."""
+    """What can be flattened to numbers is observed; actions are Discrete or a finite
+    one-dimensional Box."""
     import numpy as np
     from gymnasium import spaces
 
     where = f"env = {path!r}: agent {agent!r}"
     if (odd := _not_numbers(observation)) is not None or not spaces.flatdim(observation):
         raise ValueError(
-            f"{where}: observation space {_text(odd or observation)}: expected Box, Discrete, MultiDiscrete, "
+            f"{where}: observation space {_text(odd or observation)}: expected Box, Discrete, "
+            "MultiDiscrete, "
             "MultiBinary, or a Tuple or Dict of these, with at least one entry"
         )
     if isinstance(action, spaces.Discrete):
         return
-    box = isinstance(action, spaces.Box) and len(action.shape) == 1 and np.issubdtype(action.dtype, np.floating)
+    box = (
+        isinstance(action, spaces.Box)
+        and len(action.shape) == 1
+        and np.issubdtype(action.dtype, np.floating)
+    )
     bounds = np.concatenate([action.low, action.high]) if box else np.empty(0)
     if not bounds.size or not np.isfinite(bounds).all() or not (action.low < action.high).all():
         raise ValueError(
-            f"{where}: action space {_text(action)}: expected Discrete, or a one-dimensional Box of real numbers with "
+            f"{where}: action space {_text(action)}: expected Discrete, or a one-dimensional Box "
+            "of real numbers with "
             "finite bounds, low < high"
         )
 
@@ -199,5 +244,7 @@ def _not_numbers(space: Any) -> Any:
     if isinstance(space, spaces.Tuple | spaces.Dict):
         parts = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
         return next((odd for part in parts if (odd := _not_numbers(part)) is not None), None)
-    plain = isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
+    plain = isinstance(
+        space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+    )
     return None if plain else space

@@ -24,36 +24,49 @@ _PARTS = ("observations", "rewards", *_FLAGS)
 
 
 class ForeignMarket(Market):
-    """`worlds` copies of a `ParallelEnv`. A Python loop over worlds and agents: as slow as the environment itself.
+    """`worlds` copies of a `ParallelEnv`. A Python loop over worlds and agents: as slow as the
+    environment itself.
 
-    Observation `[width]`: the environment's own, flattened by `gymnasium.spaces.flatten` to single precision.
-    Action: `Discrete` (counted from 0) or a one-dimensional Box, as the environment's; boxes are clamped.
-    Agents that leave early do not act and observe zeros until their world ends. An agent that is truncated while its
-    world goes on counts as one that terminated. A world that `max_steps` cuts, or in whose last step any agent was
-    truncated, counts as truncated for all.
-    What the environment itself raises passes through untouched. The same seed gives the same bytes as far as the
+    Observation `[width]`: the environment's own, flattened by `gymnasium.spaces.flatten` to single
+        precision.
+    Action: `Discrete` (counted from 0) or a one-dimensional Box, as the environment's; boxes are
+        clamped.
+    Agents that leave early do not act and observe zeros until their world ends. An agent that is
+    truncated while its world goes on counts as one that terminated. A world that `max_steps` cuts,
+    or in whose last step any agent was truncated, counts as truncated for all. What the environment
+    itself raises passes through untouched. The same seed gives the same bytes as far as the
     environment's own `reset(seed=...)` does.
 
-    A foreign environment has no state that could be saved: `state_dict` holds the generator of episode seeds, and
-    `load_state_dict` starts fresh episodes. A resumed run is reproducible, but not the uninterrupted one.
+    A foreign environment has no state that could be saved: `state_dict` holds the generator of
+        episode seeds, and
+    `load_state_dict` starts fresh episodes. A resumed run is reproducible, but not the
+    uninterrupted one.
     """
 
     def __init__(self, parameters: ForeignParameters, *, worlds: int, device: str = "cpu") -> None:
         if worlds < 1:
             raise ValueError(f"worlds = {worlds}: expected at least 1")
-        self.parameters, self.worlds, self.device = parameters, worlds, torch.device(device)
+        self.parameters = parameters
+        self.worlds = worlds
+        self.device = torch.device(device)
         self.episode_length: int | None = parameters.max_steps
         self.kinds = parameters.layout()
         self.groups = {name: _agent_group(kind) for name, kind in self.kinds.items()}
         self.envs = [make(parameters.env, parameters.arguments) for _ in range(worlds)]
         self.generator = torch.Generator()
-        self._place = {agent: (g, i) for g, kind in self.kinds.items() for i, agent in enumerate(kind.agents)}
-        self._seen = {g: np.zeros((worlds, a.count, *a.observation_space.shape), np.float32) for g, a in self._sizes()}
-        self._alive, self._live = self._zeros(bool), [list[Any]() for _ in range(worlds)]
+        self._place = {
+            agent: (g, i) for g, kind in self.kinds.items() for i, agent in enumerate(kind.agents)
+        }
+        self._seen = {
+            g: np.zeros((worlds, a.count, *a.observation_space.shape), np.float32)
+            for g, a in self._sizes()
+        }
+        self._alive = self._zeros(bool)
+        self._live = [list[Any]() for _ in range(worlds)]
         self._clock = [0] * worlds
         self._no_state: str | None = "reset it first"
 
-    # -- what the service calls ----------------------------------------------------------------------------------
+    # -- what the service calls --------------------------------------------------------------------
 
     def reset(self, seed: int) -> dict[str, Tensor]:
         """Fresh episodes in every world, each with a seed of its own."""
@@ -62,20 +75,33 @@ class ForeignMarket(Market):
 
     def step(self, actions: Mapping[str, Tensor]) -> Step:
         """Every world in turn; worlds that end restart at once."""
-        chosen = {group: _native(self.kinds[group].action_space, actions[group]) for group in self.kinds}
+        chosen = {
+            group: _native(self.kinds[group].action_space, actions[group]) for group in self.kinds
+        }
         for group, seen in self._seen.items():
             seen[~self._alive[group]] = 0.0
         active = {group: alive.copy() for group, alive in self._alive.items()}
-        rewards, agent_done = self._zeros(np.float32), self._zeros(bool)
-        ends = {w: end for w in range(self.worlds) if (end := self._step(w, chosen, rewards, agent_done)) is not None}
+        rewards = self._zeros(np.float32)
+        agent_done = self._zeros(bool)
+        ends = {
+            w: end
+            for w in range(self.worlds)
+            if (end := self._step(w, chosen, rewards, agent_done)) is not None
+        }
         ended = self._ended(ends) if ends else None
         for world in ends:
             self._restart(world)
         return Step(
-            self._tensors(self._seen), self._tensors(rewards), ended,
-            active=self._tensors(active),  # always: runners' fragments are joined, and must hold the same columns
-            agent_done=self._tensors(agent_done) if any(mask.any() for mask in agent_done.values()) else None,
-        )  # fmt: skip
+            self._tensors(self._seen),
+            self._tensors(rewards),
+            ended,
+            active=self._tensors(
+                active
+            ),  # always: runners' fragments are joined, and must hold the same columns
+            agent_done=self._tensors(agent_done)
+            if any(mask.any() for mask in agent_done.values())
+            else None,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The generator of episode seeds."""
@@ -90,7 +116,8 @@ class ForeignMarket(Market):
         """The environments' `state()`, flattened, `[worlds, width]`."""
         if self._no_state is not None:
             raise MarketError(
-                f"{self.parameters.env} gives no global state, a central critic needs one: {self._no_state}"
+                f"{self.parameters.env} gives no global state, a central critic needs one: "
+                f"{self._no_state}"
             )
         return self._states(range(self.worlds))
 
@@ -99,11 +126,13 @@ class ForeignMarket(Market):
         for env in self.envs:
             env.close()
 
-    # -- one world -----------------------------------------------------------------------------------------------
+    # -- one world ---------------------------------------------------------------------------------
 
     def _step(self, world: int, chosen: Arrays, rewards: Arrays, agent_done: Arrays) -> bool | None:
-        """Steps one world; None where it goes on, otherwise whether it terminated (and was not truncated)."""
-        env, live = self.envs[world], self._live[world]
+        """Steps one world; None where it goes on, otherwise whether it terminated (and was not
+        truncated)."""
+        env = self.envs[world]
+        live = self._live[world]
         self._clock[world] += 1
         place = self._place
         actions = {agent: chosen[place[agent][0]][world, place[agent][1]] for agent in live}
@@ -143,16 +172,22 @@ class ForeignMarket(Market):
                 raise self._error(world, f"agents hold {agent!r}, which is not in possible_agents")
         for agent in self._live[world]:
             if agent not in named and agent not in gone:
-                raise self._error(world, f"agent {agent!r} is not in agents, but was neither terminated nor truncated")
+                raise self._error(
+                    world,
+                    f"agent {agent!r} is not in agents, but was neither terminated nor truncated",
+                )
         return [agent for agent in named if agent not in gone]
 
     def _restart(self, world: int) -> None:
         """A fresh episode, with a seed drawn from the market's generator."""
         seed = int(torch.randint(2**31 - 1, (), generator=self.generator))
         found = self.envs[world].reset(seed=seed)
-        self._clock[world], self._live[world] = 0, []
+        self._clock[world] = 0
+        self._live[world] = []
         if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], dict):
-            raise self._error(world, f"reset returned {_brief(found)}: expected (observations, infos)")
+            raise self._error(
+                world, f"reset returned {_brief(found)}: expected (observations, infos)"
+            )
         live = self._stay(world, set())
         if not live:
             raise self._error(world, "agents is empty after reset: expected those who act first")
@@ -169,20 +204,29 @@ class ForeignMarket(Market):
         return self._tensors(self._seen)
 
     def _why_no_state(self) -> str | None:
-        """What speaks against `state()`, which few environments have and few critics need; None where it gives numbers."""
+        """What speaks against `state()`, which few environments have and few critics need; None
+        where it gives numbers."""
         try:
             state = self.envs[0].state()
-        except Exception as error:  # PettingZoo's own way is NotImplementedError, others break in theirs
+        except (
+            Exception
+        ) as error:  # PettingZoo's own way is NotImplementedError, others break in theirs
             return f"state() raises {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         kind = np.asarray(state).dtype.kind
-        return None if kind in "biuf" else f"state() returns {_brief(state)}: expected an array of numbers"
+        return (
+            None
+            if kind in "biuf"
+            else f"state() returns {_brief(state)}: expected an array of numbers"
+        )
 
-    # -- what the environment returns ----------------------------------------------------------------------------
+    # -- what the environment returns --------------------------------------------------------------
 
     def _parts(self, world: int, live: list[Any], found: Any) -> dict[str, dict[Any, Any]]:
         """What `step` returned, by name; every agent that acted is in every part."""
         if not isinstance(found, tuple) or len(found) != 5:
-            raise self._error(world, f"step returned {_brief(found)}: expected ({', '.join(_PARTS)}, infos)")
+            raise self._error(
+                world, f"step returned {_brief(found)}: expected ({', '.join(_PARTS)}, infos)"
+            )
         parts = dict(zip(_PARTS, found[:4], strict=True))
         for name, part in parts.items():
             if not isinstance(part, dict):
@@ -191,28 +235,41 @@ class ForeignMarket(Market):
                 if agent not in part:
                     raise self._error(world, f"{name} lack agent {agent!r}, which acted")
                 if name in _FLAGS and type(part[agent]) is not bool and np.ndim(part[agent]) != 0:
-                    raise self._error(world, f"{name} of agent {agent!r} are {_brief(part[agent])}: expected a bool")
+                    raise self._error(
+                        world,
+                        f"{name} of agent {agent!r} are {_brief(part[agent])}: expected a bool",
+                    )
         return parts
 
     def _observe(self, world: int, agent: Any, found: Mapping[Any, Any]) -> None:
         group, i = self._place[agent]
         if agent not in found:
             raise self._error(world, f"observations lack agent {agent!r}, which acts next")
-        space, value = self.kinds[group].observation_space, found[agent]
+        space = self.kinds[group].observation_space
+        value = found[agent]
         if (odd := _misfit(space, value)) is not None:
             raise self._error(world, f"observation of agent {agent!r} {odd}")
-        flat = np.ravel(value) if isinstance(space, gym.spaces.Box) else gym.spaces.flatten(space, value)
+        flat = (
+            np.ravel(value)
+            if isinstance(space, gym.spaces.Box)
+            else gym.spaces.flatten(space, value)
+        )
         self._seen[group][world, i] = flat
 
     def _number(self, world: int, agent: Any, value: Any) -> float:
         if (number := np.asarray(value)).ndim or number.dtype.kind not in "biuf":
-            raise self._error(world, f"reward of agent {agent!r} is {_brief(value)}: expected a number")
+            raise self._error(
+                world, f"reward of agent {agent!r} is {_brief(value)}: expected a number"
+            )
         return float(number)
 
     def _error(self, world: int, problem: str) -> MarketError:
-        return MarketError(f"{self.parameters.env}: {problem}; world {world}, step {self._clock[world]} of its episode")
+        return MarketError(
+            f"{self.parameters.env}: {problem}; world {world}, step {self._clock[world]} of its "
+            "episode"
+        )
 
-    # -- tensors -------------------------------------------------------------------------------------------------
+    # -- tensors -----------------------------------------------------------------------------------
 
     def _ended(self, ends: dict[int, bool]) -> Ended:
         """The true final observations and states, before anything restarts."""
@@ -228,12 +285,16 @@ class ForeignMarket(Market):
         rows = [np.asarray(self.envs[w].state(), np.float32).ravel() for w in worlds]
         for world, row in zip(worlds, rows, strict=True):
             if row.shape != rows[0].shape:
-                raise self._error(world, f"state() has {row.size} entries: expected {rows[0].size}, as in world 0")
+                raise self._error(
+                    world, f"state() has {row.size} entries: expected {rows[0].size}, as in world 0"
+                )
         return torch.from_numpy(np.stack(rows)).to(self.device)
 
     def _tensors(self, arrays: Arrays) -> dict[str, Tensor]:
         """Copies: what was returned stays as it was when the buffers are written again."""
-        return {group: torch.from_numpy(array.copy()).to(self.device) for group, array in arrays.items()}
+        return {
+            group: torch.from_numpy(array.copy()).to(self.device) for group, array in arrays.items()
+        }
 
     def _zeros(self, dtype: Any) -> Arrays:
         return {group: np.zeros((self.worlds, size.count), dtype) for group, size in self._sizes()}
@@ -249,8 +310,12 @@ def _agent_group(kind: Kind) -> AgentGroup:
     if isinstance(action, gym.spaces.Discrete):
         action = gym.spaces.Discrete(int(action.n))
     else:
-        action = gym.spaces.Box(action.low.astype(np.float32), action.high.astype(np.float32), dtype=np.float32)
-    return AgentGroup(len(kind.agents), gym.spaces.Box(-np.inf, np.inf, (width,), np.float32), action)
+        action = gym.spaces.Box(
+            action.low.astype(np.float32), action.high.astype(np.float32), dtype=np.float32
+        )
+    return AgentGroup(
+        len(kind.agents), gym.spaces.Box(-np.inf, np.inf, (width,), np.float32), action
+    )
 
 
 def _native(space: Any, actions: Tensor) -> NDArray[Any]:
@@ -268,16 +333,22 @@ def _brief(value: Any) -> str:
 
 
 def _misfit(space: Any, value: Any) -> str | None:
-    """What is wrong with an observation of `space`, or None. Bounds of boxes are not held against it."""
+    """What is wrong with an observation of `space`, or None. Bounds of boxes are not held against
+    it."""
     if isinstance(space, gym.spaces.Box):
         found = np.shape(value)
         return None if found == space.shape else f"has shape {found}: expected {space.shape}"
     if isinstance(space, gym.spaces.Tuple):
         if not isinstance(value, tuple | list) or len(value) != len(space.spaces):
             return f"is {str(value)[:40]!r}: expected a tuple of {len(space.spaces)}"
-        return next((odd for s, v in zip(space.spaces, value, strict=True) if (odd := _misfit(s, v))), None)
+        return next(
+            (odd for s, v in zip(space.spaces, value, strict=True) if (odd := _misfit(s, v))), None
+        )
     if isinstance(space, gym.spaces.Dict):
         if not isinstance(value, dict) or value.keys() != space.spaces.keys():
             return f"is {str(value)[:40]!r}: expected a dict of {', '.join(map(str, space.spaces))}"
-        return next((f"[{k!r}] {odd}" for k, s in space.spaces.items() if (odd := _misfit(s, value[k]))), None)
+        return next(
+            (f"[{k!r}] {odd}" for k, s in space.spaces.items() if (odd := _misfit(s, value[k]))),
+            None,
+        )
     return None if space.contains(value) else f"is {str(value)[:40]!r}: expected one of {space}"

@@ -1,4 +1,5 @@
-"""Which foreign environment, and how its agents form groups. Imports neither torch nor gymnasium until validated."""
+"""Which foreign environment, and how its agents form groups. Imports neither torch nor gymnasium
+until validated."""
 
 from __future__ import annotations
 
@@ -19,12 +20,16 @@ class ForeignParameters(BaseModel):
 
     env: str = Field(
         max_length=300,
-        description="`package.module:callable` that returns a ParallelEnv; runners on other machines import it, too",
+        description="`package.module:callable` that returns a ParallelEnv; runners on other "
+        "machines import it, too",
     )
-    arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the callable")
+    arguments: dict[str, Any] = Field(
+        default_factory=dict, description="keyword arguments of the callable"
+    )
     groups: Annotated[dict[GroupName, Patterns], Field(min_length=1)] | None = Field(
         None,
-        description="group -> names of its agents, or patterns such as `archer_*`; null puts agents with the same "
+        description="group -> names of its agents, or patterns such as `archer_*`; null puts "
+        "agents with the same "
         "spaces together: `agents`, `agents_2`, ...",
     )
     max_steps: int | None = Field(
@@ -33,7 +38,9 @@ class ForeignParameters(BaseModel):
         le=1_000_000,
         description="steps after which an episode is truncated; null leaves its end to the env",
     )
-    discount: float = Field(0.99, ge=0, lt=1, description="discount factor; the learner discounts by the same")
+    discount: float = Field(
+        0.99, ge=0, lt=1, description="discount factor; the learner discounts by the same"
+    )
 
     def layout(self) -> dict[str, Kind]:
         """Group -> its agents and their spaces."""

@@ -1,11 +1,13 @@
-"""A points programme: a seller grants its customers points, and a full balance is a reward (the goal gradient)."""
+"""A points programme: a seller grants its customers points, and a full balance is a reward (the
+goal gradient)."""
 
 from rl_markets.envs.points.parameters import PointsParameters
 from rl_markets.envs.spec import MarketSpec
 
 SPEC = MarketSpec(
     name="points",
-    summary="a seller grants points visit by visit; a full balance is redeemed, balances expire, a ledger counts each point",
+    summary="a seller grants points visit by visit; a full balance is redeemed, balances expire, a "
+    "ledger counts each point",
     parameters=PointsParameters,
     market="rl_markets.envs.points.market:Points",
     answer="rl_markets.envs.points.answer.key:answer_key",

@@ -14,44 +14,65 @@ from rl_markets.envs.market import AgentGroup, State, TensorMarket, Transition
 from rl_markets.envs.points.parameters import PointsParameters
 
 LEDGER = ("issued", "redeemed", "expired", "outstanding")
-"""Points of each customer since the episode began; issued = redeemed + expired + outstanding, always."""
+"""Points of each customer since the episode began; issued = redeemed + expired + outstanding,
+always."""
 
 
 class Points(TensorMarket):
-    """Each visit the seller offers a rate r (and a price p); a customer with balance b buys with probability
+    """Each visit the seller offers a rate r (and a price p); a customer with balance b buys with
+    probability
 
         1 / (1 + exp(-(a - p + kappa r p + reward 1[b full]) / mu)),
 
-    pays p less the reward if his balance is full, and gets r p points. Then the balance expires with probability `expiry`.
+    pays p less the reward if his balance is full, and gets r p points. Then the balance expires
+    with probability `expiry`.
 
-    Action: `MultiDiscrete`, the rate's index, then the price's if there is a choice. Observation `[2]`: the share of a
-    full balance, and whether it is full. Reward: cash, or on accrual cash less the change of the provision for points
+    Action: `MultiDiscrete`, the rate's index, then the price's if there is a choice. Observation
+        `[2]`: the share of a
+    full balance, and whether it is full. Reward: cash, or on accrual cash less the change of the
+        provision for points
     outstanding: over an episode both add up to the same but for the provision that is left.
     """
 
     def __init__(
-        self, parameters: PointsParameters, *, worlds: int, device: str = "cpu",
-        dtype: torch.dtype = torch.float32, stagger: bool = True,
-    ) -> None:  # fmt: skip
-        super().__init__(worlds=worlds, episode_length=parameters.visits, device=device, stagger=stagger)
+        self,
+        parameters: PointsParameters,
+        *,
+        worlds: int,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        stagger: bool = True,
+    ) -> None:
+        super().__init__(
+            worlds=worlds, episode_length=parameters.visits, device=device, stagger=stagger
+        )
         p = self.parameters = parameters
         self.dtype = dtype
-        self.rates, self.prices = (torch.tensor(x, device=self.device, dtype=dtype) for x in (p.rates, p.prices))
+        self.rates, self.prices = (
+            torch.tensor(x, device=self.device, dtype=dtype) for x in (p.rates, p.prices)
+        )
         self.joint = len(p.prices) > 1
         observation = gym.spaces.Box(0.0, 1.0, (2,), np.float32)
         action = gym.spaces.MultiDiscrete([len(p.rates)] * (2 if self.joint else 1))
         self.groups = {"seller": AgentGroup(p.customers, observation, action)}
 
     def initial_state(self, worlds: int, generator: torch.Generator) -> State:
-        """New customers, without points; a share `exploring_starts` brings some, which count as issued."""
-        p, size = self.parameters, (worlds, self.parameters.customers)
+        """New customers, without points; a share `exploring_starts` brings some, which count as
+        issued."""
+        p = self.parameters
+        size = (worlds, self.parameters.customers)
         options: Any = {"generator": generator, "device": self.device}
         none = torch.zeros(size, dtype=torch.int64, device=self.device)
         held = none
         if p.exploring_starts:
             chosen = torch.rand(size, **options) < p.exploring_starts
-            held = torch.where(chosen, p.unit * torch.randint(p.reward // p.unit + 1, size, **options), none)
-        return {name: held.clone() if name in ("issued", "outstanding") else none.clone() for name in LEDGER}
+            held = torch.where(
+                chosen, p.unit * torch.randint(p.reward // p.unit + 1, size, **options), none
+            )
+        return {
+            name: held.clone() if name in ("issued", "outstanding") else none.clone()
+            for name in LEDGER
+        }
 
     def draw_noise(self, generator: torch.Generator) -> State:
         """Uniform draws for purchase, rounding and expiry."""
@@ -82,7 +103,9 @@ class Points(TensorMarket):
         expired = torch.where(noise["expires"] < p.expiry, balance, 0)
         after = balance - expired
         moved = {"issued": issued, "redeemed": redeemed, "expired": expired}
-        following = {name: state[name] + points for name, points in moved.items()} | {"outstanding": after}
+        following = {name: state[name] + points for name, points in moved.items()} | {
+            "outstanding": after
+        }
         reward = bought * (price - p.cost) - redeemed
         if p.accounting == "accrual":
             reward = reward - p.provision * (after - before)

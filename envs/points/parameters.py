@@ -1,4 +1,5 @@
-"""The parameters of the points programme: one typed line each, with unit and bounds. Imports no torch."""
+"""The parameters of the points programme: one typed line each, with unit and bounds. Imports no
+torch."""
 
 from __future__ import annotations
 
@@ -12,12 +13,17 @@ Rate = Annotated[float, Field(ge=0, le=0.5)]
 
 
 class PointsParameters(BaseModel):
-    """Customers with a balance of points, the rate chosen for each visit. Money and points are in one currency."""
+    """Customers with a balance of points, the rate chosen for each visit. Money and points are in
+    one currency."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    customers: int = Field(1, ge=1, le=1_000_000, description="customers in each world; a decision is made for each")
-    visits: int = Field(100, ge=1, le=1_000_000, description="visits after which an episode is truncated")
+    customers: int = Field(
+        1, ge=1, le=1_000_000, description="customers in each world; a decision is made for each"
+    )
+    visits: int = Field(
+        100, ge=1, le=1_000_000, description="visits after which an episode is truncated"
+    )
     gamma: float = Field(0.98, gt=0, lt=1, description="discount factor from one visit to the next")
     prices: list[Positive] = Field(
         [1000.0],
@@ -28,24 +34,44 @@ class PointsParameters(BaseModel):
     cost: float = Field(700.0, ge=0, le=1e12, description="unit cost")
     rates: list[Rate] = Field(
         [0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.10, 0.15, 0.20], min_length=2, max_length=99,
-        description="points granted, as shares of the price, ascending; .5 is the most that marketplaces allow",
+        description="points granted, as shares of the price, ascending; .5 is the most that "
+                    "marketplaces allow",
     )  # fmt: skip
-    quality: float = Field(960.0, ge=-1e12, le=1e12, description="what a purchase is worth to a customer, mean")
-    mu: Positive = Field(110.0, description="scale of taste, in money")
-    kappa: float = Field(0.6, ge=0, le=2, description="what a point granted is worth to a customer when he buys")
-    reward: int = Field(500, ge=1, le=10**9, description="points of a full balance, taken off the next purchase")
-    unit: int = Field(
-        10, ge=1, le=10**9, description="points in which balances count; finer grants are rounded at random"
+    quality: float = Field(
+        960.0, ge=-1e12, le=1e12, description="what a purchase is worth to a customer, mean"
     )
-    expiry: float = Field(0.03, ge=0, le=1, description="probability that a balance expires after a visit")
+    mu: Positive = Field(110.0, description="scale of taste, in money")
+    kappa: float = Field(
+        0.6, ge=0, le=2, description="what a point granted is worth to a customer when he buys"
+    )
+    reward: int = Field(
+        500, ge=1, le=10**9, description="points of a full balance, taken off the next purchase"
+    )
+    unit: int = Field(
+        10,
+        ge=1,
+        le=10**9,
+        description="points in which balances count; finer grants are rounded at random",
+    )
+    expiry: float = Field(
+        0.03, ge=0, le=1, description="probability that a balance expires after a visit"
+    )
     exploring_starts: float = Field(
-        0.0, ge=0, le=1, description="share of customers who start an episode with a random balance; for training"
+        0.0,
+        ge=0,
+        le=1,
+        description="share of customers who start an episode with a random balance; for training",
     )
     accounting: Literal["cash", "accrual"] = Field(
-        "cash", description="cash: a point costs when it is redeemed; accrual: when it is issued, at `provision`"
+        "cash",
+        description="cash: a point costs when it is redeemed; accrual: when it is issued, at "
+        "`provision`",
     )
     provision: float = Field(
-        0.9, ge=0, le=1, description="share of a point's value set aside when it is issued (accrual)"
+        0.9,
+        ge=0,
+        le=1,
+        description="share of a point's value set aside when it is issued (accrual)",
     )
 
     @model_validator(mode="after")
@@ -55,9 +81,14 @@ class PointsParameters(BaseModel):
             if any(a >= b for a, b in pairwise(values)):
                 raise ValueError(f"{name}: expected ascending values, found {values}")
         if len(self.prices) not in (1, len(self.rates)):
-            raise ValueError(f"prices: {len(self.prices)} of them, expected 1 or as many as rates, {len(self.rates)}")
+            raise ValueError(
+                f"prices: {len(self.prices)} of them, expected 1 or as many as rates, "
+                f"{len(self.rates)}"
+            )
         if self.reward % self.unit:
             raise ValueError(f"reward = {self.reward}: expected a multiple of unit = {self.unit}")
         if self.cost >= self.prices[-1]:
-            raise ValueError(f"cost = {self.cost:g}: expected less than the highest price, {self.prices[-1]:g}")
+            raise ValueError(
+                f"cost = {self.cost:g}: expected less than the highest price, {self.prices[-1]:g}"
+            )
         return self

@@ -1,11 +1,13 @@
-"""Sellers that price catalogues: substitution, stock, seasons, deadlines, rivals (Gallego and van Ryzin 1994)."""
+"""Sellers that price catalogues: substitution, stock, seasons, deadlines, rivals (Gallego and van
+Ryzin 1994)."""
 
 from rl_markets.envs.pricing.parameters import PricingParameters
 from rl_markets.envs.spec import MarketSpec
 
 SPEC = MarketSpec(
     name="pricing",
-    summary="sellers price catalogues of products: substitution, stock, seasons, deadlines, scripted or learning rivals",
+    summary="sellers price catalogues of products: substitution, stock, seasons, deadlines, "
+    "scripted or learning rivals",
     parameters=PricingParameters,
     market="rl_markets.envs.pricing.market:Pricing",
     answer="rl_markets.envs.pricing.answer.choose:answer_key",

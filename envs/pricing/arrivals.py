@@ -1,7 +1,9 @@
-"""How many customers come: Poisson counts by inversion of uniform numbers, so that each world's are its own.
+"""How many customers come: Poisson counts by inversion of uniform numbers, so that each world's are
+its own.
 
-A sampler by rejection takes a number of draws that depends on the mean, so that one world's prices would shift the
-draws of all later ones. A count here is a function of its own uniform number and its own mean alone, the same on every
+A sampler by rejection takes a number of draws that depends on the mean, so that one world's prices
+would shift the draws of all later ones. A count here is a function of its own uniform number and
+its own mean alone, the same on every
 device, and rises with either: worlds that differ in a price only have the same customers otherwise.
 """
 
@@ -11,9 +13,11 @@ import torch
 from torch import Tensor
 
 LARGE = 16.0
-"""Means above it are inverted approximately: the counts' distribution is then off by less than 3e-4 in total variation."""
+"""Means above it are inverted approximately: the counts' distribution is then off by less than 3e-4
+in total variation."""
 MOST = 48
-"""Counts that the exact inversion can reach; a Poisson of mean `LARGE` exceeds it with a probability of 1e-10."""
+"""Counts that the exact inversion can reach; a Poisson of mean `LARGE` exceeds it with a
+probability of 1e-10."""
 TAIL = 4e-6
 """What is cut off the upper tail: about what the sums of float32 probabilities may lack of 1."""
 LOOK = 4
@@ -37,13 +41,16 @@ def _small(uniform: Tensor, mean: Tensor) -> Tensor:
     for k in range(1, MOST + 1):
         if k % LOOK == 1 and mean.device.type == "cpu" and float(rest.amax()) <= 0:
             break
-        count.add_(rest.clamp_min(0).ceil_())  # 1 where something is left of it, without a mask: five times as fast
+        count.add_(
+            rest.clamp_min(0).ceil_()
+        )  # 1 where something is left of it, without a mask: five times as fast
         rest.sub_(term.mul_(mean).mul_(1 / k))
     return count
 
 
 def _large(uniform: Tensor, mean: Tensor) -> Tensor:
-    """The first terms of the Cornish-Fisher expansion, which are enough for large means (Giles 2016)."""
+    """The first terms of the Cornish-Fisher expansion, which are enough for large means (Giles
+    2016)."""
     z = torch.special.ndtri(uniform.double().clamp(1e-8, 1 - 1e-8))
     root = mean.double().clamp_min(LARGE).sqrt()
     x = root * root + root * z + (z * z + 2) / 6 - (2 * z + z**3) / (72 * root)

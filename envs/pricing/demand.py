@@ -18,9 +18,13 @@ class Demand(ABC):
         device, dtype: of the tensors.
     """
 
-    def __init__(self, parameters: PricingParameters, device: torch.device, dtype: torch.dtype) -> None:
-        self.parameters, self.given = parameters, parameters.demand
-        self.device, self.dtype = device, dtype
+    def __init__(
+        self, parameters: PricingParameters, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.parameters = parameters
+        self.given = parameters.demand
+        self.device = device
+        self.dtype = dtype
         self.goods = parameters.firms * parameters.products
 
     def each(self, values: list[float]) -> Tensor:
@@ -28,18 +32,21 @@ class Demand(ABC):
         return torch.tensor(self.parameters.goods(values), device=self.device, dtype=self.dtype)
 
     @abstractmethod
-    def mean(self, price: Tensor, worth: Tensor | None = None, present: Tensor | None = None) -> Tensor:
+    def mean(
+        self, price: Tensor, worth: Tensor | None = None, present: Tensor | None = None
+    ) -> Tensor:
         """Mean units `[..., goods]`.
 
         Args:
             price: `[..., goods]`.
-            worth: what customers see beyond quality and price `[..., goods]`: reference, age, points; in money of the
-                logit, in units of the linear.
+            worth: what customers see beyond quality and price `[..., goods]`: reference, age,
+                points; in money of the logit, in units of the linear.
             present: bool `[..., goods]`, which goods are offered (logit).
         """
 
     def elasticities(self, price: Tensor) -> Tensor:
-        """d log mean_i / d log p_j at `price` `[goods]`: `[goods, goods]`, own ones on the diagonal."""
+        """d log mean_i / d log p_j at `price` `[goods]`: `[goods, goods]`, own ones on the
+        diagonal."""
 
         def log_mean(log_price: Tensor) -> Tensor:
             return torch.log(self.mean(torch.exp(log_price)))
@@ -51,11 +58,17 @@ class Demand(ABC):
 class Linear(Demand):
     """max(0, size_i - slope_i p_i + cross sum_{j != i} p_j + worth_i)."""
 
-    def __init__(self, parameters: PricingParameters, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, parameters: PricingParameters, device: torch.device, dtype: torch.dtype
+    ) -> None:
         super().__init__(parameters, device, dtype)
-        self.size, self.slope, self.cross = self.each(self.given.size), self.each(self.given.slope), self.given.cross
+        self.size = self.each(self.given.size)
+        self.slope = self.each(self.given.slope)
+        self.cross = self.given.cross
 
-    def mean(self, price: Tensor, worth: Tensor | None = None, present: Tensor | None = None) -> Tensor:
+    def mean(
+        self, price: Tensor, worth: Tensor | None = None, present: Tensor | None = None
+    ) -> Tensor:
         """Units."""
         units = self.size - self.slope * price
         if self.cross:
@@ -66,7 +79,9 @@ class Linear(Demand):
 class Exponential(Linear):
     """size_i e^(-slope_i p_i + cross sum_{j != i} p_j)."""
 
-    def mean(self, price: Tensor, worth: Tensor | None = None, present: Tensor | None = None) -> Tensor:
+    def mean(
+        self, price: Tensor, worth: Tensor | None = None, present: Tensor | None = None
+    ) -> Tensor:
         """Units."""
         log_units = -self.slope * price
         if self.cross:
@@ -77,7 +92,9 @@ class Exponential(Linear):
 class Isoelastic(Linear):
     """size_i p_i^(-slope_i) prod_{j != i} p_j^cross."""
 
-    def mean(self, price: Tensor, worth: Tensor | None = None, present: Tensor | None = None) -> Tensor:
+    def mean(
+        self, price: Tensor, worth: Tensor | None = None, present: Tensor | None = None
+    ) -> Tensor:
         """Units."""
         log_price = torch.log(price)
         log_units = -self.slope * log_price
@@ -87,13 +104,18 @@ class Isoelastic(Linear):
 
 
 class Logit(Demand):
-    """Multinomial logit: visitors e^(u_i / mu) / (e^(a_0 / mu) + sum_j e^(u_j / mu)), u_i = a_i - p_i + worth_i."""
+    """Multinomial logit: visitors e^(u_i / mu) / (e^(a_0 / mu) + sum_j e^(u_j / mu)), u_i = a_i -
+    p_i + worth_i."""
 
-    def __init__(self, parameters: PricingParameters, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, parameters: PricingParameters, device: torch.device, dtype: torch.dtype
+    ) -> None:
         super().__init__(parameters, device, dtype)
         self.segments = [(1.0, self.each(self.given.quality), self.given.mu)]
 
-    def mean(self, price: Tensor, worth: Tensor | None = None, present: Tensor | None = None) -> Tensor:
+    def mean(
+        self, price: Tensor, worth: Tensor | None = None, present: Tensor | None = None
+    ) -> Tensor:
         """Units; the outside option takes the rest of the visitors."""
         net = -price if worth is None else worth - price
         units = None
@@ -116,14 +138,20 @@ class Logit(Demand):
 class Mixed(Logit):
     """Mixed logit: segments with qualities and tastes of their own."""
 
-    def __init__(self, parameters: PricingParameters, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, parameters: PricingParameters, device: torch.device, dtype: torch.dtype
+    ) -> None:
         super().__init__(parameters, device, dtype)
         self.segments = [(s.weight, self.each(s.quality), s.mu) for s in self.given.segments]
 
 
 FAMILIES: dict[str, type[Demand]] = {
-    "linear": Linear, "exponential": Exponential, "isoelastic": Isoelastic, "logit": Logit, "mixed": Mixed,
-}  # fmt: skip
+    "linear": Linear,
+    "exponential": Exponential,
+    "isoelastic": Isoelastic,
+    "logit": Logit,
+    "mixed": Mixed,
+}
 
 
 def demand_of(parameters: PricingParameters, device: torch.device, dtype: torch.dtype) -> Demand:

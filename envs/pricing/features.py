@@ -1,4 +1,5 @@
-"""What a seller sees of each of its products and of the season; everything without unit, so that no currency matters."""
+"""What a seller sees of each of its products and of the season; everything without unit, so that no
+currency matters."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ import math
 from rl_markets.envs.pricing.parameters import PricingParameters
 from rl_markets.envs.pricing.sections import UNLIMITED
 
-WEEK, YEAR, MONTH = 7, 364, 28
+WEEK = 7
+YEAR = 364
+MONTH = 28
 MOST_PER_TIME = 4.0
 """Stock per remaining time is cut here: close to the deadline it has no bound."""
 
@@ -15,7 +18,12 @@ MOST_PER_TIME = 4.0
 def moves_prices(p: PricingParameters) -> bool:
     """Whether yesterday's prices matter for what can be charged, or sold, today."""
     return bool(
-        p.actions == "move" or p.markdown_only or p.guard.change < UNLIMITED or p.firms > 1 or p.reference or latent(p)
+        p.actions == "move"
+        or p.markdown_only
+        or p.guard.change < UNLIMITED
+        or p.firms > 1
+        or p.reference
+        or latent(p)
     )
 
 
@@ -27,7 +35,9 @@ def latent(p: PricingParameters) -> bool:
 def restricted(p: PricingParameters) -> bool:
     """Whether guard-rails may forbid a choice; sellers then also see which."""
     g = p.guard
-    return bool(p.markdown_only or g.floor or g.ceiling < UNLIMITED or g.change < UNLIMITED or g.margin > -1)
+    return bool(
+        p.markdown_only or g.floor or g.ceiling < UNLIMITED or g.change < UNLIMITED or g.margin > -1
+    )
 
 
 def dated(p: PricingParameters) -> bool:
@@ -51,8 +61,12 @@ def of_product(p: PricingParameters) -> list[str]:
         if any(rival.leaves for rival in p.rivals):
             names.append("sold elsewhere")
     if latent(p):
-        names += ["mean price of the month / list price", "sales / their scale", "sales of the week / their scale",
-                  "sales of the month / their scale"]  # fmt: skip
+        names += [
+            "mean price of the month / list price",
+            "sales / their scale",
+            "sales of the week / their scale",
+            "sales of the month / their scale",
+        ]
     if p.oracle and p.reference is not None:
         names.append("reference price / list price")
     return names

@@ -1,6 +1,8 @@
-"""Guard-rails: a pure function from a proposed price to the price that is posted, and the rule that bound it.
+"""Guard-rails: a pure function from a proposed price to the price that is posted, and the rule that
+bound it.
 
-Training masks with it, the market applies it to every action, and a server applies it again to what a policy proposes.
+Training masks with it, the market applies it to every action, and a server applies it again to what
+a policy proposes.
 """
 
 from __future__ import annotations
@@ -11,17 +13,25 @@ from torch import Tensor
 from rl_markets.envs.pricing.sections import Guard
 
 RULES = ("none", "floor", "ceiling", "change", "markdown", "margin")
-"""What may bind a price, in the order in which the rules apply; a decision's code is its place here."""
+"""What may bind a price, in the order in which the rules apply; a decision's code is its place
+here."""
 TOLERANCE = 1e-5
 """Relative difference of prices that counts as none."""
 
 
 def gate(
-    proposed: Tensor, last: Tensor, list_price: Tensor, lowest: Tensor, guard: Guard, *, markdown_only: bool = False
+    proposed: Tensor,
+    last: Tensor,
+    list_price: Tensor,
+    lowest: Tensor,
+    guard: Guard,
+    *,
+    markdown_only: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The price that is posted, and which rule bound it last.
 
-    Floor and ceiling come first, then the brake on changes (which may keep a price outside them for a while), then
+    Floor and ceiling come first, then the brake on changes (which may keep a price outside them for
+    a while), then
     markdowns, and the margin last: no rule may force a sale below it.
 
     Args:
@@ -42,7 +52,9 @@ def gate(
         ("markdown", None, last if markdown_only else None),
         ("margin", lowest, None),
     ]
-    nothing = torch.isnan(proposed)  # no proposal: the price stays, as far as the other rules let it
+    nothing = torch.isnan(
+        proposed
+    )  # no proposal: the price stays, as far as the other rules let it
     price = torch.where(nothing, last, proposed)
     code = nothing * RULES.index("change")
     for name, low, high in bounds:
@@ -57,16 +69,24 @@ def gate(
 
 
 def lowest_price(cost: Tensor, fee: float, guard: Guard) -> Tensor:
-    """The lowest price that leaves the margin (price - cost) / price after the platform's fee; 0 without one."""
+    """The lowest price that leaves the margin (price - cost) / price after the platform's fee; 0
+    without one."""
     if guard.margin <= -1:
         return torch.zeros_like(cost)
     return cost / (1 - fee - guard.margin)
 
 
 def allowed(
-    choices: Tensor, last: Tensor, list_price: Tensor, lowest: Tensor, guard: Guard, *, markdown_only: bool
+    choices: Tensor,
+    last: Tensor,
+    list_price: Tensor,
+    lowest: Tensor,
+    guard: Guard,
+    *,
+    markdown_only: bool,
 ) -> Tensor:
-    """Which proposals stand unchanged, bool `[..., A]`; where none does, the nearest to what would be posted.
+    """Which proposals stand unchanged, bool `[..., A]`; where none does, the nearest to what would
+    be posted.
 
     Args:
         choices: proposed prices `[..., A]`.

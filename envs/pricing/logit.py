@@ -11,7 +11,8 @@ from rl_markets.envs.pricing.solution import LogitMarket
 def logit_of(p: PricingParameters) -> LogitMarket:
     """The logit market of all goods, per visitor and before the fee.
 
-    With a fee a seller keeps (1 - fee) (p - c / (1 - fee)): prices as with the higher cost, profits in proportion.
+    With a fee a seller keeps (1 - fee) (p - c / (1 - fee)): prices as with the higher cost, profits
+    in proportion.
     """
     quality, cost = (np.array(p.goods(x)) for x in (p.demand.quality, p.cost))
     owner = np.repeat(np.arange(p.firms), p.products)

@@ -21,52 +21,76 @@ from rl_markets.envs.pricing.rivals import Seen, cheapest_other, quote
 
 
 class Pricing(TensorMarket):
-    """F sellers of P products each, G = F P goods; an agent is a seller and is paid its whole catalogue's profit.
+    """F sellers of P products each, G = F P goods; an agent is a seller and is paid its whole
+    catalogue's profit.
 
-    Every period all sellers post prices at once, on what they saw of each other's last ones. Demand is Poisson around
+    Every period all sellers post prices at once, on what they saw of each other's last ones. Demand
+    is Poisson around
 
         lam_i = d_i(p) season(t) e^(z_t),   z' = rho z + sigma eps,   r' = memory r + (1 - memory) p
 
-    where d is a family of `demand` and r the reference price; sales are q = min(demand, stock). The reward is
+    where d is a family of `demand` and r the reference price; sales are q = min(demand, stock). The
+    reward is
 
-        sum_i ((1 - fee) p_i - c_i) q_i - holding c_i I'_i - order cost,  and salvage s I' at the deadline.
+        sum_i ((1 - fee) p_i - c_i) q_i - holding c_i I'_i - order cost,  and salvage s I' at the
+        deadline.
 
-    Action: `MultiDiscrete`, a level for each product. Observation: see `features`, and, where guard-rails may forbid a
-    level, a column for each level of each product that says whether it is allowed (`AgentGroup.masked`). A forbidden
+    Action: `MultiDiscrete`, a level for each product. Observation: see `features`, and, where
+        guard-rails may forbid a
+    level, a column for each level of each product that says whether it is allowed
+    (`AgentGroup.masked`). A forbidden
     action does no harm: the guard-rails are applied to every action.
     """
 
     def __init__(
-        self, parameters: PricingParameters, *, worlds: int, device: str = "cpu",
-        dtype: torch.dtype = torch.float32, stagger: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        parameters: PricingParameters,
+        *,
+        worlds: int,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        stagger: bool = True,
+    ) -> None:
         length = None if parameters.deadline else parameters.periods
         super().__init__(worlds=worlds, episode_length=length, device=device, stagger=stagger)
         p = self.parameters = parameters
-        self.dtype, self.firms, self.products = dtype, p.firms, p.products
+        self.dtype = dtype
+        self.firms = p.firms
+        self.products = p.products
         self.demand = demand_of(p, self.device, dtype)
-        self.list_price, self.cost = self.demand.each(p.list_price), self.demand.each(p.cost)
+        self.list_price = self.demand.each(p.list_price)
+        self.cost = self.demand.each(p.cost)
         self.levels = torch.tensor(p.levels, device=self.device, dtype=dtype)
         self.lowest = lowest_price(self.cost, p.fee, p.guard)
         self.masked = features.restricted(p)
         self._learning = sum(p.sellers.values())
         self._own = self._learning * p.products
         leaves = [0] * self._learning + [r.leaves for r in p.rivals]
-        until = torch.tensor([x or 2**62 for x in leaves], device=self.device).repeat_interleave(p.products)
+        until = torch.tensor([x or 2**62 for x in leaves], device=self.device).repeat_interleave(
+            p.products
+        )
         self._until = until if any(leaves) else None
         self._set_season()
         self._set_stock()
         self.nash = self._nash() if any(r.rule == "nash" for r in p.rivals) else None
         space = gym.spaces.Box(-np.inf, np.inf, (features.width(p),), np.float32)
         action = gym.spaces.MultiDiscrete([len(p.levels)] * p.products)
-        self.groups = {name: AgentGroup(count, space, action, masked=self.masked) for name, count in p.sellers.items()}
-        self._usual = self.demand.mean(self.list_price)[: self._own].clamp_min(1e-6)  # the scale of sales
+        self.groups = {
+            name: AgentGroup(count, space, action, masked=self.masked)
+            for name, count in p.sellers.items()
+        }
+        self._usual = self.demand.mean(self.list_price)[: self._own].clamp_min(
+            1e-6
+        )  # the scale of sales
         self._blank = features.of_season(p) == ["nothing"]
-        self._moves, self._latent, self._dated = features.moves_prices(p), features.latent(p), features.dated(p)
+        self._moves = features.moves_prices(p)
+        self._latent = features.latent(p)
+        self._dated = features.dated(p)
 
     def _set_season(self) -> None:
         """One factor of demand for each period or day, `[periods]` or `[364]`."""
-        p, season = self.parameters, self.parameters.season
+        p = self.parameters
+        season = self.parameters.season
         self._calendar = bool(season.weekly or season.annual)
         days = np.arange(features.YEAR)
         weekly = np.array(season.weekly or [1.0] * features.WEEK)[days % features.WEEK]
@@ -84,21 +108,28 @@ class Pricing(TensorMarket):
         """One-period equilibrium prices of all goods `[goods]`."""
         return torch.tensor(logit_of(self.parameters).nash(), device=self.device, dtype=self.dtype)
 
-    # -- state -----------------------------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------
 
     def initial_state(self, worlds: int, generator: torch.Generator) -> State:
         """A full store at list prices; a share `exploring_starts` begins anywhere instead."""
-        p, options = self.parameters, {"device": self.device, "dtype": self.dtype}
+        p = self.parameters
+        options = {"device": self.device, "dtype": self.dtype}
         state: State = {"period": torch.zeros(worlds, dtype=torch.int64, device=self.device)}
         state["price"] = self.list_price.expand(worlds, -1).clone()
-        if self.masked:  # a record of every decision: which guard-rail bound it, a place in `guard.RULES`
+        if (
+            self.masked
+        ):  # a record of every decision: which guard-rail bound it, a place in `guard.RULES`
             state["rule"] = torch.zeros((worlds, self._own), dtype=torch.int64, device=self.device)
         if self.units is not None:
             state["stock"] = self.units.expand(worlds, -1).clone()
             if p.stock is not None and p.stock.reorder_below:
-                state["due"] = torch.zeros_like(state["stock"])  # periods until an order arrives, 0 for none
+                state["due"] = torch.zeros_like(
+                    state["stock"]
+                )  # periods until an order arrives, 0 for none
         if self._calendar:
-            state["day"] = torch.randint(features.YEAR, (worlds,), generator=generator, device=self.device)
+            state["day"] = torch.randint(
+                features.YEAR, (worlds,), generator=generator, device=self.device
+            )
         if p.season.sigma:
             sd = p.season.sigma / (1 - p.season.rho**2) ** 0.5
             state["shock"] = sd * torch.randn((worlds, 1), generator=generator, **options)  # type: ignore[call-overload]
@@ -110,12 +141,15 @@ class Pricing(TensorMarket):
             state["before"] = state["price"].clone()
         if self._latent:
             usual = self.demand.mean(self.list_price).expand(worlds, -1)
-            state |= {name: usual.clone() for name in ("sales", "week", "month")} | {"paid": state["price"].clone()}
+            state |= {name: usual.clone() for name in ("sales", "week", "month")} | {
+                "paid": state["price"].clone()
+            }
         return state
 
     def _explore(self, state: State, worlds: int, generator: torch.Generator) -> None:
         """Random periods, stocks and prices in some worlds."""
-        p, options = self.parameters, {"generator": generator, "device": self.device}
+        p = self.parameters
+        options = {"generator": generator, "device": self.device}
         chosen = torch.rand(worlds, **options) < p.exploring_starts  # type: ignore[call-overload]
         goods = (worlds, self.demand.goods)
         period = torch.randint(p.periods, (worlds,), **options)  # type: ignore[call-overload]
@@ -130,7 +164,8 @@ class Pricing(TensorMarket):
 
     def draw_noise(self, generator: torch.Generator) -> State:
         """What the customers' arrivals, the shock and the rivals are drawn from."""
-        p, options = self.parameters, {"generator": generator, "device": self.device}
+        p = self.parameters
+        options = {"generator": generator, "device": self.device}
         size = (self.worlds, self.demand.goods)
         noise: State = {"arrivals": torch.rand(size, dtype=self.dtype, **options)}  # type: ignore[call-overload]
         if p.season.sigma:
@@ -139,37 +174,52 @@ class Pricing(TensorMarket):
             noise["walk"] = torch.randn(size, dtype=self.dtype, **options)  # type: ignore[call-overload]
         return noise
 
-    # -- prices ----------------------------------------------------------------------------------------------------
+    # -- prices ------------------------------------------------------------------------------------
 
     def choices(self, state: State) -> Tensor:
-        """What each level of each learning seller's product would propose, `[worlds, goods, levels]`."""
+        """What each level of each learning seller's product would propose, `[worlds, goods,
+        levels]`."""
         base = self.list_price if self.parameters.actions == "level" else state["price"]
         return base[..., : self._own, None] * self.levels
 
     def post(self, state: State, actions: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The learning sellers' next prices and the codes of the guard-rails that bound them, `[worlds, goods]` each."""
-        own, p = slice(0, self._own), self.parameters
-        chosen = torch.cat([actions[group].flatten(1) for group in p.sellers], 1) if len(p.sellers) > 1 else (
-            next(iter(actions.values())).flatten(1)
-        )  # fmt: skip
+        """The learning sellers' next prices and the codes of the guard-rails that bound them,
+        `[worlds, goods]` each."""
+        own = slice(0, self._own)
+        p = self.parameters
+        chosen = (
+            torch.cat([actions[group].flatten(1) for group in p.sellers], 1)
+            if len(p.sellers) > 1
+            else (next(iter(actions.values())).flatten(1))
+        )
         base = self.list_price[own] if p.actions == "level" else state["price"][:, own]
         proposed = base * self.levels[chosen]
         if not self.masked:
             return proposed, torch.zeros_like(chosen)
         last = state["price"][:, own]
-        return gate(proposed, last, self.list_price[own], self.lowest[own], p.guard, markdown_only=p.markdown_only)
+        return gate(
+            proposed,
+            last,
+            self.list_price[own],
+            self.lowest[own],
+            p.guard,
+            markdown_only=p.markdown_only,
+        )
 
     def present(self, period: Tensor) -> Tensor | None:
         """Which goods are offered, bool `[worlds, goods]`; None where nobody leaves."""
         return None if self._until is None else period[:, None] < self._until
 
     def _cheapest(self, price: Tensor, present: Tensor | None) -> Tensor:
-        """The lowest price of the same product elsewhere, `[worlds, firms, products]`; the list price where none is."""
+        """The lowest price of the same product elsewhere, `[worlds, firms, products]`; the list
+        price where none is."""
         offered = price if present is None else price.masked_fill(~present, torch.inf)
         found = cheapest_other(offered.view(-1, self.firms, self.products))
         if self.firms > 1 and present is None:
             return found
-        return torch.where(torch.isfinite(found), found, self.list_price.view(self.firms, self.products))
+        return torch.where(
+            torch.isfinite(found), found, self.list_price.view(self.firms, self.products)
+        )
 
     def _quotes(self, state: State, noise: State) -> list[Tensor]:
         """The scripted rivals' next prices, `[worlds, products]` each."""
@@ -178,7 +228,8 @@ class Pricing(TensorMarket):
             return x.view(-1, self.firms, self.products)
 
         present = self.present(state["period"])
-        cheapest, own = self._cheapest(state["price"], present), by_firm(state["price"])
+        cheapest = self._cheapest(state["price"], present)
+        own = by_firm(state["price"])
         before = self._cheapest(state["before"], present) if "before" in state else cheapest
         walk = by_firm(noise["walk"]) if "walk" in noise else torch.zeros_like(own)
         list_price, cost = (x.view(self.firms, self.products) for x in (self.list_price, self.cost))
@@ -189,11 +240,12 @@ class Pricing(TensorMarket):
             found.append(quote(rival, seen, nash))
         return found
 
-    # -- dynamics --------------------------------------------------------------------------------------------------
+    # -- dynamics ----------------------------------------------------------------------------------
 
     def mean_demand(self, state: State, price: Tensor) -> Tensor:
         """lam, mean units `[worlds, goods]`, of every good at `price` `[worlds, goods]`."""
-        p, worth = self.parameters, None
+        p = self.parameters
+        worth = None
         if p.reference is not None:
             below = state["reference"] - price
             worth = p.reference.gain * below.clamp_min(0) + p.reference.loss * below.clamp_max(0)
@@ -231,8 +283,10 @@ class Pricing(TensorMarket):
         return Transition(following, rewards, self._terminated(following) if p.deadline else None)
 
     def _restock(self, state: State, following: State, sold: Tensor) -> Tensor:
-        """Takes what was sold out of stock, and orders; what that costs (less than 0), and salvage at the deadline."""
-        p, given = self.parameters, self.parameters.stock
+        """Takes what was sold out of stock, and orders; what that costs (less than 0), and salvage
+        at the deadline."""
+        p = self.parameters
+        given = self.parameters.stock
         assert given is not None
         assert self.units is not None
         left = state["stock"] - sold
@@ -242,7 +296,9 @@ class Pricing(TensorMarket):
             arrives = due == 1
             left = torch.where(arrives, self.units, left)
             order = (left < given.reorder_below) & (due <= 1) & ~arrives
-            following["due"] = torch.where(order, torch.full_like(due, given.lead_time), (due - 1).clamp_min(0))
+            following["due"] = torch.where(
+                order, torch.full_like(due, given.lead_time), (due - 1).clamp_min(0)
+            )
             cash = cash - given.order_cost * order
         if p.deadline and given.salvage:
             over = following["period"] >= p.periods
@@ -252,7 +308,8 @@ class Pricing(TensorMarket):
 
     def _remember(self, state: State, following: State, noise: State, sold: Tensor) -> None:
         """Day, shock, reference prices and what sellers keep in mind of past sales and prices."""
-        p, price = self.parameters, following["price"]
+        p = self.parameters
+        price = following["price"]
         if self._calendar:
             following["day"] = (state["day"] + 1) % features.YEAR
         if "shock" in state:
@@ -274,12 +331,18 @@ class Pricing(TensorMarket):
             over = over | (state["stock"][:, : self._own] <= 0).all(-1)
         return over
 
-    # -- observations ----------------------------------------------------------------------------------------------
+    # -- observations ------------------------------------------------------------------------------
 
     def observe(self, state: State) -> dict[str, Tensor]:
-        """What each seller sees of its products and of the season, and which levels it may choose."""
-        p, worlds = self.parameters, len(state["period"])
-        left = None if not self._dated else (1 - state["period"].to(self.dtype) / p.periods).clamp_min(0)[:, None]
+        """What each seller sees of its products and of the season, and which levels it may
+        choose."""
+        p = self.parameters
+        worlds = len(state["period"])
+        left = (
+            None
+            if not self._dated
+            else (1 - state["period"].to(self.dtype) / p.periods).clamp_min(0)[:, None]
+        )
         season = self._season_features(state, left)
         columns = self._product_features(state, left)
         parts = [torch.stack(columns, -1).view(worlds, self._learning, -1)] if columns else []
@@ -288,17 +351,23 @@ class Pricing(TensorMarket):
         if self.masked:
             own = slice(0, self._own)
             ok = allowed(
-                self.choices(state), state["price"][:, own], self.list_price[own], self.lowest[own], p.guard,
+                self.choices(state),
+                state["price"][:, own],
+                self.list_price[own],
+                self.lowest[own],
+                p.guard,
                 markdown_only=p.markdown_only,
-            )  # fmt: skip
+            )
             parts.append(ok.to(self.dtype).view(worlds, self._learning, -1))
         seen = torch.cat(parts, -1).float()
         return dict(zip(p.sellers, seen.split(list(p.sellers.values()), 1), strict=True))
 
     def _product_features(self, state: State, left: Tensor | None) -> list[Tensor]:
         """`[worlds, own goods]` each, in the order of `features.of_product`."""
-        p, own = self.parameters, slice(0, self._own)
-        scale, columns = 1 / self.list_price[own], []
+        p = self.parameters
+        own = slice(0, self._own)
+        scale = 1 / self.list_price[own]
+        columns = []
         if self._moves:
             columns.append(state["price"][:, own] * scale)
         if self.units is not None:
@@ -326,7 +395,8 @@ class Pricing(TensorMarket):
 
     def _season_features(self, state: State, left: Tensor | None) -> list[Tensor]:
         """`[worlds]` each, in the order of `features.of_season`."""
-        p, columns = self.parameters, [] if left is None else [left[:, 0]]
+        p = self.parameters
+        columns = [] if left is None else [left[:, 0]]
         for given, length in ((p.season.weekly, features.WEEK), (p.season.annual, features.YEAR)):
             if given:
                 angle = features.turn(length) * state["day"].to(self.dtype)

@@ -27,10 +27,20 @@ class Seen:
     """
 
     def __init__(
-        self, own: Tensor, list_price: Tensor, cost: Tensor, cheapest: Tensor, before: Tensor, noise: Tensor
+        self,
+        own: Tensor,
+        list_price: Tensor,
+        cost: Tensor,
+        cheapest: Tensor,
+        before: Tensor,
+        noise: Tensor,
     ) -> None:
-        self.own, self.list_price, self.cost = own, list_price, cost
-        self.cheapest, self.before, self.noise = cheapest, before, noise
+        self.own = own
+        self.list_price = list_price
+        self.cost = cost
+        self.cheapest = cheapest
+        self.before = before
+        self.noise = noise
 
 
 def quote(rival: Rival, seen: Seen, nash: Tensor | None) -> Tensor:
@@ -50,7 +60,9 @@ def quote(rival: Rival, seen: Seen, nash: Tensor | None) -> Tensor:
             return _within(seen.cheapest, seen)
         case "undercut":
             return _within((1 - rival.step) * seen.cheapest, seen)
-        case "undercut-and-reset":  # an Edgeworth cycle: a war of prices, and a truce at the list price
+        case (
+            "undercut-and-reset"
+        ):  # an Edgeworth cycle: a war of prices, and a truce at the list price
             lower = (1 - rival.step) * seen.cheapest
             return torch.where(lower < FLOOR * seen.cost, seen.list_price, _within(lower, seen))
         case "lagged":
@@ -82,14 +94,17 @@ def cheapest_other(price: Tensor) -> Tensor:
     if firms <= FEW:
         return _cheapest_of_few(price)
     lowest, which = price.topk(2, dim=1, largest=False)
-    first, second = lowest[:, :1], lowest[:, 1:]
+    first = lowest[:, :1]
+    second = lowest[:, 1:]
     firm = torch.arange(firms, device=price.device)[None, :, None]
     return torch.where(firm == which[:, :1], second, first)
 
 
 def _cheapest_of_few(price: Tensor) -> Tensor:
-    """The lower of the lowest ahead of a seller and the lowest behind it: cheaper than a selection for a few sellers."""
+    """The lower of the lowest ahead of a seller and the lowest behind it: cheaper than a selection
+    for a few sellers."""
     each = price.unbind(1)
-    ahead, behind = list(accumulate(each, torch.minimum)), list(accumulate(each[::-1], torch.minimum))[::-1]
+    ahead = list(accumulate(each, torch.minimum))
+    behind = list(accumulate(each[::-1], torch.minimum))[::-1]
     between = [torch.minimum(ahead[f - 1], behind[f + 1]) for f in range(1, len(each) - 1)]
     return torch.stack([behind[1], *between, ahead[-2]], 1)

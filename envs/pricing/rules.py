@@ -1,4 +1,5 @@
-"""Rules across the parameters of the pricing market: each breach is one line, before anything is built. Imports no torch."""
+"""Rules across the parameters of the pricing market: each breach is one line, before anything is
+built. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,36 +24,52 @@ def check(p: PricingFields) -> None:
 
 def _goods(p: PricingFields) -> None:
     """Lists have a value for all, for each product or for each good."""
-    d, products, total = p.demand, p.products, p.firms * p.products
-    sizes = {"list_price": len(p.list_price), "cost": len(p.cost), "demand.size": len(d.size),
-             "demand.slope": len(d.slope), "demand.quality": len(d.quality)}  # fmt: skip
+    d = p.demand
+    products = p.products
+    total = p.firms * p.products
+    sizes = {
+        "list_price": len(p.list_price),
+        "cost": len(p.cost),
+        "demand.size": len(d.size),
+        "demand.slope": len(d.slope),
+        "demand.quality": len(d.quality),
+    }
     sizes |= {f"demand.segments[{i}].quality": len(s.quality) for i, s in enumerate(d.segments)}
     if p.stock is not None:
         sizes["stock.units"] = len(p.stock.units)
     for name, size in sizes.items():
         if size not in (1, products, total):
-            raise ValueError(f"{name}: {size} values, expected 1, {products} (products) or {total} (goods)")
+            raise ValueError(
+                f"{name}: {size} values, expected 1, {products} (products) or {total} (goods)"
+            )
 
 
 def _levels(p: PricingFields) -> None:
     if any(a >= b for a, b in pairwise(p.levels)):
         raise ValueError(f"levels: expected ascending multiples, found {p.levels}")
     if p.guard.floor > p.guard.ceiling:
-        raise ValueError(f"guard.floor = {p.guard.floor:g}: expected at most guard.ceiling = {p.guard.ceiling:g}")
+        raise ValueError(
+            f"guard.floor = {p.guard.floor:g}: expected at most guard.ceiling = {p.guard.ceiling:g}"
+        )
     if p.actions == "move" and not (p.guard.floor > 0 and p.guard.ceiling < UNLIMITED):
         raise ValueError(
-            "actions = 'move': prices that only move have no bounds; expected guard.floor above 0 and guard.ceiling"
+            "actions = 'move': prices that only move have no bounds; expected guard.floor above 0 "
+            "and guard.ceiling"
         )
 
 
 def _time(p: PricingFields) -> None:
     if p.gamma == 1 and not p.deadline:
         raise ValueError(
-            "gamma = 1 without a deadline: returns have no bound; expected gamma below 1, or deadline: true"
+            "gamma = 1 without a deadline: returns have no bound; expected gamma below 1, or "
+            "deadline: true"
         )
-    profile, weekly = p.season.profile, p.season.weekly
+    profile = p.season.profile
+    weekly = p.season.weekly
     if profile and len(profile) != p.periods:
-        raise ValueError(f"season.profile: {len(profile)} factors, expected one for each of {p.periods} periods")
+        raise ValueError(
+            f"season.profile: {len(profile)} factors, expected one for each of {p.periods} periods"
+        )
     if weekly and len(weekly) != 7:
         raise ValueError(f"season.weekly: {len(weekly)} factors, expected 7")
 
@@ -63,7 +80,10 @@ def _stock(p: PricingFields) -> None:
     if given is None:
         return
     if given.reorder_below > min(given.units):
-        raise ValueError(f"stock.reorder_below = {given.reorder_below}: expected at most the units, {min(given.units)}")
+        raise ValueError(
+            f"stock.reorder_below = {given.reorder_below}: expected at most the units, "
+            f"{min(given.units)}"
+        )
     if given.salvage and not p.deadline:
         raise ValueError("stock.salvage: is paid at a deadline; expected deadline: true")
     if not given.reorder_below and (given.order_cost or given.lead_time != 1):
@@ -74,11 +94,16 @@ def _stock(p: PricingFields) -> None:
 
 def _families(p: PricingFields) -> None:
     """What families of demand can do."""
-    family, choice = p.demand.family, p.demand.family in ("logit", "mixed")
+    family = p.demand.family
+    choice = p.demand.family in ("logit", "mixed")
     if p.season.ageing and not choice:
-        raise ValueError(f"season.ageing: has no meaning with {family} demand; expected logit or mixed")
+        raise ValueError(
+            f"season.ageing: has no meaning with {family} demand; expected logit or mixed"
+        )
     if p.reference is not None and family in ("exponential", "isoelastic"):
-        raise ValueError(f"reference: not defined with {family} demand; expected linear, logit or mixed")
+        raise ValueError(
+            f"reference: not defined with {family} demand; expected linear, logit or mixed"
+        )
     if any(r.leaves for r in p.rivals) and not choice:
         raise ValueError(f"rivals: leaving needs logit or mixed demand, found {family}")
     if any(r.rule == "nash" for r in p.rivals) and family != "logit":
@@ -91,41 +116,54 @@ def _highest(p: PricingFields) -> float:
 
 
 def _costs(p: PricingFields) -> None:
-    """A good that cannot be sold at a profit at any price is a mistake of units, and would train without a word."""
-    for i, (cost, list_price) in enumerate(zip(p.goods(p.cost), p.goods(p.list_price), strict=True)):
+    """A good that cannot be sold at a profit at any price is a mistake of units, and would train
+    without a word."""
+    for i, (cost, list_price) in enumerate(
+        zip(p.goods(p.cost), p.goods(p.list_price), strict=True)
+    ):
         best = _highest(p) * list_price * (1 - p.fee)
         if cost >= best:
             raise ValueError(
-                f"cost: {cost:g} of good {i} is not below {best:g}, the most that its highest price leaves after fees; "
+                f"cost: {cost:g} of good {i} is not below {best:g}, the most that its highest "
+                "price leaves after fees; "
                 "expected a cost that some price covers"
             )
 
 
 def _margins(p: PricingFields) -> None:
     """Some price leaves the margin."""
-    margin, left = p.guard.margin, 1 - p.fee - p.guard.margin
+    margin = p.guard.margin
+    left = 1 - p.fee - p.guard.margin
     if left <= 0:
         raise ValueError(
-            f"guard.margin = {margin:g}: no price leaves it after a fee of {p.fee:g}; expected less than {1 - p.fee:g}"
+            f"guard.margin = {margin:g}: no price leaves it after a fee of {p.fee:g}; expected "
+            f"less than {1 - p.fee:g}"
         )
     if margin <= -1:
         return
-    for i, (cost, list_price) in enumerate(zip(p.goods(p.cost), p.goods(p.list_price), strict=True)):
+    for i, (cost, list_price) in enumerate(
+        zip(p.goods(p.cost), p.goods(p.list_price), strict=True)
+    ):
         if cost > left * _highest(p) * list_price:
             raise ValueError(
-                f"guard.margin = {margin:g}: good {i} reaches it from a price of {cost / left:g} on, above "
-                f"its highest, {_highest(p) * list_price:g}; expected a margin that some price leaves"
+                f"guard.margin = {margin:g}: good {i} reaches it from a price of {cost / left:g} "
+                "on, above "
+                f"its highest, {_highest(p) * list_price:g}; expected a margin that some price "
+                "leaves"
             )
 
 
 def _sales(p: PricingFields) -> None:
-    """Every product of a learning seller sells something at its lowest price, the others at their list prices."""
-    lowest, list_price = max(p.levels[0] if p.actions == "level" else 0.0, p.guard.floor), p.goods(p.list_price)
+    """Every product of a learning seller sells something at its lowest price, the others at their
+    list prices."""
+    lowest = max(p.levels[0] if p.actions == "level" else 0.0, p.guard.floor)
+    list_price = p.goods(p.list_price)
     for i in range(sum(p.sellers.values()) * p.products):
         price = lowest * list_price[i]
         if (mean := _most(p, i, price, sum(list_price) - list_price[i])) < NOTHING:
             raise ValueError(
-                f"demand: good {i} sells nothing at its lowest price, {price:g} (mean {mean:.1g} units a period); "
+                f"demand: good {i} sells nothing at its lowest price, {price:g} (mean {mean:.1g} "
+                "units a period); "
                 "look at the units of prices and demand"
             )
 
@@ -135,9 +173,13 @@ def _most(p: PricingFields, good: int, price: float, others: float) -> float:
     d = p.demand
     if d.family in ("logit", "mixed"):
         kinds = [(s.weight, s.quality, s.mu) for s in d.segments] or [(1.0, d.quality, d.mu)]
-        nets = [(weight, (p.goods(quality)[good] - price - d.outside) / mu) for weight, quality, mu in kinds]
+        nets = [
+            (weight, (p.goods(quality)[good] - price - d.outside) / mu)
+            for weight, quality, mu in kinds
+        ]
         return d.visitors * sum(weight / (1 + math.exp(min(-net, 700.0))) for weight, net in nets)
-    size, slope = p.goods(d.size)[good], p.goods(d.slope)[good]
+    size = p.goods(d.size)[good]
+    slope = p.goods(d.slope)[good]
     if d.family == "linear":
         return size - slope * price + d.cross * others
     if d.family == "exponential":

@@ -13,7 +13,8 @@ GroupName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length
 Positive = Annotated[float, Field(gt=0, le=1e12)]
 NotNegative = Annotated[float, Field(ge=0, le=1e12)]
 Goods = Annotated[list[float], Field(min_length=1)]
-"""One value for all goods, one for each product of every seller, or one for each good (seller by seller, rivals last)."""
+"""One value for all goods, one for each product of every seller, or one for each good (seller by
+seller, rivals last)."""
 PositiveGoods = Annotated[list[Positive], Field(min_length=1)]
 
 
@@ -23,11 +24,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-_BY_PRICE, _BY_CHOICE = ("size", "slope", "cross"), ("visitors", "outside")
+_BY_PRICE = ("size", "slope", "cross")
+_BY_CHOICE = ("visitors", "outside")
 FIELDS = {
-    "linear": _BY_PRICE, "exponential": _BY_PRICE, "isoelastic": _BY_PRICE, "logit": (*_BY_CHOICE, "quality", "mu"),
+    "linear": _BY_PRICE,
+    "exponential": _BY_PRICE,
+    "isoelastic": _BY_PRICE,
+    "logit": (*_BY_CHOICE, "quality", "mu"),
     "mixed": _BY_CHOICE,
-}  # fmt: skip
+}
 """Family of demand -> the fields that it reads, beside `segments`."""
 
 
@@ -43,11 +48,15 @@ class Demand(Section):
     """Mean demand of a period as a function of all prices; sales are Poisson."""
 
     family: Literal["linear", "exponential", "isoelastic", "logit", "mixed"] = Field(
-        description="linear: size - slope p + cross times the others' prices; exponential: size e^(-slope p + ...); "
-        "isoelastic: size p^(-slope) times the others' p^cross; logit: visitors choose by quality - price, or nothing; "
+        description="linear: size - slope p + cross times the others' prices; exponential: size "
+        "e^(-slope p + ...); "
+        "isoelastic: size p^(-slope) times the others' p^cross; logit: visitors choose by quality "
+        "- price, or nothing; "
         "mixed: visitors of several kinds"
     )
-    size: PositiveGoods = Field([1.0], description="units a period at price 0 (isoelastic: at price 1)")
+    size: PositiveGoods = Field(
+        [1.0], description="units a period at price 0 (isoelastic: at price 1)"
+    )
     slope: PositiveGoods = Field([1.0], description="units per money, 1 / money, or the elasticity")
     cross: NotNegative = Field(
         0.0, description="effect of the other goods' prices: units per money, or cross elasticity"
@@ -62,10 +71,13 @@ class Demand(Section):
     def _consistent(self) -> Demand:
         if (self.family == "mixed") != bool(self.segments):
             raise ValueError(
-                f"segments: {len(self.segments)} given with family {self.family!r}; mixed needs them, others not"
+                f"segments: {len(self.segments)} given with family {self.family!r}; mixed needs "
+                "them, others not"
             )
         if self.segments and abs(sum(s.weight for s in self.segments) - 1) > 1e-6:
-            raise ValueError(f"segments: weights sum to {sum(s.weight for s in self.segments):g}, expected 1")
+            raise ValueError(
+                f"segments: weights sum to {sum(s.weight for s in self.segments):g}, expected 1"
+            )
         for name, field in type(self).model_fields.items():
             idle = name not in ("family", "segments") and name not in FIELDS[self.family]
             if idle and getattr(self, name) != field.get_default():
@@ -76,13 +88,19 @@ class Demand(Section):
 class Season(Section):
     """What multiplies mean demand over time."""
 
-    profile: list[NotNegative] = Field([], description="one factor for each period of the episode; left out, 1")
+    profile: list[NotNegative] = Field(
+        [], description="one factor for each period of the episode; left out, 1"
+    )
     weekly: list[NotNegative] = Field([], description="seven factors, day by day; left out, 1")
     annual: float = Field(0.0, ge=0, lt=1, description="amplitude A of 1 + A sin(2 pi day / 364)")
     rho: float = Field(0.9, ge=0, lt=1, description="persistence of the latent log shock")
-    sigma: float = Field(0.0, ge=0, le=2, description="standard deviation of the shock's innovation")
+    sigma: float = Field(
+        0.0, ge=0, le=2, description="standard deviation of the shock's innovation"
+    )
     ageing: float = Field(
-        0.0, ge=0, description="money by which willingness to pay falls each period (logit: freshness)"
+        0.0,
+        ge=0,
+        description="money by which willingness to pay falls each period (logit: freshness)",
     )
 
 
@@ -90,52 +108,84 @@ class Reference(Section):
     """A reference price r' = memory r + (1 - memory) p moves demand (Popescu and Wu 2007)."""
 
     memory: float = Field(0.8, ge=0, lt=1, description="weight of the old reference price")
-    gain: float = Field(0.0, ge=0, description="worth of a price below the reference, per money (units, or utility)")
+    gain: float = Field(
+        0.0, ge=0, description="worth of a price below the reference, per money (units, or utility)"
+    )
     loss: float = Field(0.0, ge=0, description="worth of a price above it")
 
 
 class Stock(Section):
     """What can be sold. Demand beyond it is lost."""
 
-    units: list[Annotated[int, Field(ge=1, le=100_000)]] = Field(min_length=1, description="at the start, each product")
-    reorder_below: int = Field(0, ge=0, description="below so many units an order is placed; 0 for never")
-    lead_time: int = Field(1, ge=1, le=60, description="periods until an order arrives; it fills up to `units`")
+    units: list[Annotated[int, Field(ge=1, le=100_000)]] = Field(
+        min_length=1, description="at the start, each product"
+    )
+    reorder_below: int = Field(
+        0, ge=0, description="below so many units an order is placed; 0 for never"
+    )
+    lead_time: int = Field(
+        1, ge=1, le=60, description="periods until an order arrives; it fills up to `units`"
+    )
     order_cost: NotNegative = Field(0.0, description="money for each order")
-    holding: NotNegative = Field(0.0, description="cost of holding a unit for a period, as a share of its unit cost")
-    salvage: float = Field(0.0, description="money for each unit left at the deadline; negative for a waste fee")
+    holding: NotNegative = Field(
+        0.0, description="cost of holding a unit for a period, as a share of its unit cost"
+    )
+    salvage: float = Field(
+        0.0, description="money for each unit left at the deadline; negative for a waste fee"
+    )
 
 
 class Guard(Section):
-    """Guard-rails on every price, applied in the order floor, ceiling, change, margin: the margin has the last word."""
+    """Guard-rails on every price, applied in the order floor, ceiling, change, margin: the margin
+    has the last word."""
 
     floor: NotNegative = Field(0.0, description="lowest price, as a share of the list price")
-    ceiling: float = Field(UNLIMITED, gt=0, description="highest price, as a share of the list price")
-    change: float = Field(
-        UNLIMITED, gt=0, description="largest change of a price from one period to the next, as a share"
+    ceiling: float = Field(
+        UNLIMITED, gt=0, description="highest price, as a share of the list price"
     )
-    margin: float = Field(-1.0, ge=-1, lt=1, description="smallest (price - cost) / price; -1 for none")
+    change: float = Field(
+        UNLIMITED,
+        gt=0,
+        description="largest change of a price from one period to the next, as a share",
+    )
+    margin: float = Field(
+        -1.0, ge=-1, lt=1, description="smallest (price - cost) / price; -1 for none"
+    )
 
 
 class Rival(Section):
     """A seller that follows a rule and does not learn."""
 
     rule: Literal[
-        "fixed", "cost-plus", "match-lowest", "undercut", "undercut-and-reset", "lagged", "random-walk", "nash"
+        "fixed",
+        "cost-plus",
+        "match-lowest",
+        "undercut",
+        "undercut-and-reset",
+        "lagged",
+        "random-walk",
+        "nash",
     ] = Field(description="how it prices, product by product")
-    step: float = Field(0.02, ge=0, lt=1, description="share by which it undercuts, or moves (random walk)")
+    step: float = Field(
+        0.02, ge=0, lt=1, description="share by which it undercuts, or moves (random walk)"
+    )
     markup: float = Field(0.4, ge=0, description="share above unit cost (cost-plus)")
     leaves: int = Field(0, ge=0, description="period in which it leaves the market; 0 for never")
 
 
 class PricingFields(Section):
-    """All fields, each valid by itself; `PricingParameters` holds them to the rules across fields."""
+    """All fields, each valid by itself; `PricingParameters` holds them to the rules across
+    fields."""
 
     periods: int = Field(30, ge=1, le=100_000, description="periods (days, hours) of an episode, T")
     deadline: bool = Field(
         True,
-        description="the episode terminates after `periods`, and what is left is salvaged; else it is only cut there",
+        description="the episode terminates after `periods`, and what is left is salvaged; else it "
+        "is only cut there",
     )
-    gamma: float = Field(1.0, gt=0, le=1, description="discount factor of a period; below 1 without a deadline")
+    gamma: float = Field(
+        1.0, gt=0, le=1, description="discount factor of a period; below 1 without a deadline"
+    )
     sellers: dict[GroupName, Annotated[int, Field(ge=1, le=1000)]] = Field(
         {"seller": 1}, min_length=1, description="groups of learning sellers: name -> how many"
     )
@@ -150,27 +200,39 @@ class PricingFields(Section):
         default_factory=lambda: Demand.model_validate(
             {"family": "logit", "visitors": 100.0, "quality": [2.0], "mu": 0.25}
         ),
-        description="what customers buy; left out, a hundred visitors of goods worth 2, with a scale of taste of .25",
+        description="what customers buy; left out, a hundred visitors of goods worth 2, with a "
+        "scale of taste of .25",
     )
-    season: Season = Field(default_factory=lambda: Season.model_validate({}), description="what moves demand over time")
+    season: Season = Field(
+        default_factory=lambda: Season.model_validate({}), description="what moves demand over time"
+    )
     reference: Reference | None = Field(None, description="customers remember prices")
-    stock: Stock | None = Field(None, description="what can be sold; left out, everything is always there")
+    stock: Stock | None = Field(
+        None, description="what can be sold; left out, everything is always there"
+    )
     actions: Literal["level", "move"] = Field(
-        "level", description="level: a price is a multiple of the list price; move: of the product's last price"
+        "level",
+        description="level: a price is a multiple of the list price; move: of the product's last "
+        "price",
     )
     levels: list[Positive] = Field(
         [0.80, 0.85, 0.90, 0.95, 1.0, 1.05, 1.10, 1.15, 1.20], min_length=2, max_length=99,
         description="the multiples to choose from, ascending",
     )  # fmt: skip
     markdown_only: bool = Field(False, description="prices never rise again")
-    guard: Guard = Field(default_factory=lambda: Guard.model_validate({}), description="limits of every price")
+    guard: Guard = Field(
+        default_factory=lambda: Guard.model_validate({}), description="limits of every price"
+    )
     exploring_starts: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="share of training episodes that start at a random period with random stock and prices",
+        description="share of training episodes that start at a random period with random stock "
+        "and prices",
     )
-    oracle: bool = Field(False, description="sellers also see what nobody does: shock and reference prices")
+    oracle: bool = Field(
+        False, description="sellers also see what nobody does: shock and reference prices"
+    )
 
     @property
     def firms(self) -> int:

@@ -1,7 +1,8 @@
-"""Two learning sellers: do they find each other? Q-learners that set prices against each other, and a monitor of them.
+"""Two learning sellers: do they find each other? Q-learners that set prices against each other, and
+a monitor of them.
 
-The duopoly and the learners of Calvano, Calzolari, Denicolo and Pastorello (2020), American Economic Review 110, 3267-3297,
-many sessions side by side.
+The duopoly and the learners of Calvano, Calzolari, Denicolo and Pastorello (2020), American
+Economic Review 110, 3267-3297, many sessions side by side.
 """
 
 from __future__ import annotations
@@ -42,22 +43,33 @@ class Duopoly:
 
 
 def logit_duopoly(
-    nash_price: float, monopoly_price: float, *, m: int = 15, xi: float = 0.1, quality: float = 2.0, cost: float = 1.0,
-    outside: float = 0.0, mu: float = 0.25,
-) -> Duopoly:  # fmt: skip
-    """The logit duopoly of Calvano et al. (2020), on m prices from a little below Nash to a little above monopoly.
+    nash_price: float,
+    monopoly_price: float,
+    *,
+    m: int = 15,
+    xi: float = 0.1,
+    quality: float = 2.0,
+    cost: float = 1.0,
+    outside: float = 0.0,
+    mu: float = 0.25,
+) -> Duopoly:
+    """The logit duopoly of Calvano et al. (2020), on m prices from a little below Nash to a little
+    above monopoly.
 
     Args:
         nash_price, monopoly_price: 1.472927 and 1.924981 for the other arguments' defaults.
         m: prices.
         xi: by which share of their distance the grid reaches beyond both.
-        quality, cost, outside, mu: shares are exp((quality - p_i)/mu) / (exp(outside/mu) + sum_j exp((quality - p_j)/mu)).
+        quality, cost, outside, mu: shares are exp((quality - p_i)/mu) / (exp(outside/mu) + sum_j
+            exp((quality - p_j)/mu)).
 
     Raises:
         ValueError: if the monopoly price is not above the Nash price.
     """
     if not monopoly_price > nash_price:
-        raise ValueError(f"monopoly_price is {monopoly_price}, expected more than nash_price, {nash_price}")
+        raise ValueError(
+            f"monopoly_price is {monopoly_price}, expected more than nash_price, {nash_price}"
+        )
     beyond = xi * (monopoly_price - nash_price)
     prices = np.linspace(nash_price - beyond, monopoly_price + beyond, m)
 
@@ -67,7 +79,10 @@ def logit_duopoly(
 
     profits = profit(prices[:, None], prices[None, :])
     return Duopoly(
-        prices, profits, float(profit(nash_price, nash_price)), float(profit(monopoly_price, monopoly_price))
+        prices,
+        profits,
+        float(profit(nash_price, nash_price)),
+        float(profit(monopoly_price, monopoly_price)),
     )
 
 
@@ -76,7 +91,8 @@ class Sessions:
     """Finished pairs of learners.
 
     Attributes:
-        gains: Delta = (profit - Nash) / (monopoly - Nash), mean of both sellers and of the last periods, `[sessions]`.
+        gains: Delta = (profit - Nash) / (monopoly - Nash), mean of both sellers and of the last
+            periods, `[sessions]`.
         converged: whether the greedy policies had stopped changing, `[sessions]`.
         periods: `[sessions]`.
     """
@@ -96,16 +112,27 @@ class _State:
     stable: Ints  # [sessions], periods since a greedy action changed
 
     def keep(self, which: NDArray[np.bool_]) -> _State:
-        return replace(self, **{name: np.ascontiguousarray(x[which]) for name, x in vars(self).items()})
+        return replace(
+            self, **{name: np.ascontiguousarray(x[which]) for name, x in vars(self).items()}
+        )
 
 
 def calvano(
-    duopoly: Duopoly, *, sessions: int = 50, alpha: float = 0.15, beta: float = 4e-6, discount: float = 0.95,
-    patience: int = 100_000, limit: int = 10_000_000, seed: int = 0,
-) -> Sessions:  # fmt: skip
-    """Q-learners that see both last prices and explore with probability exp(-beta t) (Calvano et al. 2020, AER 110).
+    duopoly: Duopoly,
+    *,
+    sessions: int = 50,
+    alpha: float = 0.15,
+    beta: float = 4e-6,
+    discount: float = 0.95,
+    patience: int = 100_000,
+    limit: int = 10_000_000,
+    seed: int = 0,
+) -> Sessions:
+    """Q-learners that see both last prices and explore with probability exp(-beta t) (Calvano et
+    al. 2020, AER 110).
 
-    A session ends when no greedy action has changed for `patience` periods, looked at every `CHUNK` of them.
+    A session ends when no greedy action has changed for `patience` periods, looked at every `CHUNK`
+    of them.
 
     Args:
         duopoly: the market.
@@ -121,14 +148,22 @@ def calvano(
     """
     _check(sessions=sessions, alpha=alpha, beta=beta, patience=patience, limit=limit)
     if not (alpha <= 1 and 0 <= discount < 1):
-        raise ValueError(f"alpha is {alpha} and discount {discount}, expected at most 1 and a number in [0, 1)")
-    rng, m = np.random.default_rng(seed), len(duopoly.prices)
+        raise ValueError(
+            f"alpha is {alpha} and discount {discount}, expected at most 1 and a number in [0, 1)"
+        )
+    rng = np.random.default_rng(seed)
+    m = len(duopoly.prices)
     profits = np.stack([duopoly.profits, duopoly.profits.T], -1).reshape(m * m, 2)
     running = _start(duopoly, sessions, discount, rng)
-    which, t = np.arange(sessions), 0
-    gains, periods, converged = np.zeros(sessions), np.zeros(sessions, np.int64), np.zeros(sessions, bool)
+    which = np.arange(sessions)
+    t = 0
+    gains = np.zeros(sessions)
+    periods = np.zeros(sessions, np.int64)
+    converged = np.zeros(sessions, bool)
     while len(which):
-        forced = _explored(rng, np.exp(-beta * (t + np.arange(min(CHUNK, limit - t)))), len(which), m)
+        forced = _explored(
+            rng, np.exp(-beta * (t + np.arange(min(CHUNK, limit - t)))), len(which), m
+        )
         _advance(running, forced, profits, alpha, discount)
         t += len(forced)
         steady = running.stable >= patience
@@ -136,8 +171,10 @@ def calvano(
         if done.any():
             profit = _greedy_profit(running.keep(done), profits, m)
             gains[which[done]] = (profit - duopoly.nash) / (duopoly.monopoly - duopoly.nash)
-            periods[which[done]], converged[which[done]] = t, steady[done]
-            which, running = which[~done], running.keep(~done)
+            periods[which[done]] = t
+            converged[which[done]] = steady[done]
+            which = which[~done]
+            running = running.keep(~done)
     return Sessions(gains, converged, periods)
 
 
@@ -152,18 +189,23 @@ def _start(duopoly: Duopoly, sessions: int, discount: float, rng: np.random.Gene
     m = len(duopoly.prices)
     first = duopoly.profits.mean(1) / (1 - discount)
     values = np.broadcast_to(first, (sessions, 2, m * m, m)).copy()
-    return _State(values, values.argmax(-1), rng.integers(0, m * m, sessions), np.zeros(sessions, np.int64))
+    return _State(
+        values, values.argmax(-1), rng.integers(0, m * m, sessions), np.zeros(sessions, np.int64)
+    )
 
 
 def _explored(rng: np.random.Generator, rate: Floats, sessions: int, m: int) -> Ints:
-    """Actions tried, or -1 for the greedy one, `[periods, sessions, 2]`; one uniform number serves both."""
+    """Actions tried, or -1 for the greedy one, `[periods, sessions, 2]`; one uniform number serves
+    both."""
     share = rng.random((len(rate), sessions, 2)) / np.maximum(rate, 1e-300)[:, None, None]
     return np.where(share < 1, share * m, -1.0).astype(np.int64)
 
 
 def _greedy_profit(final: _State, profits: Floats, m: int) -> Floats:
     """Mean profit of a seller over `TAIL` greedy periods, `[sessions]`."""
-    each, state, total = np.arange(len(final.state)), final.state, np.zeros(len(final.state))
+    each = np.arange(len(final.state))
+    state = final.state
+    total = np.zeros(len(final.state))
     for _ in range(TAIL):
         state = final.greedy[each, 0, state] * m + final.greedy[each, 1, state]
         total += profits[state].mean(1)
@@ -171,15 +213,20 @@ def _greedy_profit(final: _State, profits: Floats, m: int) -> Floats:
 
 
 def _advance(running: _State, forced: Ints, profits: Floats, alpha: float, discount: float) -> None:
-    """So many periods as `forced` has, all sessions at once, in place: the cost is that of numpy's calls, not of sessions."""
+    """So many periods as `forced` has, all sessions at once, in place: the cost is that of numpy's
+    calls, not of sessions."""
     sessions, _, states, m = running.values.shape
-    flat, rows, table = running.values.reshape(-1), running.values.reshape(-1, m), running.greedy.reshape(-1)
+    flat = running.values.reshape(-1)
+    rows = running.values.reshape(-1, m)
+    table = running.greedy.reshape(-1)
     best = rows.max(-1)
     base = (np.arange(2 * sessions) * states).reshape(sessions, 2)
     explores: NDArray[np.bool_] = forced >= 0
     some: NDArray[np.bool_] = np.any(explores, (1, 2))
-    last, digits = np.full(sessions, -1), np.array([m, 1])
-    step, discounted = np.array([[alpha]]), np.array([[discount]])  # numpy takes these faster than Python's floats
+    last = np.full(sessions, -1)
+    digits = np.array([m, 1])
+    step = np.array([[alpha]])
+    discounted = np.array([[discount]])  # numpy takes these faster than Python's floats
     state = running.state
     row = base + state[:, None]
     for t in range(len(forced)):
@@ -199,7 +246,9 @@ def _advance(running: _State, forced: Ints, profits: Floats, alpha: float, disco
         flat[cell] = new
         after = rows.take(row, 0).argmax(-1)
         first += after
-        best[row] = flat.take(first)  # a maximum over so short an axis takes numpy longer than all of this
+        best[row] = flat.take(
+            first
+        )  # a maximum over so short an axis takes numpy longer than all of this
         table[row] = after
         changed = after != before
         last[changed[:, 0] | changed[:, 1]] = t
@@ -209,7 +258,8 @@ def _advance(running: _State, forced: Ints, profits: Floats, alpha: float, disco
 
 @dataclass(frozen=True)
 class Alarm:
-    """The monitor's answer: the mean gain with its confidence interval, and whether the flag is up."""
+    """The monitor's answer: the mean gain with its confidence interval, and whether the flag is
+    up."""
 
     raised: bool
     mean: float
@@ -218,11 +268,13 @@ class Alarm:
 
 
 def monitor(gains: Any, *, threshold: float = 0.3, confidence: float = 0.95) -> Alarm:
-    """Raises its flag on supra-competitive prices: where the mean Delta's confidence interval lies above the threshold.
+    """Raises its flag on supra-competitive prices: where the mean Delta's confidence interval lies
+    above the threshold.
 
     Args:
         gains: Delta of each session, `[sessions]`, at least two.
-        threshold: Delta is 0 at the one-shot equilibrium and 1 at monopoly; myopic learners on a grid reach about .2.
+        threshold: Delta is 0 at the one-shot equilibrium and 1 at monopoly; myopic learners on a
+            grid reach about .2.
         confidence: of the two-sided Student interval.
 
     Raises:
@@ -234,5 +286,9 @@ def monitor(gains: Any, *, threshold: float = 0.3, confidence: float = 0.95) -> 
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}, expected a number in (0, 1)")
     mean = float(sample.mean())
-    half = float(student.ppf((1 + confidence) / 2, len(sample) - 1) * sample.std(ddof=1) / math.sqrt(len(sample)))
+    half = float(
+        student.ppf((1 + confidence) / 2, len(sample) - 1)
+        * sample.std(ddof=1)
+        / math.sqrt(len(sample))
+    )
     return Alarm(mean - half > threshold, mean, mean - half, mean + half)

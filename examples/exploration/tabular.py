@@ -1,7 +1,10 @@
-"""Tabular learners, batched: the small cases in which a selection rule is judged before any network.
+"""Tabular learners, batched: the small cases in which a selection rule is judged before any
+network.
 
-`bandit` learns the price of one product by sample averages, `q_learning` sells a stock before a deadline. Neither is a
-learner of the registry: they see tables, not a market's observations. `collusion` has two learners against each other.
+`bandit` learns the price of one product by sample averages, `q_learning` sells a stock before a
+deadline. Neither is a
+learner of the registry: they see tables, not a market's observations. `collusion` has two learners
+    against each other.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ def _positive(**numbers: float) -> None:
             raise ValueError(f"{name} is {number}, expected a positive number")
 
 
-# -- bandit --------------------------------------------------------------------------------------------------------------
+# -- bandit ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -47,18 +50,29 @@ class BanditRun:
 
 
 def bandit(
-    rule: str, rates: Tensor, margins: Tensor, *, periods: int, knobs: Knobs, seed: int, scale: float = 1.0, heads: int = 10
-) -> BanditRun:  # fmt: skip
-    """Many shops, each learning its best price by sample averages; every price is tried once, then the rule decides.
+    rule: str,
+    rates: Tensor,
+    margins: Tensor,
+    *,
+    periods: int,
+    knobs: Knobs,
+    seed: int,
+    scale: float = 1.0,
+    heads: int = 10,
+) -> BanditRun:
+    """Many shops, each learning its best price by sample averages; every price is tried once, then
+    the rule decides.
 
     Args:
-        rule: a key of `RULES`. A rule over heads gets so many averages, each over a Poisson(1) resample of the rewards.
+        rule: a key of `RULES`. A rule over heads gets so many averages, each over a Poisson(1)
+            resample of the rewards.
         rates: mean sales of a period, Poisson, `[shops, prices]`.
         margins: profit of a sale, `[prices]`.
         periods: of every shop, at least the number of prices.
         knobs: of the rule.
         seed: of sales and choices; the same at every scale.
-        scale: the unit of money; a rule that does not depend on it chooses the same prices at every power of two.
+        scale: the unit of money; a rule that does not depend on it chooses the same prices at every
+            power of two.
         heads: of a rule over heads.
 
     Raises:
@@ -69,7 +83,8 @@ def bandit(
         raise ValueError(f"periods is {periods}, expected at least the number of prices, {prices}")
     _positive(scale=scale)
     chooses, sells = (torch.Generator().manual_seed(2 * seed + i) for i in (0, 1))
-    several, copies = RULES[rule].heads, heads if RULES[rule].heads else 1
+    several = RULES[rule].heads
+    copies = heads if RULES[rule].heads else 1
     values = torch.zeros(copies, shops, prices, dtype=torch.float64)
     counts = torch.zeros_like(values)
     actions = torch.empty(periods, shops, dtype=torch.int64)
@@ -83,7 +98,13 @@ def bandit(
         reward = (sales * margins[action] * scale).double()
         weight = torch.ones(copies, shops, dtype=torch.float64)
         weight = torch.poisson(weight, generator=chooses) if several and t >= prices else weight
-        _average(values, counts, action.expand(copies, shops)[..., None], reward[:, None], weight[..., None])
+        _average(
+            values,
+            counts,
+            action.expand(copies, shops)[..., None],
+            reward[:, None],
+            weight[..., None],
+        )
         actions[t] = action
     return BanditRun(_regret(rates.double() * margins, actions), actions)
 
@@ -94,7 +115,9 @@ def _regret(expected: Tensor, actions: Tensor) -> Tensor:
     return 100 * (1 - earned / (len(actions) * expected.amax(1)))
 
 
-def _average(values: Tensor, counts: Tensor, action: Tensor, reward: Tensor, weight: Tensor) -> None:
+def _average(
+    values: Tensor, counts: Tensor, action: Tensor, reward: Tensor, weight: Tensor
+) -> None:
     """Weighted running means, in place."""
     counts.scatter_add_(-1, action, weight)
     old = values.gather(-1, action)
@@ -102,7 +125,7 @@ def _average(values: Tensor, counts: Tensor, action: Tensor, reward: Tensor, wei
     values.scatter_(-1, action, old + share * (reward - old))
 
 
-# -- Q-learning over a season --------------------------------------------------------------------------------------------
+# -- Q-learning over a season ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -140,12 +163,21 @@ class Learned:
 
 
 def q_learning(
-    rule: str, season: Season, *, learners: int, episodes: int, knobs: Knobs, seed: int, scale: float = 1.0, power: float = 0.7
-) -> Learned:  # fmt: skip
-    """Undiscounted finite-horizon Q-learning from Q = 0 by any rule, with steps n^-power of each state and action.
+    rule: str,
+    season: Season,
+    *,
+    learners: int,
+    episodes: int,
+    knobs: Knobs,
+    seed: int,
+    scale: float = 1.0,
+    power: float = 0.7,
+) -> Learned:
+    """Undiscounted finite-horizon Q-learning from Q = 0 by any rule, with steps n^-power of each
+    state and action.
 
-    As Q = 0 scales with rewards too, a rule that does not depend on their scale takes the same actions at every scale: the
-    same bits for powers of two, and but for rounding otherwise.
+    As Q = 0 scales with rewards too, a rule that does not depend on their scale takes the same
+    actions at every scale: the same bits for powers of two, and but for rounding otherwise.
 
     Args:
         rule: a key of `RULES`, not one over heads.
@@ -162,11 +194,15 @@ def q_learning(
         raise ValueError(f"{rule} chooses by several heads, q_learning has one table")
     _positive(scale=scale, power=power)
     chooses, sells = (torch.Generator().manual_seed(2 * seed + i) for i in (0, 1))
-    demand, prices, each = season.demand.double(), season.prices.double(), torch.arange(learners)
+    demand = season.demand.double()
+    prices = season.prices.double()
+    each = torch.arange(learners)
     learned = _beginners(season, learners, episodes)
-    values, counts = learned.values, torch.zeros_like(learned.values)
+    values = learned.values
+    counts = torch.zeros_like(learned.values)
     for e in range(episodes):
-        now, stock = _at(knobs, e / episodes), torch.full((learners,), season.stock)
+        now = _at(knobs, e / episodes)
+        stock = torch.full((learners,), season.stock)
         for t in range(len(demand)):
             action = draw(RULES[rule](values[t][each, stock], **now), chooses)
             wanted = torch.poisson(demand[t][action], generator=sells).long()
@@ -177,7 +213,8 @@ def q_learning(
             counts[at] += 1
             values[at] += counts[at] ** -power * (target - values[at])
             learned.revenue[e] += earned
-            learned.actions[e, t], stock = action, left
+            learned.actions[e, t] = action
+            stock = left
     return learned
 
 

@@ -25,17 +25,22 @@ NEAR = 0.01
 
 
 class AnalyticLearner(GradientLearner[AnalyticParameters]):
-    """Actor: maximise J = sum_{t<H} gamma^t r_t + gamma^H V(s_H), differentiated through the market's dynamics.
+    """Actor: maximise J = sum_{t<H} gamma^t r_t + gamma^H V(s_H), differentiated through the
+    market's dynamics.
 
-    The runner's rollout gives the states to start from; the learner goes H periods on from each with shocks of its own.
+    The runner's rollout gives the states to start from; the learner goes H periods on from each
+    with shocks of its own.
 
-    With a value critic, V is a network and J's gradient goes through it. With a *co-state* critic the network learns
-    lambda = dV / d log k, k being what the agent owns (dual heuristic programming, Werbos 1992): its targets
-    lambda_t = gamma^-t dJ / d log k_t come from the same backward pass, and J's last term is lambda_H log k_H to first
-    order. That is what an Euler equation needs, and it does not drown in the level of V.
+    With a value critic, V is a network and J's gradient goes through it. With a *co-state* critic
+    the network learns lambda = dV / d log k, k being what the agent owns (dual heuristic
+    programming, Werbos 1992): its targets lambda_t = gamma^-t dJ / d log k_t come from the same
+    backward pass, and J's last term is lambda_H log k_H to first order. That is what an Euler
+    equation needs, and it does not drown in the level of V.
     """
 
-    epsilon: ClassVar[float] = 1e-8  # gradients without noise become small, and still point the right way
+    epsilon: ClassVar[float] = (
+        1e-8  # gradients without noise become small, and still point the right way
+    )
 
     def build(self) -> None:
         """Markets are built when the first rollout says how many worlds there are."""
@@ -54,13 +59,18 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
         for t in range(len(next(iter(self.states.values())))):
             state = {name: states[t] for name, states in self.states.items()}
             unrolled = self._unroll(market, state)
-            # All gradients before any step: the others' go through these weights, too, and a fused step is not noticed.
+            # All gradients before any step: the others' go through these weights, too, and a fused
+            # step is not noticed.
             last = len(fragments) - 1
-            slopes = {p: self._differentiate(p, unrolled, keep=i < last) for i, p in enumerate(fragments)}
+            slopes = {
+                p: self._differentiate(p, unrolled, keep=i < last) for i, p in enumerate(fragments)
+            }
             for policy, found in slopes.items():
                 figures[policy].append(self._improve(policy, unrolled, *found, renormalize=t == 0))
         for policy, each in figures.items():
-            self.report(policy, {name: torch.stack([f[name] for f in each]).mean(0) for name in each[0]})
+            self.report(
+                policy, {name: torch.stack([f[name] for f in each]).mean(0) for name in each[0]}
+            )
             self.update_ema(policy, self.parameters(policy).averaging)
 
     def _market_of(self, worlds: int) -> Dynamics:
@@ -78,10 +88,11 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
             }
         return self.market
 
-    # -- the objective -------------------------------------------------------------------------------------------
+    # -- the objective -----------------------------------------------------------------------------
 
     def _period(self, policy: str, by_group: Mapping[str, Sequence[Tensor]], t: int) -> Tensor:
-        """Period t of what lies by group and period, `[worlds, agents, ...]` of all of the policy's agents."""
+        """Period t of what lies by group and period, `[worlds, agents, ...]` of all of the policy's
+        agents."""
         joined = self.joined[policy]
         return joined.join({group: by_group[group][t] for group in joined.counts})
 
@@ -100,12 +111,15 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
                 for group in self.joined[policy].counts:
                     if group not in market.owned:
                         raise LearnerError(
-                            f"policy {policy!r}: the market does not say what an agent of group {group!r} owns; "
+                            f"policy {policy!r}: the market does not say what an agent of group "
+                            f"{group!r} owns; "
                             "set algorithm.parameters.critic: value"
                         )
                     owned[group] = own = market.owned[group]
                     if not isinstance(own, Owned):
-                        raise LearnerError(f"market.owned[{group!r}] = {own!r}: expected an Owned(variable)")
+                        raise LearnerError(
+                            f"market.owned[{group!r}] = {own!r}: expected an Owned(variable)"
+                        )
         return unroll(market, state, self.common.horizon, self._act, self.generator, owned)
 
     def _seen(self, policy: str, unrolled: Unrolled, t: int) -> Tensor:
@@ -118,8 +132,10 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
 
     def _objective(self, policy: str, unrolled: Unrolled) -> Tensor:
         """J of each agent, `[worlds, agents]`."""
-        p, module = self.parameters(policy), self.networks(policy)
-        gamma, horizon = p.discount, p.horizon
+        p = self.parameters(policy)
+        module = self.networks(policy)
+        gamma = p.discount
+        horizon = p.horizon
         rewards = (gamma**t * self._period(policy, unrolled.rewards, t) for t in range(horizon))
         alive = self._period(policy, unrolled.alive, -1)
         end = module.target(self._seen(policy, unrolled, horizon))
@@ -129,17 +145,28 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
         total: Tensor = sum(rewards, gamma**horizon * alive * end)
         return total
 
-    # -- gradient steps ------------------------------------------------------------------------------------------
+    # -- gradient steps ----------------------------------------------------------------------------
 
-    def _differentiate(self, policy: str, unrolled: Unrolled, *, keep: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Discounted reward a period and agent; the gradients of their sum in the actor's weights, then in nudges."""
+    def _differentiate(
+        self, policy: str, unrolled: Unrolled, *, keep: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Discounted reward a period and agent; the gradients of their sum in the actor's weights,
+        then in nudges."""
         objective = (1 - self.parameters(policy).discount) * self._objective(policy, unrolled)
         nudges = [n for g in self.joined[policy].counts for n in unrolled.nudges.get(g, [])]
         weights = list(self.networks(policy).actor.parameters())
-        return objective.detach(), torch.autograd.grad(objective.sum(), [*weights, *nudges], retain_graph=keep)
+        return objective.detach(), torch.autograd.grad(
+            objective.sum(), [*weights, *nudges], retain_graph=keep
+        )
 
     def _improve(
-        self, policy: str, unrolled: Unrolled, objective: Tensor, gradients: tuple[Tensor, ...], *, renormalize: bool
+        self,
+        policy: str,
+        unrolled: Unrolled,
+        objective: Tensor,
+        gradients: tuple[Tensor, ...],
+        *,
+        renormalize: bool,
     ) -> dict[str, Tensor]:
         """A step of actor and critic along what `_differentiate` found; its figures."""
         module = self.networks(policy)
@@ -148,12 +175,20 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
         weights = list(module.actor.parameters())
         for weight, gradient in zip(weights, gradients, strict=False):
             weight.grad = -gradient / rows
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(w.grad) for w in weights]))
+        norm = torch.linalg.vector_norm(
+            torch.stack([torch.linalg.vector_norm(w.grad) for w in weights])
+        )
         seen, targets = self._critic_data(policy, unrolled, gradients[len(weights) :])
         alive = self._alive(policy, unrolled)
         self.optimizer_step(policy, "actor")
         if renormalize:
-            flat = targets.flatten(0, -2) if separate else targets.flatten() if alive is None else targets[alive > 0]
+            flat = (
+                targets.flatten(0, -2)
+                if separate
+                else targets.flatten()
+                if alive is None
+                else targets[alive > 0]
+            )
             module.critic.renormalize(*self.moments(flat))
             module.target.rescale(module.critic.shift, module.critic.scale)
         loss, explained = self._critic_steps(policy, seen, targets, alive)
@@ -166,10 +201,15 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
         }
 
     @torch.no_grad()
-    def _critic_data(self, policy: str, unrolled: Unrolled, slopes: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """What the critic saw `[H, worlds, agents, width]`, and its targets `[H, worlds, agents]`."""
+    def _critic_data(
+        self, policy: str, unrolled: Unrolled, slopes: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """What the critic saw `[H, worlds, agents, width]`, and its targets `[H, worlds,
+        agents]`."""
         p = self.parameters(policy)
-        gamma, horizon, groups = p.discount, p.horizon, self.joined[policy].counts
+        gamma = p.discount
+        horizon = p.horizon
+        groups = self.joined[policy].counts
         seen = torch.stack([self._seen(policy, unrolled, t) for t in range(horizon)])
         if p.critic == CO_STATE:
             by_group = {g: slopes[i * horizon : (i + 1) * horizon] for i, g in enumerate(groups)}
@@ -184,21 +224,28 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
         return seen, torch.stack(values)
 
     def _alive(self, policy: str, unrolled: Unrolled) -> Tensor | None:
-        """The rows of which a critic learns, 1 or 0 `[H, worlds, agents]`; None for all: nobody's episode ended."""
+        """The rows of which a critic learns, 1 or 0 `[H, worlds, agents]`; None for all: nobody's
+        episode ended."""
         if unrolled.everybody:
             return None
         horizon = self.parameters(policy).horizon
         return torch.stack([self._period(policy, unrolled.alive, t) for t in range(horizon)])
 
-    def _critic_steps(self, policy: str, seen: Tensor, targets: Tensor, alive: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Half the mean squared error, and the share of the targets' variance explained, before the first step."""
-        p, module = self.parameters(policy), self.networks(policy)
+    def _critic_steps(
+        self, policy: str, seen: Tensor, targets: Tensor, alive: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Half the mean squared error, and the share of the targets' variance explained, before the
+        first step."""
+        p = self.parameters(policy)
+        module = self.networks(policy)
         critic = module.critic
         aims = (targets - critic.shift) / critic.scale
         figures: tuple[Tensor, Tensor] | None = None
         for _ in range(p.critic_steps):
             error = critic.normalized(seen) - aims
-            if alive is not None:  # the states after an agent's end are nobody's; the mean stays one over all rows
+            if (
+                alive is not None
+            ):  # the states after an agent's end are nobody's; the mean stays one over all rows
                 error = error * alive
             squares = error.square()
             separate = module.actor.spec.get("copies") is not None

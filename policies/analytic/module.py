@@ -20,7 +20,8 @@ SILENCE = 1e-8
 class AnalyticModule(EMAModule[AnalyticParameters]):
     """Actor, its running average over iterations (which is deployed), critic and target critic.
 
-    The critic gives V, or the co-state: the derivative of V in the logarithm of what the agent owns.
+    The critic gives V, or the co-state: the derivative of V in the logarithm of what the agent
+    owns.
     """
 
     distribution: ClassVar[str] = NOISY_TANH
@@ -38,5 +39,6 @@ class AnalyticModule(EMAModule[AnalyticParameters]):
         return ["critic", "target"]
 
     def explore(self, observations: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The actor's actions with noise; the learner takes nothing but the states that they lead to."""
+        """The actor's actions with noise; the learner takes nothing but the states that they lead
+        to."""
         return {ACTIONS: self.head.to_action(self.head.sample(self.actor(observations), generator))}

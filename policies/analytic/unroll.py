@@ -22,8 +22,9 @@ class Unrolled:
         observations: `[H + 1]` of `[worlds, agents, ...]`.
         rewards: `[H]` of `[worlds, agents]`; 0 after an agent's episode ended.
         alive: `[H + 1]` of `[worlds, agents]`, 1 until an agent's episode terminated.
-        nudges: `[H]` of `[worlds, agents]`, zeros added to the logarithm of what each agent owns at the start of each
-            period; the objective's gradient in them is the co-state. Empty where the market names nothing that is owned.
+        nudges: `[H]` of `[worlds, agents]`, zeros added to the logarithm of what each agent owns at
+            the start of each period; the objective's gradient in them is the co-state. Empty where
+            the market names nothing that is owned.
         owned: `[worlds, agents]`, what each agent owns in the end.
         global_states: `[H + 1]` of `[worlds, width]`; empty where the market gives none.
         everybody: whether all were alive throughout.
@@ -39,7 +40,12 @@ class Unrolled:
 
 
 def unroll(
-    market: Dynamics, state: State, horizon: int, act: Actors, generator: torch.Generator, owned: Mapping[str, Owned]
+    market: Dynamics,
+    state: State,
+    horizon: int,
+    act: Actors,
+    generator: torch.Generator,
+    owned: Mapping[str, Owned],
 ) -> Unrolled:
     """`horizon` periods from `state` `[worlds, ...]`, with shocks of their own.
 
@@ -61,7 +67,9 @@ def unroll(
         found.alive[group].append(torch.ones((market.worlds, agents.count), device=market.device))
     for _ in range(horizon):
         state = _nudged(state, owned, found)
-        moved = market.transition(state, act(_seen(market, state, found)), market.draw_noise(generator))
+        moved = market.transition(
+            state, act(_seen(market, state, found)), market.draw_noise(generator)
+        )
         for group, rewards in moved.rewards.items():
             alive = found.alive[group][-1]
             found.rewards[group].append(alive * rewards)

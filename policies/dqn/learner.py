@@ -1,4 +1,5 @@
-"""Double DQN's loss (van Hasselt et al. 2016, Eq. 4), next to its formula; a branch for each choice (Tavakoli et al. 2018)."""
+"""Double DQN's loss (van Hasselt et al. 2016, Eq. 4), next to its formula; a branch for each choice
+(Tavakoli et al. 2018)."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ FORGETTING = 0.02
 
 
 class DQNLearner(OffPolicyLearner[DQNParameters]):
-    """E[huber(Q(s, a) - y)], y = r + gamma Q'(s', argmax_a' Q(s', a')), of every branch, with the mean of Q' over branches.
+    """E[huber(Q(s, a) - y)], y = r + gamma Q'(s', argmax_a' Q(s', a')), of every branch, with the
+    mean of Q' over branches.
 
     All branches share the target, so that each learns what its choice is worth to the whole agent.
     """
@@ -40,37 +42,52 @@ class DQNLearner(OffPolicyLearner[DQNParameters]):
 
     @torch.no_grad()
     def before_updates(self, policy: str, batch: Batch) -> None:
-        """Adapts the values' statistics to the targets; at first to those of rewards summed over the horizon."""
-        module, p = self.networks(policy), self.parameters(policy)
+        """Adapts the values' statistics to the targets; at first to those of rewards summed over
+        the horizon."""
+        module = self.networks(policy)
+        p = self.parameters(policy)
         if not p.normalise:
             return
-        scale, gamma = module.critic, p.discount
+        scale = module.critic
+        gamma = p.discount
         if int(scale.updates) == 0:
             mean, std = self._moments(batch[REWARDS], batch)
             if gamma < 1:
-                mean, std = mean / (1 - gamma), std / math.sqrt(1 - gamma**2)
+                mean = mean / (1 - gamma)
+                std = std / math.sqrt(1 - gamma**2)
             scale.renormalize(mean, std)
         else:
             mean, std = self._moments(self.targets(policy, module, batch).mean(0), batch)
-            scale.renormalize(scale.shift + scale.scale * mean, scale.scale * std, decay=p.renormalising)
+            scale.renormalize(
+                scale.shift + scale.scale * mean, scale.scale * std, decay=p.renormalising
+            )
             if p.centring:
                 self._centre(policy, module, batch)
 
     def _centre(self, policy: str, module: Any, batch: Batch) -> None:
-        """Moves all values by what they still miss in common, which bootstrapping would find only in 1 / (1 - gamma) rounds.
+        """Moves all values by what they still miss in common, which bootstrapping would find only
+        in 1 / (1 - gamma) rounds.
 
-        A constant on all of them changes no choice; while it creeps up, choices that are rarely tried lag behind.
+        A constant on all of them changes no choice; while it creeps up, choices that are rarely
+        tried lag behind.
         """
-        p, scale = self.parameters(policy), module.critic
-        taken = self._taken(module.values(module.actor, batch[OBSERVATIONS]), batch[CHOICES]).mean(-1)
+        p = self.parameters(policy)
+        scale = module.critic
+        taken = self._taken(module.values(module.actor, batch[OBSERVATIONS]), batch[CHOICES]).mean(
+            -1
+        )
         missing, _ = self._moments((self.targets(policy, module, batch) - taken).mean(0), batch)
         leak = 1 - p.discount * batch[NONTERMINAL].mean()
-        scale.adopt(scale.shift + p.centring * scale.scale * missing / leak.clamp_min(1e-4), scale.scale)
+        scale.adopt(
+            scale.shift + p.centring * scale.scale * missing / leak.clamp_min(1e-4), scale.scale
+        )
 
     @staticmethod
     def _taken(values: Tensor, chosen: Tensor) -> Tensor:
         """Values `[heads, ..., branches]` of the choices `[..., branches]` that were made."""
-        taken: Tensor = values.gather(-1, chosen.unsqueeze(-1).expand(len(values), *chosen.shape, 1)).squeeze(-1)
+        taken: Tensor = values.gather(
+            -1, chosen.unsqueeze(-1).expand(len(values), *chosen.shape, 1)
+        ).squeeze(-1)
         return taken
 
     @torch.no_grad()
@@ -83,7 +100,8 @@ class DQNLearner(OffPolicyLearner[DQNParameters]):
 
     def update_policy(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
         """A step of the action values, then the target follows."""
-        module, p = self.networks(policy), self.parameters(policy)
+        module = self.networks(policy)
+        p = self.parameters(policy)
         y = self.targets(policy, module, batch).unsqueeze(-1)
         values = module.values(module.actor, batch[OBSERVATIONS])
         chosen = batch[CHOICES]
@@ -117,7 +135,8 @@ class DQNLearner(OffPolicyLearner[DQNParameters]):
     def after_updates(self, policy: str) -> None:
         """Sets the next rollout's exploration, and averages the network."""
         p = self.parameters(policy)
-        start, end = p.exploration, p.final_exploration
+        start = p.exploration
+        end = p.final_exploration
         if end is not None:
             moved = min(1.0, self.progress / p.exploration_share)
             self.networks(policy).knob.fill_(start + (end - start) * moved)

@@ -1,4 +1,5 @@
-"""DQN's networks: action values of every choice, their slow target, and what exploration needs to know."""
+"""DQN's networks: action values of every choice, their slow target, and what exploration needs to
+know."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from rl_markets.policies.networks import PopArt, rescale_last
 CHOICES = "choices"
 """Column of the choices of every branch, `[..., branches]`."""
 LEARNS = "learns"
-"""Column that says which heads learn from a step, `[..., heads]` of 0 and 1 (Osband et al. 2016)."""
+"""Column that says which heads learn from a step, `[..., heads]` of 0 and 1 (Osband et al.
+2016)."""
 
 
 class Scale(PopArt):
@@ -40,17 +42,20 @@ class Scale(PopArt):
     @torch.no_grad()
     def rescale(self, shift: Tensor, scale: Tensor) -> None:
         """The same action values by other statistics."""
-        factor, move = self.scale / scale, (self.shift - shift) / scale
+        factor = self.scale / scale
+        move = (self.shift - shift) / scale
         for network in self._networks:
             rescale_last(network.net, factor, move)
         self.adopt(shift, scale)
 
 
 class DQNModule(EMAModule[DQNParameters]):
-    """The actor's output is (Q - shift) / scale of every choice of each branch; the greedy choice does not depend on either.
+    """The actor's output is (Q - shift) / scale of every choice of each branch; the greedy choice
+    does not depend on either.
 
     Attributes:
-        actor: learned; `averaged` is its running mean, which is deployed; `target` follows it slowly.
+        actor: learned; `averaged` is its running mean, which is deployed; `target` follows it
+            slowly.
         critic: the statistics.
         td_error: running root mean square of the temporal-difference errors, normalised `[1]`.
         knob: of the exploration rule `[1]`.
@@ -81,13 +86,16 @@ class DQNModule(EMAModule[DQNParameters]):
         return ["target"]
 
     def explore(self, observations: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Choices by the rule, each branch on its own; and, where there are several heads, which of them learn from it."""
+        """Choices by the rule, each branch on its own; and, where there are several heads, which of
+        them learn from it."""
         values = self.values(self.actor, observations)
         choices = exploration.draw(self.probabilities(values, generator), generator)
         columns = {ACTIONS: self.actor.head.to_action(choices), CHOICES: choices}
         if len(values) > 1:
             size = (*values.shape[1:-2], len(values))
-            columns[LEARNS] = (torch.rand(size, generator=generator, device=values.device) < 0.5).to(values.dtype)
+            columns[LEARNS] = (
+                torch.rand(size, generator=generator, device=values.device) < 0.5
+            ).to(values.dtype)
         return columns
 
     def probabilities(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -101,8 +109,11 @@ class DQNModule(EMAModule[DQNParameters]):
         mask = values[0] > FORBIDDEN / 2 if self.actor.spec.get("masked") else None
         if p.rule == "bootstrapped":
             return exploration.bootstrapped(values, generator, mask=mask)
-        values, knob = values.mean(0), float(self.knob)
+        values = values.mean(0)
+        knob = float(self.knob)
         if p.rule == "eps-softmax":
-            return exploration.eps_softmax(values, knob, p.beta, p.noise_floor * self.td_error, mask=mask)
+            return exploration.eps_softmax(
+                values, knob, p.beta, p.noise_floor * self.td_error, mask=mask
+            )
         rule = exploration.RULES[p.rule.replace("-", "_")]
         return rule.function(values, knob, mask=mask)

@@ -1,4 +1,5 @@
-"""DQN's hyper-parameters: one typed line each, with unit and bounds. Imports neither torch nor ray."""
+"""DQN's hyper-parameters: one typed line each, with unit and bounds. Imports neither torch nor
+ray."""
 
 from __future__ import annotations
 
@@ -9,32 +10,56 @@ from pydantic import Field, model_validator
 from rl_markets.policies.spec import ReplayParameters
 
 SCHEDULES: dict[str, tuple[float, float | None]] = {
-    "eps-softmax": (1.0, 0.02), "eps-greedy": (1.0, 0.02), "entropy-budget": (0.9, 0.02), "loss-budget": (0.9, 0.01),
-    "rank": (0.9, 0.05), "range-softmax": (0.5, 40.0), "zscore-softmax": (0.5, 10.0), "bootstrapped": (1.0, None),
-}  # fmt: skip
-"""Rule -> its knob at the start and in the end, where an experiment gives none. Boltzmann's is an amount of money."""
-SHARES = {"eps-softmax": True, "eps-greedy": True, "entropy-budget": False, "loss-budget": False, "rank": False}
+    "eps-softmax": (1.0, 0.02),
+    "eps-greedy": (1.0, 0.02),
+    "entropy-budget": (0.9, 0.02),
+    "loss-budget": (0.9, 0.01),
+    "rank": (0.9, 0.05),
+    "range-softmax": (0.5, 40.0),
+    "zscore-softmax": (0.5, 10.0),
+    "bootstrapped": (1.0, None),
+}
+"""Rule -> its knob at the start and in the end, where an experiment gives none. Boltzmann's is an
+amount of money."""
+SHARES = {
+    "eps-softmax": True,
+    "eps-greedy": True,
+    "entropy-budget": False,
+    "loss-budget": False,
+    "rank": False,
+}
 """Rule whose knob is a share -> whether it may be 1."""
 
 
 class DQNParameters(ReplayParameters):
-    """Double DQN (van Hasselt et al. 2016, arXiv 1509.06461) with a branch for each choice (arXiv 1711.08946)."""
+    """Double DQN (van Hasselt et al. 2016, arXiv 1509.06461) with a branch for each choice (arXiv
+    1711.08946)."""
 
     undiscounted: ClassVar[bool] = True
     common: ClassVar[tuple[str, ...]] = ("heads",)
 
-    target_rate: float = Field(0.01, gt=0, le=1, description="Polyak rate of the target network, each gradient step")
-    huber: float = Field(1.0, gt=0, description="errors beyond it, in the normalised loss, count linearly")
+    target_rate: float = Field(
+        0.01, gt=0, le=1, description="Polyak rate of the target network, each gradient step"
+    )
+    huber: float = Field(
+        1.0, gt=0, description="errors beyond it, in the normalised loss, count linearly"
+    )
     normalise: bool = Field(
         True,
-        description="learn action values in units of their own spread; false is the control that depends on the currency",
+        description="learn action values in units of their own spread; false is the control that "
+        "depends on the currency",
     )
-    renormalising: float = Field(0.95, ge=0, lt=1, description="decay, per iteration, of the values' spread")
+    renormalising: float = Field(
+        0.95, ge=0, lt=1, description="decay, per iteration, of the values' spread"
+    )
     centring: float = Field(
-        0.0, ge=0, le=1,
-        description="share, each iteration, by which all values move at once towards what they miss in common (Naik et al. "
+        0.0,
+        ge=0,
+        le=1,
+        description="share, each iteration, by which all values move at once towards what they "
+        "miss in common (Naik et al. "
         "2024); for long horizons without an end",
-    )  # fmt: skip
+    )
     rule: Literal[
         "eps-softmax",
         "entropy-budget",
@@ -45,22 +70,38 @@ class DQNParameters(ReplayParameters):
         "bootstrapped",
         "eps-greedy",
         "boltzmann",
-    ] = Field("eps-softmax", description="how choices are explored; all but boltzmann ignore the rewards' unit")
+    ] = Field(
+        "eps-softmax",
+        description="how choices are explored; all but boltzmann ignore the rewards' unit",
+    )
     exploration: float = Field(
         1.0,
         gt=0,
-        description="the rule's knob at the start: eps, h, d, rho, k, b, or tau in the unit of what is learned",
+        description="the rule's knob at the start: eps, h, d, rho, k, b, or tau in the unit of "
+        "what is learned",
     )
     final_exploration: float | None = Field(
         0.02, gt=0, description="the knob in the end, linear in between; null keeps it"
     )
-    exploration_share: float = Field(0.7, gt=0, le=1, description="share of training in which the knob moves")
-    beta: float = Field(2.0, ge=0, description="how firmly eps-softmax ranks, in mean gaps; 0 is eps-greedy")
+    exploration_share: float = Field(
+        0.7, gt=0, le=1, description="share of training in which the knob moves"
+    )
+    beta: float = Field(
+        2.0, ge=0, description="how firmly eps-softmax ranks, in mean gaps; 0 is eps-greedy"
+    )
     noise_floor: float = Field(
-        0.1, ge=0, description="gaps below so many running temporal-difference errors are not ranked (eps-softmax)"
+        0.1,
+        ge=0,
+        description="gaps below so many running temporal-difference errors are not ranked "
+        "(eps-softmax)",
     )
 
-    heads: int = Field(1, ge=1, le=64, description="opinions of every choice, each learned from its half of the steps")
+    heads: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="opinions of every choice, each learned from its half of the steps",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -76,7 +117,8 @@ class DQNParameters(ReplayParameters):
     def _knob(self) -> DQNParameters:
         if self.rule == "boltzmann" and "exploration" not in self.model_fields_set:
             raise ValueError(
-                "exploration: missing; the temperature of rule boltzmann is in the unit of what is learned"
+                "exploration: missing; the temperature of rule boltzmann is in the unit of what is "
+                "learned"
             )
         for name in ("exploration", "final_exploration"):
             value = getattr(self, name)
@@ -86,7 +128,10 @@ class DQNParameters(ReplayParameters):
                 most = "at most 1" if SHARES[self.rule] else "less than 1"
                 raise ValueError(f"{name} = {value:g}: expected {most} with rule {self.rule}")
         if self.rule == "bootstrapped" and self.heads == 1:
-            raise ValueError("heads = 1: rule bootstrapped follows a random one of several heads; expected at least 2")
+            raise ValueError(
+                "heads = 1: rule bootstrapped follows a random one of several heads; expected at "
+                "least 2"
+            )
         return self
 
     def fine_tuning(self) -> dict[str, Any]:

@@ -14,11 +14,14 @@ from rl_markets.policies.ppo.module import LOG_PROB, RAW
 from rl_markets.policies.ppo.parameters import PPOParameters
 from rl_markets.policies.rollout import ACTIVE, OBSERVATIONS, REWARDS, Fragment
 
-ADVANTAGES, CLIPPED_BOUND, VALUE_TARGETS = "advantages", "clipped_bound", "value_targets"
+ADVANTAGES = "advantages"
+CLIPPED_BOUND = "clipped_bound"
+VALUE_TARGETS = "value_targets"
 
 
 class PPOLearner(GradientLearner[PPOParameters]):
-    """L = E[-min(rho A, clip(rho, 1-eps, 1+eps) A)] + E[(V - V_target)^2] / 2 - c_H E[H],  rho = pi / pi_old."""
+    """L = E[-min(rho A, clip(rho, 1-eps, 1+eps) A)] + E[(V - V_target)^2] / 2 - c_H E[H],  rho = pi
+    / pi_old."""
 
     def parts(self, policy: str) -> dict[str, Part]:
         """Actor and critic."""
@@ -27,7 +30,9 @@ class PPOLearner(GradientLearner[PPOParameters]):
 
     def learn(self, fragments: dict[str, Fragment]) -> None:
         """`epochs` passes over the rollout, in `minibatches` equal slices."""
-        batches = {policy: self.before_updates(policy, fragment) for policy, fragment in fragments.items()}
+        batches = {
+            policy: self.before_updates(policy, fragment) for policy, fragment in fragments.items()
+        }
         figures: dict[str, list[dict[str, Tensor]]] = defaultdict(list)
         epochs = self.common.epochs
         for epoch in range(1, epochs + 1):
@@ -39,21 +44,23 @@ class PPOLearner(GradientLearner[PPOParameters]):
                     figures[policy].append(found)
         for policy, of_policy in figures.items():
             last = [f for f in of_policy if f]
-            self.report(policy, {name: torch.stack([f[name] for f in last]).mean() for name in last[0]})
+            self.report(
+                policy, {name: torch.stack([f[name] for f in last]).mean() for name in last[0]}
+            )
             self.after_updates(policy)
 
     @torch.no_grad()
     def before_updates(self, policy: str, fragment: Fragment) -> Batch:
         """Advantages and value targets of a fragment, as rows."""
-        p, critic, columns, rows = (
-            self.parameters(policy),
-            self.networks(policy).critic,
-            fragment.columns,
-            fragment.rows,
-        )
+        p = self.parameters(policy)
+        critic = self.networks(policy).critic
+        columns = fragment.columns
+        rows = fragment.rows
         values, final_values = fragment.values(critic)
         successor, not_done = successor_values(values, fragment.ends, final_values)
-        advantages = generalized_advantages(columns[REWARDS], values, successor, not_done, p.discount, p.gae_lambda)
+        advantages = generalized_advantages(
+            columns[REWARDS], values, successor, not_done, p.discount, p.gae_lambda
+        )
         targets = rows(advantages + values[:-1])
         if p.common_baseline:
             advantages = advantages - others_mean(advantages, fragment.world)
@@ -68,7 +75,8 @@ class PPOLearner(GradientLearner[PPOParameters]):
             RAW: rows(columns[RAW]),
             LOG_PROB: rows(columns[LOG_PROB]),
             ADVANTAGES: advantages,
-            CLIPPED_BOUND: advantages + p.clip * advantages.abs(),  # clip(rho, 1-eps, 1+eps) A where it is the smaller
+            CLIPPED_BOUND: advantages
+            + p.clip * advantages.abs(),  # clip(rho, 1-eps, 1+eps) A where it is the smaller
             VALUE_TARGETS: (targets - critic.shift) / critic.scale,
         }
         return self._acting(batch, columns, fragment)
@@ -84,12 +92,16 @@ class PPOLearner(GradientLearner[PPOParameters]):
 
     def update_policy(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
         """One gradient step of actor and critic; its figures, if they are reported."""
-        p, module = self.parameters(policy), self.networks(policy)
-        head, observations = module.actor.head, batch[OBSERVATIONS]
+        p = self.parameters(policy)
+        module = self.networks(policy)
+        head = module.actor.head
+        observations = batch[OBSERVATIONS]
         out = module.actor(module.own(observations))
         log_ratio = head.log_prob(out, batch[RAW]) - batch[LOG_PROB]
         ratio = torch.exp(log_ratio)
-        policy_loss = -self.mean(torch.clamp_max(ratio * batch[ADVANTAGES], batch[CLIPPED_BOUND]), batch)
+        policy_loss = -self.mean(
+            torch.clamp_max(ratio * batch[ADVANTAGES], batch[CLIPPED_BOUND]), batch
+        )
         error = module.critic.normalized(observations) - batch[VALUE_TARGETS]
         value_loss = 0.5 * self.mean(error.square(), batch)
         loss = policy_loss + value_loss
@@ -105,13 +117,17 @@ class PPOLearner(GradientLearner[PPOParameters]):
                 "policy_loss": policy_loss / agents,
                 "value_loss": value_loss / agents,
                 "entropy": self.mean(head.entropy(out), batch) / agents,
-                "kl": (ratio - 1 - log_ratio).mean(),  # Schulman's low-variance estimate of KL(old || new)
+                "kl": (
+                    ratio - 1 - log_ratio
+                ).mean(),  # Schulman's low-variance estimate of KL(old || new)
                 "clipped": ((ratio - 1).abs() > p.clip).float().mean(),
             }
 
     def after_updates(self, policy: str) -> None:
-        """Averages the actor, and sets the next rollout's standard deviation where the experiment fixes it."""
-        p, head = self.parameters(policy), self.networks(policy).actor.head
+        """Averages the actor, and sets the next rollout's standard deviation where the experiment
+        fixes it."""
+        p = self.parameters(policy)
+        head = self.networks(policy).actor.head
         if p.final_log_std is not None and isinstance(head, LogitNormal):
             head.set_log_std(self.scheduled(policy, "log_std"))
         self.update_ema(policy, p.averaging)

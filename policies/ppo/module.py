@@ -8,7 +8,8 @@ from torch import Tensor
 from rl_markets.policies.module import ACTIONS, EMAModule
 from rl_markets.policies.ppo.parameters import PPOParameters
 
-RAW, LOG_PROB = "raw", "log_prob"
+RAW = "raw"
+LOG_PROB = "log_prob"
 
 
 class PPOModule(EMAModule[PPOParameters]):

@@ -1,4 +1,5 @@
-"""PPO's hyper-parameters: one typed line each, with unit and bounds. Imports neither torch nor ray."""
+"""PPO's hyper-parameters: one typed line each, with unit and bounds. Imports neither torch nor
+ray."""
 
 from __future__ import annotations
 
@@ -19,22 +20,36 @@ class PPOParameters(GradientParameters):
     critic_learning_rate: float = Field(
         1e-3, gt=0, le=1, description="the critic's step size at the start; falls alike"
     )
-    gae_lambda: float = Field(0.95, ge=0, le=1, description="trace decay of generalised advantage estimation")
+    gae_lambda: float = Field(
+        0.95, ge=0, le=1, description="trace decay of generalised advantage estimation"
+    )
     common_baseline: bool = Field(
         False,
-        description="subtract the other agents' mean advantage in the same world and step, which takes out shocks that "
+        description="subtract the other agents' mean advantage in the same world and step, which "
+        "takes out shocks that "
         "all share; meant for many agents that hardly move each other's rewards",
     )
-    clip: float = Field(0.2, gt=0, lt=1, description="the probability ratio is clipped to 1 +- clip")
-    epochs: int = Field(4, ge=1, le=100, description="passes over each rollout, equal for every policy")
-    minibatches: int = Field(8, ge=1, le=10_000, description="equal slices of each pass, one gradient step each")
+    clip: float = Field(
+        0.2, gt=0, lt=1, description="the probability ratio is clipped to 1 +- clip"
+    )
+    epochs: int = Field(
+        4, ge=1, le=100, description="passes over each rollout, equal for every policy"
+    )
+    minibatches: int = Field(
+        8, ge=1, le=10_000, description="equal slices of each pass, one gradient step each"
+    )
     entropy_weight: float = Field(0.0, ge=0, le=10, description="weight of the entropy bonus")
     averaging: float = Field(
         0.95, ge=0, lt=1, description="decay, per iteration, of the averaged actor that is deployed"
     )
-    log_std: float = Field(-0.5, ge=-10, le=3, description="initial log standard deviation of raw continuous actions")
+    log_std: float = Field(
+        -0.5, ge=-10, le=3, description="initial log standard deviation of raw continuous actions"
+    )
     final_log_std: float | None = Field(
-        None, ge=-10, le=3, description="log standard deviation at the end, linear in between; null trains it instead"
+        None,
+        ge=-10,
+        le=3,
+        description="log standard deviation at the end, linear in between; null trains it instead",
     )
 
     def fine_tuning(self) -> dict[str, Any]:

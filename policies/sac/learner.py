@@ -1,4 +1,5 @@
-"""SAC's losses (Haarnoja et al. 2018, arXiv 1812.05905, Eqs. 5, 7 and 18), next to their formulas."""
+"""SAC's losses (Haarnoja et al. 2018, arXiv 1812.05905, Eqs. 5, 7 and 18), next to their
+formulas."""
 
 from __future__ import annotations
 
@@ -17,10 +18,13 @@ from rl_markets.policies.sac.parameters import SACParameters
 
 
 class SACLearner(OffPolicyLearner[SACParameters]):
-    """Critics: E[(Q_i - y)^2] / 2, y = r + gamma (min_i Q'_i(s', a') + alpha H(s')); actor: E[-alpha H - min_i Q_i].
+    """Critics: E[(Q_i - y)^2] / 2, y = r + gamma (min_i Q'_i(s', a') + alpha H(s')); actor:
+    E[-alpha H - min_i Q_i].
 
-    H is the entropy of the Gaussian before it is squashed: with the entropy of tanh(raw) the temperature would pull
-    every action towards the middle of its box. In normalised units the temperature counts standard deviations of Q.
+    H is the entropy of the Gaussian before it is squashed: with the entropy of tanh(raw) the
+        temperature would pull
+    every action towards the middle of its box. In normalised units the temperature counts standard
+    deviations of Q.
     """
 
     def build(self) -> None:
@@ -28,7 +32,9 @@ class SACLearner(OffPolicyLearner[SACParameters]):
         super().build()
         for policy in self.replay:
             with torch.no_grad():
-                self.networks(policy).log_alpha.fill_(math.log(self.parameters(policy).initial_alpha))
+                self.networks(policy).log_alpha.fill_(
+                    math.log(self.parameters(policy).initial_alpha)
+                )
 
     def parts(self, policy: str) -> dict[str, Part]:
         """Actor and critics, and the temperature, whose step size falls in the same proportion."""
@@ -41,14 +47,16 @@ class SACLearner(OffPolicyLearner[SACParameters]):
     @torch.no_grad()
     def targets(self, policy: str, module: Any, batch: Batch) -> Tensor:
         """(r + gamma (min_i Q'_i(s', a') + alpha H(s')) - shift) / scale."""
-        head, following = module.actor.head, batch[NEXT_OBSERVATIONS]
+        head = module.actor.head
+        following = batch[NEXT_OBSERVATIONS]
         out = module.actor(module.own(following))
         q = module.values(module.target, following, head.sample(out, self.generator)).amin(0)
         return self.td_target(policy, module, batch, q + module.log_alpha.exp() * head.entropy(out))
 
     def update_policy(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
         """A step of the critics, then of actor and temperature, then the targets follow."""
-        module, rate = self.networks(policy), self.parameters(policy).target_rate
+        module = self.networks(policy)
+        rate = self.parameters(policy).target_rate
         critic_loss, q = self.fit_critics(policy, module, batch)
         policy_loss, entropy = self._actor_step(policy, module, batch)
         follow(list(module.target.parameters()), list(module.critic.parameters()), rate)
@@ -65,7 +73,9 @@ class SACLearner(OffPolicyLearner[SACParameters]):
             }
 
     def _actor_step(self, policy: str, module: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        observations, head, log_alpha = batch[OBSERVATIONS], module.actor.head, module.log_alpha
+        observations = batch[OBSERVATIONS]
+        head = module.actor.head
+        log_alpha = module.log_alpha
         out = module.actor(module.own(observations))
         entropy = head.entropy(out)
         q = module.values(module.critic, observations, head.sample(out, self.generator)).amin(0)

@@ -13,7 +13,8 @@ from rl_markets.policies.sac.parameters import SACParameters
 
 
 class SACModule(OffPolicyModule[SACParameters]):
-    """Actor, twin critics, and log alpha; with separate policies every agent has its own temperature, too."""
+    """Actor, twin critics, and log alpha; with separate policies every agent has its own
+    temperature, too."""
 
     distribution: ClassVar[str] = SQUASHED_GAUSSIAN
 

@@ -1,4 +1,5 @@
-"""TD3's networks: a deterministic actor with noise to explore, one or two critics, slow targets of both."""
+"""TD3's networks: a deterministic actor with noise to explore, one or two critics, slow targets of
+both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""TD3's hyper-parameters: one typed line each, with unit and bounds. Imports neither torch nor ray."""
+"""TD3's hyper-parameters: one typed line each, with unit and bounds. Imports neither torch nor
+ray."""
 
 from __future__ import annotations
 
@@ -8,13 +9,22 @@ from pydantic import Field
 
 from rl_markets.policies.spec import ActorCriticReplayParameters
 
-Critics = Annotated[int, Field(ge=1, le=2, description="critics whose smallest value is the target")]
+Critics = Annotated[
+    int, Field(ge=1, le=2, description="critics whose smallest value is the target")
+]
 PolicyDelay = Annotated[
-    int, Field(ge=1, le=1000, description="gradient steps of the critics for each one of actor and targets")
+    int,
+    Field(
+        ge=1, le=1000, description="gradient steps of the critics for each one of actor and targets"
+    ),
 ]
 SmoothingStd = Annotated[
     float,
-    Field(ge=0, le=3, description="standard deviation of the noise on the target actor's raw actions; 0 for none"),
+    Field(
+        ge=0,
+        le=3,
+        description="standard deviation of the noise on the target actor's raw actions; 0 for none",
+    ),
 ]
 
 
@@ -24,7 +34,9 @@ class TD3Parameters(ActorCriticReplayParameters):
     critics: Critics = 2
     policy_delay: PolicyDelay = 2
     smoothing_std: SmoothingStd = 0.1
-    smoothing_clip: float = Field(0.25, gt=0, le=10, description="largest noise on the target actor's raw actions")
+    smoothing_clip: float = Field(
+        0.25, gt=0, le=10, description="largest noise on the target actor's raw actions"
+    )
     exploration_std: float = Field(
         0.4, gt=0, le=3, description="standard deviation of the noise on raw actions at the start"
     )

@@ -1,1 +1,2 @@
-"""Certificates: how far a trained market is from its known answer, and what any agent could still gain."""
+"""Certificates: how far a trained market is from its known answer, and what any agent could still
+gain."""

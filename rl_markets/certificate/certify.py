@@ -1,4 +1,5 @@
-"""The certificate: how far a trained market is from its known answer, and what any agent could still gain."""
+"""The certificate: how far a trained market is from its known answer, and what any agent could
+still gain."""
 
 from __future__ import annotations
 
@@ -34,37 +35,47 @@ def certify(run: RunFolder, console: Console) -> dict[str, Any]:
 
     What is judged is the exported file, so that the certificate holds for what is served.
     """
-    experiment, loaded = run.experiment, load(run.path)
+    experiment = run.experiment
+    loaded = load(run.path)
     seeds = [EVALUATION_SEED + i for i in range(experiment.certificate.seeds)]
     market = one_world(experiment)
     answer = experiment.answer_key()
     console.print("certificate: examining the trained policies", highlight=False)
     trained = profile(experiment, loaded, market)
     assessment = (
-        Assessment([]) if answer is None else answer.assess(trained, untrained(experiment, loaded, trained), seeds)
+        Assessment([])
+        if answer is None
+        else answer.assess(trained, untrained(experiment, loaded, trained), seeds)
     )
     metrics = list(assessment.metrics)
     if experiment.certificate.deviation_agent_steps:
         for group in (group for section in experiment.learned.values() for group in section.groups):
-            console.print(f"certificate: training a deviating agent in group {group}", highlight=False)
+            console.print(
+                f"certificate: training a deviating agent in group {group}", highlight=False
+            )
             metrics.append(deviation_gain(run, experiment, loaded, group, seeds))
-    certificate = _document(experiment, None if answer is None else answer.name, metrics, assessment.figures)
+    certificate = _document(
+        experiment, None if answer is None else answer.name, metrics, assessment.figures
+    )
     write_text(run.certificate, json.dumps(certificate, indent=1, allow_nan=False))
     return certificate
 
 
-def untrained(experiment: Experiment, loaded: LoadedPolicy, trained: dict[str, Policy]) -> dict[str, Policy]:
-    """Group -> the same network before training: the control that must fail. What never learned stays what it is."""
+def untrained(
+    experiment: Experiment, loaded: LoadedPolicy, trained: dict[str, Policy]
+) -> dict[str, Policy]:
+    """Group -> the same network before training: the control that must fail. What never learned
+    stays what it is."""
     found = dict(trained)
     for name, section in experiment.learned.items():
-        actor = build_actor(loaded.actors[name].spec, torch.Generator().manual_seed(experiment.seed)).requires_grad_(
-            False
-        )
+        actor = build_actor(
+            loaded.actors[name].spec, torch.Generator().manual_seed(experiment.seed)
+        ).requires_grad_(False)
         found |= dict.fromkeys(section.groups, actor.policy)
     return found
 
 
-# -- the document ------------------------------------------------------------------------------------------------------
+# -- the document ----------------------------------------------------------------------------------
 
 
 def _document(
@@ -85,10 +96,12 @@ def _document(
         "metrics": [_plain(m) for m in metrics],
         "figures": [_figure(f) for f in figures],
         "made_with": {
-            "rl_markets": __version__, "torch": torch.__version__, "python": platform.python_version(),
+            "rl_markets": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         },
-    }  # fmt: skip
+    }
 
 
 def _number(value: float | None) -> float | str | None:
@@ -98,9 +111,18 @@ def _number(value: float | None) -> float | str | None:
 
 def _plain(metric: Metric) -> dict[str, Any]:
     controls = {name: _number(value) for name, value in metric.controls.items()}
-    numbers = {name: _number(getattr(metric, name)) for name in ("value", "low", "high", "answer", "limit")}
-    return {"name": metric.name, "label": metric.label, "unit": metric.unit, **numbers,
-            "passed": metric.passed, "controls": controls, "note": metric.note}  # fmt: skip
+    numbers = {
+        name: _number(getattr(metric, name)) for name in ("value", "low", "high", "answer", "limit")
+    }
+    return {
+        "name": metric.name,
+        "label": metric.label,
+        "unit": metric.unit,
+        **numbers,
+        "passed": metric.passed,
+        "controls": controls,
+        "note": metric.note,
+    }
 
 
 def _figure(figure: Figure) -> dict[str, Any]:
@@ -109,8 +131,14 @@ def _figure(figure: Figure) -> dict[str, Any]:
         | ({} if line.upper is None else {"upper": [_number(y) for y in line.upper]})
         for line in figure.lines
     ]
-    return {"title": figure.title, "x_label": figure.x_label, "y_label": figure.y_label,
-            "log_x": figure.log_x, "log_y": figure.log_y, "lines": lines}  # fmt: skip
+    return {
+        "title": figure.title,
+        "x_label": figure.x_label,
+        "y_label": figure.y_label,
+        "log_x": figure.log_x,
+        "log_y": figure.log_y,
+        "lines": lines,
+    }
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""The report: one self-contained HTML page with the certificate, pictures, and how the run was made."""
+"""The report: one self-contained HTML page with the certificate, pictures, and how the run was
+made."""
 
 from __future__ import annotations
 
@@ -13,11 +14,15 @@ from rl_markets.progress import short
 from rl_markets.store import write_text
 from rl_markets.training.run_folder import RunFolder, read_rows
 
-OURS, ANSWER, CONTROL = "#1f6feb", "#24292f", "#9a6700"
+OURS = "#1f6feb"
+ANSWER = "#24292f"
+CONTROL = "#9a6700"
 
 _STYLE = """
-:root { color-scheme: light; --line: #d0d7de; --soft: #57606a; --blue: #1f6feb; --green: #1a7f37; --red: #cf222e; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #24292f; max-width: 1080px; margin: 2rem auto; padding: 0 1.2rem; }
+:root { color-scheme: light; --line: #d0d7de; --soft: #57606a; \
+--blue: #1f6feb; --green: #1a7f37; --red: #cf222e; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #24292f; \
+max-width: 1080px; margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .2rem; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; }
 .soft, .note { color: var(--soft); } .note { font-size: .82rem; }
 .verdict { border-left: 5px solid var(--c);
@@ -33,13 +38,16 @@ td.ours { font-weight: 600; color: var(--blue); }
 .yes { color: var(--green); font-weight: 600; } .no { color: var(--red); font-weight: 600; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(330px, 1fr)); gap: .8rem; }
 .grid svg { width: 100%; height: auto; }
-pre { background: #f6f8fa; padding: .8rem 1rem; overflow-x: auto; font-size: .85rem; } details summary { cursor: pointer; }
+pre { background: #f6f8fa; padding: .8rem 1rem; overflow-x: auto; font-size: .85rem; } \
+details summary { cursor: pointer; }
 """
 
 
 def write(run: RunFolder) -> None:
     """Writes `report.html` from the run's certificate and metrics."""
-    certificate, rows, experiment = certify.read(run.certificate), read_rows(run), run.experiment
+    certificate = certify.read(run.certificate)
+    rows = read_rows(run)
+    experiment = run.experiment
     body = [
         _head(experiment, certificate),
         _verdict(certificate),
@@ -51,23 +59,29 @@ def write(run: RunFolder) -> None:
     title = html.escape(f"{experiment.name}: certificate")
     page = (
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
-        f"<meta name='viewport' content='width=device-width, initial-scale=1'><style>{_STYLE}</style></head>"
+        "<meta name='viewport' content='width=device-width, "
+        f"initial-scale=1'><style>{_STYLE}</style></head>"
         f"<body>{''.join(body)}</body></html>"
     )
     write_text(run.report, page)
 
 
-# -- words -------------------------------------------------------------------------------------------------------------
+# -- words -----------------------------------------------------------------------------------------
 
 
 def _head(experiment: Experiment, certificate: dict[str, Any]) -> str:
-    market, agents = experiment.market, f"{experiment.agents} agent{'s' * (experiment.agents > 1)}"
+    market = experiment.market
+    agents = f"{experiment.agents} agent{'s' * (experiment.agents > 1)}"
     line = (
         f"market {market.name}, {agents} in {market.worlds} worlds; "
-        f"{experiment.algorithm.name}, {short(certificate['agent_steps'])} agent steps, seed {experiment.seed}"
+        f"{experiment.algorithm.name}, {short(certificate['agent_steps'])} agent steps, seed "
+        f"{experiment.seed}"
     )
     summary = f"<p>{html.escape(experiment.summary)}</p>" if experiment.summary else ""
-    return f"<h1>{html.escape(experiment.name)}</h1><div class='soft'>{html.escape(line)}</div>{summary}"
+    return (
+        f"<h1>{html.escape(experiment.name)}</h1><div "
+        f"class='soft'>{html.escape(line)}</div>{summary}"
+    )
 
 
 def verdict(certificate: dict[str, Any]) -> str:
@@ -77,8 +91,14 @@ def verdict(certificate: dict[str, Any]) -> str:
         return "No answer is known for this parameterisation: nothing was judged against limits."
     missed = [m for m in judged if not m["passed"]]
     if not missed:
-        return f"Certified: all {len(judged)} judged figures are within their limits of the {certificate['answer']}."
-    names = "; ".join(f"{m['label']} {figure(m['value'])} {m['unit']} (limit {figure(m['limit'])})" for m in missed)
+        return (
+            f"Certified: all {len(judged)} judged figures are within their limits of the "
+            f"{certificate['answer']}."
+        )
+    names = "; ".join(
+        f"{m['label']} {figure(m['value'])} {m['unit']} (limit {figure(m['limit'])})"
+        for m in missed
+    )
     count = f"{len(missed)} of {len(judged)} judged figures"
     return f"Not certified: {count} miss their limits against the {certificate['answer']}: {names}."
 
@@ -89,7 +109,8 @@ def _verdict(certificate: dict[str, Any]) -> str:
 
 
 def figure(value: float | str | None) -> str:
-    """A figure with three significant digits, from a thousand on in whole numbers; `NaN` stays itself."""
+    """A figure with three significant digits, from a thousand on in whole numbers; `NaN` stays
+    itself."""
     if value is None:
         return ""
     number = float(value)
@@ -109,9 +130,20 @@ def _table(certificate: dict[str, Any]) -> str:
     for m in certificate["metrics"]:
         label = f"{html.escape(m['label'])} <span class='soft'>{html.escape(m['unit'])}</span>"
         label += f"<div class='note'>{html.escape(m['note'])}</div>" if m["note"] else ""
-        span = f"<div class='note'>[{figure(m['low'])}, {figure(m['high'])}]</div>" if m["low"] is not None else ""
-        met = {True: "<span class='yes'>yes</span>", False: "<span class='no'>no</span>", None: ""}[m["passed"]]
-        cells = [figure(m["answer"]), figure(m["limit"]), met, *(figure(m["controls"].get(c)) for c in controls)]
+        span = (
+            f"<div class='note'>[{figure(m['low'])}, {figure(m['high'])}]</div>"
+            if m["low"] is not None
+            else ""
+        )
+        met = {True: "<span class='yes'>yes</span>", False: "<span class='no'>no</span>", None: ""}[
+            m["passed"]
+        ]
+        cells = [
+            figure(m["answer"]),
+            figure(m["limit"]),
+            met,
+            *(figure(m["controls"].get(c)) for c in controls),
+        ]
         rows.append(
             f"<tr><td>{label}</td><td class='ours'>{figure(m['value'])}{span}</td>"
             + "".join(f"<td>{c}</td>" for c in cells)
@@ -119,7 +151,8 @@ def _table(certificate: dict[str, Any]) -> str:
         )
     head_cells = "".join(f"<th>{html.escape(h)}</th>" for h in head)
     intervals = (
-        f"<p class='note'>Intervals: 95 %, over {certificate['evaluation_seeds']} evaluation seeds. "
+        f"<p class='note'>Intervals: 95 %, over {certificate['evaluation_seeds']} evaluation "
+        "seeds. "
         "Controls: the same figure for policies that did not learn here.</p>"
     )
     return f"<div class='wide'><table><tr>{head_cells}</tr>{''.join(rows)}</table></div>{intervals}"
@@ -129,26 +162,34 @@ def _time(rows: list[dict[str, float]]) -> str:
     if not rows:
         return "<p>No iteration was logged.</p>"
     shares = {
-        name: sum(r[f"{name}_share"] for r in rows) / len(rows) for name in ("market", "policy", "learner", "framework")
+        name: sum(r[f"{name}_share"] for r in rows) / len(rows)
+        for name in ("market", "policy", "learner", "framework")
     }
     words = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     last = rows[-1]
     speed = last["agent_steps"] / last["seconds"]
-    return f"<p>{last['seconds']:.0f} s of training, {short(speed)} agent steps per second: {words}.</p>"
+    return (
+        f"<p>{last['seconds']:.0f} s of training, {short(speed)} agent steps per second: "
+        f"{words}.</p>"
+    )
 
 
 def _making(run: RunFolder, experiment: Experiment, certificate: dict[str, Any]) -> str:
     made = certificate["made_with"]
-    with_ = f"rl-markets {made['rl_markets']}, torch {made['torch']}, Python {made['python']}, {made['machine']}"
+    with_ = (
+        f"rl-markets {made['rl_markets']}, torch {made['torch']}, Python {made['python']}, "
+        f"{made['machine']}"
+    )
     text = html.escape(run.experiment_file.read_text(encoding="utf-8"))
     return (
         f"<pre>rl-markets train experiment.yaml   # the file below; seed {experiment.seed}</pre>"
         f"<p class='soft'>{html.escape(with_)}</p>"
-        f"<details><summary>experiment.yaml (sha256 {certificate['digest'][:12]})</summary><pre>{text}</pre></details>"
+        "<details><summary>experiment.yaml (sha256 "
+        f"{certificate['digest'][:12]})</summary><pre>{text}</pre></details>"
     )
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- pictures --------------------------------------------------------------------------------------
 
 
 def _pictures(certificate: dict[str, Any], rows: list[dict[str, float]]) -> list[str]:
@@ -156,16 +197,27 @@ def _pictures(certificate: dict[str, Any], rows: list[dict[str, float]]) -> list
     return [svg(f) for f in [*figures, *certificate["figures"]]]
 
 
-def _learning_curve(rows: list[dict[str, float]], certificate: dict[str, Any]) -> dict[str, Any] | None:
+def _learning_curve(
+    rows: list[dict[str, float]], certificate: dict[str, Any]
+) -> dict[str, Any] | None:
     looked = [r for r in rows if math.isfinite(r["distance"])]
     if not looked:
         looked = [r for r in rows if math.isfinite(r["episode_return"])]
-        label, key, log = "return per agent", "episode_return", False
+        label = "return per agent"
+        key = "episode_return"
+        log = False
     else:
-        label, key, log = f"% from the {certificate['answer']}", "distance", True
+        label = f"% from the {certificate['answer']}"
+        key = "distance"
+        log = True
     if len(looked) < 2:
         return None
-    line = {"label": "learned", "style": "ours", "x": [r["agent_steps"] for r in looked], "y": [r[key] for r in looked]}
+    line = {
+        "label": "learned",
+        "style": "ours",
+        "x": [r["agent_steps"] for r in looked],
+        "y": [r[key] for r in looked],
+    }
     return {
         "title": "Learning",
         "x_label": "agent steps",
@@ -178,7 +230,12 @@ def _learning_curve(rows: list[dict[str, float]], certificate: dict[str, Any]) -
 
 STYLES: dict[str, dict[str, Any]] = {
     "ours": {"color": OURS, "lw": 1.8},
-    "answer": {"color": ANSWER, "lw": 1.2, "ls": (0, (4, 3)), "zorder": 3},  # on top: both must be seen
+    "answer": {
+        "color": ANSWER,
+        "lw": 1.2,
+        "ls": (0, (4, 3)),
+        "zorder": 3,
+    },  # on top: both must be seen
     "control": {"color": CONTROL, "lw": 1.2},
     "third": {"color": "#2a9d4a", "lw": 1.2},
     "fourth": {"color": "#8e5bb5", "lw": 1.2},
@@ -194,9 +251,12 @@ def svg(spec: dict[str, Any]) -> str:
     matplotlib.use("svg")
     from matplotlib.figure import Figure as Canvas
 
-    with matplotlib.rc_context({"svg.hashsalt": "rl-markets", "svg.fonttype": "none", "font.size": 9}):
+    with matplotlib.rc_context(
+        {"svg.hashsalt": "rl-markets", "svg.fonttype": "none", "font.size": 9}
+    ):
         canvas = Canvas(figsize=(4.4, 3.1), layout="constrained")
-        axes, seen = canvas.subplots(), set[str]()
+        axes = canvas.subplots()
+        seen = set[str]()
         for line in spec["lines"]:
             _draw(axes, line, seen)
         axes.set(title=spec["title"], xlabel=spec["x_label"], ylabel=spec["y_label"])
@@ -213,8 +273,10 @@ def svg(spec: dict[str, Any]) -> str:
 
 def _draw(axes: Any, line: dict[str, Any], seen: set[str]) -> None:
     """A curve, a cloud or a band; kinds that were seen are not named again."""
-    kind, style = line["label"].split(",")[0], STYLES[line["style"]]
-    y, label = [float(v) for v in line["y"]], None if kind in seen else kind
+    kind = line["label"].split(",")[0]
+    style = STYLES[line["style"]]
+    y = [float(v) for v in line["y"]]
+    label = None if kind in seen else kind
     if "upper" in line:
         upper = [float(v) for v in line["upper"]]
         axes.fill_between(line["x"], y, upper, label=label, color=style["color"], alpha=0.15, lw=0)
@@ -237,15 +299,19 @@ def _scale(axes: Any, spec: dict[str, Any]) -> None:
     if spec["log_y"]:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-        axes.yaxis.set_minor_formatter(ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(1.2, 0.5)))
+        axes.yaxis.set_minor_formatter(
+            ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(1.2, 0.5))
+        )
     else:
         _widen(axes)
 
 
 def _widen(axes: Any) -> None:
-    """At least a tenth of the level from bottom to top, so that what hardly moves does not look wild."""
+    """At least a tenth of the level from bottom to top, so that what hardly moves does not look
+    wild."""
     low, high = axes.get_ylim()
-    middle, least = (low + high) / 2, 0.1 * max(abs(low), abs(high))
+    middle = (low + high) / 2
+    least = 0.1 * max(abs(low), abs(high))
     if high - low < least:
         axes.set_ylim(middle - least / 2, middle + least / 2)
 

@@ -1,4 +1,5 @@
-"""Whether a market keeps its contract: `examine` one, `run` it for a person, `preflight` one before it trains."""
+"""Whether a market keeps its contract: `examine` one, `run` it for a person, `preflight` one before
+it trains."""
 
 from __future__ import annotations
 
@@ -37,8 +38,11 @@ STEP_SECONDS = 3.0
 """What a step of the few examined worlds may take."""
 CHECK_SECONDS = 60.0
 """What a check may take, whatever it calls."""
-PREFLIGHT_STEPS, PREFLIGHT_SECONDS, PREFLIGHT_EPISODE = 8, 0.5, 3
-"""The preflight ends with the steps or the seconds; its episodes are short, so that restarts are seen."""
+PREFLIGHT_STEPS = 8
+PREFLIGHT_SECONDS = 0.5
+PREFLIGHT_EPISODE = 3
+"""The preflight ends with the steps or the seconds; its episodes are short, so that restarts are
+seen."""
 
 Check = Callable[[Subject], str]
 
@@ -65,11 +69,16 @@ class Finding:
 def _builds(subject: Subject) -> str:
     before = time.perf_counter()
     market = subject.market
-    return f"{type(market).__name__}, {market.worlds} worlds in {time.perf_counter() - before:.2g} s"
+    return (
+        f"{type(market).__name__}, {market.worlds} worlds in {time.perf_counter() - before:.2g} s"
+    )
 
 
 def _timely(subject: Subject) -> str:
-    return f"{1000 * subject.pace:.2g} ms for {subject.market.worlds} worlds, limit {subject.seconds:g} s"
+    return (
+        f"{1000 * subject.pace:.2g} ms for {subject.market.worlds} worlds, limit "
+        f"{subject.seconds:g} s"
+    )
 
 
 def _closes(subject: Subject) -> str:
@@ -134,12 +143,18 @@ def examine(
     with torch.no_grad(), _helpers() as helpers:
         checks = dict(LAWS)
         if processes:
-            helpers += [worker := surroundings.Worker(subject), light := surroundings.LightImport(module)]
+            helpers += [
+                worker := surroundings.Worker(subject),
+                light := surroundings.LightImport(module),
+            ]
             checks |= {"worker process": worker.check, "light import": light.check}
         for name, check in FOUNDATIONS.items():
             findings.append(_look(name, check, subject))
             if findings[-1].passed is False:
-                return [*findings, Finding("everything else", None, "is looked at once this is right")]
+                return [
+                    *findings,
+                    Finding("everything else", None, "is looked at once this is right"),
+                ]
         if processes:
             worker.go()
         for name, check in (checks | {"speed": surroundings.speed, "closes": _closes}).items():
@@ -177,8 +192,14 @@ def _look(name: str, check: Check, subject: Subject) -> Finding:
         detail = f"{str(error).rpartition(': ')[0]} at {blame(error)}"
         return Finding("step time", False, detail, fix, traceback.format_exc())
     except (Exception, SystemExit) as error:
-        allowed = "its parameters and `worlds` must be enough" if name == "builds" else "no legal action may raise"
-        return Finding(name, False, _told(error), f"{allowed}; see its traceback", traceback.format_exc())
+        allowed = (
+            "its parameters and `worlds` must be enough"
+            if name == "builds"
+            else "no legal action may raise"
+        )
+        return Finding(
+            name, False, _told(error), f"{allowed}; see its traceback", traceback.format_exc()
+        )
 
 
 def _told(error: BaseException) -> str:
@@ -187,14 +208,16 @@ def _told(error: BaseException) -> str:
 
 
 def preflight(market: Market, seconds: float | None = None) -> None:
-    """A few steps of random actions before a run starts, in less than a second; `market` is then of no more use.
+    """A few steps of random actions before a run starts, in less than a second; `market` is then of
+    no more use.
 
     Args:
         market: a few worlds of it, on the CPU.
         seconds: what each step may take, `STEP_SECONDS` unless told otherwise.
 
     Raises:
-        MarketError: what broke and how to mend it; from the market's own error, where it raised one.
+        MarketError: what broke and how to mend it; from the market's own error, where it raised
+            one.
     """
     began = time.perf_counter()
     check_groups(market)
@@ -204,7 +227,9 @@ def preflight(market: Market, seconds: float | None = None) -> None:
         with torch.no_grad(), limit_steps(market, seconds or STEP_SECONDS, GRACE_SECONDS) as limit:
             for t, (seen, step) in enumerate(play(market, PREFLIGHT_STEPS, limit)):
                 episodes.refuse_not_finite(market, seen, "observations", t)
-                episodes.refuse_not_finite(market, {} if step is None else step.rewards, "rewards", t)
+                episodes.refuse_not_finite(
+                    market, {} if step is None else step.rewards, "rewards", t
+                )
                 if t > 1 and time.perf_counter() - began > PREFLIGHT_SECONDS:
                     return
     except MarketError:
@@ -213,10 +238,12 @@ def preflight(market: Market, seconds: float | None = None) -> None:
         raise MarketError(f"market {type(market).__name__}: {_told(error)}") from error
 
 
-# -- for a person ------------------------------------------------------------------------------------------------------
+# -- for a person ----------------------------------------------------------------------------------
 
 
-def run(name_or_path: str, parameters: dict[str, Any], console: Console, seconds: float = STEP_SECONDS) -> bool:
+def run(
+    name_or_path: str, parameters: dict[str, Any], console: Console, seconds: float = STEP_SECONDS
+) -> bool:
     """Examines a market, prints what was found, and returns whether all checks passed.
 
     Args:
@@ -234,7 +261,9 @@ def run(name_or_path: str, parameters: dict[str, Any], console: Console, seconds
     try:
         validated = validate(spec.parameters, parameters)
     except ValidationError as error:
-        raise ExperimentError(f"{spec.name}: {first_line(spec.parameters, error, prefix='parameters.')}") from None
+        raise ExperimentError(
+            f"{spec.name}: {first_line(spec.parameters, error, prefix='parameters.')}"
+        ) from None
     build = partial(build_named, full_name, parameters)
     findings = examine(build, spec=spec, parameters=validated, module=module, seconds=seconds)
     _print(spec, findings, console)
@@ -248,9 +277,19 @@ def build_named(name_or_path: str, parameters: dict[str, Any], worlds: int) -> M
 
 
 def _print(spec: MarketSpec, findings: list[Finding], console: Console) -> None:
-    table = Table("check", "", "found", title=f"market {spec.name}", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        "check",
+        "",
+        "found",
+        title=f"market {spec.name}",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
     for finding in findings:
-        mark, style = {True: ("ok", "green"), False: ("FAILED", "red"), None: ("-", "dim")}[finding.passed]
+        mark, style = {True: ("ok", "green"), False: ("FAILED", "red"), None: ("-", "dim")}[
+            finding.passed
+        ]
         found = finding.detail + (f"\n-> {finding.fix}" if finding.fix else "")
         table.add_row(finding.check, Text(mark, style), Text(found))
     console.print(table, soft_wrap=False)
@@ -258,15 +297,20 @@ def _print(spec: MarketSpec, findings: list[Finding], console: Console) -> None:
     for finding in failed:
         if finding.trace:
             console.print(f"\n{finding.trace}", highlight=False, markup=False)
-    verdict = f"failed: {', '.join(finding.check for finding in failed)}" if failed else "all checks passed"
+    verdict = (
+        f"failed: {', '.join(finding.check for finding in failed)}"
+        if failed
+        else "all checks passed"
+    )
     console.print(f"{spec.name}: {verdict}", highlight=False)
 
 
-# -- finding a market --------------------------------------------------------------------------------------------------
+# -- finding a market ------------------------------------------------------------------------------
 
 
 def resolve(name_or_path: str) -> MarketSpec:
-    """The spec of a registered market's name, of `package.module:SPEC`, or of `path/to/file.py:SPEC`.
+    """The spec of a registered market's name, of `package.module:SPEC`, or of
+    `path/to/file.py:SPEC`.
 
     `:SPEC` may be left out where a file holds exactly one.
 
@@ -277,12 +321,19 @@ def resolve(name_or_path: str) -> MarketSpec:
 
 
 def _locate(name_or_path: str) -> tuple[str, MarketSpec, str]:
-    """(a name that means the same in any folder, the spec, the module that must be light or nothing)."""
+    """(a name that means the same in any folder, the spec, the module that must be light or
+    nothing)."""
     path, colon, attribute = name_or_path.rpartition(":")
     if name_or_path.endswith(".py"):
-        path, colon, attribute = name_or_path, "", ""
+        path = name_or_path
+        colon = ""
+        attribute = ""
     if path.endswith(".py"):
-        return f"{Path(path).resolve()}{colon}{attribute}", _spec_of(_import_file(Path(path)), attribute, path), ""
+        return (
+            f"{Path(path).resolve()}{colon}{attribute}",
+            _spec_of(_import_file(Path(path)), attribute, path),
+            "",
+        )
     if colon:
         return name_or_path, _spec_of(_import(path, path), attribute, path), path
     return name_or_path, find(MARKETS, name_or_path), _module_of(name_or_path)
@@ -298,18 +349,24 @@ def _module_of(name: str) -> str:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """A file as the module that its packages make it, so that `SPEC.market` and pickles find it again."""
+    """A file as the module that its packages make it, so that `SPEC.market` and pickles find it
+    again."""
     path = path.resolve()
     if not path.is_file():
         raise LookupError(f"{path}: no such file")
-    parts, folder = [path.stem], path.parent
+    parts = [path.stem]
+    folder = path.parent
     while (folder / "__init__.py").is_file():
-        parts, folder = [folder.name, *parts], folder.parent
+        parts = [folder.name, *parts]
+        folder = folder.parent
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))  # as Python does for a script
     module = _import(".".join(parts), str(path))
     if module.__file__ is None or Path(module.__file__).resolve() != path:
-        raise LookupError(f"{path}: another module is called {module.__name__}, {module.__file__}; rename the file")
+        raise LookupError(
+            f"{path}: another module is called {module.__name__}, {module.__file__}; rename the "
+            "file"
+        )
     return module
 
 
@@ -326,9 +383,14 @@ def _spec_of(module: ModuleType, attribute: str, what: str) -> MarketSpec:
     specs = {name: value for name, value in vars(module).items() if isinstance(value, MarketSpec)}
     if attribute:
         if attribute not in specs:
-            raise LookupError(f"{what}: holds no MarketSpec called {attribute!r}{did_you_mean(attribute, list(specs))}")
+            raise LookupError(
+                f"{what}: holds no MarketSpec called "
+                f"{attribute!r}{did_you_mean(attribute, list(specs))}"
+            )
         return specs[attribute]
     if len(specs) != 1:
         named = f": {', '.join(specs)}" if specs else ""
-        raise LookupError(f"{what}: holds {len(specs)} market specs, expected one; name it, {what}:SPEC{named}")
+        raise LookupError(
+            f"{what}: holds {len(specs)} market specs, expected one; name it, {what}:SPEC{named}"
+        )
     return next(iter(specs.values()))

@@ -1,4 +1,5 @@
-"""What every check of a market needs: markets to try, random actions, recorded episodes, quiet global generators."""
+"""What every check of a market needs: markets to try, random actions, recorded episodes, quiet
+global generators."""
 
 from __future__ import annotations
 
@@ -29,15 +30,19 @@ Builder = Callable[[int], Market]
 Record = list[dict[str, bytes]]
 """An episode: for each step, what it showed -> its digest."""
 
-WORLDS, BUILD_SECONDS, BUDGET_SECONDS = 4, 60.0, 0.2
-"""Worlds of each examined market; what building may take; what each recorded episode should take."""
+WORLDS = 4
+BUILD_SECONDS = 60.0
+BUDGET_SECONDS = 0.2
+"""Worlds of each examined market; what building may take; what each recorded episode should
+take."""
 GRACE_SECONDS = 1.0
 """As in `Watchdog`: a person waits."""
 CORNER_SHARE = 0.2
 """So many random actions lie at a bound of their space."""
 OURS = ("rl_markets/watchdog.py", "rl_markets/envs/contract.py", "rl_markets/conformance")
 """Files in which a traceback has not yet arrived at the market itself."""
-LEAST_STEPS, LONGEST_EPISODE = 12, 1000
+LEAST_STEPS = 12
+LONGEST_EPISODE = 1000
 
 
 @dataclass
@@ -73,11 +78,17 @@ class Subject:
             market = self.build(worlds)
         if not isinstance(market, Market):
             refuse(
-                market, f"is a {type(market).__name__}, not a Market", "derive it from rl_markets.envs.market.Market"
+                market,
+                f"is a {type(market).__name__}, not a Market",
+                "derive it from rl_markets.envs.market.Market",
             )
         check_groups(market)
         if market.worlds != worlds:
-            refuse(market, f"has {market.worlds} worlds, expected {worlds}", "hand `worlds` on to super().__init__")
+            refuse(
+                market,
+                f"has {market.worlds} worlds, expected {worlds}",
+                "hand `worlds` on to super().__init__",
+            )
         self._markets.append(market)
         self._shorten(market)
         return market
@@ -108,7 +119,8 @@ class Subject:
 
     @property
     def steps(self) -> int:
-        """A whole episode and a little of the next, two where they are short, as far as there is time."""
+        """A whole episode and a little of the next, two where they are short, as far as there is
+        time."""
         length = self.market.episode_length or 100
         return min((1 if length > 100 else 2) * length + 4, self.most_steps)
 
@@ -132,22 +144,33 @@ class Actions:
     """
 
     def __init__(self, market: Market, seed: int, style: str = "mixed") -> None:
-        self.market, self.style, self.step = market, style, -1
+        self.market = market
+        self.style = style
+        self.step = -1
         self.generator = torch.Generator().manual_seed(7919 + seed)
 
     def __call__(self) -> dict[str, Tensor]:
         """Group -> actions of the next step, `[worlds, agents, ...]`."""
         self.step += 1
-        style = {0: "low", 1: "high"}.get(self.step, "mixed") if self.style == "mixed" else self.style
-        return {n: self._draw(g, style).to(self.market.device) for n, g in self.market.groups.items()}
+        style = (
+            {0: "low", 1: "high"}.get(self.step, "mixed") if self.style == "mixed" else self.style
+        )
+        return {
+            n: self._draw(g, style).to(self.market.device) for n, g in self.market.groups.items()
+        }
 
     def _draw(self, group: AgentGroup, style: str) -> Tensor:
-        space, lead = group.action_space, (self.market.worlds, group.count)
+        space = group.action_space
+        lead = (self.market.worlds, group.count)
         size = (*lead, *space.shape)  # type: ignore[misc] # every space that a contract allows has a shape
         if isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
             last = choices(space) - 1
             drawn = torch.randint(last + 1, size, generator=self.generator)
-            return torch.full(size, {"low": 0, "high": last}[style]) if style in ("low", "high") else drawn
+            return (
+                torch.full(size, {"low": 0, "high": last}[style])
+                if style in ("low", "high")
+                else drawn
+            )
         assert isinstance(space, gym.spaces.Box)  # by check_groups
         low, high = (torch.tensor(bound, dtype=torch.float32) for bound in (space.low, space.high))
         if style in ("low", "high"):
@@ -160,12 +183,18 @@ class Actions:
 
 
 def play(
-    market: Market, steps: int, limit: Watchdog, *, seed: int | None = 0, draws: int = 0, style: str = "mixed"
+    market: Market,
+    steps: int,
+    limit: Watchdog,
+    *,
+    seed: int | None = 0,
+    draws: int = 0,
+    style: str = "mixed",
 ) -> Iterator[tuple[dict[str, Tensor], Step | None]]:
     """Steps a market under random actions, checking its contract: yields (observations, step).
 
-    The first item, with step None, shows what `reset(seed)` gives; where `seed` is None, the market goes on instead.
-    The same `draws`, the same actions.
+    The first item, with step None, shows what `reset(seed)` gives; where `seed` is None, the market
+    goes on instead. The same `draws`, the same actions.
     """
     if seed is not None:
         seen = limit(market.reset, seed)
@@ -182,14 +211,20 @@ def play(
         yield step.observations, step
 
 
-def record(market: Market, steps: int, limit: Watchdog, *, seed: int | None = 0, draws: int = 0) -> Record:
+def record(
+    market: Market, steps: int, limit: Watchdog, *, seed: int | None = 0, draws: int = 0
+) -> Record:
     """An episode's digests."""
-    return [digests(seen, step) for seen, step in play(market, steps, limit, seed=seed, draws=draws)]
+    return [
+        digests(seen, step) for seen, step in play(market, steps, limit, seed=seed, draws=draws)
+    ]
 
 
 def digests(observations: Mapping[str, Tensor], step: Step | None = None) -> dict[str, bytes]:
     """What a step shows -> its digest."""
-    shown: dict[str, Tensor | None] = {f"observations of group {g!r}": x for g, x in observations.items()}
+    shown: dict[str, Tensor | None] = {
+        f"observations of group {g!r}": x for g, x in observations.items()
+    }
     if step is not None:
         shown |= {f"rewards of group {g!r}": x for g, x in step.rewards.items()}
         for what, mask in (("active", step.active), ("agent_done", step.agent_done)):
@@ -209,7 +244,9 @@ def digest(value: Tensor) -> bytes:
 
 def difference(one: Record, other: Record) -> str | None:
     """What differs first, and in which step; None where nothing does."""
-    reset = not any(name.startswith("rewards") for name in one[0])  # a record may begin with what reset shows
+    reset = not any(
+        name.startswith("rewards") for name in one[0]
+    )  # a record may begin with what reset shows
     for t, (a, b) in enumerate(zip(one, other, strict=True)):
         for name in sorted(a.keys() | b.keys()):
             if a.get(name) != b.get(name):
@@ -230,16 +267,23 @@ def same(one: Tensor, other: Tensor) -> bool:
 
 
 def blame(error: BaseException) -> str:
-    """The innermost line of the market's own in a traceback, or the innermost of all: `file.py:12, c = log(k)`."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
-    theirs = [f for f in frames if not any(part in f.filename for part in (*OURS, "site-packages", "/lib/python"))]
+    """The innermost line of the market's own in a traceback, or the innermost of all: `file.py:12,
+    c = log(k)`."""
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")
+    ]
+    theirs = [
+        f
+        for f in frames
+        if not any(part in f.filename for part in (*OURS, "site-packages", "/lib/python"))
+    ]
     if not frames:
         return "no traceback"
     frame = (theirs or frames)[-1]
     return f"{Path(frame.filename).name}:{frame.lineno}, {frame.line}"
 
 
-# -- global randomness -------------------------------------------------------------------------------------------------
+# -- global randomness -----------------------------------------------------------------------------
 
 
 @contextmanager
@@ -252,7 +296,9 @@ def drawn_from() -> Iterator[list[str]]:
 
 
 def _global_states() -> dict[str, bytes]:
-    torchs, numpys, pythons = torch.get_rng_state().numpy().tobytes(), np.random.get_state(), random.getstate()
+    torchs = torch.get_rng_state().numpy().tobytes()
+    numpys = np.random.get_state()
+    pythons = random.getstate()
     return {"torch": torchs, "numpy": pickle.dumps(numpys), "random": pickle.dumps(pythons)}
 
 

@@ -1,7 +1,7 @@
 """What surrounds a market: its spec, its scripts, its global state, other processes, its speed.
 
-A check returns what it found, raises `ContractError` (detail and fix) where something is wrong, and `Informs` where it
-only tells.
+A check returns what it found, raises `ContractError` (detail and fix) where something is wrong, and
+`Informs` where it only tells.
 """
 
 from __future__ import annotations
@@ -25,63 +25,103 @@ from rl_markets.errors import Informs, MarketError
 START_SECONDS = 60.0
 """What a worker's start and imports may take; a step has its own limit."""
 HEAVY = ("torch", "ray", "gymnasium")
-SPEED_WORLDS, SPEED_AGENTS, SPEED_SECONDS = 64, 100_000, 0.1
+SPEED_WORLDS = 64
+SPEED_AGENTS = 100_000
+SPEED_SECONDS = 0.1
 
 
 def spec_agrees(subject: Subject) -> str:
     """The spec says what the built market is, and its parameters refuse what they do not know."""
-    spec, market = subject.spec, subject.market
+    spec = subject.spec
+    market = subject.market
     if spec is None:
         raise Informs("no spec was given")
     model = spec.parameters
     if model.model_config.get("extra") != "forbid":
         refuse(
-            market, f"{model.__name__} accepts unknown parameters, so that a misspelt one is silently left out",
+            market,
+            f"{model.__name__} accepts unknown parameters, so that a misspelt one is silently left "
+            "out",
             'give it model_config = ConfigDict(extra="forbid", frozen=True)',
-        )  # fmt: skip
-    told, built = spec.groups(subject.parameters), {name: group.count for name, group in market.groups.items()}
+        )
+    told = spec.groups(subject.parameters)
+    built = {name: group.count for name, group in market.groups.items()}
     if list(told.items()) != list(built.items()):
         refuse(
-            market, f"spec.groups gives {told}, the market has {built}", "give both the same names, counts and order"
+            market,
+            f"spec.groups gives {told}, the market has {built}",
+            "give both the same names, counts and order",
         )
     if spec.discount is not None:
         discount = getattr(subject.parameters, spec.discount, None)
         if not isinstance(discount, float | int) or not 0 <= discount <= 1:
-            told_discount = f"spec.discount = {spec.discount!r}, which is {discount!r} in the parameters"
+            told_discount = (
+                f"spec.discount = {spec.discount!r}, which is {discount!r} in the parameters"
+            )
             refuse(market, told_discount, "name a parameter in [0, 1], or leave it out")
     if sorted(spec.scripts) != sorted(market.scripts()):
-        told_scripts = f"spec.scripts = {sorted(spec.scripts)}, market.scripts() has {sorted(market.scripts())}"
+        told_scripts = (
+            f"spec.scripts = {sorted(spec.scripts)}, market.scripts() has "
+            f"{sorted(market.scripts())}"
+        )
         refuse(market, told_scripts, "list the same names in both")
-    return f"{', '.join(f'{count} x {name}' for name, count in told.items())}, as built; unknown parameters are refused"
+    return (
+        f"{', '.join(f'{count} x {name}' for name, count in told.items())}, as built; unknown "
+        "parameters are refused"
+    )
 
 
 def global_state(subject: Subject) -> str:
     """A central critic's global state keeps its shape, and is given where the spec says so."""
-    market, spec, widths = subject.market, subject.spec, set()
+    market = subject.market
+    spec = subject.spec
+    widths = set()
     with subject.limit() as limit:
         for _, step in play(market, subject.steps, limit):
             try:
                 seen = limit(market.global_state)
             except MarketError as error:
                 if spec is not None and spec.global_state and not isinstance(market, TensorMarket):
-                    raise Informs(f"none here, though its spec has one: {error}") from None  # an environment's choice
+                    raise Informs(
+                        f"none here, though its spec has one: {error}"
+                    ) from None  # an environment's choice
                 if spec is not None and spec.global_state:
                     told = f"spec.global_state = True, but global_state() raises {error}"
-                    refuse(market, told, "write observe_globally (or global_state), or leave it out of the spec")
+                    refuse(
+                        market,
+                        told,
+                        "write observe_globally (or global_state), or leave it out of the spec",
+                    )
                 return "none"
             check_global_state(market, seen, market.worlds)
             widths.add(seen.shape[1])
             if step is not None and step.ended is not None:
                 final = step.ended.global_state
                 if final is None:
-                    refuse(market, "ended.global_state is None", "give the true final global state, [ended, width]")
+                    refuse(
+                        market,
+                        "ended.global_state is None",
+                        "give the true final global state, [ended, width]",
+                    )
                 widths.add(final.shape[1])
             if not bool(torch.isfinite(seen).all()):
-                refuse(market, "the global state is not finite", "look for log(0) and division by 0 in it")
+                refuse(
+                    market,
+                    "the global state is not finite",
+                    "look for log(0) and division by 0 in it",
+                )
     if len(widths) > 1:
-        refuse(market, f"the global state has widths {sorted(widths)}", "give it one width, in every step and at ends")
+        refuse(
+            market,
+            f"the global state has widths {sorted(widths)}",
+            "give it one width, in every step and at ends",
+        )
     if spec is not None and not spec.global_state:
-        refuse(market, "gives a global state that its spec hides", "set global_state=True in the MarketSpec")
+        refuse(
+            market,
+            "gives a global state that its spec hides",
+            "set global_state=True in the MarketSpec",
+        )
     return f"[worlds, {widths.pop()}]"
 
 
@@ -96,24 +136,33 @@ def scripts(subject: Subject) -> str:
         told = [_illegal(market, group, policy, seen[g]) for g, group in market.groups.items()]
         if all(told):
             refuse(
-                market, f"script {name!r}: {told[0]}", "give actions [..., action] in the space of the group it is for"
+                market,
+                f"script {name!r}: {told[0]}",
+                "give actions [..., action] in the space of the group it is for",
             )
     return ", ".join(market.scripts())
 
 
-def _illegal(market: Market, group: AgentGroup, policy: PolicyFunction, observations: Tensor) -> str:
+def _illegal(
+    market: Market, group: AgentGroup, policy: PolicyFunction, observations: Tensor
+) -> str:
     """What is wrong with a script's actions for a group; empty where nothing is."""
     try:
         actions = policy(observations)
     except Exception as error:
         return f"raises {type(error).__name__}: {error}"
-    space, lead = group.action_space, (market.worlds, group.count)
+    space = group.action_space
+    lead = (market.worlds, group.count)
     if isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
         n = choices(space)
         lead = (*lead, *space.shape)
         if actions.shape != lead or actions.dtype != torch.int64:
             return f"found {actions.dtype} {list(actions.shape)}, expected int64 {list(lead)}"
-        return "" if bool(((actions >= 0) & (actions < n)).all()) else f"found actions outside 0..{n - 1}"
+        return (
+            ""
+            if bool(((actions >= 0) & (actions < n)).all())
+            else f"found actions outside 0..{n - 1}"
+        )
     assert isinstance(space, gym.spaces.Box)  # by check_groups
     low, high = (torch.as_tensor(bound, device=actions.device) for bound in (space.low, space.high))
     if actions.shape != (*lead, *low.shape):
@@ -122,7 +171,7 @@ def _illegal(market: Market, group: AgentGroup, policy: PolicyFunction, observat
     return "" if bool(inside.all()) else f"found actions outside [{low.tolist()}, {high.tolist()}]"
 
 
-# -- other processes ---------------------------------------------------------------------------------------------------
+# -- other processes -------------------------------------------------------------------------------
 
 
 class Worker:
@@ -133,7 +182,8 @@ class Worker:
     """
 
     def __init__(self, subject: Subject) -> None:
-        self.subject, self.unpicklable = subject, ""
+        self.subject = subject
+        self.unpicklable = ""
         self.process: Any = None
         try:
             pickled = pickle.dumps(subject.build)
@@ -156,9 +206,11 @@ class Worker:
         """It builds, steps and gives the same bytes as here."""
         if self.process is None:
             refuse(
-                subject.market, f"its builder cannot be sent to a worker: {self.unpicklable}",
-                "build it by a function of a module, or functools.partial of one; no lambda, no open file or lock",
-            )  # fmt: skip
+                subject.market,
+                f"its builder cannot be sent to a worker: {self.unpicklable}",
+                "build it by a function of a module, or functools.partial of one; no lambda, no "
+                "open file or lock",
+            )
         if self._answer(START_SECONDS)[0] != "started":
             self._refuse(f"its worker process did not start within {START_SECONDS:g} s")
         kind, *found = self._answer(START_SECONDS)
@@ -166,23 +218,31 @@ class Worker:
             self._refuse(*(found or [f"no answer within {START_SECONDS:g} s"]))
         if subject.record and (what := difference(subject.record, found[0])):
             refuse(
-                subject.market, f"the same seed gives something else in another process: {what}",
+                subject.market,
+                f"the same seed gives something else in another process: {what}",
                 "no hash() of text, no order of a set, no process id or clock in what it computes",
-            )  # fmt: skip
-        return "the same bytes in a spawned process" if subject.record else "runs in a spawned process"
+            )
+        return (
+            "the same bytes in a spawned process" if subject.record else "runs in a spawned process"
+        )
 
     def _refuse(self, what: str) -> None:
         refuse(
-            self.subject.market, f"breaks in a worker process only: {what}",
-            "let it depend on its parameters alone; set up nothing by import, environment or parent process",
-        )  # fmt: skip
+            self.subject.market,
+            f"breaks in a worker process only: {what}",
+            "let it depend on its parameters alone; set up nothing by import, environment or "
+            "parent process",
+        )
 
     def _answer(self, seconds: float) -> Any:
         try:
             return self.pipe.recv() if self.pipe.poll(seconds) else ("silent",)
         except EOFError:
             self.process.join(5)
-            return "failed", f"it ended with exit code {self.process.exitcode} (is the script's main guarded?)"
+            return (
+                "failed",
+                f"it ended with exit code {self.process.exitcode} (is the script's main guarded?)",
+            )
 
     def stop(self) -> None:
         """Ends the process, if it still runs."""
@@ -200,7 +260,9 @@ def _work(pipe: Any, pickled: bytes, seconds: float, threads: int) -> None:
         return  # who asked is gone
 
 
-def _worked(pickled: bytes, seconds: float, threads: int, pace: float, steps: int) -> tuple[str, Any]:
+def _worked(
+    pickled: bytes, seconds: float, threads: int, pace: float, steps: int
+) -> tuple[str, Any]:
     try:
         torch.set_num_threads(threads)
         subject = Subject(pickle.loads(pickled), seconds, pace=pace)
@@ -217,11 +279,15 @@ class LightImport:
         self.process: Any = None
         if module:
             code = (
-                f"import sys, importlib; sys.path[:] = {sys.path!r}; importlib.import_module({module!r}); "
+                f"import sys, importlib; sys.path[:] = {sys.path!r}; "
+                f"importlib.import_module({module!r}); "
                 f"print([name for name in {HEAVY!r} if name in sys.modules])"
             )
             self.process = subprocess.Popen(
-                [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                [sys.executable, "-c", code],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
             )
             self.module = module
 
@@ -235,9 +301,11 @@ class LightImport:
             refuse(subject.market, told, "import what it needs in it")
         if out.strip() != "[]":
             refuse(
-                subject.market, f"importing {self.module} imports {out.strip()[1:-1]}",
-                "keep SPEC and parameters in a module of their own; market='module:Class' is imported when built",
-            )  # fmt: skip
+                subject.market,
+                f"importing {self.module} imports {out.strip()[1:-1]}",
+                "keep SPEC and parameters in a module of their own; market='module:Class' is "
+                "imported when built",
+            )
         return f"{self.module} imports none of {', '.join(HEAVY)}"
 
     def stop(self) -> None:
@@ -253,7 +321,9 @@ def speed(subject: Subject) -> str:
     market = subject.fresh(max(1, min(SPEED_WORLDS, SPEED_AGENTS // agents)))
     with subject.limit() as limit:
         market.reset(0)
-        actions, steps, before = Actions(market, 0, "inner")(), 0, time.process_time()
+        actions = Actions(market, 0, "inner")()
+        steps = 0
+        before = time.process_time()
         while (used := time.process_time() - before) < SPEED_SECONDS and steps < 1000:
             limit(market.step, actions)
             steps += 1

@@ -1,7 +1,8 @@
-"""Laws of a `TensorMarket`'s functions, called one by one: pure, worlds apart, true ends, gradients.
+"""Laws of a `TensorMarket`'s functions, called one by one: pure, worlds apart, true ends,
+gradients.
 
-A check returns what it found, raises `ContractError` (detail and fix) where a law is broken, and `Informs` where it
-cannot judge.
+A check returns what it found, raises `ContractError` (detail and fix) where a law is broken, and
+`Informs` where it cannot judge.
 """
 
 from __future__ import annotations
@@ -14,12 +15,21 @@ import torch
 from torch import Tensor
 
 from rl_markets.conformance.episodes import plausible_finals
-from rl_markets.conformance.probe import WORLDS, Actions, Subject, drawn_from, kept_global_states, play, same
+from rl_markets.conformance.probe import (
+    WORLDS,
+    Actions,
+    Subject,
+    drawn_from,
+    kept_global_states,
+    play,
+    same,
+)
 from rl_markets.envs.checks import refuse
 from rl_markets.envs.market import Ended, State, Step, TensorMarket, Transition
 from rl_markets.errors import Informs, TimeLimitError
 
-RELATIVE, ABSOLUTE = 1e-4, 1e-6
+RELATIVE = 1e-4
+ABSOLUTE = 1e-6
 """Tolerance where sums may run in another order; the absolute one in units of the largest value."""
 NO_FUNCTIONS = "no TensorMarket, whose functions can be called alone"
 FINITE_STEP = 1e-5
@@ -60,7 +70,9 @@ class Moment:
         moved = self.step()
         found = {f"rewards of group {g!r}": v for g, v in moved.rewards.items()}
         found |= {f"state {n!r}": v for n, v in moved.state.items()}
-        found |= {f"observations of group {g!r}": v for g, v in self.market.observe(moved.state).items()}
+        found |= {
+            f"observations of group {g!r}": v for g, v in self.market.observe(moved.state).items()
+        }
         whole = self.market.observe_globally(moved.state)
         found |= {} if whole is None else {"the global state": whole}
         found |= {} if moved.terminated is None else {"terminated": moved.terminated}
@@ -83,7 +95,9 @@ def moment(subject: Subject, style: str = "mixed") -> Moment:
             pass
     draw = Actions(market, 5, style)
     actions = [draw() for _ in range(3)][-1]
-    return Moment(market, market.state, actions, market.draw_noise(market.generator)).mapped(torch.clone)
+    return Moment(market, market.state, actions, market.draw_noise(market.generator)).mapped(
+        torch.clone
+    )
 
 
 def close(one: Tensor, other: Tensor) -> bool:
@@ -97,13 +111,18 @@ def close(one: Tensor, other: Tensor) -> bool:
 
 
 def layout(subject: Subject) -> str:
-    """Fresh and moved states have the same tensors, for any number of worlds: a restart mixes them."""
+    """Fresh and moved states have the same tensors, for any number of worlds: a restart mixes
+    them."""
     now, moved = _first_step(subject)
     market = now.market
     for what, part in (("state", moved), ("noise", now.noise)):
         for name, value in part.items():
             if value.dim() < 1 or value.shape[0] != WORLDS:
-                told = f"{what} {name!r} has shape {list(value.shape)}, expected [{WORLDS} worlds, ...]"
+                told = (
+                    f"{what} {name!r} has shape {list(value.shape)}, expected [{WORLDS} "
+                    "worlds, "
+                    "...]"
+                )
                 refuse(market, told, "give every tensor a leading axis of worlds")
     for worlds in (1, WORLDS - 1):
         fresh = market.initial_state(worlds, market.generator)
@@ -112,9 +131,16 @@ def layout(subject: Subject) -> str:
             refuse(market, told, "give both the same names: a restart mixes them")
         for name, value in fresh.items():
             if value.shape != (worlds, *moved[name].shape[1:]) or value.dtype != moved[name].dtype:
-                expected = f"{moved[name].dtype} {[worlds, *moved[name].shape[1:]]}, as transition's"
-                told = f"state {name!r}: initial_state({worlds}, ...) gives {value.dtype} {list(value.shape)}"
-                fix = "use initial_state's own argument `worlds`, not self.worlds, and the same types"
+                expected = (
+                    f"{moved[name].dtype} {[worlds, *moved[name].shape[1:]]}, as transition's"
+                )
+                told = (
+                    f"state {name!r}: initial_state({worlds}, ...) gives {value.dtype} "
+                    f"{list(value.shape)}"
+                )
+                fix = (
+                    "use initial_state's own argument `worlds`, not self.worlds, and the same types"
+                )
                 refuse(market, f"{told}, expected {expected}", fix)
     return f"{len(moved)} tensors of state, {len(now.noise)} of noise"
 
@@ -127,7 +153,12 @@ def _first_step(subject: Subject) -> tuple[Moment, State]:
     try:
         with subject.limit() as limit:
             limit(market.reset, 0)
-            now = Moment(market, market.state, Actions(market, 0, "inner")(), market.draw_noise(market.generator))
+            now = Moment(
+                market,
+                market.state,
+                Actions(market, 0, "inner")(),
+                market.draw_noise(market.generator),
+            )
             return now, limit(now.step).state
     except TimeLimitError:
         raise
@@ -136,9 +167,11 @@ def _first_step(subject: Subject) -> tuple[Moment, State]:
 
 
 def pure(subject: Subject) -> str:
-    """`transition` and `observe` change nothing, draw nothing, and answer alike when asked twice."""
+    """`transition` and `observe` change nothing, draw nothing, and answer alike when asked
+    twice."""
     now = moment(subject)
-    market, kept = now.market, now.mapped(torch.clone)
+    market = now.market
+    kept = now.mapped(torch.clone)
     with kept_global_states(), drawn_from() as drawn:
         first = {n: v.clone() for n, v in now.outcome().items()}
     for what, originals in kept.parts().items():
@@ -146,15 +179,24 @@ def pure(subject: Subject) -> str:
         changed = [n for n in found.keys() | originals.keys() if not _kept(found, originals, n)]
         if changed:
             refuse(
-                market, f"transition or observe changes its argument {what}[{changed[0]!r}]",
+                market,
+                f"transition or observe changes its argument {what}[{changed[0]!r}]",
                 "write x = x + y, not x += y or x[...] = y, and return a new dict",
-            )  # fmt: skip
+            )
     if drawn:
-        refuse(market, f"transition or observe draws from {drawn[0]}", "draw shocks in draw_noise, from its generator")
+        refuse(
+            market,
+            f"transition or observe draws from {drawn[0]}",
+            "draw shocks in draw_noise, from its generator",
+        )
     second = kept.outcome()
     other = [n for n in first if n not in second or not same(first[n], second[n])]
     if other:
-        refuse(market, f"called twice, transition gives other {other[0]}", "keep nothing on self between steps")
+        refuse(
+            market,
+            f"called twice, transition gives other {other[0]}",
+            "keep nothing on self between steps",
+        )
     return "arguments unchanged, the same twice"
 
 
@@ -165,25 +207,32 @@ def _kept(found: State, originals: State, name: str) -> bool:
 def worlds_apart(subject: Subject) -> str:
     """Worlds neither touch each other nor differ in anything but their state."""
     now = moment(subject)
-    order, copied = torch.tensor([*range(1, WORLDS), 0]), torch.tensor([1, *range(1, WORLDS)])
+    order = torch.tensor([*range(1, WORLDS), 0])
+    copied = torch.tensor([1, *range(1, WORLDS)])
     straight = now.outcome()
-    turned, touched = now.rows(order).outcome(), now.rows(copied).outcome()
+    turned = now.rows(order).outcome()
+    touched = now.rows(copied).outcome()
     for name, value in straight.items():
         if not close(value[1:], touched[name][1:]):
             refuse(
-                now.market, f"{name} of a world: changed by another world's state or actions",
-                "reduce over agents only, .mean(-1, keepdim=True); never over axis 0 or over everything",
-            )  # fmt: skip
+                now.market,
+                f"{name} of a world: changed by another world's state or actions",
+                "reduce over agents only, .mean(-1, keepdim=True); never over axis 0 or over "
+                "everything",
+            )
         if not close(value[order.to(value.device)], turned[name]):
             refuse(
-                now.market, f"{name}: depend on the index of their world",
-                "put what differs between worlds into the state; mind the axes, [worlds, agents, ...]",
-            )  # fmt: skip
+                now.market,
+                f"{name}: depend on the index of their world",
+                "put what differs between worlds into the state; mind the axes, [worlds, agents, "
+                "...]",
+            )
     return "worlds can be permuted, none moves another"
 
 
 def exchangeable(subject: Subject) -> str:
-    """Whether a group's agents can be permuted. Types held by the market, such as skills, rightly forbid it.
+    """Whether a group's agents can be permuted. Types held by the market, such as skills, rightly
+    forbid it.
 
     Must hold only where the market declares `exchangeable = True`.
     """
@@ -192,14 +241,19 @@ def exchangeable(subject: Subject) -> str:
     told = []
     for name, group in now.market.groups.items():
         if group.count > 1 and counts.count(group.count) == 1:
-            told.append(f"{name}: {'yes' if _permutes(now, name, group.count) else 'no, they differ in advance'}")
+            told.append(
+                f"{name}: "
+                f"{'yes' if _permutes(now, name, group.count) else 'no, they differ in advance'}"
+            )
         elif group.count > 1:
             told.append(f"{name}: cannot tell its axis from another group's")
     if now.market.exchangeable and any(": no" in line for line in told):
         refuse(
-            now.market, f"declares exchangeable agents, but permuting them changes what they get: {'; '.join(told)}",
+            now.market,
+            "declares exchangeable agents, but permuting them changes what they get: "
+            f"{'; '.join(told)}",
             "let nothing depend on an agent's index, or drop `exchangeable`",
-        )  # fmt: skip
+        )
     raise Informs("; ".join(told) or "groups of one agent each")
 
 
@@ -207,19 +261,24 @@ def _permutes(now: Moment, name: str, count: int) -> bool:
     order = torch.tensor([*range(1, count), 0])
 
     def turn(value: Tensor) -> Tensor:
-        return value[:, order.to(value.device)] if value.dim() > 1 and value.shape[1] == count else value
+        return (
+            value[:, order.to(value.device)]
+            if value.dim() > 1 and value.shape[1] == count
+            else value
+        )
 
     return close(turn(now.step().rewards[name]), now.mapped(turn).step().rewards[name])
 
 
-# -- ends --------------------------------------------------------------------------------------------------------------
+# -- ends ------------------------------------------------------------------------------------------
 
 
 def final_observations(subject: Subject) -> str:
     """What an ended episode last showed is what it showed before its world restarted."""
     if not isinstance(subject.market, TensorMarket):
         return plausible_finals(subject)
-    market, ends = subject.fresh(), 0
+    market = subject.fresh()
+    ends = 0
     assert isinstance(market, TensorMarket)
     if market.episode_length is not None:
         market.episode_length = min(market.episode_length, 4)
@@ -240,7 +299,8 @@ def final_observations(subject: Subject) -> str:
 
 def _refuse_other_finals(now: Moment, generator: Tensor, step: Step, ended: Ended) -> None:
     """Computes the step again from `now`, whose noise is drawn from `generator`."""
-    market, worlds = now.market, ended.worlds
+    market = now.market
+    worlds = ended.worlds
     after = market.generator.get_state()
     market.generator.set_state(generator)
     moved = replace(now, noise=market.draw_noise(market.generator)).step()
@@ -249,16 +309,24 @@ def _refuse_other_finals(now: Moment, generator: Tensor, step: Step, ended: Ende
         if not close(ended.observations[group], true[worlds]):
             fresh = same(ended.observations[group], step.observations[group][worlds])
             refuse(
-                market, f"final observations of group {group!r} are "
+                market,
+                f"final observations of group {group!r} are "
                 f"{'those of the new episode' if fresh else 'not those that the step leads to'}",
-                "observe before the restart: ended.observations = observe(moved.state)[ended.worlds]",
-            )  # fmt: skip
-    expected = torch.zeros_like(ended.terminated) if moved.terminated is None else moved.terminated[worlds]
+                "observe before the restart: ended.observations = "
+                "observe(moved.state)[ended.worlds]",
+            )
+    expected = (
+        torch.zeros_like(ended.terminated) if moved.terminated is None else moved.terminated[worlds]
+    )
     if not same(ended.terminated, expected):
-        refuse(market, "ended.terminated is not what transition says", "where only the clock ran out, it is False")
+        refuse(
+            market,
+            "ended.terminated is not what transition says",
+            "where only the clock ran out, it is False",
+        )
 
 
-# -- gradients ---------------------------------------------------------------------------------------------------------
+# -- gradients -------------------------------------------------------------------------------------
 
 
 def gradients(subject: Subject) -> str:
@@ -273,25 +341,32 @@ def gradients(subject: Subject) -> str:
         total = _weighted(limit(market.step, actions).rewards)
         if not total.requires_grad:
             refuse(
-                market, "differentiable = True, but rewards carry no gradient to the actions",
-                "remove detach(), item(), no_grad and numpy from transition, or set differentiable = False",
-            )  # fmt: skip
+                market,
+                "differentiable = True, but rewards carry no gradient to the actions",
+                "remove detach(), item(), no_grad and numpy from transition, or set differentiable "
+                "= False",
+            )
         found = [g for g in torch.autograd.grad(total, moving, allow_unused=True) if g is not None]
     if not all(bool(torch.isfinite(g).all()) for g in found):
         refuse(
-            market, "the rewards' gradient in the actions is not finite",
-            "look for sqrt(0), log(0), 0/0, and for torch.where, which differentiates both of its branches",
-        )  # fmt: skip
+            market,
+            "the rewards' gradient in the actions is not finite",
+            "look for sqrt(0), log(0), 0/0, and for torch.where, which differentiates both of its "
+            "branches",
+        )
     if not any(bool(g.any()) for g in found):
         refuse(
-            market, "the rewards' gradient in the actions is 0", "remove detach() and rounding on the way to rewards"
+            market,
+            "the rewards' gradient in the actions is 0",
+            "remove detach() and rounding on the way to rewards",
         )
     return f"finite, not zero{_compared(subject)}"
 
 
 def _weighted(rewards: dict[str, Tensor]) -> Tensor:
     """A sum of rewards that does not cancel where one agent's gain is another's loss."""
-    generator, total = torch.Generator().manual_seed(13), torch.zeros((), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(13)
+    total = torch.zeros((), dtype=torch.float64)
     for reward in rewards.values():
         weights = 0.5 + torch.rand(reward.shape, generator=generator, dtype=torch.float64)
         total = total + (weights.to(reward.device) * reward).sum().cpu()
@@ -299,9 +374,12 @@ def _weighted(rewards: dict[str, Tensor]) -> Tensor:
 
 
 def _compared(subject: Subject) -> str:
-    """How far the gradient is from finite differences in double precision; nothing where that cannot be had."""
+    """How far the gradient is from finite differences in double precision; nothing where that
+    cannot be had."""
     try:
-        along = _line(moment(subject, "inner").mapped(lambda v: v.double() if v.is_floating_point() else v))
+        along = _line(
+            moment(subject, "inner").mapped(lambda v: v.double() if v.is_floating_point() else v)
+        )
         numeric = float(along(FINITE_STEP) - along(-FINITE_STEP)) / (2 * FINITE_STEP)
         with torch.enable_grad():
             size = torch.zeros((), dtype=torch.float64, requires_grad=True)
@@ -311,11 +389,16 @@ def _compared(subject: Subject) -> str:
     error = abs(float(exact) - numeric) / max(abs(numeric), 1e-12)
     if error < 0.01:
         return ", as finite differences say"
-    return f", {100 * error:.0f} % from finite differences: right only where gradients are stopped on purpose"
+    return (
+        f", {100 * error:.0f} % from finite differences: right only where gradients are "
+        "stopped "
+        "on purpose"
+    )
 
 
 def _line(now: Moment) -> Callable[[float | Tensor], Tensor]:
-    """How far all continuous actions move, in units of their ranges -> the weighted sum of rewards."""
+    """How far all continuous actions move, in units of their ranges -> the weighted sum of
+    rewards."""
     slopes = {}
     for group, action in now.actions.items():
         space = now.market.groups[group].action_space

@@ -2,10 +2,13 @@
 
 Two means, one behind the other:
 
-- An alarm (SIGALRM) raises `TimeLimitError` inside the market, in Python code and in anything that a signal interrupts, such
-  as `time.sleep`. Only the main thread can have alarms: the driver and Ray's actors step there.
-- Code that keeps Python from running (a loop in C, a lock held elsewhere, a market that swallows every exception), and any
-  thread but the main one: some seconds later all stacks go to stderr and the process ends with exit code 1, as an actor
+- An alarm (SIGALRM) raises `TimeLimitError` inside the market, in Python code and in anything that
+  a signal interrupts, such as `time.sleep`. Only the main thread can have alarms: the driver and
+  Ray's actors step there.
+- Code that keeps Python from running (a loop in C, a lock held elsewhere, a market that swallows
+  every exception), and any
+  thread but the main one: some seconds later all stacks go to stderr and the process ends with exit
+      code 1, as an actor
   that is lost; the run fails instead of hanging. This cannot be caught.
 """
 
@@ -30,15 +33,16 @@ R = TypeVar("R")
 STEP_SECONDS = 10.0
 """What a market's step may take while training; `limit_steps` reads it when it is called."""
 GRACE_SECONDS = 5.0
-"""How long after the limit the process ends, where the alarm did not get through; up to twice this."""
+"""How long after the limit the process ends, where the alarm did not get through; up to twice
+this."""
 
 
 class Watchdog:
     """Limits calls: `with watchdog: ... watchdog(market.step, actions)`, any number of calls.
 
-    Entering installs the handlers, leaving restores what was there (50 us); each call costs about 3 us. It nests: an alarm
-    that was set before goes off at its own time, inside the calls and between them. The time for which a process is
-    stopped (Ctrl-Z) does not count.
+    Entering installs the handlers, leaving restores what was there (50 us); each call costs about 3
+    us. It nests: an alarm that was set before goes off at its own time, inside the calls and
+    between them. The time for which a process is stopped (Ctrl-Z) does not count.
 
     Args:
         seconds: what each call may take; `math.inf` for no limit.
@@ -49,7 +53,9 @@ class Watchdog:
     def __init__(self, seconds: float, what: str, grace: float = GRACE_SECONDS) -> None:
         if not seconds > 0:
             raise ValueError(f"seconds = {seconds}: expected more than 0")
-        self.seconds, self.what, self.grace = seconds, what, grace
+        self.seconds = seconds
+        self.what = what
+        self.grace = grace
         self._limited = math.isfinite(seconds)
         self._alarms = self._last = self._entered = False
         self._due = self._outer = math.inf
@@ -57,7 +63,8 @@ class Watchdog:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Watchdog:
-        self._entered, self._renew = True, 0.0 if self._limited and _stderr() is not None else math.inf
+        self._entered = True
+        self._renew = 0.0 if self._limited and _stderr() is not None else math.inf
         self._alarms = self._limited and threading.current_thread() is threading.main_thread()
         if self._alarms:
             self._note_outer(*signal.setitimer(signal.ITIMER_REAL, 0))
@@ -92,10 +99,13 @@ class Watchdog:
         assert self._entered, "call it inside `with watchdog:`"
         now = time.monotonic()
         if now >= self._renew:  # this starts a thread: not in every step
-            faulthandler.dump_traceback_later(self.seconds + 2 * self.grace, exit=True, file=_stderr())
+            faulthandler.dump_traceback_later(
+                self.seconds + 2 * self.grace, exit=True, file=_stderr()
+            )
             self._renew = now + self.grace
         if self._alarms:
-            self._last, self._due = False, now + 0.75 * self.seconds
+            self._last = False
+            self._due = now + 0.75 * self.seconds
             self._set_timer(now)
 
     def _disarm(self) -> None:
@@ -110,10 +120,15 @@ class Watchdog:
         if due == math.inf:
             signal.setitimer(signal.ITIMER_REAL, 0)
         else:
-            signal.setitimer(signal.ITIMER_REAL, max(due - now, 1e-6), 1.0 if due == self._due else self._interval)
+            signal.setitimer(
+                signal.ITIMER_REAL,
+                max(due - now, 1e-6),
+                1.0 if due == self._due else self._interval,
+            )
 
     def _note_outer(self, remaining: float, interval: float) -> None:
-        self._outer, self._interval = (time.monotonic() + remaining if remaining else math.inf), interval
+        self._outer = time.monotonic() + remaining if remaining else math.inf
+        self._interval = interval
 
     def _alarm(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -123,10 +138,12 @@ class Watchdog:
             return
         if self._last:
             raise TimeLimitError(
-                f"{self.what} took longer than {self.seconds:g} s: the traceback ends in the line that was running, "
+                f"{self.what} took longer than {self.seconds:g} s: the traceback ends in the line "
+                "that was running, "
                 f"an endless loop or something that it waits for"
             )
-        self._last, self._due = True, now + 0.25 * self.seconds  # a process that was stopped gets this much again
+        self._last = True
+        self._due = now + 0.25 * self.seconds  # a process that was stopped gets this much again
         self._set_timer(now)
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
@@ -159,9 +176,15 @@ class Watchdog:
             self._renew = 0.0
 
 
-def limit_steps(market: Market, seconds: float | None = None, grace: float = GRACE_SECONDS) -> Watchdog:
+def limit_steps(
+    market: Market, seconds: float | None = None, grace: float = GRACE_SECONDS
+) -> Watchdog:
     """The watchdog of a market's steps, `STEP_SECONDS` each unless told otherwise."""
-    return Watchdog(STEP_SECONDS if seconds is None else seconds, f"market {type(market).__name__}: a step", grace)
+    return Watchdog(
+        STEP_SECONDS if seconds is None else seconds,
+        f"market {type(market).__name__}: a step",
+        grace,
+    )
 
 
 @contextmanager
@@ -177,7 +200,8 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
 
 
 def _stderr() -> Any:
-    """The process's stderr where it has a file descriptor: what is left when Python itself hangs."""
+    """The process's stderr where it has a file descriptor: what is left when Python itself
+    hangs."""
     stream = sys.__stderr__
     try:
         return None if stream is None or stream.fileno() < 0 else stream

@@ -1,6 +1,8 @@
-"""A market's lists from files: `{file: types.csv, column: kappa}` stands for the numbers of a CSV file's column.
+"""A market's lists from files: `{file: types.csv, column: kappa}` stands for the numbers of a CSV
+file's column.
 
-Read once, when the experiment file is: the experiment holds the numbers and needs the CSV file no more.
+Read once, when the experiment file is: the experiment holds the numbers and needs the CSV file no
+    more.
 """
 
 from __future__ import annotations
@@ -35,18 +37,22 @@ class Column(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     file: str = Field(description="path of the CSV file, relative to the experiment file's folder")
-    column: str | None = Field(None, description="the column's name; null where the file has only one")
+    column: str | None = Field(
+        None, description="the column's name; null where the file has only one"
+    )
 
 
 def with_columns(data: dict[str, Any], source: str | Path) -> dict[str, Any]:
     """An experiment's `data` with the lists that its market's parameters leave to files.
 
     Args:
-        data: what the experiment file holds, right or wrong; what is wrong otherwise stays for `parse` to say.
+        data: what the experiment file holds, right or wrong; what is wrong otherwise stays for
+            `parse` to say.
         source: the experiment file, in whose folder relative paths start.
 
     Raises:
-        ExperimentError: one line: source, field, CSV file, its line, what was found, what is expected.
+        ExperimentError: one line: source, field, CSV file, its line, what was found, what is
+            expected.
     """
     market = data.get("market")
     if not isinstance(market, dict) or not isinstance(market.get("parameters"), dict):
@@ -63,10 +69,12 @@ def with_columns(data: dict[str, Any], source: str | Path) -> dict[str, Any]:
     return data | {"market": market | {"parameters": parameters}}
 
 
-# -- which values are columns --------------------------------------------------------------------------------
+# -- which values are columns ----------------------------------------------------------------------
 
 
-def _section(model: type[BaseModel], values: dict[str, Any], path: str, folder: Path) -> dict[str, Any]:
+def _section(
+    model: type[BaseModel], values: dict[str, Any], path: str, folder: Path
+) -> dict[str, Any]:
     """The values of a model, those of the models in it included."""
     fields = {
         key: field.annotation
@@ -74,7 +82,10 @@ def _section(model: type[BaseModel], values: dict[str, Any], path: str, folder: 
         for key in (name, field.validation_alias)
         if isinstance(key, str)
     }
-    return {key: _value(fields.get(key), value, f"{path}.{key}", folder) for key, value in values.items()}
+    return {
+        key: _value(fields.get(key), value, f"{path}.{key}", folder)
+        for key, value in values.items()
+    }
 
 
 def _value(annotation: Any, value: Any, path: str, folder: Path) -> Any:
@@ -89,7 +100,8 @@ def _value(annotation: Any, value: Any, path: str, folder: Path) -> Any:
 
 def _members(annotation: Any) -> list[Any]:
     """The types that an annotation allows, without what is annotated to them."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    origin = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
     if origin is typing.Annotated:
         return _members(arguments[0])
     if origin in (typing.Union, types.UnionType):
@@ -104,7 +116,7 @@ def _wants_a_list(members: list[Any]) -> bool:
     return bool(lists) and all(kind in (*lists, *_SCALARS, typing.Literal) for kind in kinds)
 
 
-# -- the files -----------------------------------------------------------------------------------------------
+# -- the files -------------------------------------------------------------------------------------
 
 
 def _numbers(reference: dict[str, Any], path: str, folder: Path) -> list[int | float]:
@@ -134,7 +146,9 @@ def read_column(file: Path, column: str | None) -> list[int | float]:
         if len(numbers) == MAX_ROWS:
             raise CsvError(f"{where}: expected at most {MAX_ROWS} rows")
         if len(row) != len(header):
-            raise CsvError(f"{where}: row of {len(row)}, expected {len(header)} cells as in the header")
+            raise CsvError(
+                f"{where}: row of {len(row)}, expected {len(header)} cells as in the header"
+            )
         numbers.append(_number(row[index].strip(), where))
     if not numbers:
         raise CsvError(f"{file}, line {line}: is only a header, expected rows of numbers below it")
@@ -147,7 +161,9 @@ def _index(names: list[str], column: str | None, where: str) -> int:
     known = known if len(known) <= 200 else known[:197] + "..."
     if column is None:
         if len(names) > 1:
-            raise CsvError(f"{where}: {len(names)} columns, expected `column` to name one of: {known}")
+            raise CsvError(
+                f"{where}: {len(names)} columns, expected `column` to name one of: {known}"
+            )
         if _NUMBER.fullmatch(names[0]):
             raise CsvError(f"{where}: {names[0][:40]!r}: expected a header line, not yet a number")
         return 0
@@ -155,7 +171,9 @@ def _index(names: list[str], column: str | None, where: str) -> int:
         near = did_you_mean(column, difflib.get_close_matches(column, names, n=1))
         raise CsvError(f"{where}: no column {column[:40]!r}{near}; expected one of: {known}")
     if names.count(column) > 1:
-        raise CsvError(f"{where}: {names.count(column)} columns are called {column[:40]!r}, expected one")
+        raise CsvError(
+            f"{where}: {names.count(column)} columns are called {column[:40]!r}, expected one"
+        )
     return names.index(column)
 
 
@@ -193,7 +211,8 @@ def _lines(file: Path) -> Iterator[str]:
 
 
 def _open(file: Path) -> typing.TextIO:
-    """The file as text; bytes that are not UTF-8 become surrogates. A pipe could keep us waiting, a device go on."""
+    """The file as text; bytes that are not UTF-8 become surrogates. A pipe could keep us waiting, a
+    device go on."""
     try:
         if file.is_file() or not file.exists():
             return file.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
@@ -201,4 +220,6 @@ def _open(file: Path) -> typing.TextIO:
         raise CsvError(f"{file}: no such file") from None
     except (OSError, ValueError) as error:
         raise CsvError(f"{file}: cannot be read as text: {error}") from None
-    raise CsvError(f"{file}: is a {'folder' if file.is_dir() else 'device or pipe'}, expected a CSV file")
+    raise CsvError(
+        f"{file}: is a {'folder' if file.is_dir() else 'device or pipe'}, expected a CSV file"
+    )

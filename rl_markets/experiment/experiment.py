@@ -28,16 +28,22 @@ if TYPE_CHECKING:
 class Experiment(Section):
     """One experiment: a market, policies, a learner, and how long."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80, description="the folder under runs/")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80, description="the folder under runs/"
+    )
     summary: str = Field("", max_length=300, description="one sentence for the report")
-    seed: int = Field(0, ge=0, lt=2**31, description="source of all randomness; same seed, same bytes")
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="source of all randomness; same seed, same bytes"
+    )
     market: MarketSection
-    policies: dict[PolicyName, PolicySection] = Field(min_length=1, description="policy name -> its section")
+    policies: dict[PolicyName, PolicySection] = Field(
+        min_length=1, description="policy name -> its section"
+    )
     algorithm: AlgorithmSection
     training: TrainingSection
     certificate: CertificateSection = CertificateSection.model_validate({})
 
-    # -- what the names stand for ----------------------------------------------------------------------------
+    # -- what the names stand for ------------------------------------------------------------------
 
     @cached_property
     def resolved(self) -> Resolved:
@@ -60,7 +66,8 @@ class Experiment(Section):
         return self.resolved.market_parameters
 
     def answer_key(self) -> AnswerKey | None:
-        """The known answer of the market, or None where none is known; imports the market's judge."""
+        """The known answer of the market, or None where none is known; imports the market's
+        judge."""
         return self.market_spec.answer_key(self.market_parameters)
 
     @property
@@ -69,7 +76,8 @@ class Experiment(Section):
         return {name: section for name, section in self.policies.items() if section.learns}
 
     def parameters(self, policy: str) -> LearnerParameters:
-        """The learner's parameters for a policy, complete; gamma is the market's own unless given."""
+        """The learner's parameters for a policy, complete; gamma is the market's own unless
+        given."""
         return self.resolved.parameters[policy]
 
     def gamma(self, group: str) -> float:
@@ -84,7 +92,7 @@ class Experiment(Section):
         """The discount factor of the market's agents, where it has one."""
         return self.resolved.discount
 
-    # -- sizes -----------------------------------------------------------------------------------------------
+    # -- sizes -------------------------------------------------------------------------------------
 
     @property
     def groups(self) -> dict[str, int]:
@@ -109,10 +117,13 @@ class Experiment(Section):
     @property
     def smallest_batch(self) -> int:
         """Rows in each iteration of the policy that gets the fewest."""
-        return self.env_steps_per_iteration * min(self.trajectories(policy) for policy in self.learned)
+        return self.env_steps_per_iteration * min(
+            self.trajectories(policy) for policy in self.learned
+        )
 
     def trajectories(self, policy: str) -> int:
-        """What a policy samples side by side in each world: its agents, or one row of all where each has its own."""
+        """What a policy samples side by side in each world: its agents, or one row of all where
+        each has its own."""
         section = self.policies[policy]
         return 1 if section.separate else sum(self.groups[g] for g in section.groups)
 

@@ -17,7 +17,11 @@ from rl_markets.experiment.yaml_file import parse_override, read_yaml, set_path
 
 
 def load(
-    path: str | Path, overrides: list[str] | None = None, *, smoke: bool = False, machine: bool = True
+    path: str | Path,
+    overrides: list[str] | None = None,
+    *,
+    smoke: bool = False,
+    machine: bool = True,
 ) -> Experiment:
     """Reads an experiment file, and the columns of CSV files that it names.
 

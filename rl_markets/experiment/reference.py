@@ -1,4 +1,5 @@
-"""The reference of experiment files, made from the fields themselves: `python -m rl_markets.experiment.reference`."""
+"""The reference of experiment files, made from the fields themselves: `python -m
+rl_markets.experiment.reference`."""
 
 from __future__ import annotations
 
@@ -22,11 +23,13 @@ from rl_markets.experiment.sections import (
 
 _HEAD = """# Experiment files
 
-Made by `python -m rl_markets.reference > docs/experiments.md`; a test keeps it true. Unknown fields are errors, values
-are not converted, and `-o section.field=value` overrides any of them on the command line.
+Made by `python -m rl_markets.experiment.reference > docs/experiments.md`; a test keeps it true.
+Unknown fields are errors, values are not converted, and `-o section.field=value` overrides any of
+them on the command line.
 """
 
-_COLUMNS = f"""Any list of numbers under `market.parameters` may be left to a file, such as draws from a distribution:
+_COLUMNS = f"""Any list of numbers under `market.parameters` may be left to a file, such as draws
+from a distribution:
 
 ```yaml
 market:
@@ -49,10 +52,11 @@ kappa,lambda
 1.09,1.2
 ```
 
-The file is UTF-8 text with commas and a header line; blank lines and lines that start with `#` are skipped, and each of
-at most {MAX_ROWS:,} rows has as many cells as the header. It is read when the experiment file is: runners, checkpoints and
-the run's own `experiment.yaml` hold the numbers, and a run goes on when the file has changed or is gone. It works on the
-command line, too, again relative to the experiment file's folder:
+The file is UTF-8 text with commas and a header line; blank lines and lines that start with `#` are
+skipped, and each of at most {MAX_ROWS:,} rows has as many cells as the header. It is read when the
+experiment file is: runners, checkpoints and the run's own `experiment.yaml` hold the numbers, and a
+run goes on when the file has changed or is gone. It works on the command line, too, again relative
+to the experiment file's folder:
 `-o market.parameters.capital_productivity='{{file: types.csv, column: kappa}}'`.
 """
 
@@ -61,9 +65,12 @@ def reference() -> str:
     """The reference as Markdown."""
     parts = [_HEAD, _table("The file", Experiment)]
     sections: list[tuple[str, type[BaseModel]]] = [
-        ("market", MarketSection), ("policies.NAME", PolicySection), ("algorithm", AlgorithmSection),
-        ("training", TrainingSection), ("certificate", CertificateSection),
-    ]  # fmt: skip
+        ("market", MarketSection),
+        ("policies.NAME", PolicySection),
+        ("algorithm", AlgorithmSection),
+        ("training", TrainingSection),
+        ("certificate", CertificateSection),
+    ]
     parts += [_table(f"`{name}`", model) for name, model in sections]
     parts.append(_table("Lists from files", Column) + "\n" + _COLUMNS)
     for group, title in ((MARKETS, "market.parameters"), (LEARNERS, "algorithm.parameters")):
@@ -92,7 +99,10 @@ def _row(name: str, field: FieldInfo) -> str:
     if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
         return f"| `{name}` | section | | {(field.annotation.__doc__ or '').strip()} |"
     default = "" if field.is_required() else _shown(field.get_default(call_default_factory=True))
-    return f"| `{name}` | {_type(field.annotation)}{_bounds(field)} | {default} | {field.description or ''} |"
+    return (
+        f"| `{name}` | {_type(field.annotation)}{_bounds(field)} | {default} | "
+        f"{field.description or ''} |"
+    )
 
 
 def _shown(value: Any) -> str:
@@ -102,19 +112,28 @@ def _shown(value: Any) -> str:
 
 
 def _type(annotation: Any) -> str:
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    origin = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
     if origin is typing.Literal:
         return " or ".join(f"`{a}`" for a in arguments)
     if origin is typing.Annotated:
         return _type(arguments[0])
     if origin in (list, tuple):
         inner = _type(arguments[0])
-        return f"list of {inner}" if origin is list else f"[{', '.join(_type(a) for a in arguments)}]"
+        return (
+            f"list of {inner}" if origin is list else f"[{', '.join(_type(a) for a in arguments)}]"
+        )
     if origin is dict:
         return "mapping"
     if arguments:  # optional
         return " or ".join(_type(a) for a in arguments)
-    names = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
+    names = {
+        int: "whole number",
+        float: "number",
+        str: "text",
+        bool: "true or false",
+        type(None): "null",
+    }
     return names.get(annotation, "section")
 
 

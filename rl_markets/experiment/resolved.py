@@ -1,4 +1,5 @@
-"""What the names in an experiment file stand for: specs, and parameters validated by their own models."""
+"""What the names in an experiment file stand for: specs, and parameters validated by their own
+models."""
 
 from __future__ import annotations
 
@@ -54,7 +55,9 @@ class Resolved:
         return parameters
 
 
-def resolve(market: MarketSection, policies: Mapping[str, PolicySection], algorithm: AlgorithmSection) -> Resolved:
+def resolve(
+    market: MarketSection, policies: Mapping[str, PolicySection], algorithm: AlgorithmSection
+) -> Resolved:
     """Finds the specs, and validates the parameters of the market.
 
     Raises:
@@ -66,5 +69,8 @@ def resolve(market: MarketSection, policies: Mapping[str, PolicySection], algori
         market=spec,
         learner=find(LEARNERS, algorithm.name),
         market_parameters=validate(spec.parameters, market.parameters),
-        given={name: {**algorithm.parameters, **section.parameters} for name, section in policies.items()},
+        given={
+            name: {**algorithm.parameters, **section.parameters}
+            for name, section in policies.items()
+        },
     )

@@ -36,7 +36,9 @@ def check(experiment: Experiment) -> None:
 def check_names(experiment: Experiment) -> None:
     """Market and learner exist, and their parameters are valid."""
     if experiment.name == LATEST:
-        raise FieldError(f"name = {LATEST!r}: expected another name, runs/{LATEST} is the link to the newest run")
+        raise FieldError(
+            f"name = {LATEST!r}: expected another name, runs/{LATEST} is the link to the newest run"
+        )
     for group, field in ((MARKETS, "market"), (LEARNERS, "algorithm")):
         section = experiment.market if group == MARKETS else experiment.algorithm
         try:
@@ -46,22 +48,35 @@ def check_names(experiment: Experiment) -> None:
         try:
             validate(spec.parameters, section.parameters)
         except ValidationError as error:
-            raise FieldError(first_line(spec.parameters, error, prefix=f"{field}.parameters.")) from None
+            raise FieldError(
+                first_line(spec.parameters, error, prefix=f"{field}.parameters.")
+            ) from None
 
 
 def check_discount(experiment: Experiment) -> None:
     """Each learner discounts as the market's agents do, or says how."""
-    discount, owner = experiment.discount, experiment.market_spec.discount
+    discount = experiment.discount
+    owner = experiment.market_spec.discount
     for policy, section in experiment.learned.items():
         gamma = experiment.parameters(policy).gamma
-        field = f"policies.{policy}.parameters.gamma" if "gamma" in section.parameters else "algorithm.parameters.gamma"
+        field = (
+            f"policies.{policy}.parameters.gamma"
+            if "gamma" in section.parameters
+            else "algorithm.parameters.gamma"
+        )
         if gamma is None:
-            raise FieldError(f"{field}: missing; market {experiment.market.name!r} has no discount factor of its own")
+            raise FieldError(
+                f"{field}: missing; market {experiment.market.name!r} has no discount factor of "
+                "its own"
+            )
         if gamma == 1 and not experiment.parameters(policy).undiscounted:
-            raise FieldError(f"{field} = 1: {experiment.algorithm.name} needs a discount factor below 1")
+            raise FieldError(
+                f"{field} = 1: {experiment.algorithm.name} needs a discount factor below 1"
+            )
         if discount is not None and gamma != discount:
             raise FieldError(
-                f"{field} = {gamma}: expected {discount}, as market.parameters.{owner}; leave it out to take the market's"
+                f"{field} = {gamma}: expected {discount}, as market.parameters.{owner}; leave it "
+                "out to take the market's"
             )
 
 
@@ -74,44 +89,65 @@ def check_policies(experiment: Experiment) -> None:
         if section.learns:
             _check_learned(experiment, policy, section)
         elif section.separate or section.central_critic or section.parameters:
-            what = next(n for n in ("separate", "central_critic", "parameters") if getattr(section, n))
+            what = next(
+                n for n in ("separate", "central_critic", "parameters") if getattr(section, n)
+            )
             raise FieldError(f"{field}.{what}: this policy does not learn; leave it out")
         scripts = experiment.market_spec.scripts
-        if section.scripted is not None and ":" not in section.scripted and section.scripted not in scripts:
-            near = did_you_mean(section.scripted, list(scripts)) or "; it has none, give package.module:function"
+        if (
+            section.scripted is not None
+            and ":" not in section.scripted
+            and section.scripted not in scripts
+        ):
+            near = (
+                did_you_mean(section.scripted, list(scripts))
+                or "; it has none, give package.module:function"
+            )
             raise FieldError(
-                f"{field}.scripted: market {experiment.market.name!r} has no rule {section.scripted!r}{near}"
+                f"{field}.scripted: market {experiment.market.name!r} has no rule "
+                f"{section.scripted!r}{near}"
             )
     if not experiment.learned:
-        raise FieldError("policies: none of them learns; expected at least one without scripted or frozen")
+        raise FieldError(
+            "policies: none of them learns; expected at least one without scripted or frozen"
+        )
 
 
 def _check_learned(experiment: Experiment, policy: str, section: PolicySection) -> None:
-    field, model = f"policies.{policy}", experiment.learner_spec.parameters
+    field = f"policies.{policy}"
+    model = experiment.learner_spec.parameters
     for name in section.parameters:
         if name in model.common:
-            raise FieldError(f"{field}.parameters.{name}: all policies share it; expected it in algorithm.parameters")
+            raise FieldError(
+                f"{field}.parameters.{name}: all policies share it; expected it in "
+                "algorithm.parameters"
+            )
     try:
         validate(model, {**experiment.algorithm.parameters, **section.parameters})
     except ValidationError as error:
         raise FieldError(first_line(model, error, prefix=f"{field}.parameters.")) from None
     if experiment.learner_spec.differentiates and not experiment.market_spec.differentiable:
         raise FieldError(
-            f"algorithm.name = {experiment.algorithm.name!r}: takes gradients through the market, and "
+            f"algorithm.name = {experiment.algorithm.name!r}: takes gradients through the market, "
+            "and "
             f"{experiment.market.name!r} is not differentiable"
         )
     if section.separate and len(section.groups) > 1:
         raise FieldError(
-            f"{field}.separate: a policy for each agent of {len(section.groups)} groups; expected one group, "
+            f"{field}.separate: a policy for each agent of {len(section.groups)} groups; expected "
+            "one group, "
             "give each group a section of its own"
         )
     if section.central_critic and not experiment.market_spec.global_state:
-        raise FieldError(f"{field}.central_critic: market {experiment.market.name!r} gives no global state")
+        raise FieldError(
+            f"{field}.central_critic: market {experiment.market.name!r} gives no global state"
+        )
 
 
 def check_groups(experiment: Experiment) -> None:
     """Every group of the market has exactly one policy."""
-    market, groups = experiment.market.name, list(experiment.groups)
+    market = experiment.market.name
+    groups = list(experiment.groups)
     owner: dict[str, str] = {}
     for policy, section in experiment.policies.items():
         for group in section.groups:
@@ -120,7 +156,9 @@ def check_groups(experiment: Experiment) -> None:
                 near = did_you_mean(group, groups)
                 raise FieldError(f"{field}: market {market!r} has no group {group!r}{near}")
             if group in owner:
-                raise FieldError(f"{field}: group {group!r} already belongs to policy {owner[group]!r}")
+                raise FieldError(
+                    f"{field}: group {group!r} already belongs to policy {owner[group]!r}"
+                )
             owner[group] = policy
     for group in groups:
         if group not in owner:
@@ -129,43 +167,57 @@ def check_groups(experiment: Experiment) -> None:
 
 def check_sizes(experiment: Experiment) -> None:
     """The sizes of rollout, minibatches and training fit each other."""
-    training, rows = experiment.training, experiment.agent_steps_per_iteration
+    training = experiment.training
+    rows = experiment.agent_steps_per_iteration
     smallest = experiment.smallest_batch
     parameters = experiment.parameters(next(iter(experiment.learned)))
     slices = getattr(parameters, "minibatches", 1) * max(1, training.learners)
     if smallest < 2 * slices:
         raise FieldError(
-            f"algorithm.parameters.minibatches: {slices} slices of {smallest} rows leave less than 2 each; "
+            f"algorithm.parameters.minibatches: {slices} slices of {smallest} rows leave less than "
+            "2 each; "
             f"expected at most {smallest // 2} slices"
         )
     horizon = getattr(parameters, "horizon", 1)
     if training.rollout_length % horizon:
         raise FieldError(
-            f"algorithm.parameters.horizon = {horizon}: expected a divisor of training.rollout_length = "
+            f"algorithm.parameters.horizon = {horizon}: expected a divisor of "
+            "training.rollout_length = "
             f"{training.rollout_length}"
         )
     if training.agent_steps < rows:
         raise FieldError(
-            f"training.agent_steps = {training.agent_steps}: expected at least one iteration, {rows} agent steps"
+            f"training.agent_steps = {training.agent_steps}: expected at least one iteration, "
+            f"{rows} agent steps"
         )
 
 
 def check_machine(experiment: Experiment) -> None:
-    """The experiment fits this machine. Not a rule of the content: runners on other machines read it, too."""
+    """The experiment fits this machine. Not a rule of the content: runners on other machines read
+    it, too."""
     for policy, section in experiment.policies.items():
-        if section.frozen is not None and not any(Path(section.frozen, p).is_file() for p in EXPORTED):
-            raise FieldError(f"policies.{policy}.frozen = {section.frozen!r}: holds no exported policy")
-    training, rows = experiment.training, experiment.agent_steps_per_iteration
-    cpus, actors = available_cpus(), training.runners + training.learners
+        if section.frozen is not None and not any(
+            Path(section.frozen, p).is_file() for p in EXPORTED
+        ):
+            raise FieldError(
+                f"policies.{policy}.frozen = {section.frozen!r}: holds no exported policy"
+            )
+    training = experiment.training
+    rows = experiment.agent_steps_per_iteration
+    cpus = available_cpus()
+    actors = training.runners + training.learners
     if actors > cpus:
         raise FieldError(
-            f"training.runners: {training.runners} runners, {training.learners} learners want {actors} CPUs, "
+            f"training.runners: {training.runners} runners, {training.learners} learners want "
+            f"{actors} CPUs, "
             f"expected at most the {cpus} of this machine"
         )
-    needed, memory = rows * ROW_BYTES, _memory_bytes()
+    needed = rows * ROW_BYTES
+    memory = _memory_bytes()
     if needed > memory // 2:
         raise FieldError(
-            f"market.worlds: one rollout of {rows:.3g} agent steps needs about {needed / 2**30:.3g} GiB; "
+            f"market.worlds: one rollout of {rows:.3g} agent steps needs about "
+            f"{needed / 2**30:.3g} GiB; "
             f"expected at most half of this machine's {memory / 2**30:.3g} GiB"
         )
 

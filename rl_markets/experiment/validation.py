@@ -24,7 +24,8 @@ def validate(model: type[M], data: dict[str, Any]) -> M:
 
 
 def plain(value: Any, path: str = "", depth: int = 0) -> Any:
-    """A copy of `value` in what JSON has: mappings with text keys, lists, text, finite numbers, booleans.
+    """A copy of `value` in what JSON has: mappings with text keys, lists, text, finite numbers,
+    booleans.
 
     Raises:
         FieldError: for anything else.
@@ -90,9 +91,12 @@ def first_line(model: type[BaseModel], error: ValidationError, prefix: str = "")
 
 
 def _line(model: type[BaseModel], error: Any, prefix: str) -> str:
-    location = tuple(key for key in error["loc"] if key != "[key]")  # pydantic's mark of a mapping's key
+    location = tuple(
+        key for key in error["loc"] if key != "[key]"
+    )  # pydantic's mark of a mapping's key
     path = (prefix + ".".join(map(str, location))).rstrip(".")
-    kind, context = error["type"], error.get("ctx", {})
+    kind = error["type"]
+    context = error.get("ctx", {})
     if kind == "missing":
         return f"{path}: missing; {_description(model, location)}"
     if kind == "extra_forbidden":
@@ -102,7 +106,9 @@ def _line(model: type[BaseModel], error: Any, prefix: str) -> str:
     if kind == "value_error":  # a validator's own words; those of a whole section name their field
         return f"{path}: {context['error']}" if location else f"{prefix}{context['error']}"
     template = _EXPECTED.get(kind)
-    expected = template.format(**context) if template else error["msg"][:1].lower() + error["msg"][1:]
+    expected = (
+        template.format(**context) if template else error["msg"][:1].lower() + error["msg"][1:]
+    )
     return f"{path} = {_shown(error['input'])}: expected {expected}"
 
 
@@ -130,4 +136,8 @@ def _section(model: type[BaseModel], location: tuple[Any, ...]) -> type[BaseMode
 def _description(model: type[BaseModel], location: tuple[Any, ...]) -> str:
     section = _section(model, location[:-1])
     field = section.model_fields.get(str(location[-1])) if section else None
-    return f"expected {field.description}" if field is not None and field.description else "it is required"
+    return (
+        f"expected {field.description}"
+        if field is not None and field.description
+        else "it is required"
+    )

@@ -25,7 +25,8 @@ _SCALARS = {
         )
     ]
 }
-"""Unquoted words, as in YAML 1.2; YAML 1.1 reads 1e-4 as text, no as false, 010 as 8, 1:30 as 90."""
+"""Unquoted words, as in YAML 1.2; YAML 1.1 reads 1e-4 as text, no as false, 010 as 8, 1:30 as
+90."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -101,7 +102,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if data is None:
         raise ExperimentError(f"{path}: is empty, expected a mapping of sections")
     if not isinstance(data, dict):
-        raise ExperimentError(f"{path}: expected a mapping of sections, found {type(data).__name__}")
+        raise ExperimentError(
+            f"{path}: expected a mapping of sections, found {type(data).__name__}"
+        )
     return data
 
 
@@ -135,7 +138,9 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     try:
         return keys, parse_yaml(value)
     except yaml.YAMLError as error:
-        raise ExperimentError(f"-o {text}: {value!r} is not a YAML value: {_problem(error)}") from None
+        raise ExperimentError(
+            f"-o {text}: {value!r} is not a YAML value: {_problem(error)}"
+        ) from None
 
 
 def set_path(data: dict[str, Any], keys: list[str], value: Any, text: str) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""The RLlib algorithm of every learner: sample, update, send weights back. It survives the loss of runners."""
+"""The RLlib algorithm of every learner: sample, update, send weights back. It survives the loss of
+runners."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class MarketConfig(AlgorithmConfig):  # type: ignore[misc]
 class MarketAlgorithm(Algorithm):  # type: ignore[misc]
     """Trains any `RolloutLearner` on any market.
 
-    A runner that dies costs the fragment that it was sampling: the others sample in its place, and it comes back when
+    A runner that dies costs the fragment that it was sampling: the others sample in its place, and
+        it comes back when
     its process runs again. What a market or a learner raises is passed on.
     """
 
@@ -68,7 +70,9 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
         steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME))
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             try:
-                found = self.learner_group.update(episodes=rollouts, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: steps})
+                found = self.learner_group.update(
+                    episodes=rollouts, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: steps}
+                )
             except Exception as error:
                 if isinstance(error, RayActorError) or self._learner_died():
                     raise LearnersLostError("a learner's process died") from error
@@ -77,7 +81,9 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
             self.env_runner_group.sync_weights(
                 from_worker_or_learner_group=self.learner_group,
-                policies=set(self.config.policies),  # of every learned one, whether it reported anything or not
+                policies=set(
+                    self.config.policies
+                ),  # of every learned one, whether it reported anything or not
                 inference_only=True,
             )
 
@@ -86,12 +92,16 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
         group = self.env_runner_group
         if group.num_remote_env_runners() == 0:
             return group.local_env_runner.sample(), [group.local_env_runner.get_metrics()]
-        rollouts, figures, steps = [], [], 0
+        rollouts = []
+        figures = []
+        steps = 0
         waiting_since = time.monotonic()
         while (missing := self.config.total_train_batch_size - steps) > 0:
             each = self.config.num_envs_per_env_runner * self.config.get_rollout_fragment_length(1)
             healthy = group._worker_manager.healthy_actor_ids()[: -(-missing // each)]
-            for answer in group._worker_manager.foreach_actor(_sample_once, remote_actor_ids=healthy):
+            for answer in group._worker_manager.foreach_actor(
+                _sample_once, remote_actor_ids=healthy
+            ):
                 result = answer.get()
                 if result is None:  # it died between two samples, and Ray started it anew
                     group._worker_manager.set_actor_state(answer.actor_id, healthy=False)
@@ -106,7 +116,9 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
                     raise result
             if not healthy and not self.restore_env_runners(group):
                 if time.monotonic() - waiting_since > RESTART_SECONDS:
-                    raise RunnersLostError(f"no runner is left, and none came back in {RESTART_SECONDS:.0f} s")
+                    raise RunnersLostError(
+                        f"no runner is left, and none came back in {RESTART_SECONDS:.0f} s"
+                    )
                 time.sleep(0.2)
         return rollouts, figures
 
@@ -115,7 +127,8 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
         self._awaited.add(runner)
 
     def _learner_died(self) -> bool:
-        """Whether a learner's process is gone. The others fail first, when their connection to it breaks."""
+        """Whether a learner's process is gone. The others fail first, when their connection to it
+        breaks."""
         if self.learner_group.is_local:
             return False
         try:
@@ -126,7 +139,8 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
         return False
 
     def restore_env_runners(self, env_runner_group: Any) -> list[int]:
-        """Gives runners that came back the current weights, and shocks of their own: not those of their first start."""
+        """Gives runners that came back the current weights, and shocks of their own: not those of
+        their first start."""
         restored: list[int] = env_runner_group.probe_unhealthy_env_runners()
         for runner in set(restored) - self._awaited:  # RLlib found it dead where it sent weights
             self._lose(runner)
@@ -135,14 +149,18 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
             state = self.learner_group.get_state(
                 components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
             )[COMPONENT_LEARNER]
-            salt = int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
+            salt = int(
+                self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
+            )
 
             def revive(runner: Any) -> None:
                 runner.set_state(state)
                 runner.reseed(salt)
                 runner.restarted = False
 
-            for answer in env_runner_group._worker_manager.foreach_actor(revive, remote_actor_ids=restored):
+            for answer in env_runner_group._worker_manager.foreach_actor(
+                revive, remote_actor_ids=restored
+            ):
                 if not answer.ok and not isinstance(answer.get(), RayActorError):
                     raise answer.get()
         return restored

@@ -27,14 +27,26 @@ from rl_markets.rllib.env_runner import BatchedEnvRunner
 
 @contextmanager
 def ray_session(experiment: Experiment) -> Iterator[None]:
-    """Ray for the duration, unless it runs already; then it is left as it is. `RAY_ADDRESS` names a cluster."""
+    """Ray for the duration, unless it runs already; then it is left as it is. `RAY_ADDRESS` names a
+    cluster."""
     torch.set_num_threads(1)  # as in every runner: another number of threads rounds differently
     if ray.is_initialized():
         yield
         return
-    training, address = experiment.training, os.environ.get("RAY_ADDRESS")
-    own = {} if address else {"num_cpus": training.runners + training.learners + 1, "object_store_memory": 2**28}
-    ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR", **own)
+    training = experiment.training
+    address = os.environ.get("RAY_ADDRESS")
+    own = (
+        {}
+        if address
+        else {"num_cpus": training.runners + training.learners + 1, "object_store_memory": 2**28}
+    )
+    ray.init(
+        address=address or "local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        **own,
+    )
     try:
         yield
     finally:
@@ -49,7 +61,8 @@ def build_market(experiment: Experiment, device: str, worlds: int | None = None)
 
 
 def one_world(experiment: Experiment) -> Market:
-    """A single world of the experiment's market on the CPU: to ask it for its groups, its scripts, its units."""
+    """A single world of the experiment's market on the CPU: to ask it for its groups, its scripts,
+    its units."""
     return build_market(experiment, "cpu", 1)
 
 
@@ -64,7 +77,8 @@ def algorithm_config(
     Args:
         experiment: what to train.
         build: builds the market `(device, worlds)`, if it is not the experiment's own.
-        fixed: market -> group -> policy of the groups that do not learn, if they are not the experiment's own.
+        fixed: market -> group -> policy of the groups that do not learn, if they are not the
+            experiment's own.
         weights: where actors start from; see `MarketModule`.
     """
     quiet_logs()
@@ -75,8 +89,12 @@ def algorithm_config(
         build=build,
         fixed=fixed or partial(fixed_policies, experiment),
         policies={name: tuple(section.groups) for name, section in experiment.learned.items()},
-        separate=frozenset(name for name, section in experiment.learned.items() if section.separate),
-        central=frozenset(name for name, section in experiment.learned.items() if section.central_critic),
+        separate=frozenset(
+            name for name, section in experiment.learned.items() if section.separate
+        ),
+        central=frozenset(
+            name for name, section in experiment.learned.items() if section.central_critic
+        ),
         states_every=_horizon(experiment),
         step_seconds=training.step_seconds,
     )
@@ -95,7 +113,8 @@ def algorithm_config(
         policy_mapping_fn=partial(_no_mapping, next(iter(experiment.learned))),
     )
     config.training(
-        train_batch_size_per_learner=experiment.env_steps_per_iteration // max(1, training.learners),
+        train_batch_size_per_learner=experiment.env_steps_per_iteration
+        // max(1, training.learners),
         learner_class=learner,
         learner_config_dict=_learner_config(experiment, market.groups),
     )
@@ -132,7 +151,9 @@ def _horizon(experiment: Experiment) -> int:
     return int(parameters.horizon)  # type: ignore[attr-defined]
 
 
-def _module_specs(experiment: Experiment, market: Market, module: type[Any], weights: dict[str, Any]) -> Any:
+def _module_specs(
+    experiment: Experiment, market: Market, module: type[Any], weights: dict[str, Any]
+) -> Any:
     """Each policy's module, its weights drawn from a seed of its own."""
     specs = {}
     for i, (policy, section) in enumerate(experiment.learned.items()):
@@ -153,24 +174,30 @@ def market_width(market: Market) -> int:
     return int(market.global_state().shape[1])
 
 
-def actor_spec(experiment: Experiment, policy: str, groups: Mapping[str, AgentGroup]) -> dict[str, Any]:
+def actor_spec(
+    experiment: Experiment, policy: str, groups: Mapping[str, AgentGroup]
+) -> dict[str, Any]:
     """The spec of a policy's `networks.Actor`.
 
     Raises:
         ExperimentError: where groups with different spaces share a policy.
         ValueError: where a space is not supported.
     """
-    section, parameters = experiment.policies[policy], experiment.parameters(policy)
+    section = experiment.policies[policy]
+    parameters = experiment.parameters(policy)
     first, *others = (groups[g] for g in section.groups)
     for other in others:
         if replace(other, count=first.count) != first:
             raise ExperimentError(
-                f"policies.{policy}.groups: {section.groups} have different spaces and cannot share it"
+                f"policies.{policy}.groups: {section.groups} have different spaces and cannot "
+                "share it"
             )
-    action, learner = describe_space(first.action_space), experiment.learner_spec
+    action = describe_space(first.action_space)
+    learner = experiment.learner_spec
     if action["type"] not in learner.actions:
         raise ExperimentError(
-            f"algorithm.name = {learner.name!r}: learns {' and '.join(learner.actions)} actions, those of group "
+            f"algorithm.name = {learner.name!r}: learns {' and '.join(learner.actions)} actions, "
+            "those of group "
             f"{section.groups[0]!r} are {action['type']}"
         )
     return {
@@ -186,5 +213,6 @@ def actor_spec(experiment: Experiment, policy: str, groups: Mapping[str, AgentGr
 
 
 def _no_mapping(policy: str, *_: Any, **__: Any) -> str:
-    """RLlib wants a mapping of agents to policies; the runner maps whole groups and never calls this."""
+    """RLlib wants a mapping of agents to policies; the runner maps whole groups and never calls
+    this."""
     return policy

@@ -30,7 +30,9 @@ from rl_markets.policies.sampling import SAMPLING, SamplingConfig
 from rl_markets.rllib.recorder import Recorded, Recorder, joined_groups
 
 EPISODE_RETURN = "episode_return"
-MARKET_SECONDS, POLICY_SECONDS, SAMPLE_SECONDS = "market_seconds", "policy_seconds", "sample_seconds"
+MARKET_SECONDS = "market_seconds"
+POLICY_SECONDS = "policy_seconds"
+SAMPLE_SECONDS = "sample_seconds"
 
 
 class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
@@ -41,9 +43,13 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
-        torch.set_num_threads(1)  # worlds are the parallelism; oversubscribed cores are slower than one thread each
+        torch.set_num_threads(
+            1
+        )  # worlds are the parallelism; oversubscribed cores are slower than one thread each
         self._spaces = kwargs.get("spaces") or {}
-        self._device = get_device(self.config, self.config.num_gpus_per_env_runner if self.worker_index else 0)
+        self._device = get_device(
+            self.config, self.config.num_gpus_per_env_runner if self.worker_index else 0
+        )
         self.sampling: SamplingConfig = self.config.env_config[SAMPLING]
         self.env: Market | None = None
         self.module: Any = None
@@ -51,7 +57,9 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         self._observations: dict[str, Tensor] | None = None
         self.generator = torch.Generator(self._device)
         self.reseed(0)
-        self.restarted = bool(self.worker_index) and ray.get_runtime_context().was_current_actor_reconstructed
+        self.restarted = (
+            bool(self.worker_index) and ray.get_runtime_context().was_current_actor_reconstructed
+        )
         """Whether its process died, and it awaits the weights and shocks to go on with."""
         if self._samples():
             self.make_env()
@@ -61,18 +69,21 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         remote = bool(self.worker_index)
         return remote or self.config.num_env_runners == 0 or self.config.create_env_on_local_worker
 
-    # -- construction --------------------------------------------------------------------------------------------
+    # -- construction ------------------------------------------------------------------------------
 
     def make_env(self) -> None:
         """Builds the market; the first sample resets it."""
         self.env = self.sampling.build(str(self._device), None)
         check_groups(self.env)
         self.fixed = self.sampling.fixed(self.env)
-        self.joined = {name: joined_groups(self.env, groups) for name, groups in self.sampling.policies.items()}
+        self.joined = {
+            name: joined_groups(self.env, groups) for name, groups in self.sampling.policies.items()
+        }
         self._observations = None
 
     def reseed(self, salt: int) -> None:
-        """Shocks and exploration of its own for a runner that starts (again, then with another salt)."""
+        """Shocks and exploration of its own for a runner that starts (again, then with another
+        salt)."""
         self._market_seed = (self._seed or 0) + 15_485_863 * salt % 2**31
         self.generator.manual_seed(104_729 + self._market_seed)
 
@@ -80,7 +91,9 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         """Policy -> (observation space, action space), as RLlib asks for them."""
         if self.env is None:
             return self._spaces  # type: ignore[no-any-return]
-        first = {name: self.env.groups[groups[0]] for name, groups in self.sampling.policies.items()}
+        first = {
+            name: self.env.groups[groups[0]] for name, groups in self.sampling.policies.items()
+        }
         observation = {name: group.observation_space for name, group in first.items()}
         action = {name: group.action_space for name, group in first.items()}
         return {
@@ -91,7 +104,9 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
 
     def make_module(self) -> None:
         """Builds the policies' acting parts."""
-        self.module = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True).build()
+        self.module = self.config.get_multi_rl_module_spec(
+            spaces=self.get_spaces(), inference_only=True
+        ).build()
         self.module.foreach_module(lambda _, module: module.to(self._device))
 
     def assert_healthy(self) -> None:
@@ -105,21 +120,22 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
             self.env.close()
 
     def apply(self, func: Any, *args: Any, **kwargs: Any) -> Any:
-        """RLlib's way of calling a runner actor; a failure travels to the driver with its traceback.
+        """RLlib's way of calling a runner actor; a failure travels to the driver with its
+        traceback.
 
         RLlib's own ends the actor instead, and what the market said stays in the worker's log.
         """
         return func(self, *args, **kwargs)
 
-    # -- sampling ------------------------------------------------------------------------------------------------
+    # -- sampling ----------------------------------------------------------------------------------
 
     @torch.no_grad()
     def sample(self, *, explore: bool | None = None, **_: Any) -> list[Rollout]:
         """Steps all worlds through one fragment.
 
         Raises:
-            MarketError: where the market breaks its contract, takes too long, or where an observation or a reward is
-                not finite; says which group, world, agent and step.
+            MarketError: where the market breaks its contract, takes too long, or where an
+                observation or a reward is not finite; says which group, world, agent and step.
         """
         started = time.perf_counter()
         assert self.env is not None
@@ -135,7 +151,9 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
             for t in range(steps):
                 if every and t % every == 0 and isinstance(self.env, Dynamics):
                     states.append(self.env.state)
-                actions = self._act(recorder, t, self.config.explore if explore is None else explore)
+                actions = self._act(
+                    recorder, t, self.config.explore if explore is None else explore
+                )
                 before = time.perf_counter()
                 step = limited(self.env.step, actions)
                 market_seconds += time.perf_counter() - before
@@ -194,7 +212,9 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
             total[step.ended.worlds] = 0.0
         return [torch.stack(done).mean(0)]
 
-    def _log(self, rollout: Rollout, finished: list[Tensor], market_seconds: float, seconds: float) -> None:
+    def _log(
+        self, rollout: Rollout, finished: list[Tensor], market_seconds: float, seconds: float
+    ) -> None:
         """A dozen metrics a fragment; RLlib logs four per agent and step."""
         env_steps = rollout.env_steps()
         log = self.metrics.log_value
@@ -215,15 +235,22 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         """RLlib's name for the metrics since the last call."""
         return self.metrics.reduce()
 
-    # -- state ---------------------------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------
 
-    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
-        """Weights, and everything needed to go on with the same bytes: market, generator, running returns."""
-        state: dict[str, Any] = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime}
+    def get_state(
+        self, components: Any = None, *, not_components: Any = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Weights, and everything needed to go on with the same bytes: market, generator, running
+        returns."""
+        state: dict[str, Any] = {
+            NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime
+        }
         if self._check_component(COMPONENT_RL_MODULE, components, not_components):
             inner = self._get_subcomponents(COMPONENT_RL_MODULE, components)
             outer = self._get_subcomponents(COMPONENT_RL_MODULE, not_components)
-            state[COMPONENT_RL_MODULE] = self.module.get_state(components=inner, not_components=outer, **kwargs)
+            state[COMPONENT_RL_MODULE] = self.module.get_state(
+                components=inner, not_components=outer, **kwargs
+            )
             state[WEIGHTS_SEQ_NO] = self._weights_seq_no
         if components is None and self.env is not None and self._observations is not None:
             state["market"] = self.env.state_dict()
@@ -232,19 +259,25 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """The reverse of `get_state`; older weights than one's own are ignored, as RLlib's runners do."""
+        """The reverse of `get_state`; older weights than one's own are ignored, as RLlib's runners
+        do."""
         if COMPONENT_RL_MODULE in state:
             number = state.get(WEIGHTS_SEQ_NO, 0)
             if number == 0 or self._weights_seq_no < number:
                 weights = state[COMPONENT_RL_MODULE]
-                self.module.set_state(ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights)
+                self.module.set_state(
+                    ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights
+                )
             self._weights_seq_no = number or self._weights_seq_no
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
         if "market" in state and self.env is not None:
             self._observations = self.env.load_state_dict(state["market"])
             self.generator.set_state(torch.as_tensor(state["generator"].copy()))
-            self._returns = {g: torch.as_tensor(v.copy(), device=self._device) for g, v in state["returns"].items()}
+            self._returns = {
+                g: torch.as_tensor(v.copy(), device=self._device)
+                for g, v in state["returns"].items()
+            }
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[()], dict[str, Any]]:
         """How RLlib builds an equal runner."""

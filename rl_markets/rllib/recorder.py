@@ -43,7 +43,9 @@ class Recorder:
         self.market = market
         self.steps = steps
         self.policies = policies
-        self.joined = {name: joined_groups(market, policy.groups) for name, policy in policies.items()}
+        self.joined = {
+            name: joined_groups(market, policy.groups) for name, policy in policies.items()
+        }
         self.central = any(policy.central for policy in policies.values())
         width = market.global_state().shape[1] if self.central else 0
         self.buffers: dict[str, dict[str, Tensor]] = {}
@@ -58,7 +60,8 @@ class Recorder:
         self.ends: list[tuple[int, Step]] = []
 
     def observe(self, t: int, observations: Mapping[str, Tensor]) -> None:
-        """Observations at the start of step t; with a central critic the global state behind them."""
+        """Observations at the start of step t; with a central critic the global state behind
+        them."""
         global_state = self.market.global_state() if self.central else None
         for name, policy in self.policies.items():
             buffer = self.buffers[name][OBSERVATIONS][t]
@@ -76,7 +79,9 @@ class Recorder:
             if name == ACTIONS:
                 continue
             if name not in buffers:
-                buffers[name] = torch.empty((self.steps, *value.shape), device=value.device, dtype=value.dtype)
+                buffers[name] = torch.empty(
+                    (self.steps, *value.shape), device=value.device, dtype=value.dtype
+                )
             buffers[name][t] = value
 
     def outcome(self, t: int, step: Step) -> None:
@@ -93,17 +98,20 @@ class Recorder:
         if step.ended is not None or step.agent_done is not None:
             self.ends.append((t, step))
 
-    # -- what is no number -----------------------------------------------------------------------------------------
+    # -- what is no number -------------------------------------------------------------------------
 
     def check_finite(self) -> None:
-        """One reduction a column and fragment; only where it fails is the culprit looked for: the earliest one.
+        """One reduction a column and fragment; only where it fails is the culprit looked for: the
+        earliest one.
 
         Raises:
             MarketError: names group, world, agent and step.
         """
         culprits = []
         for name, buffers in self.buffers.items():
-            for order, column in enumerate((OBSERVATIONS, REWARDS)):  # step t's observations come before its rewards
+            for order, column in enumerate(
+                (OBSERVATIONS, REWARDS)
+            ):  # step t's observations come before its rewards
                 finite = torch.isfinite(buffers[column])
                 if not bool(finite.all()):
                     at = tuple(int(i) for i in (~finite).nonzero()[0])
@@ -115,19 +123,24 @@ class Recorder:
         value = float(self.buffers[name][column][at])
         entry = f", entry {at[3]}" if len(at) > 3 else ""
         raise MarketError(
-            f"market {type(self.market).__name__}: {column} of group {group!r} is {value} in world {at[1]}, "
+            f"market {type(self.market).__name__}: {column} of group {group!r} is {value} in world "
+            f"{at[1]}, "
             f"agent {agent}{entry}, step {at[0]} of the fragment: expected a finite number"
         )
 
-    # -- fragments -------------------------------------------------------------------------------------------------
+    # -- fragments ---------------------------------------------------------------------------------
 
     def fragments(self) -> dict[str, Fragment]:
         """Each policy's buffers as trajectories `[T, worlds * agents, ...]`, world by world."""
         fragments = {}
         for name, policy in self.policies.items():
-            columns = {column: buffer.flatten(1, 2) for column, buffer in self.buffers[name].items()}
+            columns = {
+                column: buffer.flatten(1, 2) for column, buffer in self.buffers[name].items()
+            }
             agents = self.joined[name].total
-            world = torch.arange(self.market.worlds, device=self.market.device).repeat_interleave(agents)
+            world = torch.arange(self.market.worlds, device=self.market.device).repeat_interleave(
+                agents
+            )
             ends = self._episode_ends(name, columns[OBSERVATIONS])
             fragments[name] = Fragment(columns, ends, world, agents if policy.separate else None)
         return fragments
@@ -143,7 +156,9 @@ class Recorder:
                 parts += self._agent_ends(t, step.agent_done, policy, ended, observations)
         if not parts:
             none = torch.empty(0, dtype=torch.int64, device=observations.device)
-            return EpisodeEnds(none, none, none.bool(), observations.new_empty((0, *observations.shape[2:])))
+            return EpisodeEnds(
+                none, none, none.bool(), observations.new_empty((0, *observations.shape[2:]))
+            )
         return EpisodeEnds(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def _world_ends(self, t: int, ended: Ended, policy: str) -> tuple[Tensor, ...]:
@@ -154,23 +169,41 @@ class Recorder:
         last = joined.join(ended.observations)
         if self.policies[policy].central:
             assert ended.global_state is not None
-            last = torch.cat([last, ended.global_state.unsqueeze(1).expand(-1, joined.total, -1)], -1)
+            last = torch.cat(
+                [last, ended.global_state.unsqueeze(1).expand(-1, joined.total, -1)], -1
+            )
         terminated = ended.terminated.repeat_interleave(joined.total)
         return torch.full_like(trajectory, t), trajectory, terminated, last.flatten(0, 1)
 
     def _agent_ends(
-        self, t: int, agent_done: Mapping[str, Tensor], policy: str, ended: Tensor, observations: Tensor
+        self,
+        t: int,
+        agent_done: Mapping[str, Tensor],
+        policy: str,
+        ended: Tensor,
+        observations: Tensor,
     ) -> list[tuple[Tensor, ...]]:
         """The episode ends of agents who were done in step t though their world went on."""
         joined = self.joined[policy]
-        nobody = torch.zeros(self.market.worlds, joined.total, dtype=torch.bool, device=ended.device)
-        done = joined.join(joined.split(nobody) | {g: agent_done[g] for g in joined.counts if g in agent_done}).clone()
+        nobody = torch.zeros(
+            self.market.worlds, joined.total, dtype=torch.bool, device=ended.device
+        )
+        done = joined.join(
+            joined.split(nobody) | {g: agent_done[g] for g in joined.counts if g in agent_done}
+        ).clone()
         done[ended] = False  # their episode ends are those of their worlds
         trajectory = done.flatten().nonzero().squeeze(-1)
         if not len(trajectory):
             return []
         last = observations[t + 1, trajectory]  # not looked at: the episode terminated
-        return [(torch.full_like(trajectory, t), trajectory, torch.ones_like(trajectory, dtype=torch.bool), last)]
+        return [
+            (
+                torch.full_like(trajectory, t),
+                trajectory,
+                torch.ones_like(trajectory, dtype=torch.bool),
+                last,
+            )
+        ]
 
 
 def joined_groups(market: Market, groups: tuple[str, ...]) -> JoinedGroups:

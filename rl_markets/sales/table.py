@@ -1,4 +1,5 @@
-"""A user's log as typed columns, from CSV or parquet; what is wrong with a cell is said in one line that names it."""
+"""A user's log as typed columns, from CSV or parquet; what is wrong with a cell is said in one line
+that names it."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ class Rule:
         return f"a {noun}" if self.least == -math.inf else f"a {noun} of {self.least:g} or more"
 
     def parse(self, cell: Any) -> Any:
-        """The cell's value, or None where it is not what was expected; `nan` for what may be empty."""
+        """The cell's value, or None where it is not what was expected; `nan` for what may be
+        empty."""
         text = "" if cell is None else str(cell).strip()
         if self.kind == "text":
             return text or None
@@ -65,7 +67,11 @@ class Rule:
             return _period(cell, text)
         number = float(text) if _NUMBER.fullmatch(text) else math.nan
         good = math.isfinite(number) and self.least <= number <= self.most
-        if not good or (self.above and number == self.least) or (self.kind == "whole" and number % 1):
+        if (
+            not good
+            or (self.above and number == self.least)
+            or (self.kind == "whole" and number % 1)
+        ):
             return None
         return int(number) if self.kind == "whole" else number
 
@@ -94,13 +100,17 @@ class Table:
 
     def where(self, row: int, column: str | None = None) -> str:
         """`sales.csv line 17, column price`."""
-        return f"{self.source} {self.unit} {self.lines[row]}" + (f", column {column}" if column else "")
+        return f"{self.source} {self.unit} {self.lines[row]}" + (
+            f", column {column}" if column else ""
+        )
 
 
 def bad(where: str, found: Any, expected: str) -> ExperimentError:
     """The error of one cell."""
     text = " ".join(str(found).split())
-    return ExperimentError(f"{where}: found {text[:40] if text else 'nothing'}, expected {expected}")
+    return ExperimentError(
+        f"{where}: found {text[:40] if text else 'nothing'}, expected {expected}"
+    )
 
 
 def read_table(path: Path, rules: Sequence[Rule], named: Mapping[str, str] | None = None) -> Table:
@@ -117,7 +127,9 @@ def read_table(path: Path, rules: Sequence[Rule], named: Mapping[str, str] | Non
     named = dict(named or {})
     known = [rule.name for rule in rules]
     if unknown := [name for name in named if name not in known]:
-        raise ExperimentError(f"--column {unknown[0]}: unknown column{did_you_mean(unknown[0], known)}")
+        raise ExperimentError(
+            f"--column {unknown[0]}: unknown column{did_you_mean(unknown[0], known)}"
+        )
     unit = "row" if path.suffix.lower() in PARQUET else "line"
     rows = _parquet(path) if unit == "row" else _csv(path)
     try:
@@ -135,7 +147,11 @@ def read_table(path: Path, rules: Sequence[Rule], named: Mapping[str, str] | Non
 
 
 def _add(
-    table: Table, used: list[tuple[Rule, int]], cells: Sequence[Any], width: int, named: Mapping[str, str]
+    table: Table,
+    used: list[tuple[Rule, int]],
+    cells: Sequence[Any],
+    width: int,
+    named: Mapping[str, str],
 ) -> None:
     row = len(table.lines) - 1
     if row >= MAX_ROWS:
@@ -145,7 +161,11 @@ def _add(
     for rule, index in used:
         value = rule.parse(cells[index])
         if value is None:
-            raise bad(table.where(row, named.get(rule.name, rule.name)), _text(cells[index]), rule.expected)
+            raise bad(
+                table.where(row, named.get(rule.name, rule.name)),
+                _text(cells[index]),
+                rule.expected,
+            )
         table.columns[rule.name].append(value)
 
 
@@ -153,13 +173,17 @@ def _text(cell: Any) -> str:
     return "" if cell is None else str(cell)
 
 
-def _used(source: str, header: list[str], rules: Sequence[Rule], named: Mapping[str, str]) -> list[tuple[Rule, int]]:
+def _used(
+    source: str, header: list[str], rules: Sequence[Rule], named: Mapping[str, str]
+) -> list[tuple[Rule, int]]:
     """The rules whose columns are there, and where."""
     found = []
     for rule in rules:
         name = named.get(rule.name, rule.name)
         if header.count(name) > 1:
-            raise ExperimentError(f"{source}: {header.count(name)} columns are called {name!r}, expected one")
+            raise ExperimentError(
+                f"{source}: {header.count(name)} columns are called {name!r}, expected one"
+            )
         if name in header:
             found.append((rule, header.index(name)))
         elif rule.required or rule.name in named:
@@ -176,7 +200,9 @@ def _csv(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
     rows = csv_rows(path)
     first = next(rows, None)
     if first is None:
-        raise ExperimentError(f"{path}: is empty, expected a header line with the names of its columns")
+        raise ExperimentError(
+            f"{path}: is empty, expected a header line with the names of its columns"
+        )
     yield first
     yield from rows
 
@@ -186,7 +212,9 @@ def _parquet(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
-        raise ExperimentError(f"{path}: parquet needs the package pyarrow; or give the log as CSV") from None
+        raise ExperimentError(
+            f"{path}: parquet needs the package pyarrow; or give the log as CSV"
+        ) from None
     try:
         file = parquet.ParquetFile(path)
     except FileNotFoundError:

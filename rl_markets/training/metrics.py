@@ -1,4 +1,5 @@
-"""The name of every metric: flat, stable, with unit and meaning. CSV, JSON lines and TensorBoard use these and no others."""
+"""The name of every metric: flat, stable, with unit and meaning. CSV, JSON lines and TensorBoard
+use these and no others."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ RUN: dict[str, str] = {
     "market_share": "share of this iteration spent in the market's dynamics",
     "policy_share": "share of this iteration spent acting and recording",
     "learner_share": "share of this iteration spent learning",
-    "framework_share": "share of this iteration spent elsewhere: RLlib, weight transfer, bookkeeping",
+    "framework_share": "share of this iteration spent elsewhere: RLlib, weight transfer, "
+    "bookkeeping",
 }
 """Figures of the whole run."""
 
@@ -32,9 +34,12 @@ def columns(experiment: Experiment) -> list[str]:
     return list(RUN) + [f"{policy}/{figure}" for policy in experiment.learned for figure in figures]
 
 
-def flatten(result: dict[str, Any], experiment: Experiment, *, seconds: float, distance: float | None) -> Row:
+def flatten(
+    result: dict[str, Any], experiment: Experiment, *, seconds: float, distance: float | None
+) -> Row:
     """One row from RLlib's nested result of one iteration; NaN where a figure is missing."""
-    runners, learners = result.get("env_runners", {}), result.get("learners", {})
+    runners = result.get("env_runners", {})
+    learners = result.get("learners", {})
     env_steps = int(runners.get("num_env_steps_sampled_lifetime", 0))
     sampled = float(runners.get("num_env_steps_sampled", 0)) * experiment.agents
     elapsed = float(result.get("time_this_iter_s", math.nan))
@@ -57,5 +62,8 @@ def flatten(result: dict[str, Any], experiment: Experiment, *, seconds: float, d
     }
     for policy in experiment.learned:
         found = learners.get(policy, {})
-        row |= {f"{policy}/{name}": float(found.get(name, math.nan)) for name in experiment.learner_spec.metrics}
+        row |= {
+            f"{policy}/{name}": float(found.get(name, math.nan))
+            for name in experiment.learner_spec.metrics
+        }
     return row

@@ -27,8 +27,9 @@ COUNTERS = ("iteration", "env_steps", "agent_steps")
 class RunFolder:
     """One run: its experiment, as it runs, and the paths of what it leaves.
 
-    `experiment.yaml` (complete, as it ran), `metrics.csv`, `metrics.jsonl`, `tensorboard/`, `checkpoints/`,
-    `policy/`, `frozen/` (copies of what the experiment freezes), `certificate.json`, `report.html`.
+    `experiment.yaml` (complete, as it ran), `metrics.csv`, `metrics.jsonl`, `tensorboard/`,
+    `checkpoints/`, `policy/`, `frozen/` (copies of what the experiment freezes),
+    `certificate.json`, `report.html`.
     """
 
     def __init__(self, path: Path, experiment: Experiment) -> None:
@@ -53,7 +54,9 @@ class RunFolder:
         """
         if not (path / EXPERIMENT_FILE).is_file():
             raise ExperimentError(f"{path}: holds no run (expected experiment.yaml in it)")
-        experiment = load(path / EXPERIMENT_FILE, machine=False)  # perhaps it ran on a larger machine than this one
+        experiment = load(
+            path / EXPERIMENT_FILE, machine=False
+        )  # perhaps it ran on a larger machine than this one
         return cls(path.resolve(), experiment)
 
     @property
@@ -83,7 +86,8 @@ class RunFolder:
 
 
 def _keeping_frozen(experiment: Experiment, folder: Path) -> Experiment:
-    """The experiment with copies of its frozen policies in `folder`: what they point to may change before a resume."""
+    """The experiment with copies of its frozen policies in `folder`: what they point to may change
+    before a resume."""
     policies = dict(experiment.policies)
     for name, section in experiment.policies.items():
         if section.frozen is not None:
@@ -108,7 +112,8 @@ def _new_folder(parent: Path) -> Path:
 
 
 def _point(link: Path, target: Path) -> None:
-    """Makes `link` a relative symbolic link to `target`, atomically; leaves a real file or folder alone."""
+    """Makes `link` a relative symbolic link to `target`, atomically; leaves a real file or folder
+    alone."""
     if link.exists() and not link.is_symlink():
         return
     temporary = link.with_name(f".{link.name}-{os.getpid()}")
@@ -130,9 +135,12 @@ class MetricsLog:
         from tensorboardX import SummaryWriter
 
         self.columns = metrics.columns(experiment)
-        self._csv, self._jsonl = run.path / "metrics.csv", run.path / "metrics.jsonl"
+        self._csv = run.path / "metrics.csv"
+        self._jsonl = run.path / "metrics.jsonl"
         rows = [row for row in read_rows(run) if row["iteration"] <= resume_at]
-        write_text(self._csv, ",".join(self.columns) + "\n" + "".join(self._line(row) for row in rows))
+        write_text(
+            self._csv, ",".join(self.columns) + "\n" + "".join(self._line(row) for row in rows)
+        )
         write_text(self._jsonl, "".join(_json_line(row) for row in rows))
         self._writer = SummaryWriter(str(run.path / "tensorboard"), purge_step=resume_at + 1)
 
@@ -158,7 +166,12 @@ def _shown(value: float) -> str:
 
 
 def _json_line(row: Row) -> str:
-    return json.dumps({name: _plain(value) if math.isfinite(value) else None for name, value in row.items()}) + "\n"
+    return (
+        json.dumps(
+            {name: _plain(value) if math.isfinite(value) else None for name, value in row.items()}
+        )
+        + "\n"
+    )
 
 
 def _plain(value: float) -> float:
@@ -172,7 +185,9 @@ def read_rows(run: RunFolder) -> list[Row]:
     if not path.is_file():
         return []
     text = path.read_text(encoding="utf-8", errors="replace")
-    lines = text[: text.rfind("\n") + 1].splitlines()  # a row without its end may be cut off within a number
+    lines = text[
+        : text.rfind("\n") + 1
+    ].splitlines()  # a row without its end may be cut off within a number
     rows = [_numbers(row) for row in csv.DictReader(lines)]
     return [row for row in rows if row is not None]
 

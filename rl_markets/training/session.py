@@ -1,4 +1,5 @@
-"""A run in its folder: metrics are logged, checkpoints kept, progress shown, signals heeded, lost learners replaced."""
+"""A run in its folder: metrics are logged, checkpoints kept, progress shown, signals heeded, lost
+learners replaced."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ class TrainingSession:
     def train(self, checkpoint: Path | None = None) -> dict[str, Actor]:
         """Trains to the end of the experiment and returns the trained actors, by policy.
 
-        A learner's process that dies is started again, and training goes on from the newest checkpoint.
+        A learner's process that dies is started again, and training goes on from the newest
+        checkpoint.
 
         Raises:
             RunFailedError: a market or a learner broke, an iteration brought no steps or a NaN.
@@ -57,7 +59,9 @@ class TrainingSession:
                             f"{lost}, for the {attempt + 1}th time; `rl-markets resume` goes on"
                         ) from lost
                     checkpoint = self.store.newest(self._say)
-                    where = "its start" if checkpoint is None else f"iteration {int(checkpoint.name)}"
+                    where = (
+                        "its start" if checkpoint is None else f"iteration {int(checkpoint.name)}"
+                    )
                     self._say(f"{lost}; going on from {where}")
         raise AssertionError
 
@@ -96,7 +100,8 @@ class TrainingSession:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them; a second one ends the process as usual."""
+    """Collects SIGINT and SIGTERM instead of dying of them; a second one ends the process as
+    usual."""
     received: list[int] = []
     previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 

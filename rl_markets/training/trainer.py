@@ -1,4 +1,5 @@
-"""Training as an iterator of metrics: no console, no signals, no folder, so that it runs anywhere, in a thread too."""
+"""Training as an iterator of metrics: no console, no signals, no folder, so that it runs anywhere,
+in a thread too."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ class Trainer:
         say: takes what a person should know while it trains, a line each.
     """
 
-    def __init__(self, experiment: Experiment, say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self, experiment: Experiment, say: Callable[[str], None] = lambda line: None
+    ) -> None:
         self.experiment = experiment
         self.say = say
         self.answer = experiment.answer_key()
@@ -54,7 +57,7 @@ class Trainer:
         self.seconds = 0.0
         self.algorithm: Any = None
 
-    # -- around training -------------------------------------------------------------------------------------------
+    # -- around training ---------------------------------------------------------------------------
 
     def __enter__(self) -> Trainer:
         with explained("the run cannot be built"), without_harmless_lines():
@@ -62,27 +65,35 @@ class Trainer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.algorithm.stop()
         self.algorithm = None
 
     def actors(self) -> dict[str, Actor]:
         """The policies' actors, as they are now."""
-        return {policy: self.algorithm.get_module(policy).deployed for policy in self.experiment.learned}
+        return {
+            policy: self.algorithm.get_module(policy).deployed for policy in self.experiment.learned
+        }
 
     def policies(self) -> dict[str, Policy]:
         """Group -> what it follows, as it is now: what judges look at."""
         actors = self.actors()
         learned = {
-            group: actors[name].policy for name, section in self.experiment.learned.items() for group in section.groups
+            group: actors[name].policy
+            for name, section in self.experiment.learned.items()
+            for group in section.groups
         }
         return self.fixed | learned
 
-    # -- the loop --------------------------------------------------------------------------------------------------
+    # -- the loop ----------------------------------------------------------------------------------
 
     def rows(self) -> Iterator[Row]:
-        """One row of metrics for each iteration, from where training stands to the end of the experiment.
+        """One row of metrics for each iteration, from where training stands to the end of the
+        experiment.
 
         Raises:
             RunFailedError: a market or a learner broke, an iteration brought no steps or a NaN.
@@ -98,15 +109,23 @@ class Trainer:
         with explained(f"iteration {iteration} failed"):
             result = self.algorithm.train()
         if self.algorithm.runners_lost > lost:
-            self.say(f"iteration {iteration}: a runner's process died; no step is lost, it is starting anew")
+            self.say(
+                f"iteration {iteration}: a runner's process died; no step is lost, it is starting "
+                "anew"
+            )
         self.seconds += time.perf_counter() - before
-        row = metrics.flatten(result, self.experiment, seconds=self.seconds, distance=self._distance(iteration))
+        row = metrics.flatten(
+            result, self.experiment, seconds=self.seconds, distance=self._distance(iteration)
+        )
         self._check(iteration, row)
         return row
 
     def _distance(self, iteration: int) -> float | None:
         """The distance from the known answer, where it is time to look."""
-        due = iteration % self.experiment.training.evaluate_every == 0 or iteration == self.experiment.iterations
+        due = (
+            iteration % self.experiment.training.evaluate_every == 0
+            or iteration == self.experiment.iterations
+        )
         if self.answer is None or not due:
             return None
         return self.answer.distance(self.policies())
@@ -116,21 +135,28 @@ class Trainer:
         expected = iteration * self.experiment.env_steps_per_iteration
         if row["env_steps"] != expected:
             raise RunFailedError(
-                f"iteration {iteration} ended at {row['env_steps']} world steps instead of {expected}: steps were lost or "
+                f"iteration {iteration} ended at {row['env_steps']} world steps instead of "
+                f"{expected}: steps were lost or "
                 "counted twice"
             )
         for name, value in row.items():
             if "/" in name and math.isnan(value):
-                raise RunFailedError(f"iteration {iteration}: metric {name} is missing: the learner did not update")
+                raise RunFailedError(
+                    f"iteration {iteration}: metric {name} is missing: the learner did not update"
+                )
 
-    # -- checkpoints -----------------------------------------------------------------------------------------------
+    # -- checkpoints -------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
         """Writes everything that `restore` needs to go on with the same bytes."""
         self.algorithm.save_to_path(str((folder / ALGORITHM).resolve()))
         for rank, state in enumerate(each_learner(self.algorithm, _private_state)):
             save_file(state, folder / PRIVATE.format(rank))
-        state = {"iteration": self.algorithm.iteration, "seconds": self.seconds, "experiment": self.experiment.digest}
+        state = {
+            "iteration": self.algorithm.iteration,
+            "seconds": self.seconds,
+            "experiment": self.experiment.digest,
+        }
         write_text(folder / PROGRESS, json.dumps(state))
 
     def restore(self, folder: Path, source: object = None) -> None:
@@ -145,7 +171,9 @@ class Trainer:
         """
         state = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         if state["experiment"] != self.experiment.digest:
-            raise RunFailedError(f"{folder}: written by another experiment than {source or self.experiment.name}")
+            raise RunFailedError(
+                f"{folder}: written by another experiment than {source or self.experiment.name}"
+            )
         self.algorithm.restore_from_path(str((folder / ALGORITHM).resolve()))
         each_learner(self.algorithm, partial(_load_private_state, str(folder.resolve())))
         self.seconds = state["seconds"]
@@ -168,7 +196,9 @@ def _load_private_state(checkpoint: str, learner: Any) -> None:
 
 def parameter_hash(algorithm: Any) -> str:
     """sha256 of all parameters of an RLlib algorithm's learner, the same for the same bytes."""
-    modules = algorithm.learner_group.get_state(components="learner/rl_module")["learner"]["rl_module"]
+    modules = algorithm.learner_group.get_state(components="learner/rl_module")["learner"][
+        "rl_module"
+    ]
     digest = hashlib.sha256()
     for policy in sorted(modules):
         for name, value in sorted(modules[policy].items()):
@@ -179,7 +209,8 @@ def parameter_hash(algorithm: Any) -> str:
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Turns any exception into a `RunFailedError` with the traceback of its origin, across Ray's boundaries."""
+    """Turns any exception into a `RunFailedError` with the traceback of its origin, across Ray's
+    boundaries."""
     try:
         yield
     except (KeyboardInterrupt, RunFailedError, LearnersLostError):
@@ -188,6 +219,10 @@ def explained(what: str) -> Iterator[None]:
         origin: BaseException = getattr(error, "cause", None) or error
         while origin.__cause__ is not None:
             origin = origin.__cause__
-        lines = traceback.format_exception(origin) if origin.__traceback__ else [str(error)]  # an actor's comes as text
+        lines = (
+            traceback.format_exception(origin) if origin.__traceback__ else [str(error)]
+        )  # an actor's comes as text
         message = str(origin).strip().splitlines() or [""]
-        raise RunFailedError(f"{what}: {type(origin).__name__}: {message[0]}", "".join(lines)) from error
+        raise RunFailedError(
+            f"{what}: {type(origin).__name__}: {message[0]}", "".join(lines)
+        ) from error

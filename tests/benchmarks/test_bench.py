@@ -1,4 +1,5 @@
-"""Each measurement of `rl-markets bench` runs, at a tiny size, and says what it should. No timing is asserted."""
+"""Each measurement of `rl-markets bench` runs, at a tiny size, and says what it should. No timing
+is asserted."""
 
 from __future__ import annotations
 
@@ -26,14 +27,39 @@ from rl_markets.errors import ExperimentError
 from rl_markets.policies.advantages import generalized_advantages
 
 TINY = economy.Size(
-    households=3, worlds=2, rounds=2, hidden=(8,), steps=4, epochs=1, minibatch=12, stock_steps=12, stock_sample=4,
-    stock_envs=(1,), replay_steps=4, updates=2, batch=8, stock_replay_envs=(1,), stock_replay_warm_up=4,
-    separate_steps=12, many=(4, 2, 6), large=5, scales=((1, 6, 4), (3, 2, 4), (4, 1, 6)),
-    patience=0.1, accuracy_seeds=1, accuracy_look=4,
+    households=3,
+    worlds=2,
+    rounds=2,
+    hidden=(8,),
+    steps=4,
+    epochs=1,
+    minibatch=12,
+    stock_steps=12,
+    stock_sample=4,
+    stock_envs=(1,),
+    replay_steps=4,
+    updates=2,
+    batch=8,
+    stock_replay_envs=(1,),
+    stock_replay_warm_up=4,
+    separate_steps=12,
+    many=(4, 2, 6),
+    large=5,
+    scales=((1, 6, 4), (3, 2, 4), (4, 1, 6)),
+    patience=0.1,
+    accuracy_seeds=1,
+    accuracy_look=4,
     accuracy=("market.worlds=4", "training.rollout_length=16", "training.agent_steps=128"),
-    pricing_worlds=4, pricing_envs=(2,), pricing_warm_up=8,
-    pricing=("market.worlds=4", "training.rollout_length=4", "training.agent_steps=64", "algorithm.parameters.batch_size=8"),
-)  # fmt: skip
+    pricing_worlds=4,
+    pricing_envs=(2,),
+    pricing_warm_up=8,
+    pricing=(
+        "market.worlds=4",
+        "training.rollout_length=4",
+        "training.agent_steps=64",
+        "algorithm.parameters.batch_size=8",
+    ),
+)
 MEASURED = {m.name: m for m in bench.MEASUREMENTS}
 
 
@@ -86,7 +112,11 @@ class TestBesideRLlib:
 
     def test_sac_has_the_same_networks_on_all_sides(self) -> None:
         found = measured("sac")
-        assert [row["against"] for row in found["rows"]] == ["RLlib's own", "plain torch", "RLlib's own"]
+        assert [row["against"] for row in found["rows"]] == [
+            "RLlib's own",
+            "plain torch",
+            "RLlib's own",
+        ]
         assert found["agent_steps_per_update"] == {"ours": 12, "RLlib's own": 3}
         weights = found["parameters"]
         linear_path = 2 * 9  # our critics have one beside the hidden layers
@@ -109,7 +139,8 @@ class TestBesideRLlib:
     def test_vectorised(self) -> None:
         pytest.importorskip("jax")
         found = measured("vectorised")
-        alone, training = found["rows"][:3], found["rows"][3:]
+        alone = found["rows"][:3]
+        training = found["rows"][3:]
         sizes = ["1 x 3 households", "2 x 3 households", "1 x 5 households"]
         assert [row["what"] for row in alone] == [f"the market alone, {size}" for size in sizes]
         assert [row["what"] for row in training] == [
@@ -122,13 +153,19 @@ class TestBesideRLlib:
 
 
 @pytest.mark.usefixtures("ray_once")
-def test_accuracy_is_nan_where_it_was_not_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accuracy_is_nan_where_it_was_not_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("stable_baselines3")
-    monkeypatch.setattr(accuracy, "ROUTES", (("households-full-depreciation", {"-analytic": 20.0}),))
+    monkeypatch.setattr(
+        accuracy, "ROUTES", (("households-full-depreciation", {"-analytic": 20.0}),)
+    )
     bench.run(0.1, tmp_path / "bench.json", ["accuracy"])
     found = json.loads((tmp_path / "bench.json").read_text())["accuracy"]
     assert [row["target"] for row in found["rows"]] == [20.0]
-    assert all(row["ratio"] == "NaN" for row in found["rows"])  # so short a training brings nobody within 1 %
+    assert all(
+        row["ratio"] == "NaN" for row in found["rows"]
+    )  # so short a training brings nobody within 1 %
     assert len(found["notes"]) == 2  # and neither theirs
 
 
@@ -144,7 +181,8 @@ def test_plain_torchs_sac_is_a_learner() -> None:
     """The lower bound must do the whole of the work: all its weights move."""
     raw = RawSAC((8, 8), 32)
     before = [
-        w.detach().clone() for w in (*raw.actor.parameters(), *raw.critics.parameters(), *raw.slow, raw.log_alpha)
+        w.detach().clone()
+        for w in (*raw.actor.parameters(), *raw.critics.parameters(), *raw.slow, raw.log_alpha)
     ]
     for _ in range(3):
         raw.step()
@@ -152,10 +190,11 @@ def test_plain_torchs_sac_is_a_learner() -> None:
     assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-# -- start-up ----------------------------------------------------------------------------------------------------------
+# -- start-up --------------------------------------------------------------------------------------
 
 STUB = (
-    "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit({code})); {said}; time.sleep({sleep})"
+    "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit({code})); "
+    "{said}; time.sleep({sleep})"
 )
 
 
@@ -169,10 +208,12 @@ def test_start_up_is_the_time_to_the_first_iteration() -> None:
 
 def test_start_up_that_fails_says_what_was_said() -> None:
     with pytest.raises(RuntimeError, match="no such market"):
-        start_up.started([sys.executable, "-c", STUB.format(code=1, said="print('no such market')", sleep=0)])
+        start_up.started(
+            [sys.executable, "-c", STUB.format(code=1, said="print('no such market')", sleep=0)]
+        )
 
 
-# -- rounds, tables, files ---------------------------------------------------------------------------------------------
+# -- rounds, tables, files -------------------------------------------------------------------------
 
 
 def test_ratios_are_of_figures_measured_in_the_same_round() -> None:
@@ -197,7 +238,9 @@ def test_who_comes_first_comes_last_in_the_next_round() -> None:
     assert [len(rates) for rates in found.values()] == [2, 2]
 
 
-def test_prints_a_table_and_writes_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prints_a_table_and_writes_what_it_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bench.run(0.01, tmp_path / "bench.json", ["market_alone"])
     ((name, found),) = json.loads((tmp_path / "bench.json").read_text()).items()
     assert name == "market_alone"
@@ -207,46 +250,58 @@ def test_prints_a_table_and_writes_what_it_says(tmp_path: Path, capsys: pytest.C
 
 
 def test_an_unknown_measurement_is_refused_before_anything_runs() -> None:
-    with pytest.raises(ExperimentError, match=r"--only nothing: expected one of start_up, market_alone, ppo"):
+    with pytest.raises(
+        ExperimentError, match=r"--only nothing: expected one of start_up, market_alone, ppo"
+    ):
         bench.run(1.0, None, ["ppo", "nothing"])
 
 
-# -- the pricing market by hand ----------------------------------------------------------------------------------------
+# -- the pricing market by hand --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["PlainPricing", "LoopPricing"])
 def test_hand_written_pricing_moves_as_the_market_does(kind: str) -> None:
-    """The same customers and shocks give the same rewards, observations and ends, over an episode."""
+    """The same customers and shocks give the same rewards, observations and ends, over an
+    episode."""
     plain = importlib.import_module("benchmarks.speed.plain_pricing")
     p = plain.parameters()
     market = Pricing(p, worlds=1, dtype=torch.float64, stagger=False)
     env = getattr(plain, kind)(p)
     env.reset(seed=3)
     market.reset(1)
-    market.state["day"][:], market.state["shock"][:] = env.day, env.shock
-    noises, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
+    market.state["day"][:] = env.day
+    market.state["shock"][:] = env.shock
+    noises = torch.Generator().manual_seed(0)
+    rng = np.random.default_rng(0)
     for t in range(p.periods):
-        noise, action = market.draw_noise(noises), rng.integers(0, 9, 8)
-        uniform, shock = noise["arrivals"][0].numpy(), float(noise["shock"])
+        noise = market.draw_noise(noises)
+        action = rng.integers(0, 9, 8)
+        uniform = noise["arrivals"][0].numpy()
+        shock = float(noise["shock"])
         env.customers = lambda mean, u=uniform: stats.poisson.ppf(u, mean)
         env.customer = lambda mean, good, u=uniform: int(stats.poisson.ppf(u[good], mean))
         env.rng = SimpleNamespace(standard_normal=lambda x=shock: x)
-        moved = market.transition(market.state, {"seller": torch.from_numpy(action)[None, None]}, noise)
+        moved = market.transition(
+            market.state, {"seller": torch.from_numpy(action)[None, None]}, noise
+        )
         market.state = moved.state
         seen, reward, terminated, truncated, _ = env.step(action)
         assert reward == pytest.approx(float(moved.rewards["seller"]), rel=1e-9, abs=1e-9)
-        np.testing.assert_allclose(seen, market.observe(market.state)["seller"][0, 0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            seen, market.observe(market.state)["seller"][0, 0], rtol=1e-5, atol=1e-6
+        )
         assert (terminated, truncated) == (False, t == 89)
     assert market.state["stock"].min() < 20, "orders were placed"
 
 
-# -- the worlds under Stable-Baselines3 --------------------------------------------------------------------------------
+# -- the worlds under Stable-Baselines3 ------------------------------------------------------------
 
 
 def test_many_hand_written_worlds_move_as_the_market_does() -> None:
     sb3 = pytest.importorskip("benchmarks.speed.by_hand_sb3", exc_type=ImportError)
     parameters = HouseholdsParameters(households=5, episode_length=1000)
-    by_hand, market = sb3.HandWrittenVecEnv(parameters, worlds=3), Households(parameters, worlds=3)
+    by_hand = sb3.HandWrittenVecEnv(parameters, worlds=3)
+    market = Households(parameters, worlds=3)
     by_hand.reset()
     by_hand.t[:] = 0
     rng = np.random.default_rng(0)
@@ -258,10 +313,14 @@ def test_many_hand_written_worlds_move_as_the_market_does() -> None:
         seen, rewards, dones, _ = by_hand.step_wait()
         innovation = torch.from_numpy((by_hand.z - 0.9 * state["log_productivity"].numpy()) / 0.01)
         moved = market.transition(
-            state, {"households": torch.from_numpy(actions).view(3, 5, 2)}, {"innovation": innovation}
+            state,
+            {"households": torch.from_numpy(actions).view(3, 5, 2)},
+            {"innovation": innovation},
         )
         np.testing.assert_allclose(rewards, moved.rewards["households"].flatten(), rtol=1e-5)
-        np.testing.assert_allclose(seen, market.observe(moved.state)["households"].flatten(0, 1), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            seen, market.observe(moved.state)["households"].flatten(0, 1), rtol=1e-4, atol=1e-5
+        )
         assert not dones.any()
 
 
@@ -285,22 +344,28 @@ def test_hand_written_worlds_end_one_by_one_and_show_their_last_observation() ->
     assert (ended == 1).all()
 
 
-# -- the worlds and the learner in JAX ---------------------------------------------------------------------------------
+# -- the worlds and the learner in JAX -------------------------------------------------------------
 
 
 def test_worlds_in_jax_move_as_the_market_does() -> None:
     jax = pytest.importorskip("jax")
     from benchmarks.speed import by_hand_jax
 
-    parameters, worlds = HouseholdsParameters(households=5, initial_dispersion=0.5), 3
-    market, rng = Households(parameters, worlds=worlds, stagger=False), np.random.default_rng(0)
+    parameters = HouseholdsParameters(households=5, initial_dispersion=0.5)
+    worlds = 3
+    market = Households(parameters, worlds=worlds, stagger=False)
+    rng = np.random.default_rng(0)
     market.reset(0)
     state = market.state
-    k, labour, z = (state[name].numpy().copy() for name in ("capital", "labour", "log_productivity"))
+    k, labour, z = (
+        state[name].numpy().copy() for name in ("capital", "labour", "log_productivity")
+    )
     world = by_hand_jax.World(k, labour, z[:, 0], np.zeros(worlds, np.int32))
     advance = jax.jit(jax.vmap(lambda *given: by_hand_jax.advance(parameters, *given)))
     for _ in range(50):
-        actions = rng.uniform(-0.1, 0.6, (worlds, 5, 2)).astype(np.float32)  # some are out of bounds
+        actions = rng.uniform(-0.1, 0.6, (worlds, 5, 2)).astype(
+            np.float32
+        )  # some are out of bounds
         innovation = rng.standard_normal(worlds, np.float32)
         world, rewards = advance(world, actions, innovation)
         noise = {"innovation": torch.from_numpy(innovation[:, None])}
@@ -326,8 +391,11 @@ def test_worlds_in_jax_start_anew_one_by_one() -> None:
         assert (over == (np.asarray(world.clock) == 3)).all()
         assert (np.asarray(found.world.clock)[over] == 0).all()
         assert ((np.asarray(found.world.k) != np.asarray(found.last.k)) == over[:, None]).all()
-        np.testing.assert_allclose(found.seen, jax.vmap(by_hand_jax.observe)(found.world), rtol=1e-5, atol=1e-5)
-        ended, world = ended + over, found.world
+        np.testing.assert_allclose(
+            found.seen, jax.vmap(by_hand_jax.observe)(found.world), rtol=1e-5, atol=1e-5
+        )
+        ended = ended + over
+        world = found.world
     assert (ended == 1).all()
 
 
@@ -336,28 +404,39 @@ def test_advantages_in_jax_are_ours() -> None:
     jax = pytest.importorskip("jax")
     from benchmarks.speed import by_hand_jax_ppo as ppo
 
-    parameters, shape = HouseholdsParameters(households=2), ppo.Shape(3, 6, 1, 1, (8,))
-    training, rng = ppo.start(parameters, shape, 0), np.random.default_rng(0)
+    parameters = HouseholdsParameters(households=2)
+    shape = ppo.Shape(3, 6, 1, 1, (8,))
+    training = ppo.start(parameters, shape, 0)
+    rng = np.random.default_rng(0)
     rewards, values, final = (rng.standard_normal((6, 3, 2)).astype(np.float32) for _ in range(3))
     over = rng.uniform(size=(6, 3)) < 0.3
-    found = ppo.prepare(parameters, training, ppo.Sampled(*[values[..., None]] * 3, rewards, values, over, final))
-    following = np.concatenate([values, np.asarray(ppo.value(training.weights, training.seen))[None]])
+    found = ppo.prepare(
+        parameters, training, ppo.Sampled(*[values[..., None]] * 3, rewards, values, over, final)
+    )
+    following = np.concatenate(
+        [values, np.asarray(ppo.value(training.weights, training.seen))[None]]
+    )
     successor = np.where(over[..., None], final, following[1:])
     rows = [torch.from_numpy(x.reshape(len(x), -1)) for x in (rewards, following, successor)]
     not_done = torch.from_numpy(np.repeat(~over, 2, 1)).float()
     ours = generalized_advantages(*rows, not_done, parameters.beta, 0.95).numpy().ravel()
     np.testing.assert_allclose(found.targets, ours + values.ravel(), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found.advantages, (ours - ours.mean()) / ours.std(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        found.advantages, (ours - ours.mean()) / ours.std(), rtol=1e-4, atol=1e-5
+    )
     assert jax.tree.leaves(found)[0].shape == (36, 1)
 
 
 def test_ppo_in_jax_learns() -> None:
-    """All its weights move, and both actions go from .5 towards what is best at rest, .16 and .13."""
+    """All its weights move, and both actions go from .5 towards what is best at rest, .16 and
+    .13."""
     jax = pytest.importorskip("jax")
     from benchmarks.speed import by_hand_jax_ppo as ppo
 
     parameters = HouseholdsParameters(households=3)
-    trainer = ppo.Trainer(parameters, ppo.Shape(worlds=16, steps=25, epochs=4, minibatches=4, hidden=(16, 16)))
+    trainer = ppo.Trainer(
+        parameters, ppo.Shape(worlds=16, steps=25, epochs=4, minibatches=4, hidden=(16, 16))
+    )
     before = jax.tree.map(np.asarray, trainer.training.weights)
     for _ in range(30):
         assert trainer() == 16 * 25 * 3
@@ -365,6 +444,8 @@ def test_ppo_in_jax_learns() -> None:
     after = trainer.training.weights
     moved = jax.tree.map(lambda a, b: not np.allclose(a, b), before, after)
     assert all(jax.tree.leaves(moved))
-    share, labour = np.asarray(ppo.to_action(ppo.forward(after["actor"]["net"], trainer.training.seen))).mean((0, 1))
+    share, labour = np.asarray(
+        ppo.to_action(ppo.forward(after["actor"]["net"], trainer.training.seen))
+    ).mean((0, 1))
     assert 0.1 < share < 0.35
     assert 0.08 < labour < 0.25

@@ -1,4 +1,5 @@
-"""What `make results` does, at a tiny size: runs are kept and gone on with, documents and pages say what was measured."""
+"""What `make results` does, at a tiny size: runs are kept and gone on with, documents and pages say
+what was measured."""
 
 from __future__ import annotations
 
@@ -14,9 +15,14 @@ from rl_markets.errors import ExperimentError
 from rl_markets.experiment.rules import LATEST
 
 TINY = (
-    "market.worlds=4", "training.rollout_length=8", "training.agent_steps=64", "certificate.seeds=2",
-    "certificate.deviation_agent_steps=0", "policies.household.hidden=[8]", "algorithm.parameters.minibatches=2",
-)  # fmt: skip
+    "market.worlds=4",
+    "training.rollout_length=8",
+    "training.agent_steps=64",
+    "certificate.seeds=2",
+    "certificate.deviation_agent_steps=0",
+    "policies.household.hidden=[8]",
+    "algorithm.parameters.minibatches=2",
+)
 RUN = Run("households-full-depreciation", 3, TINY)
 
 
@@ -29,7 +35,9 @@ def test_another_currency_is_the_same_market() -> None:
     one, other = (pool.experiment_of(Run("pricing-gvr", 0, o)) for o in ((), plan.currency(100.0)))
     a, b = (e.market_parameters.model_dump() for e in (one, other))
     assert b["list_price"] == [100_000.0]
-    assert a["list_price"][0] * a["demand"]["slope"][0] == pytest.approx(b["list_price"][0] * b["demand"]["slope"][0])
+    assert a["list_price"][0] * a["demand"]["slope"][0] == pytest.approx(
+        b["list_price"][0] * b["demand"]["slope"][0]
+    )
     assert {k: v for k, v in a.items() if k not in ("list_price", "demand")} == {
         k: v for k, v in b.items() if k not in ("list_price", "demand")
     }
@@ -51,7 +59,8 @@ def test_every_planned_run_is_a_valid_experiment_in_a_folder_of_its_own() -> Non
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """One tiny run, carried out twice, and a comparison; what was said."""
-    root, said = tmp_path_factory.mktemp("runs"), list[str]()
+    root = tmp_path_factory.mktemp("runs")
+    said = list[str]()
     pool.carry_out([RUN], root, 1, said.append)
     pool.carry_out([RUN], root, 1, said.append)
     return root, said
@@ -69,7 +78,9 @@ def test_a_finished_run_is_not_trained_again(finished: tuple[Path, list[str]]) -
     assert pool.record_of(other, root) is None, "another experiment in the same folder"
 
 
-def test_a_document_holds_the_certificate_and_what_it_took(finished: tuple[Path, list[str]]) -> None:
+def test_a_document_holds_the_certificate_and_what_it_took(
+    finished: tuple[Path, list[str]],
+) -> None:
     root, _ = finished
     found = documents.document(RUN.experiment, [RUN], root)
     (seed,) = found["seeds"]
@@ -85,7 +96,8 @@ def test_a_run_that_fails_is_named_with_its_log_and_the_others_go_on(tmp_path: P
     broken = Run(RUN.experiment, 0, (*TINY, "training.step_seconds=1e-9"), label="broken")
     said: list[str] = []
     with pytest.raises(
-        pool.RunsFailedError, match=r"1 of 2 runs failed: broken/seed-0 \(exit code 1, see .*log\.txt\)"
+        pool.RunsFailedError,
+        match=r"1 of 2 runs failed: broken/seed-0 \(exit code 1, see .*log\.txt\)",
     ):
         pool.carry_out([broken, RUN], tmp_path, 1, said.append)
     assert "rl-markets: " in (tmp_path / broken.folder / pool.LOG).read_text()
@@ -100,16 +112,22 @@ def test_an_invalid_experiment_starts_nothing(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_a_process_that_ends_badly_is_told_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_ends_badly_is_told_with_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pool.sys, "executable", "false")
     said: list[str] = []
-    with pytest.raises(pool.RunsFailedError, match=r"1 of 1 runs failed: .*seed-3 \(exit code 1, see .*log\.txt\)"):
+    with pytest.raises(
+        pool.RunsFailedError, match=r"1 of 1 runs failed: .*seed-3 \(exit code 1, see .*log\.txt\)"
+    ):
         pool.carry_out([RUN], tmp_path, 1, said.append)
     assert said[-1].endswith("failed")
     assert pool.record_of(RUN, tmp_path) is None
 
 
-def test_the_comparison_looks_at_errors_returns_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_comparison_looks_at_errors_returns_and_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny = (*TINY, "market.parameters.households=3", "training.agent_steps=192")
     monkeypatch.setattr(plan, "LEARNERS", {"": "PPO"})
     monkeypatch.setattr(documents, "LEARNERS", {"": "PPO"})

@@ -36,7 +36,8 @@ def economy(worlds: int = 1, households: int = 3, **options: Any) -> Households:
 
 
 class Bazaar(TensorMarket):
-    """Two kinds of agents; buyer i leaves after i + 1 days of shopping, the last of them closes the bazaar."""
+    """Two kinds of agents; buyer i leaves after i + 1 days of shopping, the last of them closes the
+    bazaar."""
 
     def __init__(self, worlds: int = 1, buyers: int = 3, episode_length: int | None = None) -> None:
         super().__init__(worlds=worlds, episode_length=episode_length, stagger=False)
@@ -54,21 +55,28 @@ class Bazaar(TensorMarket):
 
     def observe(self, state: State) -> dict[str, Tensor]:
         row = torch.cat([state["day"], state["mood"]], -1)[:, None]
-        return {name: row.expand(-1, group.count, -1) + torch.arange(group.count)[:, None]
-                for name, group in self.groups.items()}  # fmt: skip
+        return {
+            name: row.expand(-1, group.count, -1) + torch.arange(group.count)[:, None]
+            for name, group in self.groups.items()
+        }
 
     def observe_globally(self, state: State) -> Tensor:
         return torch.cat([state["day"], state["mood"]], -1)
 
     def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
-        day, stay = state["day"] + 1, torch.arange(self.groups["buyers"].count)
+        day = state["day"] + 1
+        stay = torch.arange(self.groups["buyers"].count)
         here = state["day"] <= stay
         spent = torch.where(here, actions["buyers"] * state["mood"], 0.0)
         price = actions["sellers"].squeeze(-1)
         rewards = {"buyers": -spent, "sellers": price * spent.sum(-1, keepdim=True)}
         following = {"day": day, "mood": noise["mood"]}
         return Transition(
-            following, rewards, (day > stay.max()).squeeze(-1), {"buyers": here}, {"buyers": here & (day > stay)}
+            following,
+            rewards,
+            (day > stay.max()).squeeze(-1),
+            {"buyers": here},
+            {"buyers": here & (day > stay)},
         )
 
 
@@ -76,7 +84,7 @@ MARKETS: dict[str, Callable[[], Market]] = {"households": economy, "bazaar": Baz
 every_market = pytest.mark.parametrize("build", MARKETS.values(), ids=MARKETS.keys())
 
 
-# -- PettingZoo --------------------------------------------------------------------------------------------------------
+# -- PettingZoo ------------------------------------------------------------------------------------
 
 
 @every_market
@@ -93,7 +101,10 @@ def episode(env: Any, seed: int | None, actions: np.random.Generator) -> bytes:
     while env.agents:
         for agent in env.possible_agents:
             env.action_space(agent).seed(int(actions.integers(2**31)))
-        heard += [list(env.agents), *env.step({agent: env.action_space(agent).sample() for agent in env.agents})[:4]]
+        heard += [
+            list(env.agents),
+            *env.step({agent: env.action_space(agent).sample() for agent in env.agents})[:4],
+        ]
     return b"".join(
         np.asarray(value).tobytes() + str(agent).encode()
         for part in heard
@@ -108,7 +119,8 @@ def episodes(env: Any, seed: int, count: int = 3) -> list[bytes]:
 
 
 def check_deterministic(build: Callable[[], Any]) -> None:
-    """Same seed, same bytes over whole episodes and across restarts, in one object and in two; others differ."""
+    """Same seed, same bytes over whole episodes and across restarts, in one object and in two;
+    others differ."""
     env = build()
     first = episodes(env, 7)
     assert episodes(env, 7) == first, "the same environment, seeded again"
@@ -125,14 +137,16 @@ def test_whole_episodes_are_the_same_bytes(build: Callable[[], Market]) -> None:
 
 
 class HalfSeeded(ParallelEnv):  # type: ignore[misc]
-    """Heeds its seed for the start and the first step; from the second step on it draws from nowhere."""
+    """Heeds its seed for the start and the first step; from the second step on it draws from
+    nowhere."""
 
     metadata = {"name": "half_seeded", "render_modes": []}  # noqa: RUF012
     possible_agents = ["only"]  # noqa: RUF012
 
     def __init__(self) -> None:
         self.agents: list[str] = []
-        self._seen, self._does = gym.spaces.Box(0, 1, (1,), np.float32), gym.spaces.Discrete(2)
+        self._seen = gym.spaces.Box(0, 1, (1,), np.float32)
+        self._does = gym.spaces.Discrete(2)
         self.random = np.random.default_rng(0)
 
     def observation_space(self, agent: str) -> Any:
@@ -146,14 +160,16 @@ class HalfSeeded(ParallelEnv):  # type: ignore[misc]
 
     def reset(self, seed: int | None = None, options: Any = None) -> Any:
         self.random = self.random if seed is None else np.random.default_rng(seed)
-        self.agents, self.steps = ["only"], 0
+        self.agents = ["only"]
+        self.steps = 0
         return self._observe(), {"only": {}}
 
     def step(self, actions: Any) -> Any:
         self.steps += 1
         if self.steps >= 2:
             self.random = np.random.default_rng()
-        over, seen = self.steps == 4, self._observe()
+        over = self.steps == 4
+        seen = self._observe()
         self.agents = [] if over else self.agents
         return seen, {"only": 0.0}, {"only": False}, {"only": over}, {"only": {}}
 
@@ -169,23 +185,36 @@ def drawn(market: Market, generator: np.random.Generator) -> dict[str, Tensor]:
     """Actions of every agent, `[worlds, agents, ...]`."""
     found = {}
     for name, group in market.groups.items():
-        shape, space = (market.worlds, group.count), group.action_space
+        shape = (market.worlds, group.count)
+        space = group.action_space
         if isinstance(space, gym.spaces.Discrete):
             found[name] = torch.from_numpy(generator.integers(space.n, size=shape))
         else:
-            found[name] = torch.from_numpy(generator.uniform(space.low, space.high, (*shape, *space.shape))).float()
+            found[name] = torch.from_numpy(
+                generator.uniform(space.low, space.high, (*shape, *space.shape))
+            ).float()
     return found
 
 
 @every_market
 def test_a_parallel_env_says_what_the_market_says(build: Callable[[], Market]) -> None:
-    market, env, generator = build(), to_parallel_env(build()), np.random.default_rng(0)
-    place = {f"{name}_{i}": (name, i) for name, group in market.groups.items() for i in range(group.count)}
-    expected, seen = market.reset(3), env.reset(seed=3)[0]
+    market = build()
+    env = to_parallel_env(build())
+    generator = np.random.default_rng(0)
+    place = {
+        f"{name}_{i}": (name, i)
+        for name, group in market.groups.items()
+        for i in range(group.count)
+    }
+    expected = market.reset(3)
+    seen = env.reset(seed=3)[0]
     assert list(seen) == env.agents == env.possible_agents == list(place)
     while env.agents:
-        live, actions = list(env.agents), drawn(market, generator)
-        seen, paid, terminated, truncated, _ = env.step({a: actions[place[a][0]][0, place[a][1]].numpy() for a in live})
+        live = list(env.agents)
+        actions = drawn(market, generator)
+        seen, paid, terminated, truncated, _ = env.step(
+            {a: actions[place[a][0]][0, place[a][1]].numpy() for a in live}
+        )
         step = market.step(actions)
         expected = step.observations if step.ended is None else step.ended.observations
         assert list(seen) == list(paid) == list(terminated) == list(truncated) == live
@@ -219,7 +248,9 @@ def test_agents_that_leave_are_gone_and_the_state_is_the_last_one() -> None:
 
 def test_a_parallel_env_starts_at_clock_zero_and_is_one_world() -> None:
     env = to_parallel_env(
-        DeviationMarket(economy(stagger=True), {"households": lambda x: x[..., :2] * 0 + 0.5}, "households")
+        DeviationMarket(
+            economy(stagger=True), {"households": lambda x: x[..., :2] * 0 + 0.5}, "households"
+        )
     )
     for _ in range(5):
         env.reset()
@@ -229,12 +260,14 @@ def test_a_parallel_env_starts_at_clock_zero_and_is_one_world() -> None:
     with pytest.raises(ValueError, match="2 worlds: expected 1"):
         to_parallel_env(economy(worlds=2))
     env.reset()
-    with pytest.raises(MarketError, match="no action for agent 'deviator_0': expected one for each of 1"):
+    with pytest.raises(
+        MarketError, match="no action for agent 'deviator_0': expected one for each of 1"
+    ):
         env.step({})
     assert env.state().shape == (4,)
 
 
-# -- Gymnasium ---------------------------------------------------------------------------------------------------------
+# -- Gymnasium -------------------------------------------------------------------------------------
 
 
 class Alone(gym.Env[Any, Any]):
@@ -290,12 +323,16 @@ def test_a_vector_env_restarts_as_gymnasiums_own_does() -> None:
 
 def test_a_vector_env_says_what_the_market_says() -> None:
     """Rows are agents, world by world; staggered worlds end at different times."""
-    market, env = economy(worlds=3, stagger=True), to_vector_env(economy(worlds=3, stagger=True))
-    generator, ends = np.random.default_rng(0), 0
+    market = economy(worlds=3, stagger=True)
+    env = to_vector_env(economy(worlds=3, stagger=True))
+    generator = np.random.default_rng(0)
+    ends = 0
     np.testing.assert_array_equal(env.reset(seed=4)[0], market.reset(4)["households"].flatten(0, 1))
     for _ in range(3 * LENGTH):
         actions = drawn(market, generator)
-        seen, paid, terminated, truncated, infos = env.step(actions["households"].flatten(0, 1).numpy())
+        seen, paid, terminated, truncated, infos = env.step(
+            actions["households"].flatten(0, 1).numpy()
+        )
         step = market.step(actions)
         np.testing.assert_array_equal(seen, step.observations["households"].flatten(0, 1))
         np.testing.assert_array_equal(paid, step.rewards["households"].flatten())
@@ -307,7 +344,9 @@ def test_a_vector_env_says_what_the_market_says() -> None:
         if step.ended is not None:
             ends += len(over)
             final = np.stack(infos["final_obs"][infos["_final_obs"]])
-            np.testing.assert_array_equal(final, step.ended.observations["households"].flatten(0, 1))
+            np.testing.assert_array_equal(
+                final, step.ended.observations["households"].flatten(0, 1)
+            )
             assert [row is None for row in infos["final_obs"]] == (~truncated).tolist()
     assert ends >= 8
 
@@ -329,7 +368,9 @@ def test_rows_of_those_who_left_are_terminated_and_idle() -> None:
     scripted = {"sellers": lambda seen: torch.ones(*seen.shape[:-1], 1)}
     env = to_vector_env(Bazaar(worlds=2), "buyers", others=scripted)
     env.reset(seed=0)
-    active, over, paid = [], [], []
+    active = []
+    over = []
+    paid = []
     for _ in range(3):
         _, reward, terminated, truncated, infos = env.step(np.full(6, 2))
         active.append(infos["active"].tolist())
@@ -356,12 +397,13 @@ def test_what_a_vector_env_cannot_do_is_refused_in_one_line() -> None:
         env.reset(options={"reset_mask": np.array([True, False, False])})
 
 
-# -- Stable-Baselines3 -------------------------------------------------------------------------------------------------
+# -- Stable-Baselines3 -----------------------------------------------------------------------------
 
 
 def test_sb3_sees_ends_as_they_are() -> None:
     pytest.importorskip("stable_baselines3")
-    market, env = economy(worlds=2), to_sb3(economy(worlds=2))
+    market = economy(worlds=2)
+    env = to_sb3(economy(worlds=2))
     env.seed(9)
     np.testing.assert_array_equal(env.reset(), market.reset(9)["households"].flatten(0, 1))
     for t in range(LENGTH):
@@ -370,7 +412,10 @@ def test_sb3_sees_ends_as_they_are() -> None:
         step = market.step({"households": torch.from_numpy(actions).view(2, 3, 2)})
         assert done.tolist() == [t == LENGTH - 1] * 6
         assert [info["TimeLimit.truncated"] for info in infos] == done.tolist()
-        assert all(("terminal_observation" in info) == bool(end) for info, end in zip(infos, done, strict=True))
+        assert all(
+            ("terminal_observation" in info) == bool(end)
+            for info, end in zip(infos, done, strict=True)
+        )
     np.testing.assert_array_equal(seen, step.observations["households"].flatten(0, 1))
     assert step.ended is not None
     last = np.stack([info["terminal_observation"] for info in infos])
@@ -379,7 +424,9 @@ def test_sb3_sees_ends_as_they_are() -> None:
     bazaar.reset()
     _, _, done, infos = bazaar.step(np.array([1]))
     assert done.all()
-    assert infos[0]["TimeLimit.truncated"] is False, "the bazaar closed, nothing is to be bootstrapped"
+    assert infos[0]["TimeLimit.truncated"] is False, (
+        "the bazaar closed, nothing is to be bootstrapped"
+    )
 
 
 @pytest.mark.parametrize("name", ["PPO", "SAC"])
@@ -388,7 +435,11 @@ def test_sb3_trains(name: str) -> None:
     from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
     env = VecNormalize(VecMonitor(to_sb3(economy(worlds=4))))
-    options = {"n_steps": 16, "batch_size": 64} if name == "PPO" else {"learning_starts": 48, "train_freq": 4}
+    options = (
+        {"n_steps": 16, "batch_size": 64}
+        if name == "PPO"
+        else {"learning_starts": 48, "train_freq": 4}
+    )
     model = getattr(library, name)("MlpPolicy", env, seed=1, device="cpu", **options)
     before = {n: value.clone() for n, value in model.policy.state_dict().items()}
     model.learn(600)
@@ -397,23 +448,28 @@ def test_sb3_trains(name: str) -> None:
     assert {round(info["l"]) for info in model.ep_info_buffer} == {LENGTH}
 
 
-# -- RLlib -------------------------------------------------------------------------------------------------------------
+# -- RLlib -----------------------------------------------------------------------------------------
 
 
 @every_market
 def test_a_multi_agent_env_counts_everybody(ray_once: None, build: Callable[[], Market]) -> None:
     from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-    env, twin = to_multi_agent_env(build()), to_parallel_env(build())
+    env = to_multi_agent_env(build())
+    twin = to_parallel_env(build())
     assert isinstance(env, MultiAgentEnv)
-    assert env.get_observation_space(env.possible_agents[0]) == twin.observation_space(env.possible_agents[0])
+    assert env.get_observation_space(env.possible_agents[0]) == twin.observation_space(
+        env.possible_agents[0]
+    )
     for seed in (3, None):
-        first, expected = env.reset(seed=seed)[0], twin.reset(seed=seed)[0]
+        first = env.reset(seed=seed)[0]
+        expected = twin.reset(seed=seed)[0]
         np.testing.assert_equal(first, expected)
         over = False
         while not over:
             actions = {agent: twin.action_space(agent).sample() for agent in twin.agents}
-            found, expected = env.step(actions), twin.step(actions)
+            found = env.step(actions)
+            expected = twin.step(actions)
             over = any([found[2].pop("__all__"), found[3].pop("__all__")])
             np.testing.assert_equal(found, expected)
             assert over == (not twin.agents)
@@ -431,7 +487,9 @@ def test_rllibs_stock_runner_and_ppo_train(ray_once: None, build: Callable[[], M
         PPOConfig()
         .environment("ours")
         .env_runners(num_env_runners=0, rollout_fragment_length=30)
-        .multi_agent(policies=set(groups), policy_mapping_fn=lambda agent, *_, **__: agent.rsplit("_", 1)[0])
+        .multi_agent(
+            policies=set(groups), policy_mapping_fn=lambda agent, *_, **__: agent.rsplit("_", 1)[0]
+        )
         .training(train_batch_size_per_learner=60, minibatch_size=30, num_epochs=1)
         .debugging(seed=0, log_level="ERROR")
     )
@@ -451,5 +509,7 @@ def test_importing_the_adapters_imports_no_ray() -> None:
         "import sys\nfor banned in ('ray', 'stable_baselines3'):\n    sys.modules[banned] = None\n"
         "import rl_markets.envs.adapters as a\nprint(a.to_parallel_env.__name__)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert done.stdout.strip() == "to_parallel_env", done.stderr

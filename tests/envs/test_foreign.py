@@ -1,4 +1,5 @@
-"""Foreign PettingZoo environments as markets: what goes in comes out, what is wrong is said, and they are learned."""
+"""Foreign PettingZoo environments as markets: what goes in comes out, what is wrong is said, and
+they are learned."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ WIDTH = 2 + (2 + 5) + 3  # mood, pair, target: a Dict goes by the alphabet
 
 
 class Zoo(ParallelEnv):  # type: ignore[misc]
-    """Red agents name the target they see (actions start at 5), blue ones hit a number; some leave, some come late.
+    """Red agents name the target they see (actions start at 5), blue ones hit a number; some leave,
+    some come late.
 
     Args:
         lives: agent -> steps after which it terminates.
@@ -50,31 +52,48 @@ class Zoo(ParallelEnv):  # type: ignore[misc]
     metadata = {"name": "zoo"}  # noqa: RUF012
 
     def __init__(
-        self, lives: Any = None, cuts: Any = None, born: Any = None, periods: int = 6, fault: str = "", broken: bool = False
-    ) -> None:  # fmt: skip
+        self,
+        lives: Any = None,
+        cuts: Any = None,
+        born: Any = None,
+        periods: int = 6,
+        fault: str = "",
+        broken: bool = False,
+    ) -> None:
         if broken:
             raise KeyError("no such\nworld")
         self.possible_agents = ["red_0", "blue_0", "red_1"]
         self.agents: list[str] = []
-        self.lives, self.cuts, self.born = lives or {}, cuts or {}, born or {}
-        self.periods, self.fault = periods, fault
+        self.lives = lives or {}
+        self.cuts = cuts or {}
+        self.born = born or {}
+        self.periods = periods
+        self.fault = fault
         self.actions: list[Any] = []
 
     def observation_space(self, agent: str) -> Any:
         return SEEN if agent.startswith("red") else gym.spaces.Box(-1, 1, (2, 2), np.float32)
 
     def action_space(self, agent: str) -> Any:
-        return gym.spaces.Discrete(3, start=5) if agent.startswith("red") else gym.spaces.Box(-2, 0.3, (1,), np.float64)
+        return (
+            gym.spaces.Discrete(3, start=5)
+            if agent.startswith("red")
+            else gym.spaces.Box(-2, 0.3, (1,), np.float64)
+        )
 
     def reset(self, seed: int | None = None, options: Any = None) -> Any:
-        self.random, self.steps = np.random.default_rng(seed), 0
+        self.random = np.random.default_rng(seed)
+        self.steps = 0
         self.agents = [agent for agent in self.possible_agents if agent not in self.born]
         return self._observe(), {agent: {} for agent in self.agents}
 
     def _observe(self) -> dict[str, Any]:
         draw = self.random
         self.target = int(draw.integers(3))
-        pair = (draw.integers(2, size=2, dtype=np.int8), np.array([draw.integers(2), draw.integers(3)]))
+        pair = (
+            draw.integers(2, size=2, dtype=np.int8),
+            np.array([draw.integers(2), draw.integers(3)]),
+        )
         red = {"target": self.target, "mood": draw.uniform(-1, 1, 2), "pair": pair}
         blue = draw.uniform(-1, 1, (2, 2)).astype(np.float32)
         return {agent: red if agent.startswith("red") else blue for agent in self.agents}
@@ -83,7 +102,10 @@ class Zoo(ParallelEnv):  # type: ignore[misc]
         assert set(actions) == set(self.agents)
         self.actions.append(actions)
         self.steps += 1
-        right = {a: float(v - 5 == self.target) if a[0] == "r" else -abs(float(v[0])) for a, v in actions.items()}
+        right = {
+            a: float(v - 5 == self.target) if a[0] == "r" else -abs(float(v[0]))
+            for a, v in actions.items()
+        }
         dead = {a: self.lives.get(a) == self.steps for a in self.agents}
         cut = {a: self.steps >= self.periods or self.cuts.get(a) == self.steps for a in self.agents}
         active = self.agents
@@ -103,7 +125,13 @@ class Zoo(ParallelEnv):  # type: ignore[misc]
             "no-observation": lambda: [{"red_0": seen["red_0"]}, right, dead, cut, infos],
             "shape": lambda: [seen | {"blue_0": np.zeros(4)}, right, dead, cut, infos],
             "key": lambda: [seen | {"red_1": {"target": 0}}, right, dead, cut, infos],
-            "target": lambda: [seen | {"red_1": seen["red_1"] | {"target": 3}}, right, dead, cut, infos],
+            "target": lambda: [
+                seen | {"red_1": seen["red_1"] | {"target": 3}},
+                right,
+                dead,
+                cut,
+                infos,
+            ],
             "reward": lambda: [seen, right | {"red_1": None}, dead, cut, infos],
             "flags": lambda: [seen, right, dead | {"red_1": [True, False]}, cut, infos],
             "vanish": lambda: [self.agents.remove("red_1"), found][1],
@@ -117,22 +145,32 @@ class Bare(ParallelEnv):  # type: ignore[misc]
 
     metadata = {"name": "bare"}  # noqa: RUF012
 
-    def __init__(self, agents: int = 2, observes: str = "box", acts: str = "discrete", reset: Any = None) -> None:
+    def __init__(
+        self, agents: int = 2, observes: str = "box", acts: str = "discrete", reset: Any = None
+    ) -> None:
         if agents:
             self.possible_agents = [f"a{i}" for i in range(agents)]
-        self.observes, self.acts, self.found, self.agents = observes, acts, reset, []
+        self.observes = observes
+        self.acts = acts
+        self.found = reset
+        self.agents = []
 
     def observation_space(self, agent: str) -> Any:
-        return {"box": gym.spaces.Box(0, 1, (1,)), "text": gym.spaces.Text(3), "empty": gym.spaces.Box(0, 1, (0,))}[
-            self.observes
-        ]
+        return {
+            "box": gym.spaces.Box(0, 1, (1,)),
+            "text": gym.spaces.Text(3),
+            "empty": gym.spaces.Box(0, 1, (0,)),
+        }[self.observes]
 
     def action_space(self, agent: str) -> Any:
         return {
-            "discrete": gym.spaces.Discrete(2), "multi": gym.spaces.MultiDiscrete([2, 2]),
-            "infinite": gym.spaces.Box(-np.inf, 1, (1,)), "matrix": gym.spaces.Box(0, 1, (2, 2)),
-            "whole": gym.spaces.Box(0, 3, (1,), np.int64), "point": gym.spaces.Box(0, 0, (1,)),
-        }[self.acts]  # fmt: skip
+            "discrete": gym.spaces.Discrete(2),
+            "multi": gym.spaces.MultiDiscrete([2, 2]),
+            "infinite": gym.spaces.Box(-np.inf, 1, (1,)),
+            "matrix": gym.spaces.Box(0, 1, (2, 2)),
+            "whole": gym.spaces.Box(0, 3, (1,), np.int64),
+            "point": gym.spaces.Box(0, 0, (1,)),
+        }[self.acts]
 
     def reset(self, seed: int | None = None, options: Any = None) -> Any:
         return self.found if self.found is None else ({}, {})
@@ -145,8 +183,15 @@ def no_env(**_: Any) -> Any:
     return gym.Env()
 
 
-def zoo(worlds: int = 2, groups: Any = None, max_steps: int | None = None, **arguments: Any) -> ForeignMarket:
-    parameters = {"env": "test_foreign:Zoo", "arguments": arguments, "groups": groups, "max_steps": max_steps}
+def zoo(
+    worlds: int = 2, groups: Any = None, max_steps: int | None = None, **arguments: Any
+) -> ForeignMarket:
+    parameters = {
+        "env": "test_foreign:Zoo",
+        "arguments": arguments,
+        "groups": groups,
+        "max_steps": max_steps,
+    }
     market = SPEC.build(ForeignParameters(**parameters), worlds=worlds)
     assert isinstance(market, ForeignMarket)
     return market
@@ -158,25 +203,47 @@ def right(market: ForeignMarket) -> dict[str, torch.Tensor]:
     return {"agents": torch.ones(w, 2, dtype=torch.int64), "agents_2": torch.full((w, 1, 1), -0.5)}
 
 
-# -- mistakes ----------------------------------------------------------------------------------------------------------
+# -- mistakes --------------------------------------------------------------------------------------
 
-ZOO, BARE = "test_foreign:Zoo", "test_foreign:Bare"
+ZOO = "test_foreign:Zoo"
+BARE = "test_foreign:Bare"
 MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "no-colon": ({"env": "test_foreign.Zoo"}, ["env = 'test_foreign.Zoo': expected package.module:callable"]),
-    "no-name": ({"env": "test_foreign:"}, ["env = 'test_foreign:': expected package.module:callable"]),
+    "no-colon": (
+        {"env": "test_foreign.Zoo"},
+        ["env = 'test_foreign.Zoo': expected package.module:callable"],
+    ),
+    "no-name": (
+        {"env": "test_foreign:"},
+        ["env = 'test_foreign:': expected package.module:callable"],
+    ),
     "spaces": ({"env": "a b:c"}, ["env = 'a b:c': expected package.module:callable"]),
-    "no-module": ({"env": "no_zoo.v1:env"}, ["cannot be imported", "PYTHONPATH", "No module named 'no_zoo'"]),
+    "no-module": (
+        {"env": "no_zoo.v1:env"},
+        ["cannot be imported", "PYTHONPATH", "No module named 'no_zoo'"],
+    ),
     "its-own-import-fails": ({"env": "pettingzoo.mpe:env"}, ["cannot be imported", "mpe2"]),
     "no-attribute": ({"env": "rl_markets.envs.pettingzoo.example:Cournt"}, ["has no 'Cournt'"]),
-    "near-attribute": ({"env": "test_foreign:no_envs"}, ["has no 'no_envs' (did you mean 'no_env'?)"]),
+    "near-attribute": (
+        {"env": "test_foreign:no_envs"},
+        ["has no 'no_envs' (did you mean 'no_env'?)"],
+    ),
     "not-callable": ({"env": "test_foreign:NOT_CALLABLE"}, ["is of type int: expected a callable"]),
-    "not-parallel": ({"env": "test_foreign:no_env"}, ["returns Env", "expected a pettingzoo.ParallelEnv"]),
-    "unknown-argument": ({"env": ZOO, "arguments": {"live": 1}}, ["arguments: ", "'live'", "of test_foreign:Zoo"]),
+    "not-parallel": (
+        {"env": "test_foreign:no_env"},
+        ["returns Env", "expected a pettingzoo.ParallelEnv"],
+    ),
+    "unknown-argument": (
+        {"env": ZOO, "arguments": {"live": 1}},
+        ["arguments: ", "'live'", "of test_foreign:Zoo"],
+    ),
     "cannot-be-built": (
         {"env": ZOO, "arguments": {"broken": True}},
         ["cannot be built with arguments {'broken': True}: KeyError", "(test_foreign.py, line "],
     ),
-    "no-agents": ({"env": BARE, "arguments": {"agents": 0}}, ["has no possible_agents: expected a list"]),
+    "no-agents": (
+        {"env": BARE, "arguments": {"agents": 0}},
+        ["has no possible_agents: expected a list"],
+    ),
     "no-spaces": (
         {"env": BARE, "arguments": {"observes": "smell"}},
         ["cannot tell the spaces of agent 'a0': KeyError: 'smell'"],
@@ -185,9 +252,15 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"env": BARE, "arguments": {"observes": "text"}},
         ["agent 'a0': observation space Text(", "expected Box, Discrete"],
     ),
-    "nothing-seen": ({"env": BARE, "arguments": {"observes": "empty"}}, ["observation space Box(", "one entry"]),
+    "nothing-seen": (
+        {"env": BARE, "arguments": {"observes": "empty"}},
+        ["observation space Box(", "one entry"],
+    ),
     **{
-        f"acts-{kind}": ({"env": BARE, "arguments": {"acts": kind}}, ["agent 'a0': action space ", "expected Discrete, or"])
+        f"acts-{kind}": (
+            {"env": BARE, "arguments": {"acts": kind}},
+            ["agent 'a0': action space ", "expected Discrete, or"],
+        )
         for kind in ("multi", "infinite", "matrix", "whole", "point")
     },
     "no-match": (
@@ -198,14 +271,20 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"env": ZOO, "groups": {"red": ["red_*"], "first": ["*_0"]}},
         ["groups.first: agent 'red_0' already belongs to group 'red'"],
     ),
-    "in-none": ({"env": ZOO, "groups": {"red": ["red_*"]}}, ["groups: agent 'blue_0' of test_foreign:Zoo is in no group"]),
-    "unlike": ({"env": ZOO, "groups": {"all": ["*"]}}, ["groups.all: agents 'red_0' and 'blue_0' differ: Dict("]),
+    "in-none": (
+        {"env": ZOO, "groups": {"red": ["red_*"]}},
+        ["groups: agent 'blue_0' of test_foreign:Zoo is in no group"],
+    ),
+    "unlike": (
+        {"env": ZOO, "groups": {"all": ["*"]}},
+        ["groups.all: agents 'red_0' and 'blue_0' differ: Dict("],
+    ),
     "no-groups": ({"env": ZOO, "groups": {}}, ["groups", "at least 1 entries"]),
     "no-patterns": ({"env": ZOO, "groups": {"all": []}}, ["groups.all", "at least 1 entries"]),
     "bad-name": ({"env": ZOO, "groups": {"a/b": ["*"]}}, ["groups.a/b", "text that matches"]),
     "no-steps": ({"env": ZOO, "max_steps": 0}, ["max_steps = 0: expected >= 1"]),
     "no-env": ({}, ["env: missing; expected `package.module:callable`"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -230,7 +309,10 @@ def test_mistakes_are_one_line_that_names_the_field(name: str) -> None:
         ("no-observation", "observations lack agent 'blue_0', which acted"),
         ("shape", r"observation of agent 'blue_0' has shape \(4,\): expected \(2, 2\)"),
         ("key", "observation of agent 'red_1' is .*: expected a dict of mood, pair, target"),
-        ("target", r"observation of agent 'red_1' \['target'\] is '3': expected one of Discrete\(3\)"),
+        (
+            "target",
+            r"observation of agent 'red_1' \['target'\] is '3': expected one of Discrete\(3\)",
+        ),
         ("reward", "reward of agent 'red_1' is NoneType None: expected a number"),
         ("flags", "terminations of agent 'red_1' are list .*: expected a bool"),
         ("vanish", "agent 'red_1' is not in agents, but was neither terminated nor truncated"),
@@ -241,7 +323,9 @@ def test_a_broken_environment_is_named_with_agent_world_and_step(fault: str, exp
     market = zoo(fault=fault)
     market.reset(0)
     market.step(right(market))
-    with pytest.raises(MarketError, match=rf"^test_foreign:Zoo: {expected}.*; world 0, step 2 of its episode$"):
+    with pytest.raises(
+        MarketError, match=rf"^test_foreign:Zoo: {expected}.*; world 0, step 2 of its episode$"
+    ):
         market.step(right(market))
 
 
@@ -263,7 +347,7 @@ def test_what_the_environment_raises_passes_through() -> None:
     assert Path(str(caught.traceback[-1].path)).name == "test_foreign.py"
 
 
-# -- what goes in comes out --------------------------------------------------------------------------------------------
+# -- what goes in comes out ------------------------------------------------------------------------
 
 
 def counts(**parameters: Any) -> dict[str, int]:
@@ -272,27 +356,40 @@ def counts(**parameters: Any) -> dict[str, int]:
 
 def test_groups_are_those_of_equal_spaces_unless_named() -> None:
     assert counts() == {"agents": 2, "agents_2": 1}
-    assert counts(env="rl_markets.envs.pettingzoo.example:Cournot", arguments={"firms": 5}) == {"agents": 5}
+    assert counts(env="rl_markets.envs.pettingzoo.example:Cournot", arguments={"firms": 5}) == {
+        "agents": 5
+    }
     assert counts(groups={"blue": ["blue_0"], "red": ["red_?"]}) == {"blue": 1, "red": 2}
-    assert counts(groups={"b": ["red_1"], "a": ["red_0"], "c": ["blue*"]}) == {"b": 1, "a": 1, "c": 1}
+    assert counts(groups={"b": ["red_1"], "a": ["red_0"], "c": ["blue*"]}) == {
+        "b": 1,
+        "a": 1,
+        "c": 1,
+    }
     market = zoo(groups={"blue": ["blue_0"], "red": ["red_1", "red_0"]})
     assert {name: group.count for name, group in market.groups.items()} == {"blue": 1, "red": 2}
     assert market.groups["red"].action_space == gym.spaces.Discrete(3)
-    assert market.groups["blue"].action_space == gym.spaces.Box(-2, np.float32(0.3), (1,), np.float32)
+    assert market.groups["blue"].action_space == gym.spaces.Box(
+        -2, np.float32(0.3), (1,), np.float32
+    )
     assert [market.groups[g].observation_space.shape for g in ("red", "blue")] == [(WIDTH,), (4,)]
 
 
 def test_a_market_says_what_its_environments_say() -> None:
-    """Against copies stepped by hand, with the seeds that the market's generator draws, across restarts."""
-    market, generator = zoo(worlds=3), torch.Generator().manual_seed(11)
-    envs, place = [Zoo() for _ in range(3)], {"red_0": ("agents", 0), "red_1": ("agents", 1), "blue_0": ("agents_2", 0)}
+    """Against copies stepped by hand, with the seeds that the market's generator draws, across
+    restarts."""
+    market = zoo(worlds=3)
+    generator = torch.Generator().manual_seed(11)
+    envs = [Zoo() for _ in range(3)]
+    place = {"red_0": ("agents", 0), "red_1": ("agents", 1), "blue_0": ("agents_2", 0)}
 
     def begin(env: Zoo) -> dict[str, Any]:
         return env.reset(seed=int(torch.randint(2**31 - 1, (), generator=generator)))[0]  # type: ignore[no-any-return]
 
     def check(world: int, expected: dict[str, Any], observations: dict[str, torch.Tensor]) -> None:
         for agent, (group, i) in place.items():
-            flat = gym.spaces.flatten(envs[world].observation_space(agent), expected[agent]).astype(np.float32)
+            flat = gym.spaces.flatten(envs[world].observation_space(agent), expected[agent]).astype(
+                np.float32
+            )
             assert observations[group][world, i].numpy().tobytes() == flat.tobytes()
 
     observations = market.reset(11)
@@ -300,10 +397,15 @@ def test_a_market_says_what_its_environments_say() -> None:
         check(world, begin(env), observations)
     draw = np.random.default_rng(0)
     for t in range(13):
-        red, blue = draw.integers(3, size=(3, 2)), draw.uniform(-2, 0.3, (3, 1, 1)).astype(np.float32)
+        red = draw.integers(3, size=(3, 2))
+        blue = draw.uniform(-2, 0.3, (3, 1, 1)).astype(np.float32)
         step = market.step({"agents": torch.from_numpy(red), "agents_2": torch.from_numpy(blue)})
         for world, env in enumerate(envs):
-            does = {"red_0": red[world, 0] + 5, "red_1": red[world, 1] + 5, "blue_0": blue[world, 0].astype(np.float64)}
+            does = {
+                "red_0": red[world, 0] + 5,
+                "red_1": red[world, 1] + 5,
+                "blue_0": blue[world, 0].astype(np.float64),
+            }
             expected, paid, *_ = env.step(does)
             for agent, (group, i) in place.items():
                 assert float(step.rewards[group][world, i]) == np.float32(paid[agent])
@@ -328,24 +430,53 @@ def test_who_leaves_early_is_out_until_the_world_ends() -> None:
     market = zoo(worlds=1, lives={"red_0": 2}, cuts={"blue_0": 3}, born={"red_1": 1}, periods=5)
     before = market.reset(0)
     assert not before["agents"][0, 1].any(), "not born yet"
-    active, agent_done, seen, ended = [], [], [], []
+    active = []
+    agent_done = []
+    seen = []
+    ended = []
     for _ in range(6):
         step = market.step(right(market))
         assert step.active is not None
         active.append([*step.active["agents"][0].tolist(), *step.active["agents_2"][0].tolist()])
-        gone = step.agent_done or {"agents": torch.zeros(1, 2).bool(), "agents_2": torch.zeros(1, 1).bool()}
+        gone = step.agent_done or {
+            "agents": torch.zeros(1, 2).bool(),
+            "agents_2": torch.zeros(1, 1).bool(),
+        }
         agent_done.append([*gone["agents"][0].tolist(), *gone["agents_2"][0].tolist()])
         seen.append(
-            [bool(step.observations[g][0, i].any()) for g, i in (("agents", 0), ("agents", 1), ("agents_2", 0))]
+            [
+                bool(step.observations[g][0, i].any())
+                for g, i in (("agents", 0), ("agents", 1), ("agents_2", 0))
+            ]
         )
         ended.append(None if step.ended is None else step.ended.terminated.tolist())
         if step.ended is not None:
             last = step.ended.observations
-            assert [bool(last["agents"][0, 0].any()), bool(last["agents"][0, 1].any())] == [False, True]
-    on, off = True, False
-    assert active == [[on, off, on], [on, on, on], [off, on, on], [off, on, off], [off, on, off], [on, off, on]]
-    assert agent_done == [[off] * 3, [on, off, off], [off, off, on], [off] * 3, [off] * 3, [off] * 3]
-    assert seen[1:4] == [[on, on, on], [off, on, on], [off, on, off]], "the last one is seen, then zeros"
+            assert [bool(last["agents"][0, 0].any()), bool(last["agents"][0, 1].any())] == [
+                False,
+                True,
+            ]
+    on = True
+    off = False
+    assert active == [
+        [on, off, on],
+        [on, on, on],
+        [off, on, on],
+        [off, on, off],
+        [off, on, off],
+        [on, off, on],
+    ]
+    assert agent_done == [
+        [off] * 3,
+        [on, off, off],
+        [off, off, on],
+        [off] * 3,
+        [off] * 3,
+        [off] * 3,
+    ]
+    assert seen[1:4] == [[on, on, on], [off, on, on], [off, on, off]], (
+        "the last one is seen, then zeros"
+    )
     assert ended == [None, None, None, None, [False], None]
 
 
@@ -359,7 +490,9 @@ def test_who_leaves_early_is_out_until_the_world_ends() -> None:
         ({"max_steps": 9}, 6, False),
     ],
 )
-def test_a_world_terminates_where_nobody_was_truncated(options: dict[str, Any], length: int, terminated: bool) -> None:
+def test_a_world_terminates_where_nobody_was_truncated(
+    options: dict[str, Any], length: int, terminated: bool
+) -> None:
     market = zoo(**options)
     market.reset(0)
     for t in range(1, 13):
@@ -417,7 +550,9 @@ def test_a_saved_market_goes_on_with_fresh_episodes_always_the_same() -> None:
 
 
 def test_a_foreign_state_is_the_global_state() -> None:
-    market = SPEC.build(ForeignParameters(env="rl_markets.envs.pettingzoo.example:Cournot"), worlds=3)
+    market = SPEC.build(
+        ForeignParameters(env="rl_markets.envs.pettingzoo.example:Cournot"), worlds=3
+    )
     observations = market.reset(0)["agents"]
     assert torch.equal(market.global_state(), observations[:, 0])
     for _ in range(16):
@@ -428,7 +563,9 @@ def test_a_foreign_state_is_the_global_state() -> None:
     assert torch.equal(market.global_state(), step.observations["agents"][:, 0])
     without = zoo()
     without.reset(0)
-    with pytest.raises(MarketError, match=r"Zoo gives no global state, .*: state\(\) raises NotImplementedError"):
+    with pytest.raises(
+        MarketError, match=r"Zoo gives no global state, .*: state\(\) raises NotImplementedError"
+    ):
         without.global_state()
 
 
@@ -438,18 +575,23 @@ def test_there_and_back_again_passes_pettingzoos_check() -> None:
     parallel_api_test(Cournot(), num_cycles=30)
 
 
-# -- through the service -----------------------------------------------------------------------------------------------
+# -- through the service ---------------------------------------------------------------------------
 
 
 def zoo_experiment(**sections: Any) -> Experiment:
     """Two groups, two policies; agents leave and come."""
     parameters = {
-        "env": ZOO, "arguments": {"lives": {"red_0": 4}, "born": {"red_1": 1}, "periods": 6},
-        "groups": {"red": ["red_*"], "blue": ["blue_*"]}, "discount": 0.5,
-    }  # fmt: skip
+        "env": ZOO,
+        "arguments": {"lives": {"red_0": 4}, "born": {"red_1": 1}, "periods": 6},
+        "groups": {"red": ["red_*"], "blue": ["blue_*"]},
+        "discount": 0.5,
+    }
     data = tiny(
         market={"name": "pettingzoo", "worlds": 4, "parameters": parameters},
-        policies={"namer": {"groups": ["red"], "hidden": [8]}, "hitter": {"groups": ["blue"], "hidden": [8]}},
+        policies={
+            "namer": {"groups": ["red"], "hidden": [8]},
+            "hitter": {"groups": ["blue"], "hidden": [8]},
+        },
         training={"agent_steps": 4 * 8 * 3 * 4},
     )
     del data["policies"]["household"]
@@ -465,9 +607,13 @@ def test_groups_with_policies_of_their_own_train_and_resume(ray_once: None, tmp_
     assert names == ["best_response_gain/trained/red", "best_response_gain/trained/blue"]
     rows = read_rows(run)
     assert [row["env_steps"] for row in rows] == [32, 64, 96, 128]
-    assert all(np.isfinite(row[f"{name}/policy_loss"]) for row in rows for name in ("namer", "hitter"))
+    assert all(
+        np.isfinite(row[f"{name}/policy_loss"]) for row in rows for name in ("namer", "hitter")
+    )
     resumed = []
-    for _ in range(2):  # from the same checkpoint always the same, though not what the whole run was
+    for _ in range(
+        2
+    ):  # from the same checkpoint always the same, though not what the whole run was
         TrainingSession(run, Console(quiet=True)).train(run.checkpoints.path(2))
         resumed.append([(row["iteration"], row["namer/policy_loss"]) for row in read_rows(run)])
     assert resumed[0] == resumed[1]
@@ -475,10 +621,19 @@ def test_groups_with_policies_of_their_own_train_and_resume(ray_once: None, tmp_
 
 
 def test_it_trains_on_a_runner_of_its_own(ray_once: None, tmp_path: Path) -> None:
-    """In another process, which finds the environment by its import path; a policy for each, critics that see all."""
-    market = {"name": "pettingzoo", "worlds": 4, "parameters": {"env": "rl_markets.envs.pettingzoo.example:Cournot"}}
+    """In another process, which finds the environment by its import path; a policy for each,
+    critics that see all."""
+    market = {
+        "name": "pettingzoo",
+        "worlds": 4,
+        "parameters": {"env": "rl_markets.envs.pettingzoo.example:Cournot"},
+    }
     data = tiny(market=market, training={"runners": 1, "agent_steps": 2 * 64})
-    data["policies"]["household"] |= {"groups": ["agents"], "separate": True, "central_critic": True}
+    data["policies"]["household"] |= {
+        "groups": ["agents"],
+        "separate": True,
+        "central_critic": True,
+    }
     run = TrainingSession(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
     run.train()
     assert [row["env_steps"] for row in read_rows(run.run)] == [32, 64]
@@ -513,8 +668,14 @@ def test_firms_learn_the_equilibrium_of_a_foreign_environment(learned: RunFolder
 
 def test_its_page_shows_what_a_deviator_gains_and_no_answer(learned: RunFolder) -> None:
     certificate = json.loads(learned.certificate.read_text())
-    assert (certificate["market"], certificate["answer"], certificate["passed"]) == ("pettingzoo", None, None)
-    assert [metric["name"] for metric in certificate["metrics"]] == ["best_response_gain/trained/agents"]
+    assert (certificate["market"], certificate["answer"], certificate["passed"]) == (
+        "pettingzoo",
+        None,
+        None,
+    )
+    assert [metric["name"] for metric in certificate["metrics"]] == [
+        "best_response_gain/trained/agents"
+    ]
     assert 0 <= certificate["metrics"][0]["value"] < 0.01
     page = learned.report.read_text()
     assert "gain of a trained deviator, agents" in page

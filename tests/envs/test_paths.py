@@ -1,4 +1,5 @@
-"""The best path of one agent against frozen others: it finds what the dynamic programme finds, and no more."""
+"""The best path of one agent against frozen others: it finds what the dynamic programme finds, and
+no more."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.market import PolicyFunction, State
 from rl_markets.envs.paths import PathDeviation
 
-N, BETA = 3, 0.95
+N = 3
+BETA = 0.95
 CALM = HouseholdsParameters(households=N, sigma=0.0, conduct="cooperative", episode_length=10**6)
 ECONOMY = known.Economy(sigma=0.0)
 REST = known.steady_state(ECONOMY)
@@ -29,26 +31,29 @@ def at(market: Households, multiple: float) -> State:
     market.reset(0)
     state = dict(market.state)
     state["capital"] = torch.full_like(state["capital"], multiple * REST.k)
-    state["labour"], state["log_productivity"] = (
-        torch.full_like(state["labour"], REST.l),
-        0 * state["log_productivity"],
-    )
+    state["labour"] = torch.full_like(state["labour"], REST.l)
+    state["log_productivity"] = 0 * state["log_productivity"]
     return state
 
 
 def gains(policy: PolicyFunction, multiple: float, agents: list[int], **options: int) -> Tensor:
     """In % of consumption, `[len(agents)]`."""
     market = Households(CALM, worlds=len(agents), dtype=torch.float64)
-    path = PathDeviation(market, {"households": policy}, "households", torch.tensor(agents), BETA, **options)
+    path = PathDeviation(
+        market, {"households": policy}, "households", torch.tensor(agents), BETA, **options
+    )
     found = path.gains(at(market, multiple))
     return torch.tensor([economics.consumption_equivalent(float(g), BETA) for g in found])
 
 
 @pytest.mark.parametrize("multiple", [0.6, 1.5])
 def test_it_gains_what_the_dynamic_programme_says(multiple: float) -> None:
-    """Constant actions, away from the rest that they lead to: each of three households could gain."""
+    """Constant actions, away from the rest that they lead to: each of three households could
+    gain."""
     policy = constant(0.17, 0.12)
-    exact = known.best_response(ECONOMY, lambda k, K, z: (0 * k + 0.17, 0 * k + 0.12), N, price_taking=False)
+    exact = known.best_response(
+        ECONOMY, lambda k, K, z: (0 * k + 0.17, 0 * k + 0.12), N, price_taking=False
+    )
     k = np.array([multiple * REST.k])
     expected = float(exact.gain_percent(k, k, 0 * k)[0])
     assert expected > 0.05
@@ -58,7 +63,8 @@ def test_it_gains_what_the_dynamic_programme_says(multiple: float) -> None:
 
 
 def test_the_optimum_of_one_household_leaves_nothing() -> None:
-    """A single household is the planner; its solution by collocation cannot be bettered, a constant one can."""
+    """A single household is the planner; its solution by collocation cannot be bettered, a constant
+    one can."""
     alone = CALM.model_copy(update={"households": 1})
     market = Households(alone, worlds=1, dtype=torch.float64)
     solved = known.solve_collocation(known.Economy(sigma=1e-4))
@@ -77,15 +83,21 @@ def test_the_optimum_of_one_household_leaves_nothing() -> None:
 
 def test_more_free_periods_never_gain_less_and_staying_is_where_it_starts() -> None:
     policy = constant(0.17, 0.12)
-    found = [float(gains(policy, 1.5, [1], periods=periods, tail=120 - periods)[0]) for periods in (1, 5, 40)]
+    found = [
+        float(gains(policy, 1.5, [1], periods=periods, tail=120 - periods)[0])
+        for periods in (1, 5, 40)
+    ]
     assert 0 < found[0] < found[1] < found[2]
 
 
 def test_staying_is_where_the_search_starts() -> None:
     """The policy's own actions, as free ones, bring what the policy brings."""
     market = Households(CALM, worlds=2, dtype=torch.float64)
-    path = PathDeviation(market, {"households": constant(0.17, 0.12)}, "households", torch.tensor([0, 2]), BETA)
-    state, noise = at(market, 1.5), market.draw_noise(torch.Generator())
+    path = PathDeviation(
+        market, {"households": constant(0.17, 0.12)}, "households", torch.tensor([0, 2]), BETA
+    )
+    state = at(market, 1.5)
+    noise = market.draw_noise(torch.Generator())
     stay, raw = path._follow(state, noise, None)
     assert raw.shape == (80, 2, 2)
     torch.testing.assert_close(path._follow(state, noise, raw)[0], stay, rtol=1e-6, atol=1e-6)
@@ -103,14 +115,21 @@ def test_a_profile_without_a_value_has_no_gain_and_spoils_no_other_worlds() -> N
     found = path.gains(at(market, 1.5))
     assert torch.isnan(found[1])
     alone = gains(constant(0.17, 0.12), 1.5, [0])
-    assert economics.consumption_equivalent(float(found[0]), BETA) == pytest.approx(float(alone[0]), rel=0.02)
+    assert economics.consumption_equivalent(float(found[0]), BETA) == pytest.approx(
+        float(alone[0]), rel=0.02
+    )
 
 
 def test_a_rule_that_leaves_torch_reacts_and_other_errors_are_its_own() -> None:
     def numpy_rule(seen: Tensor) -> Tensor:
-        return torch.from_numpy(np.full((*seen.shape[:-1], 2), [0.17, 0.12]) + 0 * seen[..., :1].numpy())
+        return torch.from_numpy(
+            np.full((*seen.shape[:-1], 2), [0.17, 0.12]) + 0 * seen[..., :1].numpy()
+        )
 
-    found, expected = (gains(policy, 1.5, [0], periods=20, tail=20) for policy in (numpy_rule, constant(0.17, 0.12)))
+    found, expected = (
+        gains(policy, 1.5, [0], periods=20, tail=20)
+        for policy in (numpy_rule, constant(0.17, 0.12))
+    )
     assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-3)
 
     def broken(seen: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""Two sellers that learn prices: they collude where they care for tomorrow, do not where they are myopic, and are told apart."""
+"""Two sellers that learn prices: they collude where they care for tomorrow, do not where they are
+myopic, and are told apart."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ import pytest
 from examples.exploration import collusion
 from examples.exploration.collusion import Duopoly, Sessions, calvano, logit_duopoly, monitor
 
-NASH_PRICE, MONOPOLY_PRICE = 1.472927, 1.924981
+NASH_PRICE = 1.472927
+MONOPOLY_PRICE = 1.924981
 
 
 @pytest.fixture(scope="module")
@@ -18,13 +20,19 @@ def duopoly() -> Duopoly:
 
 def slow_advance(running, forced, profits, alpha, discount):  # type: ignore[no-untyped-def]
     """The learners one session, period and seller at a time."""
-    values, greedy, state, stable = running.values, running.greedy, running.state, running.stable
+    values = running.values
+    greedy = running.greedy
+    state = running.state
+    stable = running.stable
     m = values.shape[3]
     for b in range(len(state)):
         for t in range(len(forced)):
             s = state[b]
-            prices = [int(f) if f >= 0 else int(greedy[b, i, s]) for i, f in enumerate(forced[t, b])]
-            then, changed = prices[0] * m + prices[1], False
+            prices = [
+                int(f) if f >= 0 else int(greedy[b, i, s]) for i, f in enumerate(forced[t, b])
+            ]
+            then = prices[0] * m + prices[1]
+            changed = False
             for i in range(2):
                 old = values[b, i, s, prices[i]]
                 target = values[b, i, then].max() * discount + profits[then, i]
@@ -36,8 +44,11 @@ def slow_advance(running, forced, profits, alpha, discount):  # type: ignore[no-
             state[b] = then
 
 
-def test_sessions_side_by_side_are_sessions_one_by_one(duopoly: Duopoly, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same bits, from exploring much to hardly, with sessions that end early, converged or not."""
+def test_sessions_side_by_side_are_sessions_one_by_one(
+    duopoly: Duopoly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bits, from exploring much to hardly, with sessions that end early, converged or
+    not."""
     arguments = {"sessions": 5, "beta": 1e-3, "patience": 3000, "limit": 24_500, "seed": 3}
     fast = calvano(duopoly, **arguments)
     monkeypatch.setattr(collusion, "_advance", slow_advance)
@@ -51,8 +62,10 @@ def test_sessions_side_by_side_are_sessions_one_by_one(duopoly: Duopoly, monkeyp
 def report(name: str, found: Sessions) -> None:
     alarm = monitor(found.gains)
     print(
-        f"{name}: Delta {alarm.mean:.3f} [{alarm.low:.3f}, {alarm.high:.3f}], sd {found.gains.std():.3f}, "
-        f"{found.converged.mean():.0%} of {len(found.gains)} converged after {found.periods.mean():.0f} periods"
+        f"{name}: Delta {alarm.mean:.3f} [{alarm.low:.3f}, {alarm.high:.3f}], sd "
+        f"{found.gains.std():.3f}, "
+        f"{found.converged.mean():.0%} of {len(found.gains)} converged after "
+        f"{found.periods.mean():.0f} periods"
     )
 
 
@@ -67,7 +80,8 @@ def test_patient_learners_collude_and_the_flag_goes_up(duopoly: Duopoly) -> None
 
 @pytest.mark.slow
 def test_myopic_learners_do_not_and_it_stays_down(duopoly: Duopoly) -> None:
-    """The negative control; its exploration dies out five times as fast, which hardly matters to it."""
+    """The negative control; its exploration dies out five times as fast, which hardly matters to
+    it."""
     found = calvano(duopoly, sessions=30, beta=2e-5, discount=0.0)
     report("myopic", found)
     assert found.converged.all()
@@ -79,7 +93,9 @@ def test_the_duopoly_is_the_published_one(duopoly: Duopoly) -> None:
     assert duopoly.nash == pytest.approx(0.222927, abs=1e-6)
     assert duopoly.monopoly == pytest.approx(0.337490, abs=1e-6)
     beyond = 0.1 * (MONOPOLY_PRICE - NASH_PRICE)
-    np.testing.assert_allclose(duopoly.prices[[0, -1]], [NASH_PRICE - beyond, MONOPOLY_PRICE + beyond])
+    np.testing.assert_allclose(
+        duopoly.prices[[0, -1]], [NASH_PRICE - beyond, MONOPOLY_PRICE + beyond]
+    )
     assert duopoly.profits.shape == (15, 15)
     shares = np.exp((2 - np.array([1.6, 1.5])) / 0.25)
     one = logit_duopoly(1.5, 1.6, m=2, xi=0.0)
@@ -106,7 +122,9 @@ def test_exploration_may_die_out_at_once(duopoly: Duopoly) -> None:
 
 
 def test_sessions_repeat(duopoly: Duopoly) -> None:
-    first, again, other = (calvano(duopoly, sessions=3, beta=2e-3, limit=9500, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        calvano(duopoly, sessions=3, beta=2e-3, limit=9500, seed=seed) for seed in (1, 1, 2)
+    )
     np.testing.assert_array_equal(first.gains, again.gains)
     assert not np.array_equal(first.gains, other.gains)
 
@@ -114,7 +132,9 @@ def test_sessions_repeat(duopoly: Duopoly) -> None:
 def test_exploration_has_the_rate_and_every_price() -> None:
     forced = collusion._explored(np.random.default_rng(0), np.full(20_000, 0.25), 3, 5)
     assert np.mean(forced >= 0) == pytest.approx(0.25, abs=0.005)
-    np.testing.assert_allclose(np.bincount(forced[forced >= 0], minlength=5) / (forced >= 0).sum(), 0.2, atol=0.01)
+    np.testing.assert_allclose(
+        np.bincount(forced[forced >= 0], minlength=5) / (forced >= 0).sum(), 0.2, atol=0.01
+    )
 
 
 def test_the_monitor_has_its_interval() -> None:

@@ -1,4 +1,5 @@
-"""The documentation's own market and learner: what the page shows is what is installed, trained and certified."""
+"""The documentation's own market and learner: what the page shows is what is installed, trained and
+certified."""
 
 from __future__ import annotations
 
@@ -29,26 +30,41 @@ def test_the_page_shows_the_file(name: str) -> None:
 @pytest.fixture
 def path(cournot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands find the package; it is installed nowhere else."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(cournot), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(cournot), os.environ.get("PYTHONPATH", "")])
+    )
 
 
 @pytest.mark.usefixtures("path")
 def test_its_commands_do_what_the_page_says(tmp_path: Path) -> None:
-    """Every command of the page, in order, as a person types them; the second training is cut short."""
-    lines = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+    """Every command of the page, in order, as a person types them; the second training is cut
+    short."""
+    lines = [
+        line
+        for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+        for line in block.splitlines()
+    ]
     assert [line.split()[1] for line in lines] == ["check", "train", "train"]
     (tmp_path / "cournot.yaml").symlink_to(EXAMPLE / "cournot.yaml")
     assert "cournot" in command("markets", cwd=tmp_path).stdout
     short = ("-o", "certificate.deviation_agent_steps=20000")
     trained = command("train", "cournot.yaml", *short, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
-    assert "Certified: all 2 judged figures are within their limits of the Nash equilibrium" in trained.stdout
+    assert (
+        "Certified: all 2 judged figures are within their limits of the Nash equilibrium"
+        in trained.stdout
+    )
     certificate = json.loads((tmp_path / "runs" / "latest" / "certificate.json").read_text())
     errors = {m["name"]: m for m in certificate["metrics"]}
     for group in ("incumbents", "entrants"):
         error = errors[f"quantity_error/{group}"]
         assert error["value"] < 3 < error["controls"]["untrained"]
-    own = ("-o", "algorithm.name=reinforce", "-o", "algorithm.parameters={gamma: 0.0, learning_rate: 3e-3}")
+    own = (
+        "-o",
+        "algorithm.name=reinforce",
+        "-o",
+        "algorithm.parameters={gamma: 0.0, learning_rate: 3e-3}",
+    )
     assert all(word in lines[2].replace("'", "") for word in own)
     learned = command("train", "cournot.yaml", *own, *short, cwd=tmp_path)
     assert learned.returncode == 0, learned.stderr

@@ -1,4 +1,5 @@
-"""Tabular learners: what rules cost in a bandit at five units of money, and the same actions at every unit in Q-learning."""
+"""Tabular learners: what rules cost in a bandit at five units of money, and the same actions at
+every unit in Q-learning."""
 
 from __future__ import annotations
 
@@ -28,20 +29,28 @@ def logit_shops(shops: int, seed: int = 7) -> tuple[Tensor, Tensor]:
     """Mean sales and margins at nine prices around 1000, of which two are below the cost of 700."""
     generator = torch.Generator().manual_seed(seed)
     taste, mu = (torch.rand(shops, 1, generator=generator, dtype=torch.float64) for _ in range(2))
-    prices = 1000 * torch.tensor([0.6, 0.68, 0.76, 0.84, 0.92, 1, 1.1, 1.2, 1.35], dtype=torch.float64)
+    prices = 1000 * torch.tensor(
+        [0.6, 0.68, 0.76, 0.84, 0.92, 1, 1.1, 1.2, 1.35], dtype=torch.float64
+    )
     return 20 * torch.sigmoid((950 + 300 * taste - prices) / (60 + 120 * mu)), prices - 700
 
 
 def regrets(rule: str, scales: tuple[float, ...] = SCALES) -> list[float]:
     """Mean regret of 200 shops over 2000 periods, in % of the best profit, at each scale."""
     rates, margins = logit_shops(200)
-    runs = (bandit(rule, rates, margins, periods=2000, knobs=TUNED[rule], seed=1, scale=scale) for scale in scales)
+    runs = (
+        bandit(rule, rates, margins, periods=2000, knobs=TUNED[rule], seed=1, scale=scale)
+        for scale in scales
+    )
     found = [float(run.regret.mean()) for run in runs]
-    print(f"{rule:15s} regret % at " + ", ".join(f"x{s:g}: {r:.2f}" for s, r in zip(scales, found, strict=True)))
+    print(
+        f"{rule:15s} regret % at "
+        + ", ".join(f"x{s:g}: {r:.2f}" for s, r in zip(scales, found, strict=True))
+    )
     return found
 
 
-# -- bandit -------------------------------------------------------------------------------------------------------------
+# -- bandit ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +77,10 @@ def test_boltzmann_tuned_in_yen_loses_a_third_at_a_hundredth() -> None:
 @pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if rule.invariant])
 def test_a_bandit_chooses_the_same_at_powers_of_two(rule: str) -> None:
     rates, margins = logit_shops(30)
-    runs = [bandit(rule, rates, margins, periods=120, knobs={}, seed=2, scale=s) for s in (1.0, 4.0, 2.0**-20)]
+    runs = [
+        bandit(rule, rates, margins, periods=120, knobs={}, seed=2, scale=s)
+        for s in (1.0, 4.0, 2.0**-20)
+    ]
     for run in runs[1:]:
         assert torch.equal(run.actions, runs[0].actions)
     assert torch.equal(runs[0].actions[:9, 0], torch.arange(9)), "every price once"
@@ -76,21 +88,34 @@ def test_a_bandit_chooses_the_same_at_powers_of_two(rule: str) -> None:
 
 def test_boltzmann_does_not() -> None:
     rates, margins = logit_shops(30)
-    one, four = (bandit("boltzmann", rates, margins, periods=120, knobs={"tau": 100}, seed=2, scale=s) for s in (1, 4))
+    one, four = (
+        bandit("boltzmann", rates, margins, periods=120, knobs={"tau": 100}, seed=2, scale=s)
+        for s in (1, 4)
+    )
     assert not torch.equal(one.actions, four.actions)
 
 
-def test_regret_is_zero_where_all_prices_are_alike_and_half_where_one_of_two_earns_nothing() -> None:
+def test_regret_is_zero_where_all_prices_are_alike_and_half_where_one_of_two_earns_nothing() -> (
+    None
+):
     alike = bandit("eps_greedy", torch.ones(3, 4), torch.ones(4), periods=20, knobs={}, seed=0)
     torch.testing.assert_close(alike.regret, torch.zeros(3, dtype=torch.float64), atol=1e-5, rtol=0)
-    rates, margins = torch.ones(400, 2), torch.tensor([1.0, 0.0])
+    rates = torch.ones(400, 2)
+    margins = torch.tensor([1.0, 0.0])
     half = bandit("eps_greedy", rates, margins, periods=50, knobs={"eps": 1.0}, seed=0)
     assert float(half.regret.mean()) == pytest.approx(50, abs=1.5)
 
 
 def test_knobs_may_be_annealed() -> None:
     rates, margins = logit_shops(50)
-    run = bandit("eps_greedy", rates, margins, periods=400, knobs=lambda x: {"eps": 1 - min(1, 2 * x)}, seed=0)
+    run = bandit(
+        "eps_greedy",
+        rates,
+        margins,
+        periods=400,
+        knobs=lambda x: {"eps": 1 - min(1, 2 * x)},
+        seed=0,
+    )
     switches = (run.actions.diff(dim=0) != 0).double().mean(1)
     assert float(switches[:50].mean()) > 0.7
     assert float(switches[-150:].mean()) < 0.1
@@ -106,13 +131,19 @@ def test_bandit_errors() -> None:
         bandit("rank", rates, margins, periods=10, knobs={"tau": 1}, seed=0)
 
 
-# -- Q-learning ---------------------------------------------------------------------------------------------------------
+# -- Q-learning ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if rule.invariant and not rule.heads])
+@pytest.mark.parametrize(
+    "rule", [name for name, rule in RULES.items() if rule.invariant and not rule.heads]
+)
 def test_the_same_actions_at_1024_times_the_reward(rule: str) -> None:
-    """Proposition 4: selection, targets, steps and the first values all scale; a power of two rounds nothing."""
-    one, many = (q_learning(rule, SEASON, learners=16, episodes=50, knobs={}, seed=5, scale=s) for s in (1.0, 1024.0))
+    """Proposition 4: selection, targets, steps and the first values all scale; a power of two
+    rounds nothing."""
+    one, many = (
+        q_learning(rule, SEASON, learners=16, episodes=50, knobs={}, seed=5, scale=s)
+        for s in (1.0, 1024.0)
+    )
     assert torch.equal(one.actions, many.actions)
     assert torch.equal(1024 * one.values, many.values)
     assert torch.equal(one.revenue, many.revenue)
@@ -121,7 +152,8 @@ def test_the_same_actions_at_1024_times_the_reward(rule: str) -> None:
 def test_decimal_scales_differ_only_where_rounding_breaks_a_tie() -> None:
     knobs = {"eps": 0.5, "beta": 2.0}
     runs = [
-        q_learning("eps_softmax", SEASON, learners=16, episodes=50, knobs=knobs, seed=5, scale=s) for s in (1, 0.01)
+        q_learning("eps_softmax", SEASON, learners=16, episodes=50, knobs=knobs, seed=5, scale=s)
+        for s in (1, 0.01)
     ]
     assert float((runs[0].actions == runs[1].actions).double().mean()) > 0.95
 
@@ -129,15 +161,21 @@ def test_decimal_scales_differ_only_where_rounding_breaks_a_tie() -> None:
 def test_boltzmann_acts_otherwise_at_1024_times_the_reward() -> None:
     """The negative control."""
     knobs = {"tau": 500.0}
-    runs = [q_learning("boltzmann", SEASON, learners=16, episodes=50, knobs=knobs, seed=5, scale=s) for s in (1, 1024)]
+    runs = [
+        q_learning("boltzmann", SEASON, learners=16, episodes=50, knobs=knobs, seed=5, scale=s)
+        for s in (1, 1024)
+    ]
     assert not torch.equal(runs[0].actions, runs[1].actions)
 
 
 def test_values_are_those_of_the_dynamic_program() -> None:
     """Two periods, one unit: V1(a) = p (1 - e^-l), V0(a) = p (1 - e^-l) + e^-l max V1."""
-    demand, prices = torch.tensor([[1.5, 0.4], [1.0, 0.5]]), torch.tensor([2.0, 5.0])
+    demand = torch.tensor([[1.5, 0.4], [1.0, 0.5]])
+    prices = torch.tensor([2.0, 5.0])
     season = Season(demand, prices, stock=1)
-    found = q_learning("eps_greedy", season, learners=200, episodes=600, knobs={"eps": 1.0}, seed=0, power=0.8)
+    found = q_learning(
+        "eps_greedy", season, learners=200, episodes=600, knobs={"eps": 1.0}, seed=0, power=0.8
+    )
     last = prices * (1 - torch.exp(-demand[1]))
     first = prices * (1 - torch.exp(-demand[0])) + torch.exp(-demand[0]) * last.amax()
     torch.testing.assert_close(found.values[1, :, 1].mean(0).float(), last, rtol=0.03, atol=0)

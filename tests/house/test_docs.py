@@ -1,4 +1,5 @@
-"""What is written down must be true: README blocks run, tables match their JSON, references match the code."""
+"""What is written down must be true: README blocks run, tables match their JSON, references match
+the code."""
 
 from __future__ import annotations
 
@@ -22,30 +23,59 @@ BLOCKS = re.findall(r"```(bash|python|yaml)\n(.*?)```", README, re.DOTALL)
 
 @pytest.mark.timeout(900)
 def test_every_block_of_the_readme_runs(tmp_path: Path) -> None:
-    """In order, in one folder, as a newcomer types them; trained sizes are cut by RL_MARKETS_SMOKE."""
-    for name in ("Makefile", "requirements.lock", "pyproject.toml", "tune_configs", "README.md", "LICENSE"):
+    """In order, in one folder, as a newcomer types them; trained sizes are cut by
+    RL_MARKETS_SMOKE."""
+    for name in (
+        "Makefile",
+        "requirements.lock",
+        "pyproject.toml",
+        "tune_configs",
+        "README.md",
+        "LICENSE",
+    ):
         (tmp_path / name).symlink_to(ROOT / name)
     stamp = tmp_path / "installed"  # the environment is the one that runs this test
     stamp.touch()
     environment = os.environ | {
-        "RL_MARKETS_SMOKE": "1", "VENV": sys.prefix, "STAMP": str(stamp),
+        "RL_MARKETS_SMOKE": "1",
+        "VENV": sys.prefix,
+        "STAMP": str(stamp),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }  # fmt: skip
+    }
     assert len(BLOCKS) >= 5
     for language, block in BLOCKS:
         if language == "yaml":
             yaml.safe_load(block)
             continue
-        line = ["bash", "-euc", _runnable(block)] if language == "bash" else [sys.executable, "-c", block]
+        line = (
+            ["bash", "-euc", _runnable(block)]
+            if language == "bash"
+            else [sys.executable, "-c", block]
+        )
         done = subprocess.run(
-            line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False
+            line,
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
 
 
 def _runnable(block: str) -> str:
-    """Without what runs these tests, installs, or needs a quarter of an hour; each has a test of its own."""
-    left_out = ("make test", "make bench", "make results", "git clone", "cd rl-markets", "pip install", "tensorboard ")
+    """Without what runs these tests, installs, or needs a quarter of an hour; each has a test of
+    its own."""
+    left_out = (
+        "make test",
+        "make bench",
+        "make results",
+        "git clone",
+        "cd rl-markets",
+        "pip install",
+        "tensorboard ",
+    )
     kept = [line for line in block.splitlines() if not line.startswith(left_out)]
     return "\n".join(kept) or "true"
 
@@ -56,7 +86,9 @@ def test_the_python_of_a_page_runs_and_prints_what_it_says(page: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert blocks
     for block in blocks:
-        done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", block], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         for said in re.findall(r"^print\(.*\)  # (.*?)(?:: .*)?$", block, re.MULTILINE):
             assert said in done.stdout
@@ -91,7 +123,11 @@ def test_the_cluster_file_is_valid_and_asks_for_tokens() -> None:
 
     cluster = yaml.safe_load((ROOT / "cluster" / "ray-cluster.yaml").read_text())
     validate_config(fillout_defaults(cluster))
-    starts = [c for c in cluster["head_start_ray_commands"] + cluster["worker_start_ray_commands"] if "ray start" in c]
+    starts = [
+        c
+        for c in cluster["head_start_ray_commands"] + cluster["worker_start_ray_commands"]
+        if "ray start" in c
+    ]
     assert len(starts) == 2
     assert all("RAY_AUTH_MODE=token" in c for c in starts)
     assert "RAY_AUTH_MODE=token" in (ROOT / "cluster" / "Dockerfile").read_text()

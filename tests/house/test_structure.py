@@ -1,4 +1,5 @@
-"""The house itself: who may import whom, and that judges and solutions stay independent of what they judge."""
+"""The house itself: who may import whom, and that judges and solutions stay independent of what
+they judge."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def test_circles_are_found() -> None:
 
 @pytest.mark.parametrize("path", SOLVERS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_solutions_know_no_market(path: Path) -> None:
-    """numpy, scipy and the standard library; of ours only other solutions, what solvers share, and errors."""
+    """numpy, scipy and the standard library; of ours only other solutions, what solvers share, and
+    errors."""
     for line, name in imported(path):
         where = f"{path.relative_to(ROOT)}:{line}: {name}"
         if name.startswith("rl_markets"):
@@ -74,5 +76,7 @@ def test_errors_are_on_one_page() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 bases = [ast.unparse(base) for base in node.bases]
-                raised = [base for base in bases if base.endswith(("Error", "Exception", "Interrupted"))]
+                raised = [
+                    base for base in bases if base.endswith(("Error", "Exception", "Interrupted"))
+                ]
                 assert not raised, f"{module_of(path)}.{node.name}"

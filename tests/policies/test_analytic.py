@@ -1,4 +1,5 @@
-"""The analytic learner against loops and finite differences: horizons, co-states, gradients, ends of episodes, bytes."""
+"""The analytic learner against loops and finite differences: horizons, co-states, gradients, ends
+of episodes, bytes."""
 
 from __future__ import annotations
 
@@ -29,21 +30,32 @@ from tests.support.running import tiny
 
 pytestmark = pytest.mark.usefixtures("ray_once")
 
-GAMMA, HORIZON = 0.95, 3
+GAMMA = 0.95
+HORIZON = 3
 DOUBLE: Any = {"dtype": torch.float64}
 
 
-def analytic(households: int = 3, separate: bool = False, conduct: str = "cooperative", **parameters: Any) -> Any:
+def analytic(
+    households: int = 3, separate: bool = False, conduct: str = "cooperative", **parameters: Any
+) -> Any:
     """The tiny experiment, learned by gradients through its dynamics."""
-    data = tiny(policies={"household": {"groups": ["households"], "hidden": [8], "separate": separate}})
-    data["market"]["parameters"] |= {"households": households, "conduct": conduct, "initial_dispersion": 0.3}
+    data = tiny(
+        policies={"household": {"groups": ["households"], "hidden": [8], "separate": separate}}
+    )
+    data["market"]["parameters"] |= {
+        "households": households,
+        "conduct": conduct,
+        "initial_dispersion": 0.3,
+    }
     data["algorithm"] = {"name": "analytic", "parameters": {"horizon": 4, **parameters}}
     return data
 
 
 def household_market(n: int, conduct: str, worlds: int = 2) -> Households:
     kappa = [0.9, 1.0, 1.2][:n]
-    p = HouseholdsParameters(households=n, conduct=conduct, capital_productivity=kappa, initial_dispersion=0.3)
+    p = HouseholdsParameters(
+        households=n, conduct=conduct, capital_productivity=kappa, initial_dispersion=0.3
+    )
     return Households(p, worlds=worlds, **DOUBLE)
 
 
@@ -58,10 +70,14 @@ def rule(seen: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def played(
-    market: TensorMarket, state: State, noise: list[State], act: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    market: TensorMarket,
+    state: State,
+    noise: list[State],
+    act: Callable[[dict[str, Tensor]], dict[str, Tensor]],
 ) -> tuple[list[State], list[dict[str, Tensor]]]:
     """A plain loop: the states, and the rewards in between."""
-    states, rewards = [state], []
+    states = [state]
+    rewards = []
     for shocks in noise:
         moved = market.transition(states[-1], act(market.observe(states[-1])), shocks)
         states.append(moved.state)
@@ -77,23 +93,33 @@ def shocks(market: TensorMarket, periods: int, generator: torch.Generator) -> li
     return drawn
 
 
-# -- unrolling ---------------------------------------------------------------------------------------------------------
+# -- unrolling -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("n", "conduct"), [(3, "cooperative"), (1, "strategic")])
-def test_a_horizon_is_a_plain_loop_and_its_co_states_are_finite_differences(n: int, conduct: str) -> None:
-    """lambda_t = gamma^-t dJ / d log k_t, with J the sum over households whose gradients leave nothing out."""
-    market, generator = household_market(n, conduct), torch.Generator().manual_seed(4)
+def test_a_horizon_is_a_plain_loop_and_its_co_states_are_finite_differences(
+    n: int, conduct: str
+) -> None:
+    """lambda_t = gamma^-t dJ / d log k_t, with J the sum over households whose gradients leave
+    nothing out."""
+    market = household_market(n, conduct)
+    generator = torch.Generator().manual_seed(4)
     state = market.initial_state(2, generator)
     noise = shocks(market, HORIZON, generator)
     found = unroll(market, state, HORIZON, rule, generator, {"households": Owned("capital")})
     states, rewards = played(market, state, noise, rule)
     for t in range(HORIZON):
-        torch.testing.assert_close(found.rewards["households"][t], rewards[t]["households"], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            found.rewards["households"][t], rewards[t]["households"], rtol=1e-12, atol=1e-12
+        )
     for t in range(HORIZON + 1):
         seen = market.observe(states[t])["households"]
-        torch.testing.assert_close(found.observations["households"][t], seen, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(found.global_states[t], market.observe_globally(states[t]), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            found.observations["households"][t], seen, rtol=1e-12, atol=1e-12
+        )
+        torch.testing.assert_close(
+            found.global_states[t], market.observe_globally(states[t]), rtol=1e-12, atol=1e-12
+        )
         assert torch.equal(found.alive["households"][t], torch.ones(2, n))
     torch.testing.assert_close(found.owned["households"], states[-1]["capital"])
     assert found.everybody
@@ -106,7 +132,9 @@ def test_a_horizon_is_a_plain_loop_and_its_co_states_are_finite_differences(n: i
             + GAMMA**HORIZON * (worth * torch.log(k)).sum()
         )
 
-    total = objective([{"households": r} for r in found.rewards["households"]], found.owned["households"])
+    total = objective(
+        [{"households": r} for r in found.rewards["households"]], found.owned["households"]
+    )
     slopes = torch.autograd.grad(total, found.nudges["households"])
     step = 1e-5
     for t in range(HORIZON):
@@ -118,11 +146,14 @@ def test_a_horizon_is_a_plain_loop_and_its_co_states_are_finite_differences(n: i
                     k[world, i] *= torch.exp(torch.tensor(sign * step, **DOUBLE))
                     after, earned = played(market, {**states[t], "capital": k}, noise[t:], rule)
                     ends.append(objective([*rewards[:t], *earned], after[-1]["capital"]))
-                assert float(slopes[t][world, i]) == pytest.approx(float(ends[0] - ends[1]) / (2 * step), rel=1e-6)
+                assert float(slopes[t][world, i]) == pytest.approx(
+                    float(ends[0] - ends[1]) / (2 * step), rel=1e-6
+                )
 
 
 def test_states_that_were_given_are_left_alone() -> None:
-    market, generator = household_market(3, "strategic"), torch.Generator().manual_seed(4)
+    market = household_market(3, "strategic")
+    generator = torch.Generator().manual_seed(4)
     market.reset(0)
     state = {name: value.clone() for name, value in market.state.items()}
     unroll(market, market.state, 2, rule, generator, {"households": Owned("capital")})
@@ -131,7 +162,8 @@ def test_states_that_were_given_are_left_alone() -> None:
 
 
 def _orchard(**parameters: Any) -> tuple[Orchard, State, torch.Generator]:
-    market, generator = Orchard(OrchardParameters(**parameters), worlds=6, **DOUBLE), torch.Generator().manual_seed(1)
+    market = Orchard(OrchardParameters(**parameters), worlds=6, **DOUBLE)
+    generator = torch.Generator().manual_seed(1)
     state = market.initial_state(6, generator)
     return market, state | {"age": torch.arange(6, **DOUBLE)[:, None] % 3}, generator
 
@@ -143,7 +175,8 @@ def orchard_rule(seen: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_rewards_after_an_agents_end_do_not_count() -> None:
     """Worlds of age 0, 1, 2 end when they are 4; in each of them the second grower leaves at 3."""
     market, state, generator = _orchard(ends=4, leaves=3)
-    noise, age = shocks(market, 4, generator), state["age"][:, 0]
+    noise = shocks(market, 4, generator)
+    age = state["age"][:, 0]
     assert age.unique().tolist() == [0, 1, 2]
     found = unroll(market, state, 4, orchard_rule, generator, {})
     _, rewards = played(market, state, noise, orchard_rule)
@@ -170,7 +203,8 @@ def test_what_happens_after_the_end_has_no_gradient() -> None:
 
     found = unroll(market, state, 4, act, generator, {"growers": Owned("trees")})
     total = (
-        torch.stack(found.rewards["growers"]).sum() + (found.alive["growers"][-1] * found.owned["growers"].log()).sum()
+        torch.stack(found.rewards["growers"]).sum()
+        + (found.alive["growers"][-1] * found.owned["growers"].log()).sum()
     )
     gradients = torch.autograd.grad(total, price, allow_unused=True, materialize_grads=True)
     for t, gradient in enumerate(gradients):
@@ -178,22 +212,26 @@ def test_what_happens_after_the_end_has_no_gradient() -> None:
         assert torch.equal(gradient[:, 0, 0] != 0, counts), t
 
 
-# -- the learner's gradients -------------------------------------------------------------------------------------------
+# -- the learner's gradients -----------------------------------------------------------------------
 
 
 def doubled(learner: Any, market: TensorMarket, policies: tuple[str, ...] = ("household",)) -> Any:
-    """The same learner in double precision on a market of that precision; networks off their symmetric start."""
+    """The same learner in double precision on a market of that precision; networks off their
+    symmetric start."""
     for policy in policies:
         module = learner.networks(policy).double()
         generator = torch.Generator().manual_seed(11)
         with torch.no_grad():
             for weight in module.parameters():
                 weight += 0.2 * torch.randn(weight.shape, generator=generator, **DOUBLE)
-    learner.market, learner.fixed = market, {}
+    learner.market = market
+    learner.fixed = {}
     return learner
 
 
-def slopes(learner: Any, state: State, policy: str = "household") -> tuple[list[Tensor], Any, tuple[Tensor, ...]]:
+def slopes(
+    learner: Any, state: State, policy: str = "household"
+) -> tuple[list[Tensor], Any, tuple[Tensor, ...]]:
     """What the actor descends along, and what led to it; nothing moves."""
     at = learner.generator.get_state()
     unrolled = learner._unroll(learner.market, state)
@@ -209,7 +247,8 @@ def slopes(learner: Any, state: State, policy: str = "household") -> tuple[list[
                 weight.grad = None
 
     objective, gradients = learner._differentiate(policy, unrolled, keep=True)
-    optimizer_step, learner.optimizer_step = learner.optimizer_step, keep
+    optimizer_step = learner.optimizer_step
+    learner.optimizer_step = keep
     before = copy.deepcopy(learner.networks(policy).state_dict())
     learner._improve(policy, unrolled, objective, gradients, renormalize=False)
     learner.networks(policy).load_state_dict(before)
@@ -218,13 +257,23 @@ def slopes(learner: Any, state: State, policy: str = "household") -> tuple[list[
 
 
 @pytest.mark.parametrize("critic", ["co-state", "value"])
-def test_the_actors_gradient_is_the_finite_difference_of_the_objective(held: Held, critic: str) -> None:
-    """Of -(1 - gamma) mean J in one weight of each tensor, with the same shocks; the co-state at the end is held."""
+def test_the_actors_gradient_is_the_finite_difference_of_the_objective(
+    held: Held, critic: str
+) -> None:
+    """Of -(1 - gamma) mean J in one weight of each tensor, with the same shocks; the co-state at
+    the end is held."""
     learner = held.learner(analytic(critic=critic))
     market = Households(
-        HouseholdsParameters(households=3, delta=1.0, conduct="cooperative", initial_dispersion=0.3, initial_capital=(0.01, 0.1)),
-        worlds=4, **DOUBLE,
-    )  # fmt: skip
+        HouseholdsParameters(
+            households=3,
+            delta=1.0,
+            conduct="cooperative",
+            initial_dispersion=0.3,
+            initial_capital=(0.01, 0.1),
+        ),
+        worlds=4,
+        **DOUBLE,
+    )
     doubled(learner, market)
     state = market.initial_state(4, torch.Generator().manual_seed(2))
     noise = shocks(market, 4, learner.generator)
@@ -235,31 +284,44 @@ def test_the_actors_gradient_is_the_finite_difference_of_the_objective(held: Hel
     def loss() -> float:
         with torch.no_grad():
             states, rewards = played(
-                market, state, noise, lambda seen: {"households": module.actor.act(seen["households"])}
+                market,
+                state,
+                noise,
+                lambda seen: {"households": module.actor.act(seen["households"])},
             )
             total = sum(GAMMA**t * r["households"] for t, r in enumerate(rewards))
             last = market.observe(states[-1])["households"]
-            end = fixed_end * torch.log(states[-1]["capital"]) if critic == "co-state" else module.target(last)
+            end = (
+                fixed_end * torch.log(states[-1]["capital"])
+                if critic == "co-state"
+                else module.target(last)
+            )
             return -(1 - GAMMA) * float((total + GAMMA**4 * end).mean())
 
     assert len(found) == len(list(module.actor.parameters()))
     for weight, gradient in zip(module.actor.parameters(), found, strict=True):
         place = int(gradient.abs().argmax())
-        flat, ends = weight.data.view(-1), []
+        flat = weight.data.view(-1)
+        ends = []
         for step in (1e-5, -1e-5):
             flat[place] += step
             ends.append(loss())
             flat[place] -= step
-        assert float(gradient.flatten()[place]) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5)
+        assert float(gradient.flatten()[place]) == pytest.approx(
+            (ends[0] - ends[1]) / 2e-5, rel=1e-5
+        )
 
 
 def test_the_critics_targets_are_co_states_and_discounted_rewards(held: Held) -> None:
     for critic in ("co-state", "value"):
         learner = held.learner(analytic(critic=critic))
         market = Households(
-            HouseholdsParameters(households=3, delta=1.0, conduct="cooperative", initial_capital=(0.01, 0.1)),
-            worlds=4, **DOUBLE,
-        )  # fmt: skip
+            HouseholdsParameters(
+                households=3, delta=1.0, conduct="cooperative", initial_capital=(0.01, 0.1)
+            ),
+            worlds=4,
+            **DOUBLE,
+        )
         doubled(learner, market)
         state = market.initial_state(4, torch.Generator().manual_seed(2))
         _, unrolled, nudged = slopes(learner, state)
@@ -269,7 +331,9 @@ def test_the_critics_targets_are_co_states_and_discounted_rewards(held: Held) ->
         rewards = torch.stack(unrolled.rewards["households"]).detach()
         if critic == "value":
             for t in range(4):
-                slow = sum(GAMMA ** (s - t) * rewards[s] for s in range(t, 4)) + GAMMA ** (4 - t) * end
+                slow = (
+                    sum(GAMMA ** (s - t) * rewards[s] for s in range(t, 4)) + GAMMA ** (4 - t) * end
+                )
                 torch.testing.assert_close(targets[t], slow, rtol=1e-9, atol=1e-9)
             continue
         noise = shocks(market, 4, learner.generator)
@@ -286,34 +350,54 @@ def test_the_critics_targets_are_co_states_and_discounted_rewards(held: Held) ->
                     k = states[t]["capital"].clone()
                     k[1, 2] *= torch.exp(torch.tensor(step, **DOUBLE))
                     after, earned = played(market, {**states[t], "capital": k}, noise[t:], act)
-                    gained = sum(GAMMA**s * float(r["households"].sum()) for s, r in enumerate(earned))
-                    ends.append(gained + GAMMA ** (4 - t) * float((end * torch.log(after[-1]["capital"])).sum()))
-                assert float(targets[t][1, 2]) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5)
+                    gained = sum(
+                        GAMMA**s * float(r["households"].sum()) for s, r in enumerate(earned)
+                    )
+                    ends.append(
+                        gained
+                        + GAMMA ** (4 - t) * float((end * torch.log(after[-1]["capital"])).sum())
+                    )
+                assert float(targets[t][1, 2]) == pytest.approx(
+                    (ends[0] - ends[1]) / 2e-5, rel=1e-5
+                )
 
 
-def test_separate_policies_that_are_alike_have_the_shared_ones_gradient_between_them(held: Held) -> None:
+def test_separate_policies_that_are_alike_have_the_shared_ones_gradient_between_them(
+    held: Held,
+) -> None:
     """Each has that of its own objective: their mean is the shared policy's."""
-    shared, stacked = (held.learner(analytic(conduct="price-taking", separate=s)) for s in (False, True))
-    market = Households(HouseholdsParameters(households=3, delta=1.0, initial_dispersion=0.3), worlds=4, **DOUBLE)
+    shared, stacked = (
+        held.learner(analytic(conduct="price-taking", separate=s)) for s in (False, True)
+    )
+    market = Households(
+        HouseholdsParameters(households=3, delta=1.0, initial_dispersion=0.3), worlds=4, **DOUBLE
+    )
     doubled(shared, market)
     doubled(stacked, market)
-    one, many = shared.networks("household"), stacked.networks("household")
+    one = shared.networks("household")
+    many = stacked.networks("household")
     with torch.no_grad():
         for name in ("actor", "critic", "target"):
-            alone, stack = getattr(one, name), getattr(many, name)
+            alone = getattr(one, name)
+            stack = getattr(many, name)
             for mine, theirs in zip(alone.parameters(), stack.parameters(), strict=True):
                 value = mine.T[None] if mine.dim() == 2 else mine[None, None]
                 theirs.copy_(value.expand_as(theirs))
     state = market.initial_state(4, torch.Generator().manual_seed(2))
     stacked.generator.set_state(shared.generator.get_state())
-    (together, _, _), (apart, _, _) = slopes(shared, state), slopes(stacked, state)
+    (together, _, _) = slopes(shared, state)
+    (apart, _, _) = slopes(stacked, state)
     for mine, theirs in zip(together, apart, strict=True):
         mean = theirs.mean(0)
-        torch.testing.assert_close(mean.T if mine.dim() == 2 else mean[0], mine, rtol=1e-9, atol=1e-12)
-        assert not torch.allclose(theirs[0], theirs[1], rtol=1e-3), "households differ, and so do their gradients"
+        torch.testing.assert_close(
+            mean.T if mine.dim() == 2 else mean[0], mine, rtol=1e-9, atol=1e-12
+        )
+        assert not torch.allclose(theirs[0], theirs[1], rtol=1e-3), (
+            "households differ, and so do their gradients"
+        )
 
 
-# -- several policies --------------------------------------------------------------------------------------------------
+# -- several policies ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -324,10 +408,16 @@ def _planted(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_planted")
 @pytest.mark.parametrize("critic", ["co-state", "value"])
 def test_a_policys_gradient_does_not_see_that_another_has_moved(held: Held, critic: str) -> None:
-    """Two policies learn from one horizon; the second one's gradient is that of the profile which was played."""
+    """Two policies learn from one horizon; the second one's gradient is that of the profile which
+    was played."""
     data = orchard_experiment()
-    data["algorithm"]["parameters"] |= {"critic": critic, "learning_rate": 0.5, "gradient_clip": 1e3}
-    learner, alone = held.learner(data), held.learner(data)
+    data["algorithm"]["parameters"] |= {
+        "critic": critic,
+        "learning_rate": 0.5,
+        "gradient_clip": 1e3,
+    }
+    learner = held.learner(data)
+    alone = held.learner(data)
     market = Orchard(OrchardParameters(), worlds=6, **DOUBLE)
     for x in (learner, alone):
         doubled(x, market, ("grower", "merchant"))
@@ -341,10 +431,14 @@ def test_a_policys_gradient_does_not_see_that_another_has_moved(held: Held, crit
             seen[policy] = [w.grad.clone() for w in learner.networks(policy).actor.parameters()]
         optimizer_step(policy, *names)
 
-    learner.optimizer_step, learner.states = note, {name: value[None] for name, value in state.items()}
+    learner.optimizer_step = note
+    learner.states = {name: value[None] for name, value in state.items()}
     learner.learn({"grower": None, "merchant": None})
     assert list(seen) == ["grower", "merchant"]
-    moved = learner.networks("grower").actor.net[0].weight - alone.networks("grower").actor.net[0].weight
+    moved = (
+        learner.networks("grower").actor.net[0].weight
+        - alone.networks("grower").actor.net[0].weight
+    )
     assert float(moved.detach().abs().max()) > 0.1, "the first policy has moved far"
     for mine, theirs in zip(seen["merchant"], expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
@@ -367,31 +461,44 @@ def test_objective_and_critic_leave_out_what_comes_after_the_end(held: Held, cri
     assert 0 < lasting[1:3].mean() < 1
     _, gradients = learner._differentiate("grower", unrolled, keep=True)
     module = learner.networks("grower")
-    seen, targets = learner._critic_data("grower", unrolled, gradients[len(list(module.actor.parameters())) :])
+    seen, targets = learner._critic_data(
+        "grower", unrolled, gradients[len(list(module.actor.parameters())) :]
+    )
     alive = learner._alive("grower", unrolled)
     assert torch.equal(alive.double(), lasting[:3])
     spoiled = targets + 1e3 * (1 - alive)
-    start, found = copy.deepcopy(module.state_dict()), []
+    start = copy.deepcopy(module.state_dict())
+    found = []
     for aims in (targets, spoiled):
         module.load_state_dict(start)
         learner.get_optimizer("grower", "critic").state.clear()
         learner._critic_steps("grower", seen, aims, alive)
         found.append([w.detach().clone() for w in module.critic.parameters()])
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True)), "the critic learns of no state after the end"
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True)), (
+        "the critic learns of no state after the end"
+    )
     assert any(
         not torch.equal(a, b)
-        for a, b in zip(found[0], [start[f"critic.{n}"] for n, _ in module.critic.named_parameters()], strict=True)
+        for a, b in zip(
+            found[0],
+            [start[f"critic.{n}"] for n, _ in module.critic.named_parameters()],
+            strict=True,
+        )
     )
 
 
-# -- deviations --------------------------------------------------------------------------------------------------------
+# -- deviations ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("conduct", "periods"), [("cooperative", 3), ("strategic", 1)])
-def test_a_deviators_gradient_is_the_finite_difference_of_its_reward(conduct: str, periods: int) -> None:
+def test_a_deviators_gradient_is_the_finite_difference_of_its_reward(
+    conduct: str, periods: int
+) -> None:
     """The others' answer to it in later periods is differentiated too."""
     inner = household_market(3, conduct)
-    market = deviation(inner, {"households": lambda seen: rule({"households": seen})["households"]}, "households")
+    market = deviation(
+        inner, {"households": lambda seen: rule({"households": seen})["households"]}, "households"
+    )
     assert isinstance(market, DifferentiableDeviation)
     generator = torch.Generator().manual_seed(6)
     state = inner.initial_state(2, generator)
@@ -411,12 +518,14 @@ def test_a_deviators_gradient_is_the_finite_difference_of_its_reward(conduct: st
         assert float(gradient.flatten()[place]) == pytest.approx(slope, rel=1e-6)
 
 
-# -- what is refused ---------------------------------------------------------------------------------------------------
+# -- what is refused -------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("_planted")
 def test_a_co_state_needs_something_that_is_owned(tmp_path: Path) -> None:
-    data = orchard_experiment(market={"name": "orchard", "worlds": 6, "parameters": {"owned": False}})
+    data = orchard_experiment(
+        market={"name": "orchard", "worlds": 6, "parameters": {"owned": False}}
+    )
     run = TrainingSession(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
     with pytest.raises(RunFailedError) as failure:
         run.train()
@@ -434,7 +543,9 @@ def test_a_market_without_gradients_is_refused_before_anything_starts() -> None:
 
 
 def test_a_horizon_must_divide_the_rollout() -> None:
-    message = refusal(lambda: parse(analytic(horizon=3), "here"), "here: algorithm.parameters.horizon = 3")
+    message = refusal(
+        lambda: parse(analytic(horizon=3), "here"), "here: algorithm.parameters.horizon = 3"
+    )
     assert "expected a divisor of training.rollout_length = 8" in message
     assert parse(analytic(horizon=8), "here")
 
@@ -446,17 +557,20 @@ def test_all_policies_share_the_horizon() -> None:
     assert "all policies share it" in message
 
 
-# -- runs --------------------------------------------------------------------------------------------------------------
+# -- runs ------------------------------------------------------------------------------------------
 
 
 def trainer(folder: Path, data: dict[str, Any]) -> TrainingSession:
     return TrainingSession(RunFolder.create(parse(data, "test"), folder), Console(quiet=True))
 
 
-def hashed(run: TrainingSession, checkpoint: Path | None = None, spoil: Callable[[Any], None] | None = None) -> str:
+def hashed(
+    run: TrainingSession, checkpoint: Path | None = None, spoil: Callable[[Any], None] | None = None
+) -> str:
     """Trains and hashes all parameters."""
     hashes = []
-    write, restore = run.trainer.save, run.trainer.restore
+    write = run.trainer.save
+    restore = run.trainer.restore
 
     def note(folder: Path) -> None:
         write(folder)
@@ -467,7 +581,8 @@ def hashed(run: TrainingSession, checkpoint: Path | None = None, spoil: Callable
         if spoil is not None:
             spoil(run.trainer.algorithm.learner_group._learner)
 
-    run.trainer.save, run.trainer.restore = note, spoiled  # type: ignore[method-assign]
+    run.trainer.save = note  # type: ignore[method-assign]
+    run.trainer.restore = spoiled
     run.train(checkpoint)
     return hashes[-1]
 
@@ -500,8 +615,11 @@ def test_a_resumed_run_of_two_policies_ends_in_the_same_bytes(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("critic", ["co-state", "value"])
-def test_two_halves_of_a_rollout_have_the_gradient_of_the_whole_between_them(held: Held, critic: str) -> None:
-    """What two learners average, without shocks, as each draws its own: of the actor, and of the critic."""
+def test_two_halves_of_a_rollout_have_the_gradient_of_the_whole_between_them(
+    held: Held, critic: str
+) -> None:
+    """What two learners average, without shocks, as each draws its own: of the actor, and of the
+    critic."""
     data = analytic(critic=critic)
     data["market"]["parameters"]["sigma"] = 0.0
     learner = held.learner(data)
@@ -518,14 +636,17 @@ def test_two_halves_of_a_rollout_have_the_gradient_of_the_whole_between_them(hel
                 for weight in weights:
                     weight.grad = None
 
-        learner.optimizer_step, learner.states = note, shard.states
+        learner.optimizer_step = note
+        learner.states = shard.states
         learner.networks("household").critic.updates.zero_()
         learner.moments = lambda x: (torch.zeros(()), torch.ones(()))
         learner._weights_seq_no = 1
         learner.learn(shard.fragments)
         assert learner.market.worlds == shard.states["capital"].shape[1]
         found.append(seen)
-    assert [len(seen["actor"]) for seen in found] == [2 * 4, 2 * 4, 2 * 4], "two starts of a horizon, four tensors"
+    assert [len(seen["actor"]) for seen in found] == [2 * 4, 2 * 4, 2 * 4], (
+        "two starts of a horizon, four tensors"
+    )
     for name in ("actor", "critic"):
         for whole, first, second in zip(*(seen[name] for seen in found), strict=True):
             torch.testing.assert_close((first + second) / 2, whole, rtol=1e-4, atol=1e-6)
@@ -534,12 +655,19 @@ def test_two_halves_of_a_rollout_have_the_gradient_of_the_whole_between_them(hel
 
 def closed_form(folder: Path, learning_rate: float, iterations: int) -> float:
     """Per cent from the closed form at the end of a short training."""
-    data = tiny(algorithm={"name": "analytic"}, training={"agent_steps": 32 * 16 * iterations, "rollout_length": 16})
+    data = tiny(
+        algorithm={"name": "analytic"},
+        training={"agent_steps": 32 * 16 * iterations, "rollout_length": 16},
+    )
     data["market"]["worlds"] = 32
     data["market"]["parameters"] |= {"households": 1, "conduct": "strategic", "episode_length": 4}
     data["algorithm"]["parameters"] = {
-        "learning_rate": learning_rate, "critic_learning_rate": 2e-2, "target_rate": 0.3, "horizon": 4, "averaging": 0.8
-    }  # fmt: skip
+        "learning_rate": learning_rate,
+        "critic_learning_rate": 2e-2,
+        "target_rate": 0.3,
+        "horizon": 4,
+        "averaging": 0.8,
+    }
     data["training"] |= {"evaluate_every": iterations, "checkpoint_every": iterations}
     run = trainer(folder, data)
     run.train()

@@ -1,4 +1,5 @@
-"""Selection rules: known numbers, the propositions of docs/exploration.md as properties, masks, and how actions are drawn."""
+"""Selection rules: known numbers, the propositions of docs/exploration.md as properties, masks, and
+how actions are drawn."""
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ def values(rows: int = 2000, actions: int = 9, seed: int = 0) -> Tensor:
     return spread * torch.randn(rows, actions, generator=generator, dtype=torch.float64)
 
 
-# -- known numbers ------------------------------------------------------------------------------------------------------
+# -- known numbers ---------------------------------------------------------------------------------
 
 SEED = np.array([-10.0, 4.0, 3.0])
 GAPS = np.array([14.0, 0.0, 1.0]) / 5  # in units of their mean
@@ -64,7 +65,9 @@ GAPS = np.array([14.0, 0.0, 1.0]) / 5  # in units of their mean
 
 def solved(measure: Callable[[np.ndarray], float], target: float) -> np.ndarray:
     """scipy's root, an independent solver."""
-    log_beta = brentq(lambda x: measure(softmax(-math.exp(x) * GAPS)) - target, -10, 5, xtol=1e-15, rtol=1e-15)
+    log_beta = brentq(
+        lambda x: measure(softmax(-math.exp(x) * GAPS)) - target, -10, 5, xtol=1e-15, rtol=1e-15
+    )
     return np.asarray(softmax(-math.exp(log_beta) * GAPS))
 
 
@@ -111,7 +114,9 @@ def test_seed_vector_of_the_heads() -> None:
 def test_budgets_are_met() -> None:
     Q = values()
     p = entropy_budget(Q, 0.37)
-    torch.testing.assert_close(torch.special.entr(p).sum(-1) / math.log(9), torch.full((2000,), 0.37).double())
+    torch.testing.assert_close(
+        torch.special.entr(p).sum(-1) / math.log(9), torch.full((2000,), 0.37).double()
+    )
     gaps = Q.amax(-1, keepdim=True) - Q
     for d in (1e-3, 0.1, 0.9):
         torch.testing.assert_close((loss_budget(Q, d) * gaps).sum(-1), d * gaps.mean(-1))
@@ -122,12 +127,14 @@ def test_more_ties_than_the_entropy_allows_share_equally() -> None:
     torch.testing.assert_close(p, torch.tensor([1 / 3, 1 / 3, 1 / 3, 0]))
 
 
-# -- proposition 1: invariance ------------------------------------------------------------------------------------------
+# -- proposition 1: invariance ---------------------------------------------------------------------
 
 
 def moved(name: str, Q: Tensor) -> float:
     """The largest change of a probability over c = 1e-6 ... 1e6 and offsets of up to 100 ranges."""
-    generator, worst, base = torch.Generator().manual_seed(1), 0.0, apply(name, Q)
+    generator = torch.Generator().manual_seed(1)
+    worst = 0.0
+    base = apply(name, Q)
     width = Q.amax(-1, keepdim=True) - Q.amin(-1, keepdim=True)
     for exponent in range(-6, 7):
         c = 10.0**exponent
@@ -155,7 +162,9 @@ def test_boltzmann_fails_invariance() -> None:
     st.integers(-20, 20),
     st.integers(-(2**20), 2**20),
 )
-def test_invariance_is_exact_where_the_arithmetic_is(name: str, q: list[int], power: int, offset: int) -> None:
+def test_invariance_is_exact_where_the_arithmetic_is(
+    name: str, q: list[int], power: int, offset: int
+) -> None:
     """Powers of two and integer offsets round nothing: the probabilities are the same bits."""
     Q = torch.tensor(q, dtype=torch.float64)
     assert torch.equal(apply(name, (Q + offset) * 2.0**power), apply(name, Q))
@@ -169,11 +178,14 @@ def test_invariance_is_exact_where_the_arithmetic_is(name: str, q: list[int], po
     st.floats(-100, 100),
 )
 def test_invariance_of_any_values(name: str, q: list[int], c: float, offset: float) -> None:
-    """Ties are kept apart: c Q + b may round them asunder, which is a change of Q and not of its scale."""
+    """Ties are kept apart: c Q + b may round them asunder, which is a change of Q and not of its
+    scale."""
     Q = torch.tensor(q, dtype=torch.float64)
     assume(len(set(q)) == len(q))
     width = Q.amax() - Q.amin()
-    torch.testing.assert_close(apply(name, c * Q + c * offset * width), apply(name, Q), atol=1e-9, rtol=0)
+    torch.testing.assert_close(
+        apply(name, c * Q + c * offset * width), apply(name, Q), atol=1e-9, rtol=0
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -184,7 +196,9 @@ def test_ranks_do_not_change_under_any_increasing_map(q: list[int]) -> None:
     assert torch.equal(rank(Q), rank(torch.exp(Q / 9)))
 
 
-@pytest.mark.parametrize("name", ["eps_softmax", "entropy_budget", "loss_budget", "rank", "range_softmax"])
+@pytest.mark.parametrize(
+    "name", ["eps_softmax", "entropy_budget", "loss_budget", "rank", "range_softmax"]
+)
 def test_float32_is_float64_rounded(name: str) -> None:
     Q = values().float()
     found = apply(name, Q)
@@ -192,7 +206,7 @@ def test_float32_is_float64_rounded(name: str) -> None:
     torch.testing.assert_close(found.double(), apply(name, Q.double()), atol=2e-5, rtol=0)
 
 
-# -- order, cost, ties --------------------------------------------------------------------------------------------------
+# -- order, cost, ties -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [name for name in KNOBS if name != "bootstrapped"])
@@ -222,9 +236,12 @@ def test_eps_softmax_never_costs_more_than_eps_greedy() -> None:
     st.floats(0, 20),
     st.floats(0, 1e3),
 )
-def test_proposition_2_for_any_values(q: list[float], eps: float, beta: float, floor: float) -> None:
+def test_proposition_2_for_any_values(
+    q: list[float], eps: float, beta: float, floor: float
+) -> None:
     Q = torch.tensor(q, dtype=torch.float64)
-    ours, theirs = losses(eps_softmax(Q, eps, beta, floor), Q), losses(eps_greedy(Q, eps), Q)
+    ours = losses(eps_softmax(Q, eps, beta, floor), Q)
+    theirs = losses(eps_greedy(Q, eps), Q)
     assert float(ours) <= float(theirs) * (1 + 1e-12)
 
 
@@ -244,23 +261,27 @@ def test_a_near_tie_is_ranked_as_firmly_as_a_real_gap_but_for_the_floor() -> Non
     Q = torch.tensor([1.0, 1 + 1e-9, 1.0], dtype=torch.float64)
     assert float(eps_softmax(Q, 0.1, 2.0)[1]) > 0.9
     explores = (eps_softmax(Q, 0.9, 2.0, floor=1e-3) - 0.1 * torch.tensor([0, 1, 0])) / 0.9
-    torch.testing.assert_close(explores, torch.full((3,), 1 / 3, dtype=torch.float64), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        explores, torch.full((3,), 1 / 3, dtype=torch.float64), atol=1e-5, rtol=0
+    )
 
 
 def test_the_floor_scales_with_the_values_and_may_differ_by_row() -> None:
-    Q, floor = values(6), torch.tensor([0.0, 0.1, 1, 2, 5, 100], dtype=torch.float64)[:, None]
+    Q = values(6)
+    floor = torch.tensor([0.0, 0.1, 1, 2, 5, 100], dtype=torch.float64)[:, None]
     torch.testing.assert_close(eps_softmax(1e3 * Q, floor=1e3 * floor), eps_softmax(Q, floor=floor))
     torch.testing.assert_close(eps_softmax(Q, floor=floor)[0], eps_softmax(Q[0]))
     torch.testing.assert_close(eps_softmax(Q, floor=floor)[4], eps_softmax(Q[4], floor=5.0))
 
 
-# -- masks --------------------------------------------------------------------------------------------------------------
+# -- masks -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [name for name in KNOBS if name != "bootstrapped"])
 @pytest.mark.parametrize("fill", [0.0, 1e9, math.inf, -math.inf, math.nan])
 def test_a_mask_is_as_if_the_action_were_not_there(name: str, fill: float) -> None:
-    Q, keep = values(200), torch.tensor([True, False, True, True, False, True, False, True, True])
+    Q = values(200)
+    keep = torch.tensor([True, False, True, True, False, True, False, True, True])
     masked = apply(name, Q.masked_fill(~keep, fill), keep)
     assert torch.equal(masked[:, ~keep], torch.zeros(200, 3, dtype=torch.float64))
     torch.testing.assert_close(masked[:, keep], apply(name, Q[:, keep]))
@@ -280,7 +301,8 @@ def test_masked_heads() -> None:
 
 
 def test_leading_axes() -> None:
-    Q, mask = values(24).view(2, 3, 4, 9), torch.rand(4, 9, generator=torch.Generator().manual_seed(0)) < 0.6
+    Q = values(24).view(2, 3, 4, 9)
+    mask = torch.rand(4, 9, generator=torch.Generator().manual_seed(0)) < 0.6
     mask[:, 0] = True
     for name in KNOBS:
         found = apply(name, Q, mask)
@@ -288,7 +310,7 @@ def test_leading_axes() -> None:
         torch.testing.assert_close(found[1, 2], apply(name, Q[1, 2], mask))
 
 
-# -- errors -------------------------------------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -309,7 +331,9 @@ def test_leading_axes() -> None:
     ],
 )
 def test_knobs_out_of_range(rule: Callable[..., Tensor], knobs: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=f"{rule.__name__}: {next(iter(knobs))} is .*, expected") as error:
+    with pytest.raises(
+        ValueError, match=f"{rule.__name__}: {next(iter(knobs))} is .*, expected"
+    ) as error:
         rule(values(2), **knobs)
     assert "\n" not in str(error.value)
 
@@ -325,7 +349,7 @@ def test_other_errors() -> None:
         RULES["rank"](values(2), tau=1.0)
 
 
-# -- drawing ------------------------------------------------------------------------------------------------------------
+# -- drawing ---------------------------------------------------------------------------------------
 
 
 def test_draws_have_the_probabilities() -> None:
@@ -338,7 +362,10 @@ def test_draws_have_the_probabilities() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.sampled_from([0.0, 1e-45, 1e-30, 1e-7, 0.1, 1.0]), min_size=1, max_size=9), st.data())
+@given(
+    st.lists(st.sampled_from([0.0, 1e-45, 1e-30, 1e-7, 0.1, 1.0]), min_size=1, max_size=9),
+    st.data(),
+)
 def test_an_action_of_probability_zero_is_never_drawn(p: list[float], data: st.DataObject) -> None:
     """At both ends of the uniform number too, and where the probabilities do not sum to 1."""
     assume(max(p) > 0)

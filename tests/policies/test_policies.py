@@ -17,21 +17,34 @@ from rl_markets.policies.networks import Critic
 from rl_markets.policies.rollout import EpisodeEnds, Fragment, Rollout, concatenate
 
 BOX = {"type": "box", "low": [0.01, 0.01], "high": [0.99, 0.99]}
-ACTOR = {"observation": 7, "action": BOX, "hidden": [16], "activation": "tanh", "log_std": -0.5, "trained_std": True}
+ACTOR = {
+    "observation": 7,
+    "action": BOX,
+    "hidden": [16],
+    "activation": "tanh",
+    "log_std": -0.5,
+    "trained_std": True,
+}
 
 
 def random_ends(steps: int, trajectories: int, rng: np.random.Generator) -> EpisodeEnds:
     where = np.argwhere(rng.random((steps, trajectories)) < 0.2)
-    step, trajectory = torch.from_numpy(where[:, 0].copy()), torch.from_numpy(where[:, 1].copy())
-    return EpisodeEnds(step, trajectory, torch.from_numpy(rng.random(len(where)) < 0.5), torch.randn(len(where), 3))
+    step = torch.from_numpy(where[:, 0].copy())
+    trajectory = torch.from_numpy(where[:, 1].copy())
+    return EpisodeEnds(
+        step, trajectory, torch.from_numpy(rng.random(len(where)) < 0.5), torch.randn(len(where), 3)
+    )
 
 
 def slow_advantages(rewards, values, ends, final_values, gamma, lambda_):  # type: ignore[no-untyped-def]
-    """The definition, one trajectory and step at a time: A_t = sum_l (gamma lambda)^l delta_{t+l} to the episode's end."""
+    """The definition, one trajectory and step at a time: A_t = sum_l (gamma lambda)^l delta_{t+l}
+    to the episode's end."""
     steps, trajectories = rewards.shape
     ends = {
         (int(t), int(n)): (bool(d), float(v))
-        for t, n, d, v in zip(ends.step, ends.trajectory, ends.terminated, final_values, strict=True)
+        for t, n, d, v in zip(
+            ends.step, ends.trajectory, ends.terminated, final_values, strict=True
+        )
     }
     out = np.zeros((steps, trajectories))
     for n in range(trajectories):
@@ -39,8 +52,12 @@ def slow_advantages(rewards, values, ends, final_values, gamma, lambda_):  # typ
             weight = 1.0
             for s in range(t, steps):
                 terminated, final = ends.get((s, n), (False, None))
-                successor = 0.0 if terminated else float(values[s + 1, n]) if final is None else final
-                out[t, n] += weight * (float(rewards[s, n]) + gamma * successor - float(values[s, n]))
+                successor = (
+                    0.0 if terminated else float(values[s + 1, n]) if final is None else final
+                )
+                out[t, n] += weight * (
+                    float(rewards[s, n]) + gamma * successor - float(values[s, n])
+                )
                 weight *= gamma * lambda_
                 if (s, n) in ends:
                     break
@@ -48,7 +65,9 @@ def slow_advantages(rewards, values, ends, final_values, gamma, lambda_):  # typ
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, 12), st.integers(1, 5), st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**31))
+@given(
+    st.integers(1, 12), st.integers(1, 5), st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**31)
+)
 def test_advantages_equal_their_definition(
     steps: int, trajectories: int, gamma: float, lambda_: float, seed: int
 ) -> None:
@@ -60,57 +79,87 @@ def test_advantages_equal_their_definition(
     successor, nonterminal = successor_values(values, ends, final_values)
     ours = generalized_advantages(rewards, values, successor, nonterminal, gamma, lambda_)
     np.testing.assert_allclose(
-        ours.numpy(), slow_advantages(rewards, values, ends, final_values, gamma, lambda_), atol=1e-9
+        ours.numpy(),
+        slow_advantages(rewards, values, ends, final_values, gamma, lambda_),
+        atol=1e-9,
     )
 
 
 def test_advantages_equal_rllibs_own() -> None:
-    """RLlib lays episodes end to end, each with one artificial step; ours bootstraps from the true final observation."""
+    """RLlib lays episodes end to end, each with one artificial step; ours bootstraps from the true
+    final observation."""
     from ray.rllib.utils.postprocessing.value_predictions import compute_value_targets
 
-    rng, gamma, lambda_ = np.random.default_rng(0), 0.97, 0.9
-    rewards, values, final = rng.normal(size=12), rng.normal(size=13), 0.7
-    ends = EpisodeEnds(torch.tensor([4, 8]), torch.tensor([0, 0]), torch.tensor([False, True]), torch.zeros(2, 1))
+    rng = np.random.default_rng(0)
+    gamma = 0.97
+    lambda_ = 0.9
+    rewards = rng.normal(size=12)
+    values = rng.normal(size=13)
+    final = 0.7
+    ends = EpisodeEnds(
+        torch.tensor([4, 8]), torch.tensor([0, 0]), torch.tensor([False, True]), torch.zeros(2, 1)
+    )
     column = torch.from_numpy(values)[:, None]
-    successor, nonterminal = successor_values(column, ends, torch.tensor([final, 9.9], dtype=torch.float64))
+    successor, nonterminal = successor_values(
+        column, ends, torch.tensor([final, 9.9], dtype=torch.float64)
+    )
     ours = (
-        generalized_advantages(torch.from_numpy(rewards)[:, None], column, successor, nonterminal, gamma, lambda_)
+        generalized_advantages(
+            torch.from_numpy(rewards)[:, None], column, successor, nonterminal, gamma, lambda_
+        )
         + column[:-1]
     )
 
     def episode(a: int, b: int, last: float, terminated: bool) -> tuple[np.ndarray, ...]:
         flags = np.zeros(b - a + 1, bool)
-        ended, cut = flags.copy(), flags.copy()
+        ended = flags.copy()
+        cut = flags.copy()
         (ended if terminated else cut)[b - a - 1] = True
         return np.r_[values[a:b], last], np.r_[rewards[a:b], 0.0], ended, cut
 
-    parts = [episode(0, 5, final, False), episode(5, 9, 0.3, True), episode(9, 12, values[12], False)]
+    parts = [
+        episode(0, 5, final, False),
+        episode(5, 9, 0.3, True),
+        episode(9, 12, values[12], False),
+    ]
     v, r, ended, cut = (np.concatenate(part) for part in zip(*parts, strict=True))
-    theirs = compute_value_targets(values=v, rewards=r, terminateds=ended, truncateds=cut, gamma=gamma, lambda_=lambda_)
+    theirs = compute_value_targets(
+        values=v, rewards=r, terminateds=ended, truncateds=cut, gamma=gamma, lambda_=lambda_
+    )
     np.testing.assert_allclose(ours[:, 0].numpy(), theirs[np.r_[0:5, 6:10, 11:14]], atol=1e-5)
 
 
-# -- rollouts ----------------------------------------------------------------------------------------------------------
+# -- rollouts --------------------------------------------------------------------------------------
 
 
 def a_rollout(seed: int = 0) -> Rollout:
     rng = np.random.default_rng(seed)
 
     def fragment(trajectories: int) -> Fragment:
-        columns = {"observations": torch.randn(6, trajectories, 3), "rewards": torch.randn(5, trajectories)}
-        return Fragment(columns, random_ends(5, trajectories, rng), torch.arange(trajectories) // (trajectories // 4))
+        columns = {
+            "observations": torch.randn(6, trajectories, 3),
+            "rewards": torch.randn(5, trajectories),
+        }
+        return Fragment(
+            columns,
+            random_ends(5, trajectories, rng),
+            torch.arange(trajectories) // (trajectories // 4),
+        )
 
     return Rollout({"many": fragment(20), "few": fragment(4)}, worlds=4)
 
 
 @pytest.mark.parametrize("learners", [2, 3, 7])
 def test_shards_cover_every_policy_once(learners: int) -> None:
-    whole, size = a_rollout(), Rollout.SHARES
+    whole = a_rollout()
+    size = Rollout.SHARES
     shards = [whole[size * i // learners : size * (i + 1) // learners] for i in range(learners)]
     for policy, fragment in whole.fragments.items():
         parts = concatenate([s.fragments[policy] for s in shards])
         assert torch.equal(parts.columns["observations"], fragment.columns["observations"])
-        assert sorted(zip(parts.ends.step.tolist(), parts.ends.trajectory.tolist(), strict=True)) == sorted(
+        assert sorted(
+            zip(parts.ends.step.tolist(), parts.ends.trajectory.tolist(), strict=True)
+        ) == sorted(
             zip(fragment.ends.step.tolist(), fragment.ends.trajectory.tolist(), strict=True)
         )
     assert sum(s.agent_steps() for s in shards) == whole.agent_steps()
@@ -129,18 +178,20 @@ def test_a_rollout_survives_pickling() -> None:
 
 
 def test_the_others_mean_leaves_oneself_out() -> None:
-    x, world = torch.randn(3, 6), torch.tensor([0, 0, 0, 1, 2, 2])
+    x = torch.randn(3, 6)
+    world = torch.tensor([0, 0, 0, 1, 2, 2])
     found = others_mean(x, world)
     torch.testing.assert_close(found[:, 0], x[:, 1:3].mean(1))
     torch.testing.assert_close(found[:, 4], x[:, 5])
     assert not found[:, 3].any(), "alone in its world"
 
 
-# -- networks ----------------------------------------------------------------------------------------------------------
+# -- networks --------------------------------------------------------------------------------------
 
 
 def test_logit_normal_is_torchs_normal_before_the_squash() -> None:
-    head, out = LogitNormal([0.0, -1.0], [1.0, 3.0], log_std=-0.3, trained_std=True), torch.randn(50, 2)
+    head = LogitNormal([0.0, -1.0], [1.0, 3.0], log_std=-0.3, trained_std=True)
+    out = torch.randn(50, 2)
     raw = head.sample(out, torch.Generator().manual_seed(0))
     twin = torch.distributions.Normal(out, head.log_std.exp())
     torch.testing.assert_close(head.log_prob(out, raw), twin.log_prob(raw).sum(-1))
@@ -148,7 +199,9 @@ def test_logit_normal_is_torchs_normal_before_the_squash() -> None:
     actions = head.to_action(raw)
     assert bool(((actions >= head.low) & (actions <= head.high)).all())
     extreme = head.to_action(torch.tensor([[-20.0, 20.0]]))
-    assert torch.equal(extreme[0], torch.stack([head.low[0], head.high[1]])), "the bounds can be played"
+    assert torch.equal(extreme[0], torch.stack([head.low[0], head.high[1]])), (
+        "the bounds can be played"
+    )
 
 
 def test_logit_normal_samples_its_distribution() -> None:
@@ -158,11 +211,14 @@ def test_logit_normal_samples_its_distribution() -> None:
     assert raw.std().item() == pytest.approx(np.exp(-0.7), rel=0.01)
     mean_action = head.to_action(raw).mean().item()
     assert head.deterministic(torch.tensor([0.4])).item() == pytest.approx(mean_action, abs=1e-3)
-    assert head.deterministic(torch.tensor([0.4])).item() != pytest.approx(1 / (1 + np.exp(-0.4)), abs=1e-3)
+    assert head.deterministic(torch.tensor([0.4])).item() != pytest.approx(
+        1 / (1 + np.exp(-0.4)), abs=1e-3
+    )
 
 
 def test_categorical_is_torchs_categorical() -> None:
-    head, out = Categorical(4), torch.randn(200_000, 4)[:1].expand(200_000, 4)
+    head = Categorical(4)
+    out = torch.randn(200_000, 4)[:1].expand(200_000, 4)
     raw = head.sample(out, torch.Generator().manual_seed(0))
     twin = torch.distributions.Categorical(logits=out)
     torch.testing.assert_close(head.log_prob(out, raw), twin.log_prob(raw))
@@ -179,7 +235,8 @@ def test_the_same_seed_builds_the_same_actor() -> None:
 
 
 def test_renormalising_a_critic_keeps_its_values() -> None:
-    critic, seen = Critic(3, [8], "tanh", torch.Generator().manual_seed(0)), torch.randn(64, 3)
+    critic = Critic(3, [8], "tanh", torch.Generator().manual_seed(0))
+    seen = torch.randn(64, 3)
     critic.renormalize(torch.tensor(-40.0), torch.tensor(3.0))
     before = critic(seen)
     for mean, std in ((-60.0, 10.0), (5.0, 0.1), (1e3, 50.0)):

@@ -1,4 +1,5 @@
-"""Who follows which policy: shared, separate, mixed, scripted, frozen; each with its own parameters, critics and steps."""
+"""Who follows which policy: shared, separate, mixed, scripted, frozen; each with its own
+parameters, critics and steps."""
 
 from __future__ import annotations
 
@@ -28,9 +29,14 @@ from tests.support.running import tiny
 pytestmark = pytest.mark.usefixtures("ray_once", "cournot")
 
 ACTOR = {
-    "observation": 3, "action": {"type": "box", "low": [0.0, -1.0], "high": [1.0, 1.0]}, "hidden": [8, 8],
-    "activation": "tanh", "log_std": -0.5, "trained_std": True, "copies": 5,
-}  # fmt: skip
+    "observation": 3,
+    "action": {"type": "box", "low": [0.0, -1.0], "high": [1.0, 1.0]},
+    "hidden": [8, 8],
+    "activation": "tanh",
+    "log_std": -0.5,
+    "trained_std": True,
+    "copies": 5,
+}
 
 
 def cournot_experiment(**policies: dict[str, Any]) -> dict[str, Any]:
@@ -38,7 +44,8 @@ def cournot_experiment(**policies: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": "cournot",
         "market": {"name": "cournot", "worlds": 8, "parameters": {"episode_length": 5}},
-        "policies": policies or {"old": {"groups": ["incumbents"]}, "new": {"groups": ["entrants"]}},
+        "policies": policies
+        or {"old": {"groups": ["incumbents"]}, "new": {"groups": ["entrants"]}},
         "algorithm": {"name": "ppo", "parameters": {"gamma": 0.5, "epochs": 2, "minibatches": 2}},
         "training": {"agent_steps": 4 * 8 * 8 * 3, "rollout_length": 8, "checkpoint_every": 2},
         "certificate": {"seeds": 2, "deviation_agent_steps": 0},
@@ -49,22 +56,27 @@ def trainer(folder: Path, data: dict[str, Any]) -> TrainingSession:
     return TrainingSession(RunFolder.create(parse(data, "test"), folder), Console(quiet=True))
 
 
-# -- stacked networks ----------------------------------------------------------------------------------------
+# -- stacked networks ------------------------------------------------------------------------------
 
 
 def test_a_stacked_actor_is_its_agents_side_by_side() -> None:
     generator = torch.Generator().manual_seed(0)
-    stacked, seen = NetworkActor(ACTOR, generator), torch.randn(4, 6, 5, 3, generator=generator)
+    stacked = NetworkActor(ACTOR, generator)
+    seen = torch.randn(4, 6, 5, 3, generator=generator)
     actions = stacked.act(seen)
     assert actions.shape == (4, 6, 5, 2)
     for agent in range(5):
-        torch.testing.assert_close(stacked.of_agent(agent).act(seen[..., agent, :]), actions[..., agent, :])
+        torch.testing.assert_close(
+            stacked.of_agent(agent).act(seen[..., agent, :]), actions[..., agent, :]
+        )
     assert not torch.allclose(stacked.of_agent(0).act(seen), stacked.of_agent(1).act(seen))
 
 
 @pytest.mark.parametrize("copies", [None, 5])
 @pytest.mark.parametrize("ensemble", [None, 2])
-def test_new_statistics_leave_every_value_what_it_was(copies: int | None, ensemble: int | None) -> None:
+def test_new_statistics_leave_every_value_what_it_was(
+    copies: int | None, ensemble: int | None
+) -> None:
     generator = torch.Generator().manual_seed(1)
     critic = Critic(3, [8], "tanh", generator, copies=copies, ensemble=ensemble)
     for weights in critic.parameters():
@@ -100,7 +112,7 @@ def test_gradients_are_clipped_agent_by_agent() -> None:
             torch.testing.assert_close(g.reshape(5, -1)[agent], expected, rtol=1e-5, atol=1e-7)
 
 
-# -- separate policies learn as if each were alone ---------------------------------------------------------------
+# -- separate policies learn as if each were alone -------------------------------------------------
 
 
 def _alone(fragment: Fragment, agent: int, agents: int) -> Fragment:
@@ -109,18 +121,27 @@ def _alone(fragment: Fragment, agent: int, agents: int) -> Fragment:
     columns = {n: c[:, mine] for n, c in fragment.columns.items()}
     keep = fragment.ends.trajectory % agents == agent
     ends = copy.copy(fragment.ends)
-    ends = type(ends)(ends.step[keep], ends.trajectory[keep] // agents, ends.terminated[keep], ends.observations[keep])
+    ends = type(ends)(
+        ends.step[keep],
+        ends.trajectory[keep] // agents,
+        ends.terminated[keep],
+        ends.observations[keep],
+    )
     return Fragment(columns, ends, torch.arange(len(mine)))
 
 
 def test_each_separate_policy_learns_as_if_it_were_alone(tmp_path: Path) -> None:
-    """The stacked update equals an ordinary one for every agent, on its own rows and from its own weights."""
-    together = tiny(policies={"household": {"groups": ["households"], "hidden": [8], "separate": True}})
+    """The stacked update equals an ordinary one for every agent, on its own rows and from its own
+    weights."""
+    together = tiny(
+        policies={"household": {"groups": ["households"], "hidden": [8], "separate": True}}
+    )
     single = tiny(market={"parameters": {**tiny()["market"]["parameters"], "households": 1}})
     stacked, alone = (_algorithm(parse(data, "test")) for data in (together, single))
     try:
         fragment = stacked.env_runner_group.local_env_runner.sample()[0].fragments["household"]
-        many, one = stacked.learner_group._learner, alone.learner_group._learner
+        many = stacked.learner_group._learner
+        one = alone.learner_group._learner
         start = copy.deepcopy(many.networks("household"))
         generators = [copy.deepcopy(x.generator.get_state()) for x in (many, one)]
         many._weights_seq_no = 1
@@ -131,10 +152,15 @@ def test_each_separate_policy_learns_as_if_it_were_alone(tmp_path: Path) -> None
             one.generator.set_state(generators[0])
             one._weights_seq_no = 1
             one.learn({"household": _alone(fragment, agent, 3)})
-            expected, found = one.networks("household").actor, many.networks("household").actor.of_agent(agent)
+            expected = one.networks("household").actor
+            found = many.networks("household").actor.of_agent(agent)
             for name, value in expected.state_dict().items():
-                torch.testing.assert_close(found.state_dict()[name], value, rtol=2e-3, atol=2e-5, msg=f"{agent} {name}")
-            assert not torch.equal(start.actor.of_agent(agent).state_dict()["net.0.weight"], expected.net[0].weight)
+                torch.testing.assert_close(
+                    found.state_dict()[name], value, rtol=2e-3, atol=2e-5, msg=f"{agent} {name}"
+                )
+            assert not torch.equal(
+                start.actor.of_agent(agent).state_dict()["net.0.weight"], expected.net[0].weight
+            )
     finally:
         stacked.stop()
         alone.stop()
@@ -147,7 +173,8 @@ def _algorithm(experiment: Any) -> Any:
 
 
 def _take_weights(module: Any, stacked: Any, agent: int) -> None:
-    """One agent's actor and critic out of the stack; the critic's statistics are untouched so far."""
+    """One agent's actor and critic out of the stack; the critic's statistics are untouched so
+    far."""
     module.actor.load_state_dict(stacked.actor.of_agent(agent).state_dict())
     module.ema.load_state_dict(module.actor.state_dict())
     weights = stacked.critic.state_dict()
@@ -166,13 +193,19 @@ def _reset_optimizers(learner: Any) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "sac", "td3"])
-def test_separate_policies_train_export_resume_and_are_certified(tmp_path: Path, algorithm: str) -> None:
+def test_separate_policies_train_export_resume_and_are_certified(
+    tmp_path: Path, algorithm: str
+) -> None:
     """A mixture: the incumbents have a policy each, the entrants share one."""
     data = cournot_experiment(
-        old={"groups": ["incumbents"], "separate": True, "hidden": [8]}, new={"groups": ["entrants"], "hidden": [8]}
+        old={"groups": ["incumbents"], "separate": True, "hidden": [8]},
+        new={"groups": ["entrants"], "hidden": [8]},
     )
     if algorithm != "ppo":
-        data["algorithm"] = {"name": algorithm, "parameters": {"gamma": 0.5, "updates": 4, "batch_size": 16}}
+        data["algorithm"] = {
+            "name": algorithm,
+            "parameters": {"gamma": 0.5, "updates": 4, "batch_size": 16},
+        }
     data["certificate"] = {"seeds": 2, "deviation_agent_steps": 8 * 8 * 4}
     run = workflow.train(parse(data, "test"), tmp_path)
     loaded = exported.load(run.path)
@@ -185,7 +218,10 @@ def test_separate_policies_train_export_resume_and_are_certified(tmp_path: Path,
     again = TrainingSession(run, Console(quiet=True))
     hashes = []
     write = again.trainer.save
-    again.trainer.save = lambda f: (write(f), hashes.append(parameter_hash(again.trainer.algorithm)))  # type: ignore[method-assign]
+    again.trainer.save = lambda f: (
+        write(f),
+        hashes.append(parameter_hash(again.trainer.algorithm)),
+    )  # type: ignore[method-assign]
     again.train(run.checkpoints.path(2))
     resumed = exported.load(_exported(again, tmp_path / "resumed"))
     for name in ("old", "new"):
@@ -199,7 +235,9 @@ def _exported(run: TrainingSession, folder: Path) -> Path:
     fresh.trainer.algorithm = _algorithm(run.experiment)
     try:
         fresh.trainer.restore(run.store.path(run.experiment.iterations))
-        spec = {"policies": {n: {"groups": list(s.groups)} for n, s in run.experiment.policies.items()}}
+        spec = {
+            "policies": {n: {"groups": list(s.groups)} for n, s in run.experiment.policies.items()}
+        }
         exported.export(folder, fresh.trainer.actors(), spec)
     finally:
         fresh.trainer.algorithm.stop()
@@ -212,7 +250,7 @@ def _metrics(run: RunFolder) -> set[str]:
     return {m["name"] for m in json.loads(run.certificate.read_text())["metrics"]}
 
 
-# -- several learners ----------------------------------------------------------------------------------------
+# -- several learners ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("separate", [False, True])
@@ -239,7 +277,9 @@ def test_the_temperature_is_equal_on_all_learners_and_kept_in_checkpoints(tmp_pa
 
     def note(folder: Path) -> None:
         write(folder)
-        seen.append(each_learner(run.trainer.algorithm, lambda x: float(x.networks("household").log_alpha)))
+        seen.append(
+            each_learner(run.trainer.algorithm, lambda x: float(x.networks("household").log_alpha))
+        )
 
     run.trainer.save = note  # type: ignore[method-assign]
     run.train()
@@ -254,21 +294,25 @@ def test_the_temperature_is_equal_on_all_learners_and_kept_in_checkpoints(tmp_pa
     assert restored == seen[0]
 
 
-# -- central critics -------------------------------------------------------------------------------------------
+# -- central critics -------------------------------------------------------------------------------
 
 
 def test_a_central_critic_sees_the_global_state_and_the_actor_does_not(tmp_path: Path) -> None:
     data = cournot_experiment(
-        old={"groups": ["incumbents"], "central_critic": True}, new={"groups": ["entrants"], "separate": True}
+        old={"groups": ["incumbents"], "central_critic": True},
+        new={"groups": ["entrants"], "separate": True},
     )
     algorithm = _algorithm(parse(data, "test"))
     try:
-        runner, learner = algorithm.env_runner_group.local_env_runner, algorithm.learner_group._learner
+        runner = algorithm.env_runner_group.local_env_runner
+        learner = algorithm.learner_group._learner
         fragments = runner.sample()[0].fragments
         old = fragments["old"]
         assert old.columns[OBSERVATIONS].shape[-1] == 2
         assert fragments["new"].columns[OBSERVATIONS].shape[-1] == 1
-        torch.testing.assert_close(old.columns[OBSERVATIONS][..., 0], old.columns[OBSERVATIONS][..., 1])
+        torch.testing.assert_close(
+            old.columns[OBSERVATIONS][..., 0], old.columns[OBSERVATIONS][..., 1]
+        )
         assert old.ends.observations.shape[-1] == 2
         assert learner.networks("old").critic.net[0].in_features == 2
         assert learner.networks("old").actor.net[0].in_features == 1
@@ -280,7 +324,9 @@ def test_a_central_critic_sees_the_global_state_and_the_actor_does_not(tmp_path:
 def test_a_central_critic_needs_a_global_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(households, "SPEC", replace(households.SPEC, global_state=False))
     data = tiny(policies={"household": {"groups": ["households"], "central_critic": True}})
-    with pytest.raises(ExperimentError, match="central_critic: market 'households' gives no global state"):
+    with pytest.raises(
+        ExperimentError, match="central_critic: market 'households' gives no global state"
+    ):
         parse(data, "test")
 
 
@@ -291,16 +337,25 @@ def test_households_train_with_a_central_critic(tmp_path: Path) -> None:
     assert np.isfinite(read_rows(run.run)[-1]["household/value_loss"])
 
 
-# -- parameters of one policy ------------------------------------------------------------------------------------
+# -- parameters of one policy ----------------------------------------------------------------------
 
 
 def test_each_policy_has_its_own_parameters(tmp_path: Path) -> None:
     still = {"learning_rate": 1e-12, "critic_learning_rate": 1e-12}
-    run = trainer(tmp_path, cournot_experiment(
-        old={"groups": ["incumbents"], "parameters": still}, new={"groups": ["entrants"]}
-    ))  # fmt: skip
-    before = {p: NetworkActor(s.model_config["actor"], torch.Generator().manual_seed(s.model_config["seed"])).net[0].weight
-              for p, s in _specs(run).items()}  # fmt: skip
+    run = trainer(
+        tmp_path,
+        cournot_experiment(
+            old={"groups": ["incumbents"], "parameters": still}, new={"groups": ["entrants"]}
+        ),
+    )
+    before = {
+        p: NetworkActor(
+            s.model_config["actor"], torch.Generator().manual_seed(s.model_config["seed"])
+        )
+        .net[0]
+        .weight
+        for p, s in _specs(run).items()
+    }
     after = run.train()
     assert float((after["old"].net[0].weight - before["old"]).abs().max()) < 1e-7
     assert float((after["new"].net[0].weight - before["new"]).abs().max()) > 1e-3
@@ -312,11 +367,13 @@ def _specs(run: TrainingSession) -> dict[str, Any]:
     return algorithm_config(run.experiment).rl_module_spec.rl_module_specs  # type: ignore[no-any-return]
 
 
-# -- scripts and frozen policies -----------------------------------------------------------------------------------
+# -- scripts and frozen policies -------------------------------------------------------------------
 
 
 def test_a_script_plays_its_groups_and_is_not_learned(tmp_path: Path) -> None:
-    data = cournot_experiment(old={"groups": ["incumbents"]}, new={"groups": ["entrants"], "scripted": "nash"})
+    data = cournot_experiment(
+        old={"groups": ["incumbents"]}, new={"groups": ["entrants"], "scripted": "nash"}
+    )
     data["certificate"]["deviation_agent_steps"] = 8 * 8 * 4
     run = workflow.train(parse(data, "test"), tmp_path)
     assert not any(name.startswith("new/") for name in read_rows(run)[0])
@@ -331,18 +388,21 @@ def test_a_script_plays_its_groups_and_is_not_learned(tmp_path: Path) -> None:
     assert errors["quantity_error/entrants"] < 1e-4 < errors["quantity_error/incumbents"]
 
 
-def test_a_frozen_policy_acts_as_it_was_exported_even_when_its_source_changes(tmp_path: Path) -> None:
+def test_a_frozen_policy_acts_as_it_was_exported_even_when_its_source_changes(
+    tmp_path: Path,
+) -> None:
     first = workflow.train(parse(cournot_experiment(), "test"), tmp_path)
     data = cournot_experiment(
         old={"groups": ["incumbents"]}, new={"groups": ["entrants"], "frozen": str(first.path)}
-    )  # fmt: skip
+    )
     second = RunFolder.create(parse(data, "test"), tmp_path)
     kept = second.experiment.policies["new"].frozen
     assert kept is not None
     assert Path(kept).is_relative_to(second.path)
     actors = TrainingSession(second, Console(quiet=True)).train()
     workflow._finish(second, actors, Console(quiet=True))
-    a, b = exported.load(first.path).actors["new"], exported.load(second.path).actors["new"]
+    a = exported.load(first.path).actors["new"]
+    b = exported.load(second.path).actors["new"]
     assert all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
 
 
@@ -358,17 +418,22 @@ def test_what_cannot_be_frozen_or_scripted_is_one_line(tmp_path: Path) -> None:
 
     old = {"groups": ["incumbents"]}
     new: dict[str, Any] = {"groups": ["entrants"]}
-    assert "policies.new.scripted: market 'cournot' has no rule 'nahs' (did you mean 'nash'?)" in refusal(
-        old=old, new={**new, "scripted": "nahs"}
+    assert (
+        "policies.new.scripted: market 'cournot' has no rule 'nahs' (did you mean 'nash'?)"
+        in refusal(old=old, new={**new, "scripted": "nahs"})
     )
     assert "policies.new.frozen = 'nowhere': holds no exported policy" in refusal(
         old=old, new={**new, "frozen": "nowhere"}
     )
-    assert "scripted and frozen are both given" in refusal(old=old, new={**new, "scripted": "nash", "frozen": "x"})
+    assert "scripted and frozen are both given" in refusal(
+        old=old, new={**new, "scripted": "nash", "frozen": "x"}
+    )
     assert "policies.new.separate: this policy does not learn" in refusal(
         old=old, new={**new, "scripted": "nash", "separate": True}
     )
-    assert "none of them learns" in refusal(old={**old, "scripted": "nash"}, new={**new, "scripted": "nash"})
+    assert "none of them learns" in refusal(
+        old={**old, "scripted": "nash"}, new={**new, "scripted": "nash"}
+    )
     assert "policies.new.parameters.epochs: all policies share it" in refusal(
         old=old, new={**new, "parameters": {"epochs": 3}}
     )
@@ -385,7 +450,9 @@ def test_a_script_may_be_any_function(tmp_path: Path) -> None:
     run.trainer.algorithm = _algorithm(run.experiment)
     try:
         fragment_rewards.append(
-            run.trainer.algorithm.env_runner_group.local_env_runner.sample()[0].fragments["old"].columns[REWARDS]
+            run.trainer.algorithm.env_runner_group.local_env_runner.sample()[0]
+            .fragments["old"]
+            .columns[REWARDS]
         )
     finally:
         run.trainer.algorithm.stop()
@@ -393,5 +460,11 @@ def test_a_script_may_be_any_function(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match=r"policies.new.scripted = 'torch:nothing'"):
         trainer(
             tmp_path,
-            {**data, "policies": {**data["policies"], "new": {"groups": ["entrants"], "scripted": "torch:nothing"}}},
+            {
+                **data,
+                "policies": {
+                    **data["policies"],
+                    "new": {"groups": ["entrants"], "scripted": "torch:nothing"},
+                },
+            },
         )

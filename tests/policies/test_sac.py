@@ -13,11 +13,20 @@ from rl_markets.policies.heads import HALF_LOG_2PI, SquashedGaussian
 from rl_markets.policies.offpolicy import RAW, REACH
 from rl_markets.policies.replay import NEXT_OBSERVATIONS, NONTERMINAL
 from rl_markets.policies.rollout import OBSERVATIONS, REWARDS
-from tests.support.replaying import Held, distances, double, gradients, noise, replayed, take_agent, tiny_data
+from tests.support.replaying import (
+    Held,
+    distances,
+    double,
+    gradients,
+    noise,
+    replayed,
+    take_agent,
+    tiny_data,
+)
 
 pytestmark = pytest.mark.usefixtures("ray_once")
 
-# -- losses -----------------------------------------------------------------------------------------------------------
+# -- losses ----------------------------------------------------------------------------------------
 
 
 def _moments(out: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,7 +44,8 @@ def test_targets_are_the_slow_formula(held: Held) -> None:
     module = learner.networks("household")
     drawn = noise(learner, batch, 1).double()
     y = learner.targets("household", module, batch) * module.critic.scale + module.critic.shift
-    actor, target = double(module.actor), double(module.target)
+    actor = double(module.actor)
+    target = double(module.target)
     for row in range(16):
         following = batch[NEXT_OBSERVATIONS][row].double()
         mean, log_std = _moments(actor(following[None])[0])
@@ -52,14 +62,19 @@ def test_gradients_are_those_of_the_losses_through_everything(held: Held) -> Non
     """In double precision, with nothing detached but what the formulas hold fixed."""
     learner = held.learner(tiny_data("sac"))
     batch = replayed(learner, held.fragment())
-    module, state = learner.networks("household"), learner.generator.get_state()
+    module = learner.networks("household")
+    state = learner.generator.get_state()
     y = learner.targets("household", module, batch).double()
     learner.generator.set_state(state)
-    found, drawn = gradients(learner, batch), noise(learner, batch, 2)
-    exact, rows = double(module), {name: column.double() for name, column in batch.items()}
+    found = gradients(learner, batch)
+    drawn = noise(learner, batch, 2)
+    exact = double(module)
+    rows = {name: column.double() for name, column in batch.items()}
 
     def q(raw: Tensor) -> Tensor:
-        both: Tensor = exact.critic.normalized(torch.cat([rows[OBSERVATIONS], REACH * torch.tanh(raw / REACH)], -1))
+        both: Tensor = exact.critic.normalized(
+            torch.cat([rows[OBSERVATIONS], REACH * torch.tanh(raw / REACH)], -1)
+        )
         return both
 
     critic_loss = sum(0.5 * (q_i - y).square().mean() for q_i in q(rows[RAW]))
@@ -67,16 +82,21 @@ def test_gradients_are_those_of_the_losses_through_everything(held: Held) -> Non
     for gradient, slow in zip(found["critic"], expected, strict=True):
         torch.testing.assert_close(gradient.double(), slow, rtol=1e-3, atol=1e-6)
     mean, log_std = _moments(exact.actor(rows[OBSERVATIONS]))
-    entropy, alpha = _entropy(log_std), exact.log_alpha.exp().detach()
+    entropy = _entropy(log_std)
+    alpha = exact.log_alpha.exp().detach()
     loss = (-alpha * entropy - torch.minimum(*q(mean + torch.exp(log_std) * drawn.double()))).mean()
-    for gradient, slow in zip(found["actor"], torch.autograd.grad(loss, list(exact.actor.parameters())), strict=True):
+    for gradient, slow in zip(
+        found["actor"], torch.autograd.grad(loss, list(exact.actor.parameters())), strict=True
+    ):
         torch.testing.assert_close(gradient.double(), slow, rtol=1e-3, atol=1e-6)
     excess = entropy.mean().item() - 2 * learner.parameters("household")["target_entropy"]
     assert float(found["alpha"][0]) == pytest.approx(excess, rel=1e-4)
 
 
 @pytest.mark.parametrize(("target", "direction"), [(2.0, 1), (-4.0, -1)])
-def test_the_temperature_moves_the_entropy_towards_its_target(held: Held, target: float, direction: int) -> None:
+def test_the_temperature_moves_the_entropy_towards_its_target(
+    held: Held, target: float, direction: int
+) -> None:
     learner = held.learner(tiny_data("sac", target_entropy=target))
     batch = replayed(learner, held.fragment())
     before = float(learner.networks("household").log_alpha)
@@ -90,7 +110,7 @@ def test_the_target_entropy_goes_from_start_to_end(held: Held) -> None:
         assert learner.scheduled("household", "target_entropy") == expected
 
 
-# -- separate policies -----------------------------------------------------------------------------------------------
+# -- separate policies -----------------------------------------------------------------------------
 
 
 def _fixed_noise(monkeypatch: pytest.MonkeyPatch, noise: Tensor) -> None:
@@ -104,10 +124,12 @@ def _fixed_noise(monkeypatch: pytest.MonkeyPatch, noise: Tensor) -> None:
 def test_each_separate_policy_has_the_gradients_of_an_independent_one(
     held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many, one = held.learner(tiny_data("sac", separate=True)), held.learner(tiny_data("sac", households=1))
+    many = held.learner(tiny_data("sac", separate=True))
+    one = held.learner(tiny_data("sac", households=1))
     batch = replayed(many, held.fragment())
     drawn = torch.randn((16, 3, 2), generator=torch.Generator().manual_seed(8))
-    stacked, alone = many.networks("household"), one.networks("household")
+    stacked = many.networks("household")
+    alone = one.networks("household")
     with torch.no_grad():
         stacked.log_alpha.copy_(torch.tensor([-1.0, -2.0, -3.0]))
     _fixed_noise(monkeypatch, drawn)
@@ -118,18 +140,23 @@ def test_each_separate_policy_has_the_gradients_of_an_independent_one(
         expected = gradients(one, {name: column[:, agent] for name, column in batch.items()})
         for name in ("critic", "alpha"):
             for stack, single in zip(found[name], expected[name], strict=True):
-                own = stack[2 * agent : 2 * agent + 2] if name == "critic" else stack[agent : agent + 1]
+                own = (
+                    stack[2 * agent : 2 * agent + 2]
+                    if name == "critic"
+                    else stack[agent : agent + 1]
+                )
                 torch.testing.assert_close(own, single, rtol=1e-3, atol=1e-6)
         for stack, single in zip(found["actor"], expected["actor"], strict=True):
             own = stack[agent].T if single.dim() == 2 else stack[agent, 0]
             torch.testing.assert_close(own, single, rtol=1e-3, atol=1e-6)
 
 
-# -- learning --------------------------------------------------------------------------------------------------------
+# -- learning --------------------------------------------------------------------------------------
 
 
 def test_sac_learns_the_closed_form(tmp_path: Path) -> None:
-    """A seventh of the shipped training brings the policy from almost 200 % to some per cent of the known answer."""
+    """A seventh of the shipped training brings the policy from almost 200 % to some per cent of the
+    known answer."""
     before, after = distances(tmp_path, "households-full-depreciation-sac", agent_steps=81_920)
     assert before > 50
     assert after < 10

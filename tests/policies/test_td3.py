@@ -1,4 +1,5 @@
-"""TD3 and DDPG: losses, delays and targets against slow formulas, separate policies, resuming, and that they learn."""
+"""TD3 and DDPG: losses, delays and targets against slow formulas, separate policies, resuming, and
+that they learn."""
 
 from __future__ import annotations
 
@@ -19,7 +20,17 @@ from rl_markets.policies.rollout import OBSERVATIONS, REWARDS
 from rl_markets.training.run_folder import RunFolder
 from rl_markets.training.session import TrainingSession
 from rl_markets.training.trainer import each_learner
-from tests.support.replaying import Batch, Held, distances, double, gradients, noise, replayed, take_agent, tiny_data
+from tests.support.replaying import (
+    Batch,
+    Held,
+    distances,
+    double,
+    gradients,
+    noise,
+    replayed,
+    take_agent,
+    tiny_data,
+)
 
 pytestmark = pytest.mark.usefixtures("ray_once")
 
@@ -27,27 +38,36 @@ PLAIN = {"critics": 1, "policy_delay": 1, "smoothing_std": 0.0}
 """What makes TD3 DDPG."""
 
 
-# -- the losses ------------------------------------------------------------------------------------------------------
+# -- the losses ------------------------------------------------------------------------------------
 
 
 def _apart(module: Any, batch: Batch) -> None:
-    """Sets the slow targets apart from what they follow, and the twins so that each is the smaller one in places."""
+    """Sets the slow targets apart from what they follow, and the twins so that each is the smaller
+    one in places."""
     with torch.no_grad():
         for network, seed in ((module.target, 3), (module.target_actor, 4)):
             generator = torch.Generator().manual_seed(seed)
             for weight in network.parameters():
                 weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
         if module.target.ensemble == 2:
-            one, two = module.values(module.target, batch[NEXT_OBSERVATIONS], torch.zeros_like(batch[RAW]))
+            one, two = module.values(
+                module.target, batch[NEXT_OBSERVATIONS], torch.zeros_like(batch[RAW])
+            )
             module.target.net.layers[-1].bias[::2] += (two - one).median()
 
 
-def _slow_target(learner: Any, batch: Batch, row: int, drawn: Tensor) -> tuple[list[float], Tensor, float]:
+def _slow_target(
+    learner: Any, batch: Batch, row: int, drawn: Tensor
+) -> tuple[list[float], Tensor, float]:
     """Each target critic's value, the clipped noise, and r + gamma min Q, in discounted reward."""
-    p, module = learner.parameters("household"), learner.networks("household")
+    p = learner.parameters("household")
+    module = learner.networks("household")
     following = batch[NEXT_OBSERVATIONS][row].double()
     clip = p["smoothing_clip"]
-    eps = torch.tensor([min(max(p["smoothing_std"] * float(x), -clip), clip) for x in drawn[row]], dtype=torch.float64)
+    eps = torch.tensor(
+        [min(max(p["smoothing_std"] * float(x), -clip), clip) for x in drawn[row]],
+        dtype=torch.float64,
+    )
     raw = double(module.target_actor).net(following[None])[0] + eps
     seen = torch.cat([following, REACH * torch.tanh(raw / REACH)])
     q: list[float] = double(module.target)(seen[None])[:, 0].tolist()
@@ -56,34 +76,44 @@ def _slow_target(learner: Any, batch: Batch, row: int, drawn: Tensor) -> tuple[l
 
 @pytest.mark.parametrize("name", ["td3", "ddpg"])
 def test_targets_are_the_slow_formula(held: Held, name: str) -> None:
-    learner = held.learner(tiny_data(name, **({"smoothing_std": 0.4, "smoothing_clip": 0.3} if name == "td3" else {})))
-    batch, module = replayed(learner, held.fragment()), learner.networks("household")
+    learner = held.learner(
+        tiny_data(name, **({"smoothing_std": 0.4, "smoothing_clip": 0.3} if name == "td3" else {}))
+    )
+    batch = replayed(learner, held.fragment())
+    module = learner.networks("household")
     _apart(module, batch)
     drawn = noise(learner, batch, 1)
     y = learner.targets("household", module, batch) * module.critic.scale + module.critic.shift
-    smaller, clipped = set(), 0
+    smaller = set()
+    clipped = 0
     for row in range(16):
         q, eps, expected = _slow_target(learner, batch, row, drawn)
         assert float(y[row]) == pytest.approx(expected, rel=1e-4)
         smaller.add(q.index(min(q)))
         clipped += int((eps.abs() == 0.3).sum())
-    assert smaller == ({0, 1} if name == "td3" else {0}), "each of the twins is the smaller one somewhere"
+    assert smaller == ({0, 1} if name == "td3" else {0}), (
+        "each of the twins is the smaller one somewhere"
+    )
     assert 0 < clipped < 32 if name == "td3" else clipped == 0
 
 
 def test_without_the_smaller_twin_the_clip_or_the_slow_actor_targets_are_others(held: Held) -> None:
     """The comparison above would see each of them missing."""
     learner = held.learner(tiny_data("td3", smoothing_std=0.4, smoothing_clip=0.3))
-    batch, module = replayed(learner, held.fragment()), learner.networks("household")
+    batch = replayed(learner, held.fragment())
+    module = learner.networks("household")
     _apart(module, batch)
-    state, parameters = learner.generator.get_state(), learner.parameters("household")
+    state = learner.generator.get_state()
+    parameters = learner.parameters("household")
 
     def found() -> Tensor:
         learner.generator.set_state(state)
         y: Tensor = learner.targets("household", module, batch)
         return y
 
-    right, target_actor, values = found(), module.target_actor, module.values
+    right = found()
+    target_actor = module.target_actor
+    values = module.values
     try:
         parameters["smoothing_clip"] = 10.0
         assert not torch.allclose(found(), right, rtol=1e-3)
@@ -101,18 +131,23 @@ def test_without_the_smaller_twin_the_clip_or_the_slow_actor_targets_are_others(
 
 @pytest.mark.parametrize("name", ["td3", "ddpg"])
 def test_gradients_are_those_of_the_losses_through_everything(held: Held, name: str) -> None:
-    """In double precision: both critics' squared errors, and the first critic's value of the actor's own action."""
+    """In double precision: both critics' squared errors, and the first critic's value of the
+    actor's own action."""
     learner = held.learner(tiny_data(name, policy_delay=1))
-    batch, module = replayed(learner, held.fragment()), learner.networks("household")
+    batch = replayed(learner, held.fragment())
+    module = learner.networks("household")
     _apart(module, batch)
     state = learner.generator.get_state()
     y = learner.targets("household", module, batch).double()
     learner.generator.set_state(state)
     found = gradients(learner, batch)
-    exact, rows = double(module), {column: value.double() for column, value in batch.items()}
+    exact = double(module)
+    rows = {column: value.double() for column, value in batch.items()}
 
     def q(raw: Tensor) -> Tensor:
-        each: Tensor = exact.critic.normalized(torch.cat([rows[OBSERVATIONS], REACH * torch.tanh(raw / REACH)], -1))
+        each: Tensor = exact.critic.normalized(
+            torch.cat([rows[OBSERVATIONS], REACH * torch.tanh(raw / REACH)], -1)
+        )
         return each
 
     critic_loss = sum(0.5 * (q_i - y).square().mean() for q_i in q(rows[RAW]))
@@ -125,43 +160,58 @@ def test_gradients_are_those_of_the_losses_through_everything(held: Held, name: 
 
 
 @pytest.mark.parametrize("delay", [1, 3])
-def test_actor_and_targets_move_at_every_so_manyth_step_and_by_the_polyak_rate(held: Held, delay: int) -> None:
+def test_actor_and_targets_move_at_every_so_manyth_step_and_by_the_polyak_rate(
+    held: Held, delay: int
+) -> None:
     learner = held.learner(tiny_data("td3", policy_delay=delay, target_rate=0.2))
-    batch, module = replayed(learner, held.fragment()), learner.networks("household")
+    batch = replayed(learner, held.fragment())
+    module = learner.networks("household")
     _apart(module, batch)
     parts = ("actor", "critic", "target", "target_actor")
     for step in range(7):
         before = copy.deepcopy({part: list(getattr(module, part).parameters()) for part in parts})
         learner.gradient_step = step
         learner.update_policy("household", batch, reporting=step == 4)
-        moved = {p: any(not torch.equal(a, b) for a, b in zip(before[p], getattr(module, p).parameters(), strict=True))
-                 for p in parts}  # fmt: skip
+        moved = {
+            p: any(
+                not torch.equal(a, b)
+                for a, b in zip(before[p], getattr(module, p).parameters(), strict=True)
+            )
+            for p in parts
+        }
         late = step % delay == delay - 1
         assert moved == {"actor": late, "critic": True, "target": late, "target_actor": late}, step
         if late:
             for slow, source in (("target", "critic"), ("target_actor", "actor")):
-                now, followed = getattr(module, slow).parameters(), getattr(module, source).parameters()
+                now = getattr(module, slow).parameters()
+                followed = getattr(module, source).parameters()
                 for old, weight, new in zip(before[slow], now, followed, strict=True):
                     torch.testing.assert_close(weight, 0.8 * old + 0.2 * new)
 
 
 def test_the_delay_is_counted_over_iterations(held: Held) -> None:
-    """Two steps an iteration and a delay of three: an iteration may well bring no step of the actor."""
+    """Two steps an iteration and a delay of three: an iteration may well bring no step of the
+    actor."""
     learner = held.learner(tiny_data("td3", updates=2, policy_delay=3))
-    fragment, stepped = held.fragment(), []
+    fragment = held.fragment()
+    stepped = []
     optimizer_step = learner.optimizer_step
-    learner.optimizer_step = lambda policy, *names: (stepped.extend(names), optimizer_step(policy, *names))
+    learner.optimizer_step = lambda policy, *names: (
+        stepped.extend(names),
+        optimizer_step(policy, *names),
+    )
     for number in (1, 2, 3):
         learner._weights_seq_no = number
         learner.learn({"household": fragment})
     assert stepped == [*["critic"] * 3, "actor"] * 2
 
 
-# -- DDPG ------------------------------------------------------------------------------------------------------------
+# -- DDPG ------------------------------------------------------------------------------------------
 
 
 def test_ddpg_is_td3_with_one_critic_and_neither_smoothing_nor_delay(held: Held) -> None:
-    one, two = held.learner(tiny_data("ddpg")), held.learner(tiny_data("td3", **PLAIN))
+    one = held.learner(tiny_data("ddpg"))
+    two = held.learner(tiny_data("td3", **PLAIN))
     other = held.learner(tiny_data("td3", **{**PLAIN, "critics": 2}))
     fragment = held.fragment()
     state = one.generator.get_state()
@@ -169,19 +219,26 @@ def test_ddpg_is_td3_with_one_critic_and_neither_smoothing_nor_delay(held: Held)
         learner._weights_seq_no = 1
         learner.learn({"household": fragment})
     weights = one.networks("household").state_dict()
-    assert all(torch.equal(value, two.networks("household").state_dict()[name]) for name, value in weights.items())
+    assert all(
+        torch.equal(value, two.networks("household").state_dict()[name])
+        for name, value in weights.items()
+    )
     assert one.networks("household").critic.ensemble == 1
     assert weights.keys() == other.networks("household").state_dict().keys()
-    assert not torch.equal(weights["actor.net.0.weight"], other.networks("household").actor.net[0].weight)
+    assert not torch.equal(
+        weights["actor.net.0.weight"], other.networks("household").actor.net[0].weight
+    )
     drawn = torch.Generator()
     drawn.set_state(state)
     size = one.replay["household"].size
     for rows in (1024, *[32] * 5):
         torch.randint(size, (rows,), generator=drawn)
-    assert torch.equal(one.generator.get_state(), drawn.get_state()), "nothing is drawn but rows of the replay"
+    assert torch.equal(one.generator.get_state(), drawn.get_state()), (
+        "nothing is drawn but rows of the replay"
+    )
 
 
-# -- exploration -----------------------------------------------------------------------------------------------------
+# -- exploration -----------------------------------------------------------------------------------
 
 
 def test_exploration_is_noise_on_raw_actions_and_what_is_deployed_has_none(held: Held) -> None:
@@ -198,18 +255,31 @@ def test_exploration_is_noise_on_raw_actions_and_what_is_deployed_has_none(held:
         assert isinstance(head, NoisyTanh)
         slow = head.low + (head.high - head.low) * (1 + torch.tanh(mean)) / 2
         torch.testing.assert_close(module.actor.act(seen), slow)
-        torch.testing.assert_close(columns["actions"][:, 0], module.actor.head.to_action(columns[RAW][:, 0]))
+        torch.testing.assert_close(
+            columns["actions"][:, 0], module.actor.head.to_action(columns[RAW][:, 0])
+        )
         moved = mean + 1.0  # where tanh bends, the mean of noisy actions is another
-        assert float((super(NoisyTanh, head).deterministic(moved) - head.deterministic(moved)).abs().max()) > 0.01
+        assert (
+            float(
+                (super(NoisyTanh, head).deterministic(moved) - head.deterministic(moved))
+                .abs()
+                .max()
+            )
+            > 0.01
+        )
     for learner.progress, expected in ((0.0, 0.4), (0.5, 0.25), (1.0, 0.1)):
         learner.after_updates("household")
         for actor in (learner.networks("household").actor, learner.networks("household").ema):
             torch.testing.assert_close(actor.head.log_std.exp(), torch.full((2,), expected))
-        held.algorithms[0].env_runner_group.sync_weights(from_worker_or_learner_group=held.algorithms[0].learner_group)
+        held.algorithms[0].env_runner_group.sync_weights(
+            from_worker_or_learner_group=held.algorithms[0].learner_group
+        )
     torch.testing.assert_close(module.actor.head.log_std.exp(), torch.full((2,), 0.1))
 
 
-def test_a_policy_that_goes_on_explores_as_it_is_told_from_the_start(tmp_path: Path, held: Held) -> None:
+def test_a_policy_that_goes_on_explores_as_it_is_told_from_the_start(
+    tmp_path: Path, held: Held
+) -> None:
     from safetensors.torch import save_file
 
     from rl_markets.rllib.build import algorithm_config
@@ -218,7 +288,9 @@ def test_a_policy_that_goes_on_explores_as_it_is_told_from_the_start(tmp_path: P
     saved = tmp_path / "policy.safetensors"
     save_file(learner.networks("household").ema.state_dict(), saved)
     given = {"weights": str(saved), "agent": 0, "copies": None}
-    going_on = algorithm_config(parse(tiny_data("td3", exploration_std=0.2), "test"), weights=given).build_algo()
+    going_on = algorithm_config(
+        parse(tiny_data("td3", exploration_std=0.2), "test"), weights=given
+    ).build_algo()
     held.algorithms.append(going_on)
     module = going_on.learner_group._learner.networks("household")
     torch.testing.assert_close(module.actor.head.log_std.exp(), torch.full((2,), 0.2))
@@ -226,35 +298,50 @@ def test_a_policy_that_goes_on_explores_as_it_is_told_from_the_start(tmp_path: P
         assert torch.equal(network.net[0].weight, learner.networks("household").actor.net[0].weight)
 
 
-# -- separate policies -----------------------------------------------------------------------------------------------
+# -- separate policies -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["td3", "ddpg"])
 def test_each_separate_policy_is_updated_as_if_it_were_alone(
     held: Held, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Four whole steps - critics, actor, clipping, Adam, targets - of the stack, and of each agent's own networks."""
-    many, one = held.learner(tiny_data(name, separate=True)), held.learner(tiny_data(name, households=1))
-    batch, critics = replayed(many, held.fragment()), many.networks("household").critic.ensemble
-    stacked, alone = many.networks("household"), one.networks("household")
+    """Four whole steps - critics, actor, clipping, Adam, targets - of the stack, and of each
+    agent's own networks."""
+    many = held.learner(tiny_data(name, separate=True))
+    one = held.learner(tiny_data(name, households=1))
+    batch = replayed(many, held.fragment())
+    critics = many.networks("household").critic.ensemble
+    stacked = many.networks("household")
+    alone = one.networks("household")
     _apart(stacked, batch)
     start = copy.deepcopy(stacked)
     drawn = torch.randn((16, 3, 2), generator=torch.Generator().manual_seed(8))
     _four_steps(monkeypatch, many, batch, drawn)
     for agent in range(3):
         take_agent(alone, start, agent)
-        _four_steps(monkeypatch, one, {n: column[:, agent] for n, column in batch.items()}, drawn[:, agent])
+        _four_steps(
+            monkeypatch, one, {n: column[:, agent] for n, column in batch.items()}, drawn[:, agent]
+        )
         for part in ("actor", "target_actor"):
-            expected, found = getattr(alone, part).state_dict(), getattr(stacked, part).of_agent(agent).state_dict()
+            expected = getattr(alone, part).state_dict()
+            found = getattr(stacked, part).of_agent(agent).state_dict()
             for weight, value in expected.items():
-                torch.testing.assert_close(found[weight], value, rtol=2e-3, atol=2e-5, msg=f"{agent} {part} {weight}")
+                torch.testing.assert_close(
+                    found[weight], value, rtol=2e-3, atol=2e-5, msg=f"{agent} {part} {weight}"
+                )
         for part in ("critic", "target"):
-            for mine, own in zip(getattr(stacked, part).parameters(), getattr(alone, part).parameters(), strict=True):
+            for mine, own in zip(
+                getattr(stacked, part).parameters(), getattr(alone, part).parameters(), strict=True
+            ):
                 of_agent = mine[critics * agent : critics * (agent + 1)]
-                torch.testing.assert_close(of_agent, own, rtol=2e-3, atol=2e-5, msg=f"{agent} {part}")
+                torch.testing.assert_close(
+                    of_agent, own, rtol=2e-3, atol=2e-5, msg=f"{agent} {part}"
+                )
         assert not torch.equal(start.actor.of_agent(agent).net[0].weight, alone.actor.net[0].weight)
         other = stacked.actor.of_agent((agent + 1) % 3).net[0].weight
-        assert not torch.allclose(other, alone.actor.net[0].weight, rtol=1e-2), "another agent's are others"
+        assert not torch.allclose(other, alone.actor.net[0].weight, rtol=1e-2), (
+            "another agent's are others"
+        )
 
 
 def _four_steps(monkeypatch: pytest.MonkeyPatch, learner: Any, batch: Batch, drawn: Tensor) -> None:
@@ -267,13 +354,16 @@ def _four_steps(monkeypatch: pytest.MonkeyPatch, learner: Any, batch: Batch, dra
             learner.update_policy("household", batch, reporting=False)
 
 
-# -- checkpoints -----------------------------------------------------------------------------------------------------
+# -- checkpoints -----------------------------------------------------------------------------------
 
 
-def _trained(run: TrainingSession, checkpoint: Path | None = None, spoil: Any = None) -> dict[str, Tensor]:
+def _trained(
+    run: TrainingSession, checkpoint: Path | None = None, spoil: Any = None
+) -> dict[str, Tensor]:
     """All of the learner's networks at the end of a run."""
     found: dict[str, Tensor] = {}
-    write, restore = run.trainer.save, run.trainer.restore
+    write = run.trainer.save
+    restore = run.trainer.restore
 
     def note(folder: Path) -> None:
         write(folder)
@@ -285,14 +375,16 @@ def _trained(run: TrainingSession, checkpoint: Path | None = None, spoil: Any = 
         if spoil is not None:
             spoil(run.trainer.algorithm.learner_group._learner)
 
-    run.trainer.save, run.trainer.restore = note, spoiled  # type: ignore[method-assign]
+    run.trainer.save = note  # type: ignore[method-assign]
+    run.trainer.restore = spoiled
     run.train(checkpoint)
     return found
 
 
 @pytest.mark.parametrize("name", ["td3", "ddpg"])
 def test_a_resumed_run_ends_in_the_same_bytes(tmp_path: Path, name: str) -> None:
-    """Five steps an iteration and a delay of three: the count must go on where it was, as must the slow actor."""
+    """Five steps an iteration and a delay of three: the count must go on where it was, as must the
+    slow actor."""
     data = tiny_data(name, **({"policy_delay": 3} if name == "td3" else {}), batch_size=16)
     run = TrainingSession(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
     whole = _trained(run)
@@ -311,7 +403,9 @@ def test_a_resumed_run_ends_in_the_same_bytes(tmp_path: Path, name: str) -> None
 
 
 def _equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
-    return one.keys() == two.keys() and all(torch.equal(value, two[name]) for name, value in one.items())
+    return one.keys() == two.keys() and all(
+        torch.equal(value, two[name]) for name, value in one.items()
+    )
 
 
 def test_two_learners_have_the_same_networks(tmp_path: Path) -> None:
@@ -326,7 +420,9 @@ def test_two_learners_have_the_same_networks(tmp_path: Path) -> None:
         sums.append(
             each_learner(  # a lambda travels to the learners as it is
                 run.trainer.algorithm,
-                lambda x: [float(v.double().sum()) for v in x.networks("household").state_dict().values()],
+                lambda x: [
+                    float(v.double().sum()) for v in x.networks("household").state_dict().values()
+                ],
             )
         )
 
@@ -336,12 +432,13 @@ def test_two_learners_have_the_same_networks(tmp_path: Path) -> None:
     assert sums[0] != sums[-1]
 
 
-# -- learning --------------------------------------------------------------------------------------------------------
+# -- learning --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["td3", "ddpg"])
 def test_the_closed_form_is_learned(tmp_path: Path, name: str) -> None:
-    """A part of the shipped training brings the policy from almost 200 % to some per cent of the known answer."""
+    """A part of the shipped training brings the policy from almost 200 % to some per cent of the
+    known answer."""
     before, after = distances(tmp_path, f"households-full-depreciation-{name}", agent_steps=81_920)
     assert before > 50
     assert after < 15

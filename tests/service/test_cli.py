@@ -22,7 +22,13 @@ ITERATIONS = 60
 @pytest.fixture
 def experiment_file(tmp_path: Path) -> Path:
     """Sixty short iterations with a checkpoint every five."""
-    data = tiny(training={"agent_steps": 4 * 8 * 3 * ITERATIONS, "checkpoint_every": 5, "keep_checkpoints": 4})
+    data = tiny(
+        training={
+            "agent_steps": 4 * 8 * 3 * ITERATIONS,
+            "checkpoint_every": 5,
+            "keep_checkpoints": 4,
+        }
+    )
     path = tmp_path / "experiment.yaml"
     path.write_text(yaml.safe_dump(data))
     return path
@@ -31,7 +37,9 @@ def experiment_file(tmp_path: Path) -> Path:
 def start(file: Path, runs: Path) -> subprocess.Popen[str]:
     """`rl-markets train` in the background."""
     line = [sys.executable, "-m", "rl_markets", "train", str(file), "--runs", str(runs)]
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
 
 
 def wait_for_checkpoint(runs: Path, process: subprocess.Popen[str], iteration: int) -> RunFolder:
@@ -50,8 +58,11 @@ def weights(run: RunFolder) -> bytes:
 
 
 @pytest.mark.timeout(900)
-def test_killed_damaged_and_resumed_ends_as_if_nothing_had_happened(experiment_file: Path, tmp_path: Path) -> None:
-    """`kill -9` in mid-training; then a flipped bit in the newest checkpoint: the one before is used and it is said."""
+def test_killed_damaged_and_resumed_ends_as_if_nothing_had_happened(
+    experiment_file: Path, tmp_path: Path
+) -> None:
+    """`kill -9` in mid-training; then a flipped bit in the newest checkpoint: the one before is
+    used and it is said."""
     whole = command("train", experiment_file, "--runs", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     expected = RunFolder.open(tmp_path / "whole" / "latest")
@@ -95,7 +106,9 @@ def test_a_signal_ends_with_a_checkpoint(
     assert "Traceback" not in output
 
 
-def test_every_checkpoint_damaged_is_an_error_that_names_them(experiment_file: Path, tmp_path: Path) -> None:
+def test_every_checkpoint_damaged_is_an_error_that_names_them(
+    experiment_file: Path, tmp_path: Path
+) -> None:
     process = start(experiment_file, tmp_path / "runs")
     run = wait_for_checkpoint(tmp_path / "runs", process, 5)
     os.kill(process.pid, signal.SIGKILL)
@@ -145,14 +158,17 @@ class Strike(Households):
             raise ArithmeticError("nobody came to work")
         return super().transition(state, actions, noise)
 
-SPEC = MarketSpec("strike", "a market that breaks", HouseholdsParameters, "strike:Strike",
-                  lambda parameters: {"households": parameters.households}, "beta", global_state=True)
+SPEC = MarketSpec(
+    "strike", "a market that breaks", HouseholdsParameters, "strike:Strike",
+    lambda parameters: {"households": parameters.households}, "beta", global_state=True,
+)
 """
 
 
 @pytest.fixture
 def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package of somebody else's, installed beside ours, with a market found by its entry point."""
+    """A package of somebody else's, installed beside ours, with a market found by its entry
+    point."""
     site = tmp_path / "site"
     info = site / "strike-1.0.dist-info"
     info.mkdir(parents=True)
@@ -164,7 +180,9 @@ def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("runners", [0, 1])
-def test_somebody_elses_market_is_found_and_its_failure_shown(third_party: Path, tmp_path: Path, runners: int) -> None:
+def test_somebody_elses_market_is_found_and_its_failure_shown(
+    third_party: Path, tmp_path: Path, runners: int
+) -> None:
     """In this process or in an actor: the market's own traceback, exit code 1."""
     data = tiny(market={"name": "strike"}, training={"runners": runners})
     file = tmp_path / "strike.yaml"

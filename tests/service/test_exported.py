@@ -17,11 +17,12 @@ from rl_markets.policies.actors import NetworkActor
 from rl_markets.store import CheckpointStore, verify
 from tests.support.storage import ACTOR, OBSERVATION, SPEC, actors, rewritten, tree
 
-# -- exported policies ---------------------------------------------------------------------------------------
+# -- exported policies -----------------------------------------------------------------------------
 
 
 def test_loaded_policy_acts_as_the_exported_one(exported_policy: Path) -> None:
-    loaded, originals = exported.load(exported_policy), actors()
+    loaded = exported.load(exported_policy)
+    originals = actors()
     batch = torch.randn(5, 2, 3)
     for group, name in {"firms": "seller", "buyers": "golden", "banks": "golden"}.items():
         assert np.array_equal(loaded.act(batch, group), originals[name].act(batch).detach().numpy())
@@ -60,7 +61,9 @@ def swap_weights(folder: Path) -> None:
 
 def spoil_weights(folder: Path) -> None:
     path = folder / "seller.safetensors"
-    path.write_bytes(save({name: torch.full_like(w, math.nan) for name, w in load_file(path).items()}))
+    path.write_bytes(
+        save({name: torch.full_like(w, math.nan) for name, w in load_file(path).items()})
+    )
 
 
 def widen_weights(folder: Path) -> None:
@@ -100,8 +103,14 @@ OBSERVATIONS = {
     "nan": ([0.1, math.nan, 0.1], "observations of group 'firms': expected finite numbers"),
     "infinite": ([0.1, 0.1, -math.inf], "observations of group 'firms': expected finite numbers"),
     "null": ([0.1, None, 0.1], "observations of group 'firms': expected finite numbers"),
-    "beyond-single-precision": ([0.1, 1e300, 0.1], "observations of group 'firms': expected finite numbers"),
-    "beyond-double-precision": ([0.1, 10**400, 0.1], "observations of group 'firms': expected numbers"),
+    "beyond-single-precision": (
+        [0.1, 1e300, 0.1],
+        "observations of group 'firms': expected finite numbers",
+    ),
+    "beyond-double-precision": (
+        [0.1, 10**400, 0.1],
+        "observations of group 'firms': expected numbers",
+    ),
     "text": (["a", "b", "c"], "observations of group 'firms': expected numbers [..., 3]"),
     "mapping": ([{"a": 1}] * 3, "observations of group 'firms': expected numbers [..., 3]"),
 }
@@ -126,5 +135,7 @@ def test_unknown_group_is_refused_by_name(exported_policy: Path, group: Any) -> 
 
 def test_a_single_group_needs_no_name(tmp_path: Path) -> None:
     actor = NetworkActor(ACTOR)
-    exported.export(tmp_path / "policy", {"seller": actor}, {"policies": {"seller": {"groups": ["firms"]}}})
+    exported.export(
+        tmp_path / "policy", {"seller": actor}, {"policies": {"seller": {"groups": ["firms"]}}}
+    )
     assert exported.load(tmp_path).act(OBSERVATION) == actor.act(torch.tensor(OBSERVATION)).item()

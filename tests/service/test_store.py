@@ -12,9 +12,15 @@ from rl_markets.errors import CorruptError
 from rl_markets.store import MANIFEST, CheckpointStore, verify, written
 from tests.support.storage import fill, newest, tree
 
-# -- damage --------------------------------------------------------------------------------------------------
+# -- damage ----------------------------------------------------------------------------------------
 
-EXPORTED = ("golden.safetensors", "golden.actions.safetensors", "policy.json", "seller.safetensors", MANIFEST)
+EXPORTED = (
+    "golden.safetensors",
+    "golden.actions.safetensors",
+    "policy.json",
+    "seller.safetensors",
+    MANIFEST,
+)
 
 
 def test_exported_files_are_those_tested_below(exported_policy: Path) -> None:
@@ -102,7 +108,7 @@ def test_what_is_no_manifest_is_refused(damaged: Path, text: str) -> None:
         exported.load(damaged)
 
 
-# -- falling back and pruning --------------------------------------------------------------------------------
+# -- falling back and pruning ----------------------------------------------------------------------
 
 
 def flip(path: Path) -> None:
@@ -128,8 +134,12 @@ def test_newest_falls_back_over_bad_checkpoints(tmp_path: Path) -> None:
     complaints: list[str] = []
     assert found.newest(complaints.append) == found.path(2)
     files = ["7/a/b/weights", f"6/{MANIFEST}", "5/state", "4/a/b/weights", f"3/{MANIFEST}"]
-    assert [line.split(": ")[1] for line in complaints] == [f"{tmp_path}/0000000{name}" for name in files]
-    assert [line.split(": ")[0] for line in complaints] == [f"checkpoint 0000000{i} refused" for i in (7, 6, 5, 4, 3)]
+    assert [line.split(": ")[1] for line in complaints] == [
+        f"{tmp_path}/0000000{name}" for name in files
+    ]
+    assert [line.split(": ")[0] for line in complaints] == [
+        f"checkpoint 0000000{i} refused" for i in (7, 6, 5, 4, 3)
+    ]
 
 
 def test_newest_is_none_where_nothing_is_good(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from rl_markets.store import MANIFEST, CheckpointStore, write_text
 from tests.support.running import ROOT, command
 from tests.support.storage import ACTOR, SPEC, actors, fill, fill_old, newest, tree
 
-# -- crashes -------------------------------------------------------------------------------------------------
+# -- crashes ---------------------------------------------------------------------------------------
 
 CALLS = ("fsync", "rename", "replace")
 SAVING = (
@@ -41,7 +41,8 @@ class SimulatedCrash(BaseException):
 
 @pytest.fixture
 def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], list[str]]:
-    """Makes the n-th flush or rename from now on crash, before or after it is done; gives all calls."""
+    """Makes the n-th flush or rename from now on crash, before or after it is done; gives all
+    calls."""
 
     def install(number: int, when: str) -> list[str]:
         calls: list[str] = []
@@ -125,7 +126,9 @@ save_points = pytest.mark.parametrize("number", range(1, len(SAVING) + 1))
 write_points = pytest.mark.parametrize("number", range(1, len(WRITING) + 1))
 
 
-def test_the_points_are_all_there_are(checkpoints: CheckpointStore, crash_at: Any, tmp_path: Path) -> None:
+def test_the_points_are_all_there_are(
+    checkpoints: CheckpointStore, crash_at: Any, tmp_path: Path
+) -> None:
     calls = crash_at(0, "never")
     checkpoints.save(2, fill)
     assert tuple(calls) == SAVING
@@ -136,7 +139,9 @@ def test_the_points_are_all_there_are(checkpoints: CheckpointStore, crash_at: An
 
 @before_and_after
 @save_points
-def test_crash_while_saving(checkpoints: CheckpointStore, crash_at: Any, number: int, when: str) -> None:
+def test_crash_while_saving(
+    checkpoints: CheckpointStore, crash_at: Any, number: int, when: str
+) -> None:
     crash_at(number, when)
     with pytest.raises(SimulatedCrash):
         checkpoints.save(2, fill)
@@ -198,7 +203,9 @@ def test_crash_while_the_checkpoint_is_filled(checkpoints: CheckpointStore) -> N
     assert [path.name for path in checkpoints.root.iterdir()] == ["00000001"]
 
 
-def test_crash_while_old_checkpoints_are_removed(checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crash_while_old_checkpoints_are_removed(
+    checkpoints: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def half(path: Path, **_: Any) -> None:
         if path.name == "00000001":
             (path / "state").unlink()
@@ -221,7 +228,7 @@ def test_what_exists_is_never_overwritten(checkpoints: CheckpointStore) -> None:
     assert tree(checkpoints.root) == before
 
 
-# -- disks that refuse ---------------------------------------------------------------------------------------
+# -- disks that refuse -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -230,7 +237,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "rl-markets-test", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
         pytest.skip("this machine lets us mount no small disk")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
@@ -270,7 +280,8 @@ from rl_markets.store import CheckpointStore, write_text
 root = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))
 try:
-    CheckpointStore(root / "checkpoints").save(2, lambda folder: (folder / "state").write_bytes(b"w" * 1000))
+    store = CheckpointStore(root / "checkpoints")
+    store.save(2, lambda folder: (folder / "state").write_bytes(b"w" * 1000))
 except OSError as error:
     print(error.strerror)
 try:
@@ -281,7 +292,9 @@ except OSError as error:
 
 
 @pytest.mark.parametrize("limit", [500, 0], ids=["a-part-fits", "nothing-fits"])
-def test_file_size_limit_leaves_what_was_there(checkpoints: CheckpointStore, tmp_path: Path, limit: int) -> None:
+def test_file_size_limit_leaves_what_was_there(
+    checkpoints: CheckpointStore, tmp_path: Path, limit: int
+) -> None:
     write_text(tmp_path / "note", "old")
     before = tree(tmp_path)
     command = [sys.executable, "-c", LIMITED, str(tmp_path), str(limit)]
@@ -332,7 +345,13 @@ def test_read_only_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Non
         for act in (lambda: checkpoints.save(2, fill), lambda: write_text(root / "note", "text")):
             with pytest.raises(OSError, match=r"Permission denied|Read-only file system"):
                 act()
-        done = command("train", ROOT / "tune_configs" / "households-rbc.yaml", "--smoke", "--runs", root / "runs")
+        done = command(
+            "train",
+            ROOT / "tune_configs" / "households-rbc.yaml",
+            "--smoke",
+            "--runs",
+            root / "runs",
+        )
         assert done.returncode == 1
         assert len(done.stderr.strip().splitlines()) == 1
         assert re.search("Permission denied|Read-only file system", done.stderr)

@@ -1,4 +1,5 @@
-"""Markets with one defect each, derived from one that is right; `tests/support/broken_markets.py:NAN_REWARD` names one."""
+"""Markets with one defect each, derived from one that is right;
+`tests/support/broken_markets.py:NAN_REWARD` names one."""
 
 from __future__ import annotations
 
@@ -16,7 +17,16 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from rl_markets.envs.market import AgentGroup, Ended, Market, PolicyFunction, State, Step, TensorMarket, Transition
+from rl_markets.envs.market import (
+    AgentGroup,
+    Ended,
+    Market,
+    PolicyFunction,
+    State,
+    Step,
+    TensorMarket,
+    Transition,
+)
 from rl_markets.envs.spec import MarketSpec
 
 
@@ -42,7 +52,11 @@ def _counts(parameters: Any) -> dict[str, int]:
 
 
 def _spec(name: str, **changes: Any) -> MarketSpec:
-    plain: dict[str, Any] = {"parameters": ExchangeParameters, "groups": _counts, "discount": "discount"}
+    plain: dict[str, Any] = {
+        "parameters": ExchangeParameters,
+        "groups": _counts,
+        "discount": "discount",
+    }
     plain |= {"scripts": ("wait",), "global_state": True, "market": f"{__name__}:{name}"}
     return MarketSpec(name=name.lower(), summary="a test's", **plain | changes)
 
@@ -52,13 +66,15 @@ def _box(low: float, high: float, size: int) -> gym.spaces.Box:
 
 
 class Right(TensorMarket):
-    """Traders bet on a price that moves by itself and by what they do; a maker chooses one of three spreads."""
+    """Traders bet on a price that moves by itself and by what they do; a maker chooses one of three
+    spreads."""
 
     differentiable = True
 
     def __init__(self, parameters: Any, *, worlds: int, device: str = "cpu") -> None:
         super().__init__(worlds=worlds, episode_length=parameters.episode_length, device=device)
-        self.parameters, self.calls = parameters, 0
+        self.parameters = parameters
+        self.calls = 0
         self.groups = {
             "traders": AgentGroup(parameters.traders, _box(-np.inf, np.inf, 2), _box(-1, 1, 1)),
             "maker": AgentGroup(1, _box(-np.inf, np.inf, 1), gym.spaces.Discrete(3)),
@@ -66,11 +82,17 @@ class Right(TensorMarket):
 
     def initial_state(self, worlds: int, generator: torch.Generator) -> State:
         price = torch.randn((worlds, 1), generator=generator, device=self.device)
-        return {"price": price, "stock": torch.zeros((worlds, self.parameters.traders), device=self.device)}
+        return {
+            "price": price,
+            "stock": torch.zeros((worlds, self.parameters.traders), device=self.device),
+        }
 
     def observe(self, state: State) -> dict[str, Tensor]:
         price = state["price"].expand_as(state["stock"])
-        return {"traders": torch.stack((price, state["stock"]), -1), "maker": state["price"].unsqueeze(-1)}
+        return {
+            "traders": torch.stack((price, state["stock"]), -1),
+            "maker": state["price"].unsqueeze(-1),
+        }
 
     def observe_globally(self, state: State) -> Tensor | None:
         return torch.cat((state["price"], state["stock"]), -1)
@@ -80,10 +102,14 @@ class Right(TensorMarket):
 
     def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
         self.calls += 1  # only tests of failures at a certain step look at it
-        bets, spread = actions["traders"][..., 0], 0.1 * actions["maker"].float()
+        bets = actions["traders"][..., 0]
+        spread = 0.1 * actions["maker"].float()
         price = 0.9 * state["price"] + 0.1 * bets.mean(-1, keepdim=True) + 0.1 * noise["shock"]
         gains = bets * (price - state["price"]) - spread * bets.abs()
-        rewards = {"traders": gains, "maker": (spread - spread.square()) * bets.abs().mean(-1, keepdim=True)}
+        rewards = {
+            "traders": gains,
+            "maker": (spread - spread.square()) * bets.abs().mean(-1, keepdim=True),
+        }
         return Transition({"price": price, "stock": 0.5 * state["stock"] + bets}, rewards)
 
     def scripts(self) -> Mapping[str, PolicyFunction]:
@@ -114,7 +140,7 @@ class _Shows(Right):
         raise NotImplementedError
 
 
-# -- numbers -----------------------------------------------------------------------------------------------------------
+# -- numbers ---------------------------------------------------------------------------------------
 
 
 class NanObservation(_Shows):
@@ -144,10 +170,12 @@ class NanLate(_Moves):
 class OutOfSpace(Right):
     def __init__(self, parameters: Any, *, worlds: int, device: str = "cpu") -> None:
         super().__init__(parameters, worlds=worlds, device=device)
-        self.groups = self.groups | {"maker": replace(self.groups["maker"], observation_space=_box(0, 1, 1))}
+        self.groups = self.groups | {
+            "maker": replace(self.groups["maker"], observation_space=_box(0, 1, 1))
+        }
 
 
-# -- shapes ------------------------------------------------------------------------------------------------------------
+# -- shapes ----------------------------------------------------------------------------------------
 
 
 class RewardShape(_Moves):
@@ -202,7 +230,7 @@ class RestartShape(Right):
         return super().initial_state(self.worlds, generator)
 
 
-# -- hangs and exceptions ----------------------------------------------------------------------------------------------
+# -- hangs and exceptions --------------------------------------------------------------------------
 
 
 class HangLoop(_Moves):
@@ -279,7 +307,7 @@ class MaskTooWide(Right):
         self.groups = self.groups | {"maker": spaces}
 
 
-# -- what only shows over time or elsewhere ----------------------------------------------------------------------------
+# -- what only shows over time or elsewhere --------------------------------------------------------
 
 
 class GlobalRandomness(_Moves):
@@ -360,7 +388,9 @@ class RestartedFinals(Right):
 
 class NoGradient(_Moves):
     def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
-        return replace(moved, rewards={group: reward.detach() for group, reward in moved.rewards.items()})
+        return replace(
+            moved, rewards={group: reward.detach() for group, reward in moved.rewards.items()}
+        )
 
 
 class NoGlobalState(Right):
@@ -373,14 +403,16 @@ class IllegalScript(Right):
         return {"wait": lambda seen: torch.full_like(seen[..., :1], 3.0)}
 
 
-# -- a market that is no TensorMarket ----------------------------------------------------------------------------------
+# -- a market that is no TensorMarket --------------------------------------------------------------
 
 
 class Foreign(Market):
     """A count to ten that starts again; agents are paid for guessing. Right."""
 
     def __init__(self, parameters: Any, *, worlds: int, device: str = "cpu") -> None:
-        self.worlds, self.episode_length, self.device = worlds, 10, torch.device(device)
+        self.worlds = worlds
+        self.episode_length = 10
+        self.device = torch.device(device)
         self.groups = {"guessers": AgentGroup(2, _box(0, 10, 1), gym.spaces.Discrete(3))}
         self.count = 0
 
@@ -396,9 +428,14 @@ class Foreign(Market):
         self.count += 1
         if self.count < self.episode_length:
             return Step(self._seen(), rewards)
-        last, self.count = self._seen(), 0
+        last = self._seen()
+        self.count = 0
         every = torch.arange(self.worlds)
-        return Step(self._seen(), rewards, Ended(every, torch.zeros(self.worlds, dtype=torch.bool), self.final(last)))
+        return Step(
+            self._seen(),
+            rewards,
+            Ended(every, torch.zeros(self.worlds, dtype=torch.bool), self.final(last)),
+        )
 
     def final(self, last: dict[str, Tensor]) -> dict[str, Tensor]:
         """What the agents last saw."""
@@ -437,27 +474,57 @@ class ForeignBuffer(Foreign):
         return {"guessers": self.buffer}
 
 
-FOREIGN: dict[str, Any] = {"groups": lambda parameters: {"guessers": 2}, "scripts": (), "global_state": False}
+FOREIGN: dict[str, Any] = {
+    "groups": lambda parameters: {"guessers": 2},
+    "scripts": (),
+    "global_state": False,
+}
 
 RIGHT = _spec("Right")
-LATE_SHAPE, GRAPH = _spec("LateShape"), _spec("Graph")
-NAN_OBSERVATION, NAN_REWARD, NAN_LATE = _spec("NanObservation"), _spec("NanReward"), _spec("NanLate")
-INFINITE_REWARD, OUT_OF_SPACE = _spec("InfiniteReward"), _spec("OutOfSpace")
-REWARD_SHAPE, OBSERVATION_SHAPE = _spec("RewardShape"), _spec("ObservationShape")
-MISSING_AGENT, MISSING_GROUP = _spec("MissingAgent"), _spec("MissingGroup")
-DOUBLE_PRECISION, MASK_TYPE, RESTART_SHAPE = _spec("DoublePrecision"), _spec("MaskType"), _spec("RestartShape")
-HANG_LOOP, HANG_SLEEP, HANG_IN_C = _spec("HangLoop"), _spec("HangSleep"), _spec("HangInC")
-RAISES_SOON, RAISES_LATE, UNBUILDABLE = _spec("RaisesSoon"), _spec("RaisesLate"), _spec("Unbuildable")
-NO_MARKET, NUMBERS_FROM_ONE = _spec("NoMarket"), _spec("NumbersFromOne")
-UNEQUAL_BRANCHES, MASKED_BOX, MASK_TOO_WIDE = _spec("UnequalBranches"), _spec("MaskedBox"), _spec("MaskTooWide")
-GLOBAL_RANDOMNESS, OWN_RANDOMNESS = _spec("GlobalRandomness"), _spec("OwnRandomness")
-OTHER_PROCESS, NO_WORKER = _spec("OtherProcess"), _spec("NoWorker")
-IN_PLACE, HIDDEN_STATE = _spec("InPlace"), _spec("HiddenState")
-WORLDS_LEAK, WORLD_INDEX, NOT_EXCHANGEABLE = _spec("WorldsLeak"), _spec("WorldIndex"), _spec("NotExchangeable")
-RESTARTED_FINALS, NO_GRADIENT = _spec("RestartedFinals"), _spec("NoGradient")
-NO_GLOBAL_STATE, ILLEGAL_SCRIPT = _spec("NoGlobalState"), _spec("IllegalScript")
+LATE_SHAPE = _spec("LateShape")
+GRAPH = _spec("Graph")
+NAN_OBSERVATION = _spec("NanObservation")
+NAN_REWARD = _spec("NanReward")
+NAN_LATE = _spec("NanLate")
+INFINITE_REWARD = _spec("InfiniteReward")
+OUT_OF_SPACE = _spec("OutOfSpace")
+REWARD_SHAPE = _spec("RewardShape")
+OBSERVATION_SHAPE = _spec("ObservationShape")
+MISSING_AGENT = _spec("MissingAgent")
+MISSING_GROUP = _spec("MissingGroup")
+DOUBLE_PRECISION = _spec("DoublePrecision")
+MASK_TYPE = _spec("MaskType")
+RESTART_SHAPE = _spec("RestartShape")
+HANG_LOOP = _spec("HangLoop")
+HANG_SLEEP = _spec("HangSleep")
+HANG_IN_C = _spec("HangInC")
+RAISES_SOON = _spec("RaisesSoon")
+RAISES_LATE = _spec("RaisesLate")
+UNBUILDABLE = _spec("Unbuildable")
+NO_MARKET = _spec("NoMarket")
+NUMBERS_FROM_ONE = _spec("NumbersFromOne")
+UNEQUAL_BRANCHES = _spec("UnequalBranches")
+MASKED_BOX = _spec("MaskedBox")
+MASK_TOO_WIDE = _spec("MaskTooWide")
+GLOBAL_RANDOMNESS = _spec("GlobalRandomness")
+OWN_RANDOMNESS = _spec("OwnRandomness")
+OTHER_PROCESS = _spec("OtherProcess")
+NO_WORKER = _spec("NoWorker")
+IN_PLACE = _spec("InPlace")
+HIDDEN_STATE = _spec("HiddenState")
+WORLDS_LEAK = _spec("WorldsLeak")
+WORLD_INDEX = _spec("WorldIndex")
+NOT_EXCHANGEABLE = _spec("NotExchangeable")
+RESTARTED_FINALS = _spec("RestartedFinals")
+NO_GRADIENT = _spec("NoGradient")
+NO_GLOBAL_STATE = _spec("NoGlobalState")
+ILLEGAL_SCRIPT = _spec("IllegalScript")
 HIDDEN_GLOBAL_STATE = _spec("Right", global_state=False)
 LAX_PARAMETERS = _spec("Right", parameters=LaxParameters)
-WRONG_COUNT = _spec("Right", groups=lambda parameters: {"traders": parameters.traders + 1, "maker": 1})
-FOREIGN_RIGHT, FOREIGN_FINALS = _spec("Foreign", **FOREIGN), _spec("ForeignFinals", **FOREIGN)
-FOREIGN_INDICES, FOREIGN_BUFFER = _spec("ForeignIndices", **FOREIGN), _spec("ForeignBuffer", **FOREIGN)
+WRONG_COUNT = _spec(
+    "Right", groups=lambda parameters: {"traders": parameters.traders + 1, "maker": 1}
+)
+FOREIGN_RIGHT = _spec("Foreign", **FOREIGN)
+FOREIGN_FINALS = _spec("ForeignFinals", **FOREIGN)
+FOREIGN_INDICES = _spec("ForeignIndices", **FOREIGN)
+FOREIGN_BUFFER = _spec("ForeignBuffer", **FOREIGN)

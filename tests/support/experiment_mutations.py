@@ -28,7 +28,8 @@ class Mutation:
 
     Attributes:
         name: the test's id.
-        changes: path -> new value, or a function of the file's content; `POLICY` is the first policy's name.
+        changes: path -> new value, or a function of the file's content; `POLICY` is the first
+            policy's name.
         expected: what the one line must contain; the values of `{}` come from the file's content.
     """
 
@@ -55,13 +56,17 @@ def all_scripted(rule: str) -> Callable[[dict[str, Any]], Any]:
     return policies
 
 
-NAN, INF, ENOUGH = float("nan"), float("inf"), 10**13
+NAN = float("nan")
+INF = float("inf")
+ENOUGH = 10**13
 DEEP: list[Any] = []
 for _ in range(40):
     DEEP = [DEEP]
 
 ANY_MARKET = [
-    Mutation("name-missing", {"name": REMOVED}, ["name: missing", "expected the folder under runs/"]),
+    Mutation(
+        "name-missing", {"name": REMOVED}, ["name: missing", "expected the folder under runs/"]
+    ),
     Mutation("name-number", {"name": 3}, ["name = 3: expected text"]),
     Mutation("name-pattern", {"name": "../up"}, ["name = '../up': expected text that matches"]),
     Mutation("name-is-the-link", {"name": "latest"}, ["name = 'latest': expected another name"]),
@@ -73,12 +78,18 @@ ANY_MARKET = [
     Mutation("seed-fraction", {"seed": 1.5}, ["seed = 1.5: expected a whole number"]),
     Mutation("seed-bool", {"seed": True}, ["seed = True: expected a whole number"]),
     Mutation("seed-bits", {"seed": 2**70}, ["seed = a whole number of 71 bits", "at most 64 bits"]),
-    Mutation("misspelt-section", {"trainig": {}}, ["trainig: unknown field (did you mean 'training'?)"]),
-    Mutation("misspelt-nothing-near", {"qqq": 1}, ["qqq: unknown field (expected one of: algorithm, "]),
+    Mutation(
+        "misspelt-section", {"trainig": {}}, ["trainig: unknown field (did you mean 'training'?)"]
+    ),
+    Mutation(
+        "misspelt-nothing-near", {"qqq": 1}, ["qqq: unknown field (expected one of: algorithm, "]
+    ),
     Mutation("key-two-lines", {"a\nb": 1}, ["a\\nb: unknown field"]),
     Mutation("market-missing", {"market": REMOVED}, ["market: missing"]),
     Mutation("market-list", {"market": [1]}, ["market = [1]: expected a section"]),
-    Mutation("market-text", {"market": "households"}, ["market = 'households': expected a section"]),
+    Mutation(
+        "market-text", {"market": "households"}, ["market = 'households': expected a section"]
+    ),
     Mutation("market-null", {"market": None}, ["market = None: expected a section"]),
     Mutation(
         "market-unknown",
@@ -86,12 +97,24 @@ ANY_MARKET = [
         ["market.name = ", "unknown market", "did you mean '{market[name]}'?"],
     ),
     Mutation("market-nowhere", {"market.name": "qqq"}, ["unknown market 'qqq' (expected one of: "]),
-    Mutation("market-not-a-spec", {"market.name": "answers"}, ["market.name = 'answers': unknown market"]),
-    Mutation("market-path", {"market.name": "os.path"}, ["market.name = 'os.path': unknown market"]),
-    Mutation("worlds-misspelt", {"market.world": 3}, ["market.world: unknown field (did you mean 'worlds'?)"]),
+    Mutation(
+        "market-not-a-spec", {"market.name": "answers"}, ["market.name = 'answers': unknown market"]
+    ),
+    Mutation(
+        "market-path", {"market.name": "os.path"}, ["market.name = 'os.path': unknown market"]
+    ),
+    Mutation(
+        "worlds-misspelt",
+        {"market.world": 3},
+        ["market.world: unknown field (did you mean 'worlds'?)"],
+    ),
     Mutation("worlds-zero", {"market.worlds": 0}, ["market.worlds = 0: expected >= 1"]),
-    Mutation("worlds-text", {"market.worlds": "64"}, ["market.worlds = '64': expected a whole number"]),
-    Mutation("worlds-many", {"market.worlds": 10**7}, ["market.worlds = 10000000: expected <= 1000000"]),
+    Mutation(
+        "worlds-text", {"market.worlds": "64"}, ["market.worlds = '64': expected a whole number"]
+    ),
+    Mutation(
+        "worlds-many", {"market.worlds": 10**7}, ["market.worlds = 10000000: expected <= 1000000"]
+    ),
     Mutation(
         "worlds-fill-the-memory",
         {"market.worlds": 10**6, "training.rollout_length": 10**4, "training.agent_steps": ENOUGH},
@@ -107,17 +130,47 @@ ANY_MARKET = [
         {"market.parameters.x": DEEP},
         ["market.parameters.x.0.0.0", "nested deeper than 32 levels"],
     ),
-    Mutation("policies-missing", {"policies": REMOVED}, ["policies: missing; expected policy name -> its"]),
+    Mutation(
+        "policies-missing",
+        {"policies": REMOVED},
+        ["policies: missing; expected policy name -> its"],
+    ),
     Mutation("policies-empty", {"policies": {}}, ["policies = {{}}: expected at least 1 entries"]),
     Mutation("policies-list", {"policies": ["a"]}, ["policies = ['a']: expected a mapping"]),
-    Mutation("policy-null", {"policies.POLICY": None}, ["policies.POLICY = None: expected a section"]),
-    Mutation("policy-slash", {"policies": renamed_policy("a/b")}, ["policies.a/b = 'a/b': expected text that"]),
-    Mutation("policy-comma", {"policies": renamed_policy("a,b")}, ["policies.a,b = 'a,b': expected text that"]),
+    Mutation(
+        "policy-null", {"policies.POLICY": None}, ["policies.POLICY = None: expected a section"]
+    ),
+    Mutation(
+        "policy-slash",
+        {"policies": renamed_policy("a/b")},
+        ["policies.a/b = 'a/b': expected text that"],
+    ),
+    Mutation(
+        "policy-comma",
+        {"policies": renamed_policy("a,b")},
+        ["policies.a,b = 'a,b': expected text that"],
+    ),
     Mutation("policy-dots", {"policies": renamed_policy("..")}, ["expected text that matches"]),
-    Mutation("groups-missing", {"policies.POLICY.groups": REMOVED}, ["policies.POLICY.groups: missing; expected"]),
-    Mutation("groups-empty", {"policies.POLICY.groups": []}, ["policies.POLICY.groups", "at least 1 entries"]),
-    Mutation("groups-text", {"policies.POLICY.groups": "all"}, ["policies.POLICY.groups = 'all': expected a list"]),
-    Mutation("group-number", {"policies.POLICY.groups": [7]}, ["policies.POLICY.groups.0 = 7: expected text"]),
+    Mutation(
+        "groups-missing",
+        {"policies.POLICY.groups": REMOVED},
+        ["policies.POLICY.groups: missing; expected"],
+    ),
+    Mutation(
+        "groups-empty",
+        {"policies.POLICY.groups": []},
+        ["policies.POLICY.groups", "at least 1 entries"],
+    ),
+    Mutation(
+        "groups-text",
+        {"policies.POLICY.groups": "all"},
+        ["policies.POLICY.groups = 'all': expected a list"],
+    ),
+    Mutation(
+        "group-number",
+        {"policies.POLICY.groups": [7]},
+        ["policies.POLICY.groups.0 = 7: expected text"],
+    ),
     Mutation(
         "group-unknown",
         {"policies.POLICY.groups": lambda data: [first_policy(data)["groups"][0] + "x"]},
@@ -138,9 +191,19 @@ ANY_MARKET = [
         {"policies.POLICY.hiden": [8]},
         ["policies.POLICY.hiden: unknown field (did you mean 'hidden'?)"],
     ),
-    Mutation("hidden-zero", {"policies.POLICY.hidden": [64, 0]}, ["policies.POLICY.hidden.1 = 0: expected >= 1"]),
-    Mutation("hidden-deep", {"policies.POLICY.hidden": [8] * 9}, ["policies.POLICY.hidden", "at most 8 entries"]),
-    Mutation("hidden-mapping", {"policies.POLICY.hidden": {"a": 1}}, ["policies.POLICY.hidden", "a list"]),
+    Mutation(
+        "hidden-zero",
+        {"policies.POLICY.hidden": [64, 0]},
+        ["policies.POLICY.hidden.1 = 0: expected >= 1"],
+    ),
+    Mutation(
+        "hidden-deep",
+        {"policies.POLICY.hidden": [8] * 9},
+        ["policies.POLICY.hidden", "at most 8 entries"],
+    ),
+    Mutation(
+        "hidden-mapping", {"policies.POLICY.hidden": {"a": 1}}, ["policies.POLICY.hidden", "a list"]
+    ),
     Mutation(
         "activation-unknown",
         {"policies.POLICY.activation": "tan"},
@@ -179,7 +242,11 @@ ANY_MARKET = [
         {"training.agentsteps": 1},
         ["training.agentsteps: unknown field (did you mean 'agent_steps'?)"],
     ),
-    Mutation("agent-steps-float", {"training.agent_steps": 1e6}, ["training.agent_steps = 1000000.0: expected a w"]),
+    Mutation(
+        "agent-steps-float",
+        {"training.agent_steps": 1e6},
+        ["training.agent_steps = 1000000.0: expected a w"],
+    ),
     Mutation(
         "agent-steps-text",
         {"training.agent_steps": "1e6"},
@@ -195,8 +262,14 @@ ANY_MARKET = [
         {"training.agent_steps": 1},
         ["training.agent_steps = 1: expected at least one iter"],
     ),
-    Mutation("rollout-zero", {"training.rollout_length": 0}, ["training.rollout_length = 0: expected >= 1"]),
-    Mutation("runners-negative", {"training.runners": -1}, ["training.runners = -1: expected >= 0"]),
+    Mutation(
+        "rollout-zero",
+        {"training.rollout_length": 0},
+        ["training.rollout_length = 0: expected >= 1"],
+    ),
+    Mutation(
+        "runners-negative", {"training.runners": -1}, ["training.runners = -1: expected >= 0"]
+    ),
     Mutation(
         "runners-more-than-cpus",
         {"training.runners": 9999, "training.agent_steps": ENOUGH},
@@ -205,9 +278,21 @@ ANY_MARKET = [
             f"expected at most the {len(os.sched_getaffinity(0))} of this machine",
         ],
     ),
-    Mutation("gpus", {"training.gpus_per_learner": 1.5}, ["training.gpus_per_learner = 1.5: expected <= 1"]),
-    Mutation("gpus-nan", {"training.gpus_per_learner": NAN}, ["training.gpus_per_learner = nan: expected a finite"]),
-    Mutation("checkpoints-one", {"training.keep_checkpoints": 1}, ["training.keep_checkpoints = 1: expected >= 2"]),
+    Mutation(
+        "gpus",
+        {"training.gpus_per_learner": 1.5},
+        ["training.gpus_per_learner = 1.5: expected <= 1"],
+    ),
+    Mutation(
+        "gpus-nan",
+        {"training.gpus_per_learner": NAN},
+        ["training.gpus_per_learner = nan: expected a finite"],
+    ),
+    Mutation(
+        "checkpoints-one",
+        {"training.keep_checkpoints": 1},
+        ["training.keep_checkpoints = 1: expected >= 2"],
+    ),
     Mutation("certificate-null", {"certificate": None}, ["certificate = None: expected a section"]),
     Mutation("seeds-one", {"certificate.seeds": 1}, ["certificate.seeds = 1: expected >= 2"]),
     Mutation(
@@ -215,11 +300,21 @@ ANY_MARKET = [
         {"certificate.seed": 3},
         ["certificate.seed: unknown field (did you mean 'seeds'?)"],
     ),
-    Mutation("separate-text", {"policies.POLICY.separate": "yes"}, ["policies.POLICY.separate = 'yes': expected true"]),
-    Mutation("central-number", {"policies.POLICY.central_critic": 1}, ["central_critic = 1: expected true or false"]),
+    Mutation(
+        "separate-text",
+        {"policies.POLICY.separate": "yes"},
+        ["policies.POLICY.separate = 'yes': expected true"],
+    ),
+    Mutation(
+        "central-number",
+        {"policies.POLICY.central_critic": 1},
+        ["central_critic = 1: expected true or false"],
+    ),
     Mutation("scripted-empty", {"policies.POLICY.scripted": ""}, ["policies.POLICY.scripted = ''"]),
     Mutation("scripted-unknown", {"policies": all_scripted("nobody")}, ["has no rule 'nobody'"]),
-    Mutation("scripted-alone", {"policies": all_scripted("torch:abs")}, ["policies: none of them learns"]),
+    Mutation(
+        "scripted-alone", {"policies": all_scripted("torch:abs")}, ["policies: none of them learns"]
+    ),
     Mutation(
         "scripted-and-frozen",
         {"policies.POLICY.scripted": "torch:abs", "policies.POLICY.frozen": "runs/latest"},
@@ -235,7 +330,11 @@ ANY_MARKET = [
         {"policies.POLICY.parameters": {"learning_rate": -1.0}},
         ["policies.POLICY.parameters.learning_rate = -1.0: expected > 0"],
     ),
-    Mutation("step-seconds-zero", {"training.step_seconds": 0.0}, ["training.step_seconds = 0.0: expected > 0"]),
+    Mutation(
+        "step-seconds-zero",
+        {"training.step_seconds": 0.0},
+        ["training.step_seconds = 0.0: expected > 0"],
+    ),
 ]
 MARKET = {
     "households": [
@@ -244,14 +343,26 @@ MARKET = {
             {"market.parameters.beta": "0.95"},
             ["market.parameters.beta = '0.95': expected a number"],
         ),
-        Mutation("beta-one", {"market.parameters.beta": 1.0}, ["market.parameters.beta = 1.0: expected < 1"]),
-        Mutation("beta-nan", {"market.parameters.beta": NAN}, ["market.parameters.beta = nan: expected a finite"]),
+        Mutation(
+            "beta-one",
+            {"market.parameters.beta": 1.0},
+            ["market.parameters.beta = 1.0: expected < 1"],
+        ),
+        Mutation(
+            "beta-nan",
+            {"market.parameters.beta": NAN},
+            ["market.parameters.beta = nan: expected a finite"],
+        ),
         Mutation(
             "b-infinite",
             {"market.parameters.b": INF},
             ["market.parameters.b = inf: expected a finite number"],
         ),
-        Mutation("delta-zero", {"market.parameters.delta": 0}, ["market.parameters.delta = 0: expected > 0"]),
+        Mutation(
+            "delta-zero",
+            {"market.parameters.delta": 0},
+            ["market.parameters.delta = 0: expected > 0"],
+        ),
         Mutation(
             "households-negative",
             {"market.parameters.households": -2},
@@ -307,12 +418,23 @@ REPLAYING = [
     ),
     Mutation(
         "rate-rises",
-        {"algorithm.parameters.learning_rate": 1e-4, "algorithm.parameters.final_learning_rate": 1e-2},
+        {
+            "algorithm.parameters.learning_rate": 1e-4,
+            "algorithm.parameters.final_learning_rate": 1e-2,
+        },
         ["algorithm.parameters.final_learning_rate: expected at most learning_rate = 0.0001"],
     ),
-    Mutation("batch-none", {"algorithm.parameters.batch_size": 0}, ["batch_size = 0: expected >= 1"]),
-    Mutation("capacity-float", {"algorithm.parameters.capacity": 1e6}, ["capacity = 1000000.0: expected a"]),
-    Mutation("updates-negative", {"algorithm.parameters.updates": -3}, ["updates = -3: expected >= 1"]),
+    Mutation(
+        "batch-none", {"algorithm.parameters.batch_size": 0}, ["batch_size = 0: expected >= 1"]
+    ),
+    Mutation(
+        "capacity-float",
+        {"algorithm.parameters.capacity": 1e6},
+        ["capacity = 1000000.0: expected a"],
+    ),
+    Mutation(
+        "updates-negative", {"algorithm.parameters.updates": -3}, ["updates = -3: expected >= 1"]
+    ),
     Mutation(
         "ppos-field",
         {"algorithm.parameters.minibatches": 4},
@@ -322,17 +444,39 @@ REPLAYING = [
 DETERMINISTIC = [
     *REPLAYING,
     Mutation("critics-three", {"algorithm.parameters.critics": 3}, ["critics = 3: expected <= 2"]),
-    Mutation("critics-bool", {"algorithm.parameters.critics": True}, ["critics = True: expected a whole number"]),
-    Mutation("delay-zero", {"algorithm.parameters.policy_delay": 0}, ["policy_delay = 0: expected >= 1"]),
     Mutation(
-        "smoothing-negative", {"algorithm.parameters.smoothing_std": -0.1}, ["smoothing_std = -0.1: expected >= 0"]
+        "critics-bool",
+        {"algorithm.parameters.critics": True},
+        ["critics = True: expected a whole number"],
     ),
-    Mutation("clip-zero", {"algorithm.parameters.smoothing_clip": 0.0}, ["smoothing_clip = 0.0: expected > 0"]),
     Mutation(
-        "exploration-zero", {"algorithm.parameters.exploration_std": 0.0}, ["exploration_std = 0.0: expected > 0"]
+        "delay-zero", {"algorithm.parameters.policy_delay": 0}, ["policy_delay = 0: expected >= 1"]
     ),
-    Mutation("exploration-nan", {"algorithm.parameters.final_exploration_std": NAN}, ["final_exploration_std = nan"]),
-    Mutation("sacs-field", {"algorithm.parameters.initial_alpha": 0.1}, ["parameters.initial_alpha: unknown field"]),
+    Mutation(
+        "smoothing-negative",
+        {"algorithm.parameters.smoothing_std": -0.1},
+        ["smoothing_std = -0.1: expected >= 0"],
+    ),
+    Mutation(
+        "clip-zero",
+        {"algorithm.parameters.smoothing_clip": 0.0},
+        ["smoothing_clip = 0.0: expected > 0"],
+    ),
+    Mutation(
+        "exploration-zero",
+        {"algorithm.parameters.exploration_std": 0.0},
+        ["exploration_std = 0.0: expected > 0"],
+    ),
+    Mutation(
+        "exploration-nan",
+        {"algorithm.parameters.final_exploration_std": NAN},
+        ["final_exploration_std = nan"],
+    ),
+    Mutation(
+        "sacs-field",
+        {"algorithm.parameters.initial_alpha": 0.1},
+        ["parameters.initial_alpha: unknown field"],
+    ),
 ]
 LEARNER = {
     "ppo": [
@@ -353,7 +497,10 @@ LEARNER = {
         ),
         Mutation(
             "rate-rises",
-            {"algorithm.parameters.learning_rate": 1e-3, "algorithm.parameters.final_learning_rate": 1e-2},
+            {
+                "algorithm.parameters.learning_rate": 1e-3,
+                "algorithm.parameters.final_learning_rate": 1e-2,
+            },
             ["algorithm.parameters.final_learning_rate: expected at most learning_rate = 0.001"],
         ),
         Mutation(
@@ -374,17 +521,29 @@ LEARNER = {
         Mutation(
             "gamma-contradicts-the-market",
             {"algorithm.parameters.gamma": 0.5},
-            ["algorithm.parameters.gamma = 0.5: expected 0.", "as market.parameters.", "leave it out"],
+            [
+                "algorithm.parameters.gamma = 0.5: expected 0.",
+                "as market.parameters.",
+                "leave it out",
+            ],
         ),
         Mutation(
             "minibatches-more-than-rows",
-            {"market.worlds": 1, "training.rollout_length": 2, "algorithm.parameters.minibatches": 10_000},
+            {
+                "market.worlds": 1,
+                "training.rollout_length": 2,
+                "algorithm.parameters.minibatches": 10_000,
+            },
             ["algorithm.parameters.minibatches: 10000 slices of ", "expected at most "],
         ),
     ],
     "sac": [
         *REPLAYING,
-        Mutation("alpha-zero", {"algorithm.parameters.initial_alpha": 0.0}, ["initial_alpha = 0.0: expected > 0"]),
+        Mutation(
+            "alpha-zero",
+            {"algorithm.parameters.initial_alpha": 0.0},
+            ["initial_alpha = 0.0: expected > 0"],
+        ),
         Mutation(
             "entropy-too-large",
             {"algorithm.parameters.target_entropy": 3.0},
@@ -392,21 +551,32 @@ LEARNER = {
         ),
     ],
     "analytic": [
-        Mutation("horizon-zero", {"algorithm.parameters.horizon": 0}, ["horizon = 0: expected >= 1"]),
+        Mutation(
+            "horizon-zero", {"algorithm.parameters.horizon": 0}, ["horizon = 0: expected >= 1"]
+        ),
         Mutation(
             "horizon-divides-nothing",
             {"algorithm.parameters.horizon": 7},
             ["algorithm.parameters.horizon = 7: expected a divisor of training.rollout_length"],
         ),
-        Mutation("critic-misspelt", {"algorithm.parameters.critic": "costate"}, ["critic = 'costate': expected"]),
         Mutation(
-            "noise-negative", {"algorithm.parameters.exploration_std": -0.1}, ["exploration_std = -0.1: expected >= 0"]
+            "critic-misspelt",
+            {"algorithm.parameters.critic": "costate"},
+            ["critic = 'costate': expected"],
+        ),
+        Mutation(
+            "noise-negative",
+            {"algorithm.parameters.exploration_std": -0.1},
+            ["exploration_std = -0.1: expected >= 0"],
         ),
         Mutation(
             "market-without-gradients",
             {
                 "market.name": "pettingzoo",
-                "market.parameters": {"env": "rl_markets.envs.pettingzoo.example:Cournot", "discount": 0.8},
+                "market.parameters": {
+                    "env": "rl_markets.envs.pettingzoo.example:Cournot",
+                    "discount": 0.8,
+                },
                 "policies": {"p": {"groups": ["agents"]}},
             },
             ["is not differentiable"],
@@ -428,9 +598,14 @@ def mutations_of(path: Path) -> list[Mutation]:
 
 def mutated(data: dict[str, Any], mutation: Mutation) -> dict[str, Any]:
     """`data` with the mutation's changes, each a function of the original."""
-    result, policy = copy.deepcopy(data), next(iter(data["policies"]))
+    result = copy.deepcopy(data)
+    policy = next(iter(data["policies"]))
     for path, value in mutation.changes.items():
-        keys = path.replace("POLICY", policy).split(".") if path.startswith("policies.") else path.split(".")
+        keys = (
+            path.replace("POLICY", policy).split(".")
+            if path.startswith("policies.")
+            else path.split(".")
+        )
         section = result
         for key in keys[:-1]:
             section = section.setdefault(key, {})
@@ -441,5 +616,7 @@ def mutated(data: dict[str, Any], mutation: Mutation) -> dict[str, Any]:
 
 
 CASES = [
-    pytest.param(path, mutation, id=f"{path.stem}-{mutation.name}") for path in FILES for mutation in mutations_of(path)
+    pytest.param(path, mutation, id=f"{path.stem}-{mutation.name}")
+    for path in FILES
+    for mutation in mutations_of(path)
 ]

@@ -1,4 +1,5 @@
-"""A small differentiable market of two groups in which worlds end and growers leave; what learners make of it is exact."""
+"""A small differentiable market of two groups in which worlds end and growers leave; what learners
+make of it is exact."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ ACTS = gym.spaces.Box(0.1, 0.9, (1,), np.float32)
 
 
 class OrchardParameters(BaseModel):
-    """Worlds end after `ends` periods, the second grower leaves after `leaves`; both are counted from a random start."""
+    """Worlds end after `ends` periods, the second grower leaves after `leaves`; both are counted
+    from a random start."""
 
     model_config = ConfigDict(extra="forbid")
     ends: int = 10**6
@@ -30,16 +32,23 @@ class OrchardParameters(BaseModel):
 
 
 class Orchard(TensorMarket):
-    """Two growers eat a share of their trees, which grow better where the merchant, who owns gold, sets a high price."""
+    """Two growers eat a share of their trees, which grow better where the merchant, who owns gold,
+    sets a high price."""
 
     differentiable = True
     owned: Mapping[str, Owned] = {"growers": Owned("trees"), "merchants": Owned("gold")}
 
     def __init__(
-        self, parameters: OrchardParameters, *, worlds: int, device: str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        parameters: OrchardParameters,
+        *,
+        worlds: int,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(worlds=worlds, episode_length=50, device=device)
-        self.parameters, self.dtype = parameters, dtype
+        self.parameters = parameters
+        self.dtype = dtype
         if not parameters.owned:
             self.owned = {}  # type: ignore[misc]
         self.groups = {"growers": AgentGroup(2, SEES, ACTS), "merchants": AgentGroup(1, SEES, ACTS)}
@@ -53,7 +62,8 @@ class Orchard(TensorMarket):
         }
 
     def observe(self, state: State) -> dict[str, Tensor]:
-        trees, gold = torch.log(state["trees"]), torch.log(state["gold"])
+        trees = torch.log(state["trees"])
+        gold = torch.log(state["gold"])
         mean = trees.mean(-1, keepdim=True)
         return {
             "growers": torch.stack((trees, gold.expand_as(trees)), -1),
@@ -64,8 +74,11 @@ class Orchard(TensorMarket):
         return {"rain": 0.1 * torch.randn((self.worlds, 2), generator=generator, dtype=self.dtype)}
 
     def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
-        eaten, price = actions["growers"].squeeze(-1), actions["merchants"].squeeze(-1)
-        trees, gold, age = state["trees"], state["gold"], state["age"] + 1
+        eaten = actions["growers"].squeeze(-1)
+        price = actions["merchants"].squeeze(-1)
+        trees = state["trees"]
+        gold = state["gold"]
+        age = state["age"] + 1
         crop = eaten * trees
         sold = crop.mean(-1, keepdim=True)
         following = {
@@ -77,14 +90,25 @@ class Orchard(TensorMarket):
             "growers": torch.log(crop) + 0.1 * price,
             "merchants": torch.log(gold) + torch.log(sold * (1 - price)),
         }
-        agent_done = torch.cat((torch.zeros_like(age, dtype=torch.bool), age == self.parameters.leaves), -1)
-        return Transition(following, rewards, (age >= self.parameters.ends)[:, 0], agent_done={"growers": agent_done})
+        agent_done = torch.cat(
+            (torch.zeros_like(age, dtype=torch.bool), age == self.parameters.leaves), -1
+        )
+        return Transition(
+            following,
+            rewards,
+            (age >= self.parameters.ends)[:, 0],
+            agent_done={"growers": agent_done},
+        )
 
 
 SPEC = MarketSpec(
-    "orchard", "two growers and a merchant", OrchardParameters, "orchard:Orchard",
-    lambda parameters: {"growers": 2, "merchants": 1}, differentiable=True,
-)  # fmt: skip
+    "orchard",
+    "two growers and a merchant",
+    OrchardParameters,
+    "orchard:Orchard",
+    lambda parameters: {"growers": 2, "merchants": 1},
+    differentiable=True,
+)
 
 
 class _Entry:

@@ -1,4 +1,5 @@
-"""What the tests of the pricing market share: a market with everything in it, and its step once more, in plain loops."""
+"""What the tests of the pricing market share: a market with everything in it, and its step once
+more, in plain loops."""
 
 from __future__ import annotations
 
@@ -12,28 +13,56 @@ from rl_markets.envs.market import State
 from rl_markets.envs.pricing.market import Pricing
 from rl_markets.envs.pricing.parameters import PricingParameters
 
-RULES = ("fixed", "cost-plus", "match-lowest", "undercut", "undercut-and-reset", "lagged", "random-walk", "nash")
+RULES = (
+    "fixed",
+    "cost-plus",
+    "match-lowest",
+    "undercut",
+    "undercut-and-reset",
+    "lagged",
+    "random-walk",
+    "nash",
+)
 DOUBLE = torch.float64
 
 LOGIT = {"family": "logit", "visitors": 60.0, "quality": [2.0], "mu": 0.3}
 RICH: dict[str, Any] = {
-    "periods": 40, "deadline": False, "gamma": 0.99, "products": 2, "sellers": {"big": 2, "small": 1},
-    "rivals": [{"rule": rule, "step": 0.05, "leaves": 12 if rule == "nash" else 0} for rule in RULES],
-    "list_price": [2.0, 2.4], "cost": [1.0, 1.1], "fee": 0.05,
+    "periods": 40,
+    "deadline": False,
+    "gamma": 0.99,
+    "products": 2,
+    "sellers": {"big": 2, "small": 1},
+    "rivals": [
+        {"rule": rule, "step": 0.05, "leaves": 12 if rule == "nash" else 0} for rule in RULES
+    ],
+    "list_price": [2.0, 2.4],
+    "cost": [1.0, 1.1],
+    "fee": 0.05,
     "demand": {**LOGIT, "quality": [2.0, 2.3]},
     "season": {"weekly": [1, 1, 1, 1, 1.2, 1.5, 1.3], "annual": 0.3, "sigma": 0.1},
     "reference": {"memory": 0.8, "gain": 0.1, "loss": 0.2},
-    "stock": {"units": [20], "reorder_below": 6, "lead_time": 2, "order_cost": 1.0, "holding": 0.01},
-    "actions": "move", "levels": [0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25],
+    "stock": {
+        "units": [20],
+        "reorder_below": 6,
+        "lead_time": 2,
+        "order_cost": 1.0,
+        "holding": 0.01,
+    },
+    "actions": "move",
+    "levels": [0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25],
     "guard": {"floor": 0.5, "ceiling": 1.3, "change": 0.2, "margin": 0.05},
     "exploring_starts": 0.3,
-}  # fmt: skip
-"""Two learning groups, rivals of every rule one of whom leaves, calendar, shock, reference price, orders, guard-rails."""
+}
+"""Two learning groups, rivals of every rule one of whom leaves, calendar, shock, reference price,
+orders, guard-rails."""
 
 SEASON: dict[str, Any] = {
-    "periods": 5, "list_price": [1000.0], "demand": {"family": "exponential", "size": [6.0], "slope": [0.002]},
-    "stock": {"units": [5]}, "levels": [0.4, 0.7, 1.0, 1.3, 1.8],
-}  # fmt: skip
+    "periods": 5,
+    "list_price": [1000.0],
+    "demand": {"family": "exponential", "size": [6.0], "slope": [0.002]},
+    "stock": {"units": [5]},
+    "levels": [0.4, 0.7, 1.0, 1.3, 1.8],
+}
 """One product, a few units, a deadline."""
 
 
@@ -44,7 +73,11 @@ def parameters(base: dict[str, Any] | None = None, **changes: Any) -> PricingPar
 
 
 def built(
-    base: dict[str, Any] | None = None, worlds: int = 4, dtype: torch.dtype = DOUBLE, seed: int = 1, **changes: Any
+    base: dict[str, Any] | None = None,
+    worlds: int = 4,
+    dtype: torch.dtype = DOUBLE,
+    seed: int = 1,
+    **changes: Any,
 ) -> Pricing:
     """A market after its reset, clocks at 0."""
     market = Pricing(parameters(base, **changes), worlds=worlds, dtype=dtype, stagger=False)
@@ -54,14 +87,18 @@ def built(
 
 def drawn(market: Pricing, generator: torch.Generator) -> dict[str, Tensor]:
     """Random actions of all sellers."""
-    shape = {name: (market.worlds, group.count, market.products) for name, group in market.groups.items()}
+    shape = {
+        name: (market.worlds, group.count, market.products) for name, group in market.groups.items()
+    }
     most = len(market.parameters.levels)
     return {name: torch.randint(most, size, generator=generator) for name, size in shape.items()}
 
 
 def counted(uniform: float, mean: float) -> int:
-    """The Poisson count at a uniform number: the distribution's quantile, but for the cut of its far tail."""
-    count, term = 0, math.exp(-mean)
+    """The Poisson count at a uniform number: the distribution's quantile, but for the cut of its
+    far tail."""
+    count = 0
+    term = math.exp(-mean)
     total = term
     while total < uniform * (1 - 4e-6) and count < 48:
         count += 1
@@ -71,16 +108,23 @@ def counted(uniform: float, mean: float) -> int:
 
 
 class Loop:
-    """One world of a market with levels of everything, as floats in lists: the equations once more, good by good."""
+    """One world of a market with levels of everything, as floats in lists: the equations once more,
+    good by good."""
 
     def __init__(self, p: PricingParameters, state: State, world: int, nash: list[float]) -> None:
-        self.p, self.P, self.F, self.nash = p, p.products, p.firms, nash
+        self.p = p
+        self.P = p.products
+        self.F = p.firms
+        self.nash = nash
         self.learning = sum(p.sellers.values())
-        self.list, self.cost = p.goods(p.list_price), p.goods(p.cost)
+        self.list = p.goods(p.list_price)
+        self.cost = p.goods(p.cost)
         self.quality = p.goods(p.demand.quality)
         self.s: dict[str, Any] = {k: v[world].tolist() for k, v in state.items()}
         self.s["shock"] = self.s["shock"][0]
-        self.list_sales = self.means(self.list, {**self.s, "period": 0, "shock": 0.0, "day": 0}, plain=True)
+        self.list_sales = self.means(
+            self.list, {**self.s, "period": 0, "shock": 0.0, "day": 0}, plain=True
+        )
 
     def here(self, firm: int, period: int) -> bool:
         """Whether a seller is still in the market."""
@@ -90,7 +134,11 @@ class Loop:
     def cheapest(self, price: list[float], good: int) -> float:
         """The lowest price of the same product elsewhere, or the list price."""
         own, j = divmod(good, self.P)
-        others = [price[f * self.P + j] for f in range(self.F) if f != own and self.here(f, self.s["period"])]
+        others = [
+            price[f * self.P + j]
+            for f in range(self.F)
+            if f != own and self.here(f, self.s["period"])
+        ]
         return min(others) if others else self.list[good]
 
     def gated(self, proposed: float, good: int) -> float:
@@ -98,27 +146,39 @@ class Loop:
         return self.bound(proposed, good)[0]
 
     def bound(self, proposed: float, good: int) -> tuple[float, int]:
-        """The price that the guard-rails let stand, and the last of them that moved it: 1 floor ... 5 margin, 0 none."""
-        g, last, price, code = self.p.guard, self.s["price"][good], proposed, 0
+        """The price that the guard-rails let stand, and the last of them that moved it: 1 floor ...
+        5 margin, 0 none."""
+        g = self.p.guard
+        last = self.s["price"][good]
+        price = proposed
+        code = 0
         lowest = self.cost[good] / (1 - self.p.fee - g.margin)
-        limits = {1: (g.floor * self.list[good], math.inf), 2: (0.0, g.ceiling * self.list[good]),
-                  3: ((1 - g.change) * last, (1 + g.change) * last), 5: (lowest, math.inf)}  # fmt: skip
+        limits = {
+            1: (g.floor * self.list[good], math.inf),
+            2: (0.0, g.ceiling * self.list[good]),
+            3: ((1 - g.change) * last, (1 + g.change) * last),
+            5: (lowest, math.inf),
+        }
         for rule, (low, high) in limits.items():
             moved = min(max(price, low), high)
             if abs(moved - price) > 1e-5 * self.list[good]:
-                price, code = moved, rule
+                price = moved
+                code = rule
         return price, code
 
     def quote(self, good: int, walk: float) -> float:
         """A scripted rival's price."""
         rival = self.p.rivals[good // self.P - self.learning]
-        price, lowest = self.s["price"], self.cheapest(self.s["price"], good)
+        price = self.s["price"]
+        lowest = self.cheapest(self.s["price"], good)
         floor = 1.05 * self.cost[good]
         answers = {
-            "match-lowest": lowest, "undercut": (1 - rival.step) * lowest,
-            "undercut-and-reset": (1 - rival.step) * lowest, "lagged": self.cheapest(self.s["before"], good),
+            "match-lowest": lowest,
+            "undercut": (1 - rival.step) * lowest,
+            "undercut-and-reset": (1 - rival.step) * lowest,
+            "lagged": self.cheapest(self.s["before"], good),
             "random-walk": price[good] * math.exp(rival.step * walk),
-        }  # fmt: skip
+        }
         if rival.rule == "fixed":
             return self.list[good]
         if rival.rule == "cost-plus":
@@ -131,38 +191,55 @@ class Loop:
 
     def means(self, price: list[float], s: dict[str, Any], plain: bool = False) -> list[float]:
         """Mean demand; `plain` at list prices without season and memory."""
-        p, d, worth = self.p, self.p.demand, [0.0] * len(price)
+        p = self.p
+        d = self.p.demand
+        worth = [0.0] * len(price)
         if p.reference is not None and not plain:
             for i, (r, x) in enumerate(zip(s["reference"], price, strict=True)):
                 worth[i] = p.reference.gain * (r - x) if r > x else -p.reference.loss * (x - r)
         here = [plain or self.here(i // self.P, s["period"]) for i in range(len(price))]
-        e = [math.exp((self.quality[i] - price[i] + worth[i]) / d.mu) if here[i] else 0.0 for i in range(len(price))]
+        e = [
+            math.exp((self.quality[i] - price[i] + worth[i]) / d.mu) if here[i] else 0.0
+            for i in range(len(price))
+        ]
         factor = d.visitors
         if not plain:
-            factor *= p.season.weekly[s["day"] % 7] * (1 + p.season.annual * math.sin(2 * math.pi * s["day"] / 364))
+            factor *= p.season.weekly[s["day"] % 7] * (
+                1 + p.season.annual * math.sin(2 * math.pi * s["day"] / 364)
+            )
             factor *= math.exp(s["shock"])
         return [factor * x / (math.exp(d.outside / d.mu) + sum(e)) for x in e]
 
     def step(self, chosen: list[int], noise: dict[str, Any]) -> list[float]:
-        """One period: choices of the learning sellers' goods, uniforms of all goods; rewards of the learning sellers."""
-        p, s, stock, own = self.p, self.s, self.p.stock, self.learning * self.P
+        """One period: choices of the learning sellers' goods, uniforms of all goods; rewards of the
+        learning sellers."""
+        p = self.p
+        s = self.s
+        stock = self.p.stock
+        own = self.learning * self.P
         assert stock is not None
         base = s["price"] if p.actions == "move" else self.list
         posted = [self.bound(base[i] * p.levels[k], i) for i, k in enumerate(chosen)]
-        price, s["rule"] = [x for x, _ in posted], [code for _, code in posted]
+        price = [x for x, _ in posted]
+        s["rule"] = [code for _, code in posted]
         price += [self.quote(i, noise["walk"][i]) for i in range(own, self.F * self.P)]
         means = self.means(price, s)
-        rewards, sold = [0.0] * self.learning, []
+        rewards = [0.0] * self.learning
+        sold = []
         for i, mean in enumerate(means):
             sold.append(min(counted(noise["arrivals"][i], mean), s["stock"][i]))
             left = s["stock"][i] - sold[i]
-            earned = ((1 - p.fee) * price[i] - self.cost[i]) * sold[i] - stock.holding * self.cost[i] * left
+            earned = ((1 - p.fee) * price[i] - self.cost[i]) * sold[i] - stock.holding * self.cost[
+                i
+            ] * left
             if s["due"][i] == 1:
-                left, s["due"][i] = float(stock.units[0]), 0
+                left = float(stock.units[0])
+                s["due"][i] = 0
             elif s["due"][i] > 1:
                 s["due"][i] -= 1
             elif left < stock.reorder_below:
-                s["due"][i], earned = stock.lead_time, earned - stock.order_cost
+                s["due"][i] = stock.lead_time
+                earned = earned - stock.order_cost
             s["stock"][i] = left
             if i < own:
                 rewards[i // self.P] += earned
@@ -171,27 +248,47 @@ class Loop:
 
     def remember(self, price: list[float], sold: list[float], eps: float) -> None:
         """What the next period starts with."""
-        p, s = self.p, self.s
+        p = self.p
+        s = self.s
         assert p.reference is not None
         memory = p.reference.memory
-        s["before"], s["price"], s["sales"] = s["price"], price, sold
-        s["reference"] = [memory * r + (1 - memory) * x for r, x in zip(s["reference"], price, strict=True)]
+        s["before"] = s["price"]
+        s["price"] = price
+        s["sales"] = sold
+        s["reference"] = [
+            memory * r + (1 - memory) * x for r, x in zip(s["reference"], price, strict=True)
+        ]
         for name, days, seen in (("week", 7, sold), ("month", 28, sold), ("paid", 28, price)):
             s[name] = [old + (new - old) / days for old, new in zip(s[name], seen, strict=True)]
         s["shock"] = p.season.rho * s["shock"] + p.season.sigma * eps
-        s["day"], s["period"] = (s["day"] + 1) % 364, s["period"] + 1
+        s["day"] = (s["day"] + 1) % 364
+        s["period"] += 1
 
     def seen(self, firm: int) -> list[float]:
         """What a learning seller observes."""
-        p, s, found = self.p, self.s, []
+        p = self.p
+        s = self.s
+        found = []
         assert p.stock is not None
         goods = range(firm * self.P, (firm + 1) * self.P)
         for i in goods:
-            found += [s["price"][i] / self.list[i], s["stock"][i] / p.stock.units[0], float(s["stock"][i] <= 0)]
-            found += [float(s["due"][i] > 0), self.cheapest(s["price"], i) / self.list[i], self.cost[i] / self.list[i]]
+            found += [
+                s["price"][i] / self.list[i],
+                s["stock"][i] / p.stock.units[0],
+                float(s["stock"][i] <= 0),
+            ]
+            found += [
+                float(s["due"][i] > 0),
+                self.cheapest(s["price"], i) / self.list[i],
+                self.cost[i] / self.list[i],
+            ]
             if any(rival.leaves for rival in p.rivals):
-                found.append(float(any(self.here(f, s["period"]) for f in range(self.F) if f != firm)))
-            found += [s["paid"][i] / self.list[i]] + [s[n][i] / self.list_sales[i] for n in ("sales", "week", "month")]
+                found.append(
+                    float(any(self.here(f, s["period"]) for f in range(self.F) if f != firm))
+                )
+            found += [s["paid"][i] / self.list[i]] + [
+                s[n][i] / self.list_sales[i] for n in ("sales", "week", "month")
+            ]
         for period in (7, 364):
             angle = 2 * math.pi * s["day"] / period
             found += [math.sin(angle), math.cos(angle)]
@@ -204,4 +301,8 @@ class Loop:
         base = self.s["price"][good] if self.p.actions == "move" else self.list[good]
         moved = [abs(self.gated(base * x, good) - base * x) for x in self.p.levels]
         stands = [float(x <= 1e-5 * self.list[good]) for x in moved]
-        return stands if any(stands) else [float(k == moved.index(min(moved))) for k in range(len(moved))]
+        return (
+            stands
+            if any(stands)
+            else [float(k == moved.index(min(moved))) for k in range(len(moved))]
+        )

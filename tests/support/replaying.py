@@ -41,20 +41,30 @@ class Held:
         return found
 
 
-def tiny_data(learner: str, separate: bool = False, households: int = 3, **parameters: Any) -> dict[str, Any]:
+def tiny_data(
+    learner: str, separate: bool = False, households: int = 3, **parameters: Any
+) -> dict[str, Any]:
     """The tiny experiment, learned by `learner`."""
-    data = tiny(policies={"household": {"groups": ["households"], "hidden": [8], "separate": separate}})
+    data = tiny(
+        policies={"household": {"groups": ["households"], "hidden": [8], "separate": separate}}
+    )
     data["market"]["parameters"]["households"] = households
-    data["algorithm"] = {"name": learner, "parameters": {"updates": 5, "batch_size": 32, **parameters}}
+    data["algorithm"] = {
+        "name": learner,
+        "parameters": {"updates": 5, "batch_size": 32, **parameters},
+    }
     return data
 
 
 def replayed(learner: Any, fragment: Fragment, rows: int = 16) -> Batch:
-    """A batch out of a replay with that fragment; the values' statistics are set and some weights have moved."""
+    """A batch out of a replay with that fragment; the values' statistics are set and some weights
+    have moved."""
     learner._weights_seq_no = 1
     learner.learn({"household": fragment})
     batch: Batch = learner.replay["household"].sample(rows, torch.Generator().manual_seed(5))
-    batch[NONTERMINAL] = (torch.arange(batch[NONTERMINAL].numel()).view_as(batch[NONTERMINAL]) % 3 != 0).float()
+    batch[NONTERMINAL] = (
+        torch.arange(batch[NONTERMINAL].numel()).view_as(batch[NONTERMINAL]) % 3 != 0
+    ).float()
     return batch
 
 
@@ -64,7 +74,8 @@ def double(module: Any) -> Any:
 
 
 def noise(learner: Any, batch: Batch, number: int) -> Tensor:
-    """What the learner's generator draws next, at the `number`-th time, for the two raw actions of each row."""
+    """What the learner's generator draws next, at the `number`-th time, for the two raw actions of
+    each row."""
     state = learner.generator.get_state()
     for _ in range(number):
         drawn = torch.randn((*batch[REWARDS].shape, 2), generator=learner.generator)
@@ -83,8 +94,10 @@ def gradients(learner: Any, batch: Batch) -> dict[str, list[Tensor]]:
             for weight in weights:
                 weight.grad = None
 
-    optimizer_step, learner.optimizer_step = learner.optimizer_step, keep
-    state, module = learner.generator.get_state(), learner.networks("household")
+    optimizer_step = learner.optimizer_step
+    learner.optimizer_step = keep
+    state = learner.generator.get_state()
+    module = learner.networks("household")
     before = copy.deepcopy(module.state_dict())
     learner.update_policy("household", batch, reporting=False)
     learner.generator.set_state(state)
@@ -100,7 +113,11 @@ def take_agent(module: Any, stacked: Any, agent: int) -> None:
     for network, stack in ((module.critic, stacked.critic), (module.target, stacked.target)):
         taken = {}
         for name, value in stack.state_dict().items():
-            own = slice(critics * agent, critics * (agent + 1)) if value.dim() == 3 else slice(agent, agent + 1)
+            own = (
+                slice(critics * agent, critics * (agent + 1))
+                if value.dim() == 3
+                else slice(agent, agent + 1)
+            )
             taken[name] = value if name == "updates" else value[own]
         network.load_state_dict(taken)
     if hasattr(module, "target_actor"):
@@ -114,7 +131,8 @@ def distances(folder: Path, name: str, agent_steps: int) -> tuple[float, float]:
     """Per cent from the known answer, before and after that much of a shipped experiment."""
     changes = [f"training.agent_steps={agent_steps}", "training.evaluate_every=5"]
     run = TrainingSession(
-        RunFolder.create(load(ROOT / "tune_configs" / f"{name}.yaml", changes), folder), Console(quiet=True)
+        RunFolder.create(load(ROOT / "tune_configs" / f"{name}.yaml", changes), folder),
+        Console(quiet=True),
     )
     run.train()
     assert run.answer is not None

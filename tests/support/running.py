@@ -15,11 +15,21 @@ TINY: dict[str, Any] = {
     "market": {
         "name": "households",
         "worlds": 4,
-        "parameters": {"households": 3, "delta": 1.0, "episode_length": 5, "initial_capital": [0.01, 0.1]},
+        "parameters": {
+            "households": 3,
+            "delta": 1.0,
+            "episode_length": 5,
+            "initial_capital": [0.01, 0.1],
+        },
     },
     "policies": {"household": {"groups": ["households"], "hidden": [8]}},
     "algorithm": {"name": "ppo", "parameters": {"epochs": 2, "minibatches": 3}},
-    "training": {"agent_steps": 4 * 8 * 3 * 6, "rollout_length": 8, "evaluate_every": 2, "checkpoint_every": 2},
+    "training": {
+        "agent_steps": 4 * 8 * 3 * 6,
+        "rollout_length": 8,
+        "evaluate_every": 2,
+        "checkpoint_every": 2,
+    },
     "certificate": {"seeds": 2, "deviation_agent_steps": 0},
 }
 
@@ -32,7 +42,11 @@ def tiny(**sections: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def command(*arguments: str | Path, cwd: Path | None = None, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def command(
+    *arguments: str | Path, cwd: Path | None = None, timeout: float = 240
+) -> subprocess.CompletedProcess[str]:
     """Runs `rl-markets` as a person does."""
     line = [sys.executable, "-m", "rl_markets", *map(str, arguments)]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=os.environ, check=False)
+    return subprocess.run(
+        line, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=os.environ, check=False
+    )

@@ -21,11 +21,19 @@ Row = dict[str, Any]
 
 
 def drawn(
-    mean: Callable[[Array], Array], *, products: int = 1, periods: int = 200, stock: int | None = None, seed: int = 0,
-    stores: int = 1, prices: tuple[float, ...] = (400, 450, 500, 550, 600),
-) -> list[Row]:  # fmt: skip
-    """Rows of a log in which every product's price is drawn anew each period; `mean` maps prices [P] to units [P]."""
-    rng, rows = np.random.default_rng(seed), []
+    mean: Callable[[Array], Array],
+    *,
+    products: int = 1,
+    periods: int = 200,
+    stock: int | None = None,
+    seed: int = 0,
+    stores: int = 1,
+    prices: tuple[float, ...] = (400, 450, 500, 550, 600),
+) -> list[Row]:
+    """Rows of a log in which every product's price is drawn anew each period; `mean` maps prices
+    [P] to units [P]."""
+    rng = np.random.default_rng(seed)
+    rows = []
     for store in range(stores):
         for period in range(periods):
             price = rng.choice(prices, products)
@@ -61,20 +69,32 @@ def packaged(name: str) -> Path:
 
 
 def yogurt() -> tuple[SalesLog, Array]:
-    """2412 purchases of yogurt of four brands, as a log of one visitor a period; and whether brands were featured [R, 1]."""
+    """2412 purchases of yogurt of four brands, as a log of one visitor a period; and whether brands
+    were featured [R, 1]."""
     with tarfile.open(packaged("pydataset") / "resources.tar.gz") as tar:
         member = tar.extractfile("resources/rdata/csv/Ecdat/Yogurt.csv")
         assert member is not None
         rows = list(csv.DictReader(io.StringIO(member.read().decode())))
     brands = tuple(name.removeprefix("price.") for name in rows[0] if name.startswith("price."))
-    number, size = len(rows), len(rows) * len(brands)
+    number = len(rows)
+    size = len(rows) * len(brands)
     price, featured = (
-        np.array([[float(r[f"{k}.{b}"]) for b in brands] for r in rows]).ravel() for k in ("price", "feat")
+        np.array([[float(r[f"{k}.{b}"]) for b in brands] for r in rows]).ravel()
+        for k in ("price", "feat")
     )
     bought = np.array([[float(r["choice"] == b) for b in brands] for r in rows]).ravel()
     log = SalesLog(
-        "Yogurt.csv", brands, ("all",), np.tile(np.arange(len(brands)), number), np.zeros(size, np.int64),
-        np.repeat(np.arange(number), len(brands)), price, bought, np.zeros(size, bool), np.full(size, np.nan),
-        np.ones(size), np.empty((size, 0)),
-    )  # fmt: skip
+        "Yogurt.csv",
+        brands,
+        ("all",),
+        np.tile(np.arange(len(brands)), number),
+        np.zeros(size, np.int64),
+        np.repeat(np.arange(number), len(brands)),
+        price,
+        bought,
+        np.zeros(size, bool),
+        np.full(size, np.nan),
+        np.ones(size),
+        np.empty((size, 0)),
+    )
     return log, featured[:, None]

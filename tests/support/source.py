@@ -13,7 +13,8 @@ FLOORS = {"envs": "rl_markets.envs", "policies": "rl_markets.policies", "rl_mark
 
 
 def files(*folders: str) -> list[Path]:
-    """Every Python file of the folders; the links inside `rl_markets` lead to folders that are listed themselves."""
+    """Every Python file of the folders; the links inside `rl_markets` lead to folders that are
+    listed themselves."""
     found = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     links = {link for link in (ROOT / "rl_markets").iterdir() if link.is_symlink()}
     return [path for path in found if not links.intersection(path.parents)]
@@ -35,7 +36,8 @@ def modules() -> dict[str, Path]:
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, full name) of everything that a file imports, wherever in it; relative imports spelled out."""
+    """(line, full name) of everything that a file imports, wherever in it; relative imports spelled
+    out."""
     package = module_of(path).split(".")
     if path.name != "__init__.py":
         package.pop()

@@ -26,16 +26,22 @@ OBSERVATION = [0.1, -0.2, 0.3]
 
 def actors() -> dict[str, NetworkActor]:
     """Two small policies; one is called like the file of golden actions."""
-    return {name: NetworkActor(ACTOR, torch.Generator().manual_seed(i)) for i, name in enumerate(SPEC["policies"])}
+    return {
+        name: NetworkActor(ACTOR, torch.Generator().manual_seed(i))
+        for i, name in enumerate(SPEC["policies"])
+    }
 
 
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, by its path."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 def rewritten(folder: Path, target: Path, change: Callable[[Path], None]) -> Path:
-    """A copy whose files were changed and then listed anew, as somebody with access to the disk could do."""
+    """A copy whose files were changed and then listed anew, as somebody with access to the disk
+    could do."""
     with written(target) as temporary:
         shutil.copytree(folder, temporary, dirs_exist_ok=True)
         change(temporary)

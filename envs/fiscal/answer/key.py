@@ -1,4 +1,5 @@
-"""The known answer of the economy with a government: the Markov-perfect equilibrium, and how far learned policies are from it."""
+"""The known answer of the economy with a government: the Markov-perfect equilibrium, and how far
+learned policies are from it."""
 
 from __future__ import annotations
 
@@ -26,10 +27,14 @@ Rules = Callable[[Array, Array], tuple[Array, Array, Array]]
 """(K, log A) -> (consumption share, labour, tax rate), at symmetric states."""
 
 ACTIONS = ("consumption share", "labour", "tax rate")
-HELD_OUT_CAPITAL, HELD_OUT_SD = (0.5, 2.0), 2.0
-"""Held-out capital, in multiples of the rest point's, and productivity, in standard deviations either way."""
-LIMITS, GAIN_LIMIT = (1.0, 1.0, 5.0), 0.05
-"""The certificate's limits: policy errors in % (a tax rate that is 5 % off costs .005 % of consumption), gains in % of it."""
+HELD_OUT_CAPITAL = (0.5, 2.0)
+HELD_OUT_SD = 2.0
+"""Held-out capital, in multiples of the rest point's, and productivity, in standard deviations
+either way."""
+LIMITS = (1.0, 1.0, 5.0)
+GAIN_LIMIT = 0.05
+"""The certificate's limits: policy errors in % (a tax rate that is 5 % off costs .005 % of
+consumption), gains in % of it."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +46,19 @@ class _Candidate:
 class FiscalAnswer(AnswerKey):
     """Closed form at full depreciation (delta = 1), projection otherwise; see `answers.fiscal`.
 
-    Households who learn from samples feel their own effect on the schedule, so that the answer depends on n where the
-    schedule is progressive.
+    Households who learn from samples feel their own effect on the schedule, so that the answer
+    depends on n where the schedule is progressive.
     """
 
     def __init__(self, parameters: FiscalParameters) -> None:
         p = self.parameters = parameters
         self.economy = known.FiscalEconomy(
             Economy(alpha=p.alpha, beta=p.beta, delta=p.delta, b=p.b, rho=p.rho, sigma=p.sigma),
-            theta=p.theta, progressivity=p.progressivity, households=p.households, conduct="strategic",
-        )  # fmt: skip
+            theta=p.theta,
+            progressivity=p.progressivity,
+            households=p.households,
+            conduct="strategic",
+        )
         self.name = "closed form" if p.delta == 1 else "Markov-perfect equilibrium"  # type: ignore[misc]
 
     @cached_property
@@ -73,23 +81,32 @@ class FiscalAnswer(AnswerKey):
             return known.rest_at(self.economy, known.closed_form(self.economy)[2]).k
         return self.solution.rest.k
 
-    # -- policies as functions of the state ------------------------------------------------------------------------
+    # -- policies as functions of the state --------------------------------------------------------
 
     @torch.no_grad()
-    def act(self, policies: Mapping[str, PolicyFunction], K: Array, z: Array) -> tuple[Array, Array, Array]:
-        """What learned policies do at symmetric states: shares and labours `[households, states]`, tax rates `[states]`.
+    def act(
+        self, policies: Mapping[str, PolicyFunction], K: Array, z: Array
+    ) -> tuple[Array, Array, Array]:
+        """What learned policies do at symmetric states: shares and labours `[households, states]`,
+        tax rates `[states]`.
 
-        Last period's labour, which households also observe but which moves nothing, is what the answer works.
+        Last period's labour, which households also observe but which moves nothing, is what the
+        answer works.
         """
         labour = self.exact(K, z)[1]
-        own, hours, tfp = (torch.tensor(x, dtype=torch.float32).reshape(-1, 1) for x in (K, labour, z))
-        seen = Fiscal.household_features(own, own, hours, hours, tfp).expand(-1, self.parameters.households, -1)
+        own, hours, tfp = (
+            torch.tensor(x, dtype=torch.float32).reshape(-1, 1) for x in (K, labour, z)
+        )
+        seen = Fiscal.household_features(own, own, hours, hours, tfp).expand(
+            -1, self.parameters.households, -1
+        )
         chosen = policies["households"](seen).double().numpy()
         tau = policies["government"](Fiscal.government_features(own, tfp, torch.zeros(1)))
         return chosen[..., 0].T, chosen[..., 1].T, tau[:, 0, 0].double().numpy()
 
     def rules(self, policies: Mapping[str, PolicyFunction]) -> Rules:
-        """Learned policies at symmetric states; the mean where households differ in what they learned."""
+        """Learned policies at symmetric states; the mean where households differ in what they
+        learned."""
 
         def mean(K: Array, z: Array) -> tuple[Array, Array, Array]:
             share, labour, tau = self.act(policies, K, z)
@@ -99,7 +116,8 @@ class FiscalAnswer(AnswerKey):
 
     @cached_property
     def reach(self) -> tuple[float, float]:
-        """Held-out capital in multiples of the rest point; less far up where the answer ends before, as it may."""
+        """Held-out capital in multiples of the rest point; less far up where the answer ends
+        before, as it may."""
         low, high = HELD_OUT_CAPITAL
         if self.parameters.delta < 1:
             high = min(high, 0.95 * self.solution.capital_range[1] / self.rest)
@@ -107,30 +125,40 @@ class FiscalAnswer(AnswerKey):
 
     @cached_property
     def held_out(self) -> tuple[Array, Array]:
-        """States that no policy was trained on in particular: a grid over capital and productivity."""
+        """States that no policy was trained on in particular: a grid over capital and
+        productivity."""
         low, high = (np.log(multiple * self.rest) for multiple in self.reach)
         reach = HELD_OUT_SD * self.economy.economy.tfp_sd
-        K, z = np.meshgrid(np.exp(np.linspace(low, high, 41)), np.linspace(-reach, reach, 9), indexing="ij")
+        K, z = np.meshgrid(
+            np.exp(np.linspace(low, high, 41)), np.linspace(-reach, reach, 9), indexing="ij"
+        )
         return K.ravel(), z.ravel()
 
     def errors(self, actions: tuple[Array, Array, Array]) -> Array:
-        """Relative errors of share, labour and tax rate at the held-out states, in %: `[3, states]`.
+        """Relative errors of share, labour and tax rate at the held-out states, in %: `[3,
+        states]`.
 
         Where households differ, the mean of their own errors, so that opposite ones do not cancel.
         """
         pairs = zip(actions, self.exact(*self.held_out), strict=True)
-        return np.array([np.atleast_2d(100 * np.abs(mine / true - 1)).mean(0) for mine, true in pairs])
+        return np.array(
+            [np.atleast_2d(100 * np.abs(mine / true - 1)).mean(0) for mine, true in pairs]
+        )
 
-    # -- the contract ----------------------------------------------------------------------------------------------
+    # -- the contract ------------------------------------------------------------------------------
 
     def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         """The largest of the three actions' mean relative errors at the held-out states, in %."""
         return float(self.errors(self.act(policies, *self.held_out)).mean(1).max())
 
     def assess(
-        self, policies: Mapping[str, PolicyFunction], untrained: Mapping[str, PolicyFunction], seeds: list[int]
+        self,
+        policies: Mapping[str, PolicyFunction],
+        untrained: Mapping[str, PolicyFunction],
+        seeds: list[int],
     ) -> Assessment:
-        """Policy errors of both groups, and what the government and a household could still gain."""
+        """Policy errors of both groups, and what the government and a household could still
+        gain."""
         ours = self.rules(policies)
         controls = [*self._controls(), _Candidate("untrained network", self.rules(untrained))]
         metrics = [
@@ -138,10 +166,15 @@ class FiscalAnswer(AnswerKey):
             self._government_gain(ours, controls),
             self._path_gain(policies, "households", GAIN_LIMIT),
             self._path_gain(policies, "government", None),
-            Metric("capital_at_rest", "capital at rest", self._rest(ours), answer=self.rest,
-                   controls={c.name: self._rest(c.rules) for c in controls},
-                   note="where capital stays without shocks"),
-        ]  # fmt: skip
+            Metric(
+                "capital_at_rest",
+                "capital at rest",
+                self._rest(ours),
+                answer=self.rest,
+                controls={c.name: self._rest(c.rules) for c in controls},
+                note="where capital stays without shocks",
+            ),
+        ]
         return Assessment(metrics, self._figures(ours))
 
     def _controls(self) -> list[_Candidate]:
@@ -149,12 +182,16 @@ class FiscalAnswer(AnswerKey):
         today = self.parameters.theta / (1 + self.parameters.theta)
         at_rest = self.exact(np.array([self.rest]), np.zeros(1))
 
+        def constant(K: Array, z: Array) -> tuple[Array, Array, Array]:
+            share, labour, tax = (np.full_like(K, action[0]) for action in at_rest)
+            return share, labour, tax
+
         def myopic(K: Array, z: Array) -> tuple[Array, Array, Array]:
             share, labour, _ = self.exact(K, z)
             return share, labour, np.full_like(share, today)
 
         return [
-            _Candidate("constant actions", lambda K, z: tuple(np.full_like(K, x[0]) for x in at_rest)),  # type: ignore[return-value, arg-type]
+            _Candidate("constant actions", constant),
             _Candidate("myopic government", myopic),
             _Candidate("exact", self.exact),
         ]
@@ -162,16 +199,33 @@ class FiscalAnswer(AnswerKey):
     def _policy_errors(self, mine: Array, controls: list[_Candidate]) -> list[Metric]:
         theirs = {c.name: self.errors(c.rules(*self.held_out)) for c in controls}
         low, high = self.reach
-        note = f"relative to the answer, mean over capital in [{low:.2g}, {high:.2g}] of its rest point, productivity within 2 sd"
+        note = (
+            f"relative to the answer, mean over capital in [{low:.2g}, {high:.2g}] of its rest "
+            "point, productivity within 2 sd"
+        )
         found = []
         for i, action in enumerate(ACTIONS):
             key = f"policy_error/{action.replace(' ', '_')}"
             found += [
-                Metric(key, f"error of the {action}, mean", float(mine[i].mean()), "%", answer=0.0, limit=LIMITS[i],
-                       controls={n: float(e[i].mean()) for n, e in theirs.items()}, note=note),
-                Metric(f"{key}/max", f"error of the {action}, largest", float(mine[i].max()), "%", answer=0.0,
-                       controls={n: float(e[i].max()) for n, e in theirs.items()}),
-            ]  # fmt: skip
+                Metric(
+                    key,
+                    f"error of the {action}, mean",
+                    float(mine[i].mean()),
+                    "%",
+                    answer=0.0,
+                    limit=LIMITS[i],
+                    controls={n: float(e[i].mean()) for n, e in theirs.items()},
+                    note=note,
+                ),
+                Metric(
+                    f"{key}/max",
+                    f"error of the {action}, largest",
+                    float(mine[i].max()),
+                    "%",
+                    answer=0.0,
+                    controls={n: float(e[i].max()) for n, e in theirs.items()},
+                ),
+            ]
         return found
 
     def _government_gain(self, ours: Rules, controls: list[_Candidate]) -> Metric:
@@ -191,14 +245,25 @@ class FiscalAnswer(AnswerKey):
             return economics.consumption_equivalent(float(np.mean(found)), self.parameters.beta)
 
         return Metric(
-            "best_response_gain/exact/government", "best-response gain of the government, exact", gain(ours),
-            "% of consumption", answer=0.0, limit=GAIN_LIMIT, controls={c.name: gain(c.rules) for c in controls},
-            note="dynamic programme of the government against the frozen households, mean over the held-out capital",
-        )  # fmt: skip
+            "best_response_gain/exact/government",
+            "best-response gain of the government, exact",
+            gain(ours),
+            "% of consumption",
+            answer=0.0,
+            limit=GAIN_LIMIT,
+            controls={c.name: gain(c.rules) for c in controls},
+            note="dynamic programme of the government against the frozen households, mean over the "
+            "held-out capital",
+        )
 
-    def _path_gain(self, policies: Mapping[str, PolicyFunction], group: str, limit: float | None) -> Metric:
-        """By the best path of actions of one agent of `group`, from where the learned economy rests."""
-        calm = self.parameters.model_copy(update={"sigma": 0.0, "initial_dispersion": 0.0, "episode_length": 10**6})
+    def _path_gain(
+        self, policies: Mapping[str, PolicyFunction], group: str, limit: float | None
+    ) -> Metric:
+        """By the best path of actions of one agent of `group`, from where the learned economy
+        rests."""
+        calm = self.parameters.model_copy(
+            update={"sigma": 0.0, "initial_dispersion": 0.0, "episode_length": 10**6}
+        )
         market = Fiscal(calm, worlds=1, dtype=torch.float64, stagger=False)
         market.reset(0)
         state = dict(market.state)
@@ -207,37 +272,53 @@ class FiscalAnswer(AnswerKey):
         for name, value in (("capital", K), ("labour", labour), ("log_productivity", 0.0)):
             state[name] = torch.full_like(state[name], value)
         deviation = PathDeviation(market, policies, group, torch.tensor([0]), self.parameters.beta)
-        gain = economics.consumption_equivalent(float(deviation.gains(state)[0]), self.parameters.beta)
+        gain = economics.consumption_equivalent(
+            float(deviation.gains(state)[0]), self.parameters.beta
+        )
         who = "a household" if group == "households" else f"the {group}"
         return Metric(
-            f"best_response_gain/path/{group}", f"best-response gain of {who}, without shocks", gain, "% of consumption",
-            answer=0.0, limit=limit, note="the best path of actions from where the learned economy rests, all others frozen",
-        )  # fmt: skip
+            f"best_response_gain/path/{group}",
+            f"best-response gain of {who}, without shocks",
+            gain,
+            "% of consumption",
+            answer=0.0,
+            limit=limit,
+            note="the best path of actions from where the learned economy rests, all others frozen",
+        )
 
     def _rest(self, rules: Rules) -> float:
         """Capital at rest without shocks; NaN where these rules find no rest."""
         try:
-            return known.rest_point(self.economy, lambda K, z: rules(K, z)[:2], lambda K, z: rules(K, z)[2]).k
+            return known.rest_point(
+                self.economy, lambda K, z: rules(K, z)[:2], lambda K, z: rules(K, z)[2]
+            ).k
         except ConvergenceError:
             return float("nan")
 
     def _figures(self, ours: Rules) -> list[Figure]:
         """All three actions over capital, at low, mean and high productivity."""
         multiples = np.geomspace(*self.reach, 80)
-        reach, x = HELD_OUT_SD * self.economy.economy.tfp_sd, multiples.tolist()
+        reach = HELD_OUT_SD * self.economy.economy.tfp_sd
+        x = multiples.tolist()
         figures = []
         for i, action in enumerate(ACTIONS):
             lines: list[Any] = []
             for z, label in ((-reach, "low A"), (0.0, "mean A"), (reach, "high A")):
-                K, zs = multiples * self.rest, np.full_like(multiples, z)
-                lines.append(Line(f"{self.name}, {label}", x, self.exact(K, zs)[i].tolist(), "answer"))
+                K = multiples * self.rest
+                zs = np.full_like(multiples, z)
+                lines.append(
+                    Line(f"{self.name}, {label}", x, self.exact(K, zs)[i].tolist(), "answer")
+                )
                 lines.append(Line(f"learned, {label}", x, ours(K, zs)[i].tolist(), "ours"))
-            figures.append(Figure(action.capitalize(), "capital / rest point", action, lines, log_x=True))
+            figures.append(
+                Figure(action.capitalize(), "capital / rest point", action, lines, log_x=True)
+            )
         return figures
 
 
 def answer_key(parameters: FiscalParameters) -> AnswerKey | None:
-    """The Markov-perfect equilibrium: closed form at full depreciation, projection otherwise; None where none is found."""
+    """The Markov-perfect equilibrium: closed form at full depreciation, projection otherwise; None
+    where none is found."""
     key = FiscalAnswer(parameters)
     try:
         return key if key.rest > 0 else None

@@ -1,4 +1,5 @@
-"""Known answers of households and a government that taxes them: the Markov-perfect equilibrium, and deviations."""
+"""Known answers of households and a government that taxes them: the Markov-perfect equilibrium, and
+deviations."""
 
 from rl_markets.envs.fiscal.solution.economy import (
     Conduct,

@@ -1,12 +1,14 @@
-"""What the government could gain against households that play a frozen policy: its exact best response.
+"""What the government could gain against households that play a frozen policy: its exact best
+response.
 
     V(K, z) = max over tau of log(chat a) + b log(1-l) + theta log(tau Y) + beta E V(K', z')
     a = (1-tau) Y + (1-delta) K,   K' = (1-chat) a,   (chat, l) = household policy at (K, z)
 
-V is a polynomial in log K and z. Howard's policy iteration: the value of given tax rates is one linear system, then
-the rates are improved at every node. It starts from the frozen tax policy, so that the gain, the optimum less that
-policy's own value, comes out of one approximation: no less than 0, and 0 at an equilibrium, but for the polynomials'
-error, which is small for policies as smooth as an equilibrium's.
+V is a polynomial in log K and z. Howard's policy iteration: the value of given tax rates is one
+linear system, then the rates are improved at every node. It starts from the frozen tax policy, so
+that the gain, the optimum less that policy's own value, comes out of one approximation: no less
+than 0, and 0 at an equilibrium, but for the polynomials' error, which is small for policies as
+smooth as an equilibrium's.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ MOST_WIDENINGS = 8
 
 @dataclass(frozen=True)
 class _Response:
-    """The government's problem at N nodes, where the households' actions are given; all arrays but two are [N]."""
+    """The government's problem at N nodes, where the households' actions are given; all arrays but
+    two are [N]."""
 
     economy: FiscalEconomy
     capital: Interval
@@ -59,16 +62,25 @@ class _Response:
 
     @classmethod
     def build(
-        cls, economy: FiscalEconomy, household_policy: PolicyFunction, capital: tuple[float, float], reach: float
+        cls,
+        economy: FiscalEconomy,
+        household_policy: PolicyFunction,
+        capital: tuple[float, float],
+        reach: float,
     ) -> _Response:
         by_k = Interval(log(capital[0]), log(capital[1]), ORDERS[0])
         by_z = Interval(-reach, reach, ORDERS[1], margin=0.3)
         log_k, z = (grid.ravel() for grid in np.meshgrid(by_k.nodes(), by_z.nodes(), indexing="ij"))
         k = np.exp(log_k)
-        chat, labour = (_share(name, x, k) for name, x in zip(("chat", "l"), household_policy(k, z), strict=True))
+        chat, labour = (
+            _share(name, x, k)
+            for name, x in zip(("chat", "l"), household_policy(k, z), strict=True)
+        )
         y = play(economy, k, z, chat, labour, np.zeros_like(k)).y
         basis = outer(by_k.basis(log_k), by_z.basis(z))
-        return cls(economy, by_k, by_z, k, z, chat, labour, y, basis, expected_basis(economy, by_z, z))
+        return cls(
+            economy, by_k, by_z, k, z, chat, labour, y, basis, expected_basis(economy, by_z, z)
+        )
 
     def play(self, tau: FloatArray) -> Period:
         """What the rates `tau` [N] lead to."""
@@ -76,36 +88,51 @@ class _Response:
 
     def evaluate(self, tau: FloatArray) -> FloatArray:
         """[N] coefficients of the value of setting the rates `tau` [N] for ever."""
-        now, beta = self.play(tau), self.economy.economy.beta
+        now = self.play(tau)
+        beta = self.economy.economy.beta
         later = outer(self.capital.basis(np.log(now.k_next)), self.expected_z)
         return np.asarray(
-            np.linalg.solve(self.basis - beta * later, government_utility(self.economy, now, self.labour))
+            np.linalg.solve(
+                self.basis - beta * later, government_utility(self.economy, now, self.labour)
+            )
         )
 
     def total(self, value: FloatArray, tau: FloatArray) -> FloatArray:
         """The right-hand side of the Bellman equation at the rates `tau` [N]: [N]."""
         now = self.play(tau)
-        later = np.sum((self.capital.basis(np.log(now.k_next)) @ self._matrix(value)) * self.expected_z, axis=1)
-        return np.asarray(government_utility(self.economy, now, self.labour) + self.economy.economy.beta * later)
+        later = np.sum(
+            (self.capital.basis(np.log(now.k_next)) @ self._matrix(value)) * self.expected_z, axis=1
+        )
+        return np.asarray(
+            government_utility(self.economy, now, self.labour) + self.economy.economy.beta * later
+        )
 
     def slope(self, value: FloatArray, tau: FloatArray) -> FloatArray:
         """Its derivative in tau: theta / tau - (1 + beta E dV / dlog K') Y / a."""
         now = self.play(tau)
-        by_k = np.sum((self.capital.slopes(np.log(now.k_next)) @ self._matrix(value)) * self.expected_z, axis=1)
-        return np.asarray(self.economy.theta / tau - (1.0 + self.economy.economy.beta * by_k) * self.y / now.a)
+        by_k = np.sum(
+            (self.capital.slopes(np.log(now.k_next)) @ self._matrix(value)) * self.expected_z,
+            axis=1,
+        )
+        return np.asarray(
+            self.economy.theta / tau - (1.0 + self.economy.economy.beta * by_k) * self.y / now.a
+        )
 
     def improve(self, value: FloatArray, tau: FloatArray) -> FloatArray:
-        """The best rates against `value`: the best of RATES, then bisection of the slope between its neighbours.
+        """The best rates against `value`: the best of RATES, then bisection of the slope between
+        its neighbours.
 
         A rate in `tau` that is as good stays.
         """
         totals = np.stack([self.total(value, np.full_like(tau, rate)) for rate in RATES])
         best = np.clip(np.argmax(totals, axis=0), 1, len(RATES) - 2)
-        low, high = RATES[best - 1], RATES[best + 1]
+        low = RATES[best - 1]
+        high = RATES[best + 1]
         for _ in range(50):
             middle = 0.5 * (low + high)
             rising = self.slope(value, middle) > 0.0
-            low, high = np.where(rising, middle, low), np.where(rising, high, middle)
+            low = np.where(rising, middle, low)
+            high = np.where(rising, high, middle)
         found = 0.5 * (low + high)
         return np.where(self.total(value, found) > self.total(value, tau), found, tau)
 
@@ -115,8 +142,11 @@ class _Response:
         return np.asarray(np.sum(by_k * self.tfp.basis(z), axis=-1))
 
     def leaves(self, *rates: FloatArray) -> tuple[bool, bool]:
-        """Whether capital leaves the domain at its (low, high) end, on average over z, under any of these rates."""
-        growth = [np.log(self.play(tau).k_next / self.k).reshape(ORDERS).mean(axis=1) for tau in rates]
+        """Whether capital leaves the domain at its (low, high) end, on average over z, under any of
+        these rates."""
+        growth = [
+            np.log(self.play(tau).k_next / self.k).reshape(ORDERS).mean(axis=1) for tau in rates
+        ]
         return any(x[0] < 0.0 for x in growth), any(x[-1] > 0.0 for x in growth)
 
     def _matrix(self, coefficients: FloatArray) -> FloatArray:
@@ -134,14 +164,17 @@ def government_gain(
     tolerance: float = 1e-9,
     max_iterations: int = 50,
 ) -> FloatArray:
-    """Discounted utility the government gains by its best response, from each state (k, z): in utils, not percent.
+    """Discounted utility the government gains by its best response, from each state (k, z): in
+    utils, not percent.
 
-    Households go on with `household_policy`, (K, z) to (chat, l); the government gives up `tax_policy`, (K, z) to tau.
-    capital_range: the domain, in multiples of the capital at which the frozen policies rest. It is made wider to hold
+    Households go on with `household_policy`, (K, z) to (chat, l); the government gives up
+    `tax_policy`, (K, z) to tau.
+    capital_range: the domain, in multiples of the capital at which the frozen policies rest. It is
+        made wider to hold
     the states asked about, and until neither the frozen tax nor the best one leads out of it.
     tolerance: largest change of the value at the nodes in the last iteration, in utils.
-    Raises ConvergenceError if the frozen policies have no rest point, policy iteration does not settle or no domain
-    is wide enough; ValueError for actions outside (0, 1) or an empty range.
+    Raises ConvergenceError if the frozen policies have no rest point, policy iteration does not
+    settle or no domain is wide enough; ValueError for actions outside (0, 1) or an empty range.
     """
     if not 0.0 < capital_range[0] < capital_range[1]:
         raise ValueError(f"capital_range = {capital_range!r}: expected 0 < low < high")
@@ -151,7 +184,9 @@ def government_gain(
     rest = rest_point(economy, household_policy, tax_policy).k
     low = min(capital_range[0] * rest, float(np.min(capital, initial=np.inf)))
     high = max(capital_range[1] * rest, float(np.max(capital, initial=0.0)))
-    reach = max(TFP_REACH * economy.economy.tfp_sd, TFP_FLOOR, float(np.max(np.abs(tfp), initial=0.0)))
+    reach = max(
+        TFP_REACH * economy.economy.tfp_sd, TFP_FLOOR, float(np.max(np.abs(tfp), initial=0.0))
+    )
     for _ in range(MOST_WIDENINGS):
         problem = _Response.build(economy, household_policy, (low, high), reach)
         frozen = _share("tau", tax_policy(problem.k, problem.z), problem.k)
@@ -159,29 +194,40 @@ def government_gain(
         below, above = problem.leaves(frozen, best)
         if not (below or above):
             return problem.value(gain, capital, tfp)
-        low, high = low / WIDER if below else low, high * WIDER if above else high
-    raise ConvergenceError(f"capital leaves the domain [{low:.3g}, {high:.3g}]: the government's problem has no end")
+        low = low / WIDER if below else low
+        high = high * WIDER if above else high
+    raise ConvergenceError(
+        f"capital leaves the domain [{low:.3g}, {high:.3g}]: the government's problem has no end"
+    )
 
 
 def _iterate(
     problem: _Response, frozen: FloatArray, tolerance: float, max_iterations: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Howard's policy iteration from the rates `frozen`: (best rates [N], coefficients [N] of the gain)."""
+    """Howard's policy iteration from the rates `frozen`: (best rates [N], coefficients [N] of the
+    gain)."""
     value = start = problem.evaluate(frozen)
     tau = frozen
     for _ in range(max_iterations):
         tau = problem.improve(value, tau)
-        previous, value = value, problem.evaluate(tau)
+        previous = value
+        value = problem.evaluate(tau)
         change = float(np.max(np.abs(problem.basis @ (value - previous))))
         if change < tolerance:
             return tau, value - start
-    raise ConvergenceError(f"policy iteration still moved the value by {change:.1e} after {max_iterations} steps")
+    raise ConvergenceError(
+        f"policy iteration still moved the value by {change:.1e} after {max_iterations} steps"
+    )
 
 
 def _share(name: str, values: ArrayLike, k: FloatArray) -> FloatArray:
-    """`values` at the states with capital `k` [N], or ValueError unless all are strictly between 0 and 1."""
+    """`values` at the states with capital `k` [N], or ValueError unless all are strictly between 0
+    and 1."""
     share = np.broadcast_to(np.asarray(values, dtype=np.float64), k.shape)
     if not np.all((share > 0.0) & (share < 1.0)):
-        low, high = float(share.min()), float(share.max())
-        raise ValueError(f"policy's {name} in [{low!r}, {high!r}]: expected within (0, 1) at every state")
+        low = float(share.min())
+        high = float(share.max())
+        raise ValueError(
+            f"policy's {name} in [{low!r}, {high!r}]: expected within (0, 1) at every state"
+        )
     return share

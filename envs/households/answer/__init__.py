@@ -1,1 +1,2 @@
-"""The judge of the household economy: identical households, or different ones at their Nash rest point."""
+"""The judge of the household economy: identical households, or different ones at their Nash rest
+point."""

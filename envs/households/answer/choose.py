@@ -9,9 +9,11 @@ from rl_markets.envs.households.parameters import HouseholdsParameters
 
 
 def answer_key(parameters: HouseholdsParameters) -> AnswerKey | None:
-    """Identical households: closed form at full depreciation, collocation otherwise; different ones: Nash at rest.
+    """Identical households: closed form at full depreciation, collocation otherwise; different
+    ones: Nash at rest.
 
-    None for price takers who differ, as all capital ends with the most productive, and where somebody ends at a corner.
+    None for price takers who differ, as all capital ends with the most productive, and where
+    somebody ends at a corner.
     """
     if parameters.homogeneous:
         return HouseholdsAnswer(parameters)

@@ -1,4 +1,5 @@
-"""Known answers of the household economy (arXiv 2510.12272): solutions, diagnostics, best response."""
+"""Known answers of the household economy (arXiv 2510.12272): solutions, diagnostics, best
+response."""
 
 from rl_markets.envs.households.solution.best_response import BestResponse, best_response
 from rl_markets.envs.households.solution.collocation import CollocationSolution, solve_collocation
@@ -27,8 +28,15 @@ from rl_markets.envs.households.solution.economy import (
     steady_state,
 )
 from rl_markets.envs.households.solution.loglinear import LogLinear, solve_loglinear
-from rl_markets.envs.households.solution.time_iteration import TimeIterationSolution, solve_time_iteration
-from rl_markets.envs.households.solution.transition import Transition, perfect_foresight, start_after_growth
+from rl_markets.envs.households.solution.time_iteration import (
+    TimeIterationSolution,
+    solve_time_iteration,
+)
+from rl_markets.envs.households.solution.transition import (
+    Transition,
+    perfect_foresight,
+    start_after_growth,
+)
 from rl_markets.errors import BlanchardKahnError
 
 __all__ = [

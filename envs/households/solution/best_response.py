@@ -1,9 +1,10 @@
 """The exact best response of one household to others that all play one frozen policy.
 
-The problem is `deviation`'s, solved by Howard's policy iteration: the value of given actions is one linear
-system, then the actions are improved at every node. The first actions are the frozen policy's own, so that
-the gain from deviating, the optimum minus the frozen policy's value, comes out of one approximation. It is
-what a trained policy's certificate reports: zero at every state that is reached, for an equilibrium.
+The problem is `deviation`'s, solved by Howard's policy iteration: the value of given actions is one
+linear system, then the actions are improved at every node. The first actions are the frozen
+policy's own, so that the gain from deviating, the optimum minus the frozen policy's value, comes
+out of one approximation. It is what a trained policy's certificate reports: zero at every state
+that is reached, for an equilibrium.
 """
 
 from __future__ import annotations
@@ -29,24 +30,32 @@ from rl_markets.errors import ConvergenceError
 
 BOUNDS = (0.01, 0.99)  # of both actions: the market's bounds
 Actions = tuple[FloatArray, FloatArray]  # (chat, l)
-DAMPING, DAMPED_ITERATIONS, DAMPED_TOLERANCE = 0.6, 40, 4e-4  # the last in utils: .002% of consumption
+DAMPING = 0.6
+DAMPED_ITERATIONS = 40
+DAMPED_TOLERANCE = 4e-4  # the last in utils: .002% of consumption
 CHECKED_STATES = 1000  # off the nodes, for the reported errors
 
 
 @final
 @dataclass(frozen=True)
 class BestResponse:
-    """The deviator's optimum and the value of not deviating; states are arrays of broadcastable shapes.
+    """The deviator's optimum and the value of not deviating; states are arrays of broadcastable
+    shapes.
 
-    k_own, k_others: the deviator's and each other household's capital, the latter ignored when the deviator
-    is the whole economy; z: log productivity. Trusted near k_own = k_others, inside the grid; the values of
-    extreme inequality, which is rarely reached, are rough.
+    k_own, k_others: the deviator's and each other household's capital, the latter ignored when the
+        deviator
+    is the whole economy; z: log productivity. Trusted near k_own = k_others, inside the grid; the
+    values of extreme inequality, which is rarely reached, are rough.
     """
 
     iterations: int  # of Howard's policy iteration
-    bellman_error: float  # of the optimum off the nodes, utils: its value is off by at most this / (1 - beta)
+    bellman_error: (
+        float  # of the optimum off the nodes, utils: its value is off by at most this / (1 - beta)
+    )
     frozen_error: float  # the same of the frozen policy's value
-    leaving: float  # share of the nodes from which the optimum or the frozen policy leaves the domain
+    leaving: (
+        float  # share of the nodes from which the optimum or the frozen policy leaves the domain
+    )
     deviation: Deviation
     optimum: FloatArray  # [P] coefficients of its value
     frozen: FloatArray  # [P] of the frozen policy's value
@@ -67,14 +76,18 @@ class BestResponse:
         """The same as a permanent rise of consumption, in %."""
         return 100.0 * np.expm1((1.0 - self.deviation.economy.beta) * self.gain(k_own, k_others, z))
 
-    def policy(self, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    def policy(
+        self, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike
+    ) -> tuple[FloatArray, FloatArray]:
         """The best response's (chat, l)."""
         at = self.deviation.states(k_own, k_others, z)
         chat, labour, _ = maximise(self.deviation.returns(at, self.optimum), len(at.z), BOUNDS)
         shape = np.broadcast_shapes(np.shape(k_own), np.shape(k_others), np.shape(z))
         return chat.reshape(shape), labour.reshape(shape)
 
-    def _evaluate(self, coefficients: FloatArray, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike) -> FloatArray:
+    def _evaluate(
+        self, coefficients: FloatArray, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike
+    ) -> FloatArray:
         at = self.deviation.states(k_own, k_others, z)
         shape = np.broadcast_shapes(np.shape(k_own), np.shape(k_others), np.shape(z))
         return self.deviation.value(at, coefficients).reshape(shape)
@@ -93,16 +106,19 @@ def best_response(
 ) -> BestResponse:
     """Solve the deviator's problem, and value the frozen policy for it.
 
-    others: the policy of each of the n - 1 others. own: the frozen policy that the deviator would give up,
-    by default the same. price_taking: the deviator ignores its weight in the aggregates, as one of infinitely
+    others: the policy of each of the n - 1 others. own: the frozen policy that the deviator would
+        give up,
+    by default the same. price_taking: the deviator ignores its weight in the aggregates, as one of
+        infinitely
     many would; otherwise it knows that it is 1/n of them. One strategic household is the planner.
     grid: by default ALONE or AMONG_OTHERS; the reported errors tell whether it is fine enough.
     tolerance: largest change of the value at the nodes in the last iteration, in utils.
-    Among others, where full steps do not settle, damped ones follow. Raises ValueError for n < 1 or frozen
-    actions outside (0, 1), ConvergenceError if those do not settle either. They may not for a price taker
+    Among others, where full steps do not settle, damped ones follow. Raises ValueError for n < 1 or
+    frozen actions outside (0, 1), ConvergenceError if those do not settle either. They may not for
+    a price taker
     facing a crowd far from equilibrium: with interest rates away
-    from 1 / beta, to an atomistic deviator no amount of capital is enough, or little enough, and the end of
-    any domain matters.
+    from 1 / beta, to an atomistic deviator no amount of capital is enough, or little enough, and
+    the end of any domain matters.
     """
     if n < 1:
         raise ValueError(f"n = {n!r}: expected at least 1 household")
@@ -115,7 +131,9 @@ def best_response(
     frozen_value = game.evaluate(nodes, *actions)
     leaving = game.leaving(nodes, *actions)
     try:
-        value, actions, iterations = _iterate(game, nodes, frozen_value, actions, tolerance, max_iterations)
+        value, actions, iterations = _iterate(
+            game, nodes, frozen_value, actions, tolerance, max_iterations
+        )
     except ConvergenceError:
         if weight == 1.0:
             raise
@@ -126,40 +144,56 @@ def best_response(
 
 
 def _iterate(
-    game: Deviation, nodes: States, value: FloatArray, actions: Actions, tolerance: float, max_iterations: int
+    game: Deviation,
+    nodes: States,
+    value: FloatArray,
+    actions: Actions,
+    tolerance: float,
+    max_iterations: int,
 ) -> tuple[FloatArray, Actions, int]:
-    """Howard's policy iteration from a value and the actions that have it: (value, actions, iterations)."""
+    """Howard's policy iteration from a value and the actions that have it: (value, actions,
+    iterations)."""
     change = np.inf
     for iteration in range(1, max_iterations + 1):
         chat, labour, _ = maximise(game.returns(nodes, value), len(nodes.z), BOUNDS, start=actions)
         actions = chat, labour
-        previous, value = value, game.evaluate(nodes, chat, labour)
+        previous = value
+        value = game.evaluate(nodes, chat, labour)
         change = float(np.max(np.abs(game.value(nodes, value - previous))))
         if change < tolerance:
             return value, actions, iteration
-    raise ConvergenceError(f"policy iteration still moved the value by {change:.1e} after {max_iterations} steps")
+    raise ConvergenceError(
+        f"policy iteration still moved the value by {change:.1e} after {max_iterations} steps"
+    )
 
 
 def _iterate_damped(
     game: Deviation, nodes: States, value: FloatArray, actions: Actions
 ) -> tuple[FloatArray, Actions, int]:
-    """The same in smaller steps, for crowds at which full steps go back and forth at the edges of the grid.
+    """The same in smaller steps, for crowds at which full steps go back and forth at the edges of
+    the grid.
 
-    Settled when the mean value where everybody is equally rich, which is where gains are reported, has moved by
-    less than DAMPED_TOLERANCE in each of three steps running.
+    Settled when the mean value where everybody is equally rich, which is where gains are reported,
+    has moved by less than DAMPED_TOLERANCE in each of three steps running.
     """
     crowd = np.exp(np.linspace(game.crowd.low, game.crowd.high, 9))
-    alike, settled = game.states(crowd, crowd, np.zeros_like(crowd)), 0
+    alike = game.states(crowd, crowd, np.zeros_like(crowd))
+    settled = 0
     for iteration in range(1, DAMPED_ITERATIONS + 1):
         better = maximise(game.returns(nodes, value), len(nodes.z), BOUNDS, start=actions)[:2]
-        chat, labour = (old + DAMPING * (new - old) for old, new in zip(actions, better, strict=True))
+        chat, labour = (
+            old + DAMPING * (new - old) for old, new in zip(actions, better, strict=True)
+        )
         actions = chat, labour
-        previous, value = value, game.evaluate(nodes, chat, labour)
+        previous = value
+        value = game.evaluate(nodes, chat, labour)
         moved = abs(float(np.mean(game.value(alike, value - previous))))
         settled = settled + 1 if moved < DAMPED_TOLERANCE else 0
         if settled == 3:
             return value, actions, iteration
-    raise ConvergenceError(f"damped policy iteration still moved the value by {moved:.1e} after {iteration} steps")
+    raise ConvergenceError(
+        f"damped policy iteration still moved the value by {moved:.1e} after {iteration} steps"
+    )
 
 
 def _off_node_errors(

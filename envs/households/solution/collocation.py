@@ -1,8 +1,9 @@
 """Global solution by Chebyshev collocation: the reference policy.
 
-log c(log k, z) is a tensor product of Chebyshev polynomials; Newton's method sets the Euler residual to zero
-at their zeros, with expectations by Gauss-Hermite quadrature. Judd (1992), "Projection methods for solving
-aggregate growth models". Under full depreciation log c is linear in the state: exact to rounding.
+log c(log k, z) is a tensor product of Chebyshev polynomials; Newton's method sets the Euler
+residual to zero at their zeros, with expectations by Gauss-Hermite quadrature. Judd (1992),
+"Projection methods for solving aggregate growth models". Under full depreciation log c is linear in
+the state: exact to rounding.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ TFP_FLOOR = 0.12  # but at least this: impulse responses start from a +10% shock
 class CollocationSolution(Solution):
     """Consumption as a Chebyshev polynomial, labour from its first-order condition.
 
-    Trusted on the domain `capital` x `tfp`. Outside, log c goes on as a straight line in log k, and in z
-    after 30% more of the half-width; `euler_error` tells how wrong that is there.
+    Trusted on the domain `capital` x `tfp`. Outside, log c goes on as a straight line in log k, and
+    in z after 30% more of the half-width; `euler_error` tells how wrong that is there.
     """
 
     economy: Economy
@@ -52,23 +53,29 @@ class CollocationSolution(Solution):
 
     def consumption(self, k: FloatArray, z: FloatArray) -> FloatArray:
         """Consumption at `k` and `z` (broadcastable)."""
-        basis_k, basis_z = self.capital.basis(np.log(k)), self.tfp.basis(z)
+        basis_k = self.capital.basis(np.log(k))
+        basis_z = self.tfp.basis(z)
         return np.asarray(np.exp(np.sum((basis_k @ self.coefficients) * basis_z, axis=-1)))
 
     def policy(self, k: ArrayLike, z: ArrayLike) -> Policy:
         """See `Solution.policy`."""
-        capital, tfp = np.asarray(k, dtype=np.float64), np.asarray(z, dtype=np.float64)
+        capital = np.asarray(k, dtype=np.float64)
+        tfp = np.asarray(z, dtype=np.float64)
         c = self.consumption(capital, tfp)
-        return allocation(self.economy, capital, tfp, c, labour_supply(self.economy, c, capital, tfp))
+        return allocation(
+            self.economy, capital, tfp, c, labour_supply(self.economy, c, capital, tfp)
+        )
 
     def euler_error(self, k: ArrayLike, z: ArrayLike) -> FloatArray:
-        """Unit-free Euler residual beta E[c / c' R'] - 1 at any states: the accuracy of the solution."""
+        """Unit-free Euler residual beta E[c / c' R'] - 1 at any states: the accuracy of the
+        solution."""
         return euler_errors(self.economy, self.actions, k, z)
 
 
 @dataclass(frozen=True)
 class _EulerSystem:
-    """Euler residuals at the N = capital.order * tfp.order nodes, and their Jacobian in the coefficients."""
+    """Euler residuals at the N = capital.order * tfp.order nodes, and their Jacobian in the
+    coefficients."""
 
     economy: Economy
     capital: Interval
@@ -78,26 +85,37 @@ class _EulerSystem:
     z_next: FloatArray  # [N, Q]
     weights: FloatArray  # [Q]
     basis: FloatArray  # [N, N] of today's states
-    basis_z_next: FloatArray  # [N, Q, tfp.order]: tomorrow's productivity does not depend on the policy
+    basis_z_next: (
+        FloatArray  # [N, Q, tfp.order]: tomorrow's productivity does not depend on the policy
+    )
 
     @classmethod
-    def build(cls, economy: Economy, capital: Interval, tfp: Interval, quadrature: int) -> _EulerSystem:
-        log_k, z = (grid.ravel() for grid in np.meshgrid(capital.nodes(), tfp.nodes(), indexing="ij"))
+    def build(
+        cls, economy: Economy, capital: Interval, tfp: Interval, quadrature: int
+    ) -> _EulerSystem:
+        log_k, z = (
+            grid.ravel() for grid in np.meshgrid(capital.nodes(), tfp.nodes(), indexing="ij")
+        )
         shocks, weights = innovations(economy, quadrature)
         z_next = economy.rho * z[:, None] + shocks
         basis = _outer(capital.basis(log_k), tfp.basis(z))
-        return cls(economy, capital, tfp, np.exp(log_k), z, z_next, weights, basis, tfp.basis(z_next))
+        return cls(
+            economy, capital, tfp, np.exp(log_k), z, z_next, weights, basis, tfp.basis(z_next)
+        )
 
     def evaluate(self, coefficients: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(residual [N], Jacobian [N, N]) at `coefficients` [N]."""
-        economy, alpha = self.economy, self.economy.alpha
+        economy = self.economy
+        alpha = self.economy.alpha
         matrix = coefficients.reshape(self.capital.order, self.tfp.order)
         c = np.exp(self.basis @ coefficients)
         labour = labour_supply(economy, c, self.k, self.z)
         y = output(economy, self.k, labour, self.z)
-        # A wild Newton step may save less than nothing: the floor keeps logarithms finite until it is undone.
+        # A wild Newton step may save less than nothing: the floor keeps logarithms finite until it
+        # is undone.
         k_next = np.maximum(y + (1.0 - economy.delta) * self.k - c, np.exp(self.capital.low))
-        # Elasticity of next capital to today's consumption: what is eaten, and the work no longer done.
+        # Elasticity of next capital to today's consumption: what is eaten, and the work no longer
+        # done.
         saving = (-(1.0 - alpha) * y / (labour / (1.0 - labour) + alpha) - c) / k_next
 
         log_k_next = np.log(k_next)
@@ -105,7 +123,9 @@ class _EulerSystem:
         log_c_next = np.einsum("na,nqa->nq", basis_k_next @ matrix, self.basis_z_next)
         slope = np.einsum("na,nqa->nq", self.capital.slopes(log_k_next) @ matrix, self.basis_z_next)
         labour_next = labour_supply(economy, np.exp(log_c_next), k_next[:, None], self.z_next)
-        rental = alpha * output(economy, k_next[:, None], labour_next, self.z_next) / k_next[:, None]
+        rental = (
+            alpha * output(economy, k_next[:, None], labour_next, self.z_next) / k_next[:, None]
+        )
         gross_return = 1.0 - economy.delta + rental
         term = economy.beta * self.weights * c[:, None] * np.exp(-log_c_next) * gross_return
 
@@ -152,7 +172,8 @@ def solve_collocation(
 def _newton(
     system: _EulerSystem, coefficients: FloatArray, tolerance: float, max_steps: int
 ) -> tuple[FloatArray, int, float]:
-    """Newton's method, halving a step until the largest residual falls; (coefficients, steps, residual)."""
+    """Newton's method, halving a step until the largest residual falls; (coefficients, steps,
+    residual)."""
     residual, jacobian = system.evaluate(coefficients)
     for step in range(max_steps):
         worst = float(np.max(np.abs(residual)))
@@ -165,7 +186,9 @@ def _newton(
             if np.max(np.abs(residual)) < worst:
                 break
         else:
-            raise ConvergenceError(f"collocation stalled at an Euler error of {worst:.2e}, Newton step {step}")
+            raise ConvergenceError(
+                f"collocation stalled at an Euler error of {worst:.2e}, Newton step {step}"
+            )
         coefficients = trial
     raise ConvergenceError(f"collocation did not reach {tolerance:.0e} in {max_steps} Newton steps")
 

@@ -1,15 +1,21 @@
-"""The problem of one household that may deviate from what the others do: transitions and value basis.
+"""The problem of one household that may deviate from what the others do: transitions and value
+basis.
 
-The deviator, household i of n, holds k_i; the others hold k_o each. With w = 1/n, or w = 0 for a price taker,
+The deviator, household i of n, holds k_i; the others hold k_o each. With w = 1/n, or w = 0 for a
+price taker,
 
     K = (1 - w) k_o + w k_i,   L = (1 - w) l_o + w l_i,   Y = exp(z) K^alpha L^(1-alpha)
     a_j = (1 - alpha) Y / L * l_j + alpha Y / K * k_j + (1 - delta) k_j,   k_j' = (1 - chat_j) a_j
-    V(k_i, k_o, z) = max over (chat_i, l_i) of log(chat_i a_i) + b log(1 - l_i) + beta E V(k_i', k_o', z')
+    V(k_i, k_o, z) = max over (chat_i, l_i) of log(chat_i a_i) + b log(1 - l_i) + beta E V(k_i',
+    k_o', z')
 
-V is a tensor product of cubic splines in log(k_i + k_ss) and Chebyshev polynomials in log k_o and z. Own
-capital runs from next to nothing to plenty: it is small against what a household can earn, so that prices
-which are off by little send a deviator far. Rich, it stops working; poor, it cannot borrow: hence splines.
-Alone (w = 1) the deviator is the mean household, and V a polynomial in log k_o = log k_i and z.
+V is a tensor product of cubic splines in log(k_i + k_ss) and Chebyshev polynomials in log k_o and
+z. Own
+capital runs from next to nothing to plenty: it is small against what a household can earn, so that
+    prices
+which are off by little send a deviator far. Rich, it stops working; poor, it cannot borrow: hence
+splines. Alone (w = 1) the deviator is the mean household, and V a polynomial in log k_o = log k_i
+and z.
 """
 
 from __future__ import annotations
@@ -21,7 +27,14 @@ from math import log
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rl_markets.envs.households.solution.economy import Economy, FloatArray, innovations, output, steady_state, utility
+from rl_markets.envs.households.solution.economy import (
+    Economy,
+    FloatArray,
+    innovations,
+    output,
+    steady_state,
+    utility,
+)
 from rl_markets.envs.numerics.chebyshev import Interval
 from rl_markets.envs.numerics.splines import Splines
 
@@ -34,7 +47,8 @@ HouseholdPolicy = Callable[[FloatArray, FloatArray, FloatArray], tuple[FloatArra
 
 @dataclass(frozen=True)
 class Grid:
-    """Domain of the deviator's problem, capital in multiples of its steady state, and the size of the basis.
+    """Domain of the deviator's problem, capital in multiples of its steady state, and the size of
+    the basis.
 
     Raises ValueError for an empty range.
     """
@@ -82,7 +96,9 @@ class Deviation:
     innovations: tuple[FloatArray, FloatArray]  # of z: nodes [Q], weights [Q]
 
     @classmethod
-    def build(cls, economy: Economy, others: HouseholdPolicy, weight: float, grid: Grid) -> Deviation:
+    def build(
+        cls, economy: Economy, others: HouseholdPolicy, weight: float, grid: Grid
+    ) -> Deviation:
         """The problem of a deviator with `weight` in the aggregates."""
         k_steady = steady_state(economy).k
         low, high = (log(multiple * k_steady) for multiple in grid.crowd_range)
@@ -92,7 +108,9 @@ class Deviation:
             economy=economy,
             others=others,
             weight=weight,
-            own=Interval(own[0], own[1], 1) if weight == 1.0 else Splines(own[0], own[1], grid.own_order),
+            own=Interval(own[0], own[1], 1)
+            if weight == 1.0
+            else Splines(own[0], own[1], grid.own_order),
             crowd=Interval(low, high, grid.crowd_order),
             tfp=Interval(-reach, reach, grid.tfp_order, margin=1.0),
             k_steady=k_steady,
@@ -100,7 +118,8 @@ class Deviation:
         )
 
     def states(self, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike) -> States:
-        """The states, raveled, with what the others do there; alone, the deviator stands for the others."""
+        """The states, raveled, with what the others do there; alone, the deviator stands for the
+        others."""
         k_i, k_o, tfp = (_ravel(x) for x in np.broadcast_arrays(k_own, k_others, z))
         if self.weight == 1.0:
             k_o = k_i
@@ -110,18 +129,26 @@ class Deviation:
     def at(self, own: FloatArray, crowd: FloatArray, z: FloatArray) -> States:
         """The states with these coordinates."""
         k_others = np.exp(crowd)
-        return self.states(k_others if self.weight == 1.0 else np.exp(own) - self.k_steady, k_others, z)
+        return self.states(
+            k_others if self.weight == 1.0 else np.exp(own) - self.k_steady, k_others, z
+        )
 
     def nodes(self) -> States:
         """The collocation nodes: N = P."""
-        return self.at(*np.meshgrid(self.own.nodes(), self.crowd.nodes(), self.tfp.nodes(), indexing="ij"))
+        return self.at(
+            *np.meshgrid(self.own.nodes(), self.crowd.nodes(), self.tfp.nodes(), indexing="ij")
+        )
 
-    def play(self, at: States, chat: FloatArray, labour: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def play(
+        self, at: States, chat: FloatArray, labour: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """(utility, next own capital, next capital of the others) of the deviator's actions."""
-        alpha, w = self.economy.alpha, self.weight
+        alpha = self.economy.alpha
+        w = self.weight
         l_mean = (1.0 - w) * at.l_others + w * labour
         y = output(self.economy, at.k_mean, l_mean, at.z)
-        wage, gross_return = (1.0 - alpha) * y / l_mean, alpha * y / at.k_mean + 1.0 - self.economy.delta
+        wage = (1.0 - alpha) * y / l_mean
+        gross_return = alpha * y / at.k_mean + 1.0 - self.economy.delta
         wealth = wage * labour + gross_return * at.k_own
         k_own = (1.0 - chat) * wealth
         k_others = k_own
@@ -129,8 +156,11 @@ class Deviation:
             k_others = (1.0 - at.chat_others) * (wage * at.l_others + gross_return * at.k_others)
         return utility(self.economy, chat * wealth, labour), k_own, k_others
 
-    def returns(self, at: States, value: FloatArray) -> Callable[[FloatArray, FloatArray], FloatArray]:
-        """The right-hand side of the Bellman equation at the N states, as a function of the actions [N].
+    def returns(
+        self, at: States, value: FloatArray
+    ) -> Callable[[FloatArray, FloatArray], FloatArray]:
+        """The right-hand side of the Bellman equation at the N states, as a function of the actions
+        [N].
 
         Tomorrow's z does not depend on the actions, so the expectation over it is taken here, once.
         """
@@ -158,7 +188,8 @@ class Deviation:
         return np.asarray(self._product(own, crowd, self.tfp.basis(at.z)) @ coefficients)
 
     def leaving(self, at: States, chat: FloatArray, labour: FloatArray) -> float:
-        """Share of the states `at` from which the deviator or the others leave the domain of capital."""
+        """Share of the states `at` from which the deviator or the others leave the domain of
+        capital."""
         _, k_own, k_others = self.play(at, chat, labour)
         outside = np.abs(self.crowd.position(np.log(k_others))) > 1.0
         if self.weight < 1.0:
@@ -184,12 +215,16 @@ class Deviation:
 def actions_of(
     policy: HouseholdPolicy, k_own: FloatArray, k_mean: FloatArray, z: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """(chat, l) of `policy`; raises ValueError unless both are strictly between 0 and 1 at every state."""
+    """(chat, l) of `policy`; raises ValueError unless both are strictly between 0 and 1 at every
+    state."""
     chat, labour = (np.broadcast_to(_ravel(action), z.shape) for action in policy(k_own, k_mean, z))
     for name, action in (("chat", chat), ("l", labour)):
         if not np.all((action > 0.0) & (action < 1.0)):
-            low, high = float(action.min()), float(action.max())
-            raise ValueError(f"policy's {name} in [{low!r}, {high!r}]: expected within (0, 1) at every state")
+            low = float(action.min())
+            high = float(action.max())
+            raise ValueError(
+                f"policy's {name} in [{low!r}, {high!r}]: expected within (0, 1) at every state"
+            )
     return chat, labour
 
 

@@ -1,7 +1,9 @@
-"""Diagnostics of an arbitrary household policy: first-order conditions, moments, responses, welfare.
+"""Diagnostics of an arbitrary household policy: first-order conditions, moments, responses,
+welfare.
 
-A policy is any function (k, z) -> (chat, l) on arrays of one shape: a learned one, or a solution's `actions`.
-Chat is the consumed share of wealth, l labour, z log productivity. Source of the economy: arXiv 2510.12272.
+A policy is any function (k, z) -> (chat, l) on arrays of one shape: a learned one, or a solution's
+`actions`. Chat is the consumed share of wealth, l labour, z log productivity. Source of the
+economy: arXiv 2510.12272.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ ValueFunction = Callable[[FloatArray, FloatArray], FloatArray]
 VARIABLES = ("y", "c", "i", "l", "k", "chat")
 REST_WINDOW = 500  # periods over which a policy at rest does not move
 REST_PERIODS = 20_000  # how long it may take to get there before its impulse response is NaN
-REST_TOLERANCE = 1e-6  # span of log capital over a window at rest; a float32 policy trembles by about 1e-7
+REST_TOLERANCE = (
+    1e-6  # span of log capital over a window at rest; a float32 policy trembles by about 1e-7
+)
 
 
 def enact(economy: Economy, policy: PolicyFunction, k: FloatArray, z: FloatArray) -> Policy:
@@ -43,7 +47,8 @@ def enact(economy: Economy, policy: PolicyFunction, k: FloatArray, z: FloatArray
 def euler_errors(
     economy: Economy, policy: PolicyFunction, k: ArrayLike, z: ArrayLike, quadrature: int = 9
 ) -> FloatArray:
-    """Unit-free error of the consumption-saving choice, beta E[c / c' (1 - delta + r')] - 1, at each state.
+    """Unit-free error of the consumption-saving choice, beta E[c / c' (1 - delta + r')] - 1, at
+    each state.
 
     An error of .01 reads: given tomorrow's consumption, today's is 1% too high (negative: too low).
     """
@@ -54,10 +59,14 @@ def euler_errors(
     capital_next = np.broadcast_to(today.k_next[..., None], tfp_next.shape)
     tomorrow = enact(economy, policy, capital_next, tfp_next)
     gross_return = 1.0 - economy.delta + economy.alpha * tomorrow.y / capital_next
-    return np.asarray(economy.beta * (today.c[..., None] / tomorrow.c * gross_return) @ weights - 1.0)
+    return np.asarray(
+        economy.beta * (today.c[..., None] / tomorrow.c * gross_return) @ weights - 1.0
+    )
 
 
-def labour_errors(economy: Economy, policy: PolicyFunction, k: ArrayLike, z: ArrayLike) -> FloatArray:
+def labour_errors(
+    economy: Economy, policy: PolicyFunction, k: ArrayLike, z: ArrayLike
+) -> FloatArray:
     """Unit-free error of the labour-leisure choice, b c / ((1 - l) w) - 1, at each state.
 
     Positive: the policy works too much, an hour of leisure being worth more than the hour's wage.
@@ -88,21 +97,30 @@ def simulate(
     rng: np.random.Generator,
     burn_in: int = 500,
 ) -> Simulation:
-    """`paths` independent economies over `periods`, after an unrecorded `burn_in` from the steady state.
+    """`paths` independent economies over `periods`, after an unrecorded `burn_in` from the steady
+    state.
 
     Raises ValueError for fewer than one period or path, or a negative burn-in.
     """
-    for name, value, least in (("periods", periods, 1), ("paths", paths, 1), ("burn_in", burn_in, 0)):
+    for name, value, least in (
+        ("periods", periods, 1),
+        ("paths", paths, 1),
+        ("burn_in", burn_in, 0),
+    ):
         if value < least:
             raise ValueError(f"{name} = {value!r}: expected at least {least}")
-    k, z = np.full(paths, steady_state(economy).k), np.zeros(paths)
-    record: dict[str, FloatArray] = {field.name: np.empty((periods, paths)) for field in fields(Simulation)}
+    k = np.full(paths, steady_state(economy).k)
+    z = np.zeros(paths)
+    record: dict[str, FloatArray] = {
+        field.name: np.empty((periods, paths)) for field in fields(Simulation)
+    }
     for period in range(-burn_in, periods):
         now = enact(economy, policy, k, z)
         if period >= 0:
             for name, values in (_levels(now, k) | {"z": z}).items():
                 record[name][period] = values
-        k, z = now.k_next, economy.rho * z + economy.sigma * rng.standard_normal(paths)
+        k = now.k_next
+        z = economy.rho * z + economy.sigma * rng.standard_normal(paths)
     return Simulation(**record)
 
 
@@ -116,7 +134,8 @@ class Moment:
 
 
 def moments(simulation: Simulation) -> dict[str, Moment]:
-    """Moments of y, c, i, l, k and chat; sd and correlation are NaN for one that was not always positive."""
+    """Moments of y, c, i, l, k and chat; sd and correlation are NaN for one that was not always
+    positive."""
     log_output = _log(simulation.y)
     table = {}
     for name in VARIABLES:
@@ -132,10 +151,12 @@ def moments(simulation: Simulation) -> dict[str, Moment]:
 def impulse_response(
     economy: Economy, policy: PolicyFunction, shock: float = 0.01, periods: int = 40
 ) -> dict[str, FloatArray]:
-    """Responses of y, c, i, l, k and chat, in % of rest, to z_0 = `shock` and no shock after: each [periods].
+    """Responses of y, c, i, l, k and chat, in % of rest, to z_0 = `shock` and no shock after: each
+    [periods].
 
-    The response starts from the policy's own rest point without shocks, not from the true steady state. A
-    policy that finds no rest in REST_PERIODS (it cycles, drifts, starves) has none: all arrays are then NaN.
+    The response starts from the policy's own rest point without shocks, not from the true steady
+    state. A policy that finds no rest in REST_PERIODS (it cycles, drifts, starves) has none: all
+    arrays are then NaN.
     """
     k = _rest_point(economy, policy)
     if k is None:
@@ -161,22 +182,27 @@ def generalised_responses(
     paths: int = 300,
     burn_in: int = 300,
 ) -> dict[str, FloatArray]:
-    """Responses of y, c, i, l, k and chat to `shock`, in % of what each path would have been: each [periods, paths].
+    """Responses of y, c, i, l, k and chat to `shock`, in % of what each path would have been: each
+    [periods, paths].
 
-    The paths start where shocks have brought the economy in `burn_in` periods, and go on with shocks of their own, the
-    same with and without `shock` (Koop, Pesaran and Potter 1996). Their spread is how the response depends on the state.
+    The paths start where shocks have brought the economy in `burn_in` periods, and go on with
+    shocks of their own, the same with and without `shock` (Koop, Pesaran and Potter 1996). Their
+    spread is how the response depends on the state.
     """
-    k, z = np.full(paths, steady_state(economy).k), np.zeros(paths)
+    k = np.full(paths, steady_state(economy).k)
+    z = np.zeros(paths)
     for _ in range(burn_in):
         k = enact(economy, policy, k, z).k_next
         z = economy.rho * z + economy.sigma * rng.standard_normal(paths)
-    capital, tfp = np.stack([k, k]), np.stack([z, z + shock])
+    capital = np.stack([k, k])
+    tfp = np.stack([z, z + shock])
     response = {name: np.empty((periods, paths)) for name in VARIABLES}
     for period in range(periods):
         now = enact(economy, policy, capital, tfp)
         for name, levels in _levels(now, capital).items():
             response[name][period] = 100.0 * (levels[1] / levels[0] - 1.0)
-        capital, tfp = now.k_next, economy.rho * tfp + economy.sigma * rng.standard_normal(paths)
+        capital = now.k_next
+        tfp = economy.rho * tfp + economy.sigma * rng.standard_normal(paths)
     return response
 
 
@@ -189,20 +215,23 @@ def welfare(
 ) -> FloatArray:
     """Discounted utility of each path, sum_t beta^t [log c_t + b log(1 - l_t)]: [paths].
 
-    Starts from capital `k0` (number or [paths]) and z = 0. shocks: [periods, paths] standard normals, the
-    same array for every policy to be compared (common random numbers). Utility after the last period is
-    ignored, unless `terminal_value(k, z)` gives it; at beta = .95, 500 periods leave 7e-12 of it.
-    Raises ValueError if shocks is not two-dimensional.
+    Starts from capital `k0` (number or [paths]) and z = 0. shocks: [periods, paths] standard
+    normals, the same array for every policy to be compared (common random numbers). Utility after
+    the last period is ignored, unless `terminal_value(k, z)` gives it; at beta = .95, 500 periods
+    leave 7e-12 of it. Raises ValueError if shocks is not two-dimensional.
     """
     if shocks.ndim != 2:
         raise ValueError(f"shocks = array of shape {shocks.shape}: expected [periods, paths]")
     paths = shocks.shape[1]
-    k, z, total = np.full(paths, k0, dtype=np.float64), np.zeros(paths), np.zeros(paths)
+    k = np.full(paths, k0, dtype=np.float64)
+    z = np.zeros(paths)
+    total = np.zeros(paths)
     discount = 1.0
     for shock in shocks:
         now = enact(economy, policy, k, z)
         total += discount * utility(economy, now.c, now.l)
-        k, z = now.k_next, economy.rho * z + economy.sigma * shock
+        k = now.k_next
+        z = economy.rho * z + economy.sigma * shock
         discount *= economy.beta
     if terminal_value is not None:
         total += discount * terminal_value(k, z)
@@ -210,7 +239,8 @@ def welfare(
 
 
 def consumption_equivalent(economy: Economy, gain: float) -> float:
-    """Permanent relative rise of consumption worth `gain` of discounted utility: exp((1 - beta) gain) - 1.
+    """Permanent relative rise of consumption worth `gain` of discounted utility: exp((1 - beta)
+    gain) - 1.
 
     A fraction: .01 = 1% more consumption in every period.
     """
@@ -218,7 +248,9 @@ def consumption_equivalent(economy: Economy, gain: float) -> float:
 
 
 def _states(k: ArrayLike, z: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    capital, tfp = np.broadcast_arrays(np.asarray(k, dtype=np.float64), np.asarray(z, dtype=np.float64))
+    capital, tfp = np.broadcast_arrays(
+        np.asarray(k, dtype=np.float64), np.asarray(z, dtype=np.float64)
+    )
     return capital, tfp
 
 
@@ -233,8 +265,10 @@ def _levels(now: Policy, k: FloatArray) -> dict[str, FloatArray]:
 
 
 def _rest_point(economy: Economy, policy: PolicyFunction) -> FloatArray | None:
-    """Capital [1] at which `policy` rests without shocks, or None if it finds none from the steady state."""
-    k, z = np.full(1, steady_state(economy).k), np.zeros(1)
+    """Capital [1] at which `policy` rests without shocks, or None if it finds none from the steady
+    state."""
+    k = np.full(1, steady_state(economy).k)
+    z = np.zeros(1)
     for _ in range(REST_PERIODS // REST_WINDOW):
         path = np.empty(REST_WINDOW)
         for period in range(REST_WINDOW):

@@ -2,10 +2,12 @@
 
     max E sum_t beta^t [log c_t + b log(1 - l_t)]
     c_t + k_{t+1} = a_t = exp(z_t) k_t^alpha l_t^(1-alpha) + (1 - delta) k_t
-    z_{t+1} = rho z_t + sigma epsilon_{t+1},   epsilon ~ N(0, 1),   z = log total factor productivity
+    z_{t+1} = rho z_t + sigma epsilon_{t+1},   epsilon ~ N(0, 1),   z = log total factor
+    productivity
 
-A household acts by `chat`, the consumed share of its wealth, c = chat * a, and `l`, the worked share of its
-time. Identical households that start alike have the same equilibrium whatever their number.
+A household acts by `chat`, the consumed share of its wealth, c = chat * a, and `l`, the worked
+share of its time. Identical households that start alike have the same equilibrium whatever their
+number.
 Source: MARL-BC, arXiv 2510.12272, equations 1-5.
 """
 
@@ -36,7 +38,8 @@ class _Range:
         return above and below
 
     def __str__(self) -> str:
-        left, right = "[" if self.closed_low else "(", "]" if self.closed_high else ")"
+        left = "[" if self.closed_low else "("
+        right = "]" if self.closed_high else ")"
         return f"{left}{self.low:g}, {self.high:g}{right}"
 
 
@@ -66,8 +69,13 @@ class Economy:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, allowed = getattr(self, field.name), _RANGES[field.name]
-            if isinstance(value, bool) or not isinstance(value, Real) or float(value) not in allowed:
+            value = getattr(self, field.name)
+            allowed = _RANGES[field.name]
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, Real)
+                or float(value) not in allowed
+            ):
                 raise ValueError(f"{field.name} = {value!r}: expected a number in {allowed}")
 
     @property
@@ -93,7 +101,8 @@ class SteadyState:
 
 @dataclass(frozen=True)
 class Policy:
-    """What a policy does at the states it was asked about; every array has the states' broadcast shape."""
+    """What a policy does at the states it was asked about; every array has the states' broadcast
+    shape."""
 
     chat: FloatArray  # consumed share of wealth
     l: FloatArray  # labour  # noqa: E741
@@ -117,8 +126,10 @@ class Solution(ABC):
 
 
 def steady_state(economy: Economy) -> SteadyState:
-    """Rest point without shocks, in closed form, from the first-order conditions and the resources."""
-    alpha, delta = economy.alpha, economy.delta
+    """Rest point without shocks, in closed form, from the first-order conditions and the
+    resources."""
+    alpha = economy.alpha
+    delta = economy.delta
     r = 1.0 / economy.beta - 1.0 + delta
     capital_labour = (alpha / r) ** (1.0 / (1.0 - alpha))
     output_labour = capital_labour**alpha
@@ -126,7 +137,9 @@ def steady_state(economy: Economy) -> SteadyState:
     wage = (1.0 - alpha) * output_labour
     work_leisure = wage / (economy.b * consumption_labour)
     labour = work_leisure / (1.0 + work_leisure)
-    k, y, c = capital_labour * labour, output_labour * labour, consumption_labour * labour
+    k = capital_labour * labour
+    y = output_labour * labour
+    c = consumption_labour * labour
     a = y + (1.0 - delta) * k
     return SteadyState(k=k, l=labour, y=y, c=c, i=y - c, a=a, chat=c / a, r=r, w=wage)
 
@@ -136,11 +149,13 @@ def closed_form(economy: Economy) -> tuple[float, float]:
 
     chat = 1 - alpha beta,  l = (1 - alpha) / ((1 - alpha) + b (1 - alpha beta)).
 
-    The paper's Eq. 13 for labour, as quoted by jax-marl-bc, has alpha and 1 - alpha swapped and is wrong.
-    Raises ValueError unless delta = 1.
+    The paper's Eq. 13 for labour, as quoted by jax-marl-bc, has alpha and 1 - alpha swapped and is
+    wrong. Raises ValueError unless delta = 1.
     """
     if economy.delta != 1.0:
-        raise ValueError(f"delta = {economy.delta!r}: the closed form needs full depreciation, delta = 1")
+        raise ValueError(
+            f"delta = {economy.delta!r}: the closed form needs full depreciation, delta = 1"
+        )
     chat = 1.0 - economy.alpha * economy.beta
     labour_share = 1.0 - economy.alpha
     return chat, labour_share / (labour_share + economy.b * chat)
@@ -159,9 +174,9 @@ def utility(economy: Economy, c: FloatArray, labour: FloatArray) -> FloatArray:
 def labour_supply(economy: Economy, c: FloatArray, k: FloatArray, z: FloatArray) -> FloatArray:
     """Labour that makes the marginal disutility b / (1 - l) equal to the wage times 1 / c.
 
-    In x = log(l / (1 - l)) the condition alpha log l - log(1 - l) = log m is increasing and convex, so
-    Newton's method falls monotonically onto the root from any point to its right; the start below is one.
-    Shapes broadcast; c and k must be positive.
+    In x = log(l / (1 - l)) the condition alpha log l - log(1 - l) = log m is increasing and convex,
+    so Newton's method falls monotonically onto the root from any point to its right; the start
+    below is one. Shapes broadcast; c and k must be positive.
     """
     alpha = economy.alpha
     log_m = np.log((1.0 - alpha) / economy.b) + z + alpha * np.log(k) - np.log(c)
@@ -175,8 +190,11 @@ def labour_supply(economy: Economy, c: FloatArray, k: FloatArray, z: FloatArray)
     return np.asarray(expit(log_odds))
 
 
-def allocation(economy: Economy, k: FloatArray, z: FloatArray, c: FloatArray, labour: FloatArray) -> Policy:
-    """Output, wealth and next capital that follow from consumption `c` and `labour` in the state (k, z)."""
+def allocation(
+    economy: Economy, k: FloatArray, z: FloatArray, c: FloatArray, labour: FloatArray
+) -> Policy:
+    """Output, wealth and next capital that follow from consumption `c` and `labour` in the state
+    (k, z)."""
     k, z, c, labour = np.broadcast_arrays(k, z, c, labour)
     y = output(economy, k, labour, z)
     a = y + (1.0 - economy.delta) * k
@@ -184,6 +202,7 @@ def allocation(economy: Economy, k: FloatArray, z: FloatArray, c: FloatArray, la
 
 
 def innovations(economy: Economy, order: int) -> tuple[FloatArray, FloatArray]:
-    """Gauss-Hermite nodes [order] and weights [order] of the productivity innovation sigma * epsilon."""
+    """Gauss-Hermite nodes [order] and weights [order] of the productivity innovation sigma *
+    epsilon."""
     nodes, weights = np.polynomial.hermite.hermgauss(order)
     return sqrt(2.0) * economy.sigma * nodes, weights / weights.sum()

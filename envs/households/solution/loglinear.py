@@ -1,4 +1,5 @@
-"""Log-linear solution around the steady state: the first-order perturbation in logs, as Dynare's order 1.
+"""Log-linear solution around the steady state: the first-order perturbation in logs, as Dynare's
+order 1.
 
 Blanchard and Kahn (1980), through the generalised Schur form of Klein (2000).
 """
@@ -29,26 +30,33 @@ def solve_linear_expectations(lead: FloatArray, lag: FloatArray, predetermined: 
 
     lead, lag: [n, n], the first `predetermined` entries of x being the predetermined variables.
     Returns [n - predetermined, predetermined].
-    Raises BlanchardKahnError unless there are exactly as many stable roots as predetermined variables
-    (fewer: no stable path; more: a continuum of them), or if the rank condition fails.
+    Raises BlanchardKahnError unless there are exactly as many stable roots as predetermined
+    variables (fewer: no stable path; more: a continuum of them), or if the rank condition fails.
     """
     _, _, numerator, denominator, _, vectors = ordqz(lag, lead, sort="iuc", output="complex")
     stable = int(np.sum(np.abs(numerator) < np.abs(denominator)))
     if stable != predetermined:
         verdict = "no stable path" if stable < predetermined else "many stable paths"
-        raise BlanchardKahnError(f"{stable} stable roots, {predetermined} predetermined variables: {verdict}")
-    states, jumps = vectors[:predetermined, :predetermined], vectors[predetermined:, :predetermined]
+        raise BlanchardKahnError(
+            f"{stable} stable roots, {predetermined} predetermined variables: {verdict}"
+        )
+    states = vectors[:predetermined, :predetermined]
+    jumps = vectors[predetermined:, :predetermined]
     if np.linalg.cond(states) > 1e12:
-        raise BlanchardKahnError("rank condition fails: the stable paths do not cover the predetermined states")
+        raise BlanchardKahnError(
+            "rank condition fails: the stable paths do not cover the predetermined states"
+        )
     return np.asarray(np.real(np.linalg.solve(states.T, jumps.T).T))
 
 
 @final
 @dataclass(frozen=True)
 class LogLinear(Solution):
-    """Policy in log deviations from the steady state, e.g. log(c / c_ss) = c_k log(k / k_ss) + c_z z.
+    """Policy in log deviations from the steady state, e.g. log(c / c_ss) = c_k log(k / k_ss) + c_z
+    z.
 
-    The two rules give consumption and labour; output, wealth and next capital follow from them exactly.
+    The two rules give consumption and labour; output, wealth and next capital follow from them
+    exactly.
     """
 
     economy: Economy
@@ -61,8 +69,10 @@ class LogLinear(Solution):
     k_z: float
 
     def policy(self, k: ArrayLike, z: ArrayLike) -> Policy:
-        """See `Solution.policy`. Far from the steady state c may exceed wealth: this is a local solution."""
-        capital, tfp = np.asarray(k, dtype=np.float64), np.asarray(z, dtype=np.float64)
+        """See `Solution.policy`. Far from the steady state c may exceed wealth: this is a local
+        solution."""
+        capital = np.asarray(k, dtype=np.float64)
+        tfp = np.asarray(z, dtype=np.float64)
         gap = np.log(capital / self.steady.k)
         c = self.steady.c * np.exp(self.c_k * gap + self.c_z * tfp)
         labour = self.steady.l * np.exp(self.l_k * gap + self.l_z * tfp)
@@ -74,19 +84,28 @@ def solve_loglinear(economy: Economy) -> LogLinear:
     steady = steady_state(economy)
     alpha = economy.alpha
     work_leisure = steady.l / (1.0 - steady.l)
-    # Labour-leisure choice: (work_leisure + alpha) log l = z + alpha log k - log c, all in deviations.
+    # Labour-leisure choice: (work_leisure + alpha) log l = z + alpha log k - log c, all in
+    # deviations.
     static = 1.0 / (work_leisure + alpha)
     labour = np.array([alpha, 1.0, -1.0]) * static  # on (k, z, c)
     lead, lag = _system(economy, steady, labour)
     consumption = solve_linear_expectations(lead, lag, predetermined=2)[0]
     rule = np.vstack([np.eye(2), consumption])  # (k, z) -> (k, z, c)
-    labour_rule, capital_rule = labour @ rule, lag[0] @ rule / lead[0, 0]
-    return LogLinear(economy, steady, *consumption.tolist(), *labour_rule.tolist(), *capital_rule.tolist())
+    labour_rule = labour @ rule
+    capital_rule = lag[0] @ rule / lead[0, 0]
+    return LogLinear(
+        economy, steady, *consumption.tolist(), *labour_rule.tolist(), *capital_rule.tolist()
+    )
 
 
-def _system(economy: Economy, steady: SteadyState, labour: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(lead, lag) of resources, productivity and Euler equation; x = log deviations of (k, z, c)."""
-    alpha, beta, delta = economy.alpha, economy.beta, economy.delta
+def _system(
+    economy: Economy, steady: SteadyState, labour: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """(lead, lag) of resources, productivity and Euler equation; x = log deviations of (k, z,
+    c)."""
+    alpha = economy.alpha
+    beta = economy.beta
+    delta = economy.delta
     capital, tfp, consumption = np.eye(3)
     production = tfp + alpha * capital + (1.0 - alpha) * labour
     interest = beta * steady.r * (production - capital)

@@ -1,18 +1,21 @@
-"""Open-loop Nash equilibrium of heterogeneous households who know that their own saving and work move prices.
+"""Open-loop Nash equilibrium of heterogeneous households who know that their own saving and work
+move prices.
 
-n households with capital productivities kappa_i and labour productivities lambda_i, no shocks, at rest. With
-s_i = kappa_i k_i / sum_j kappa_j k_j and m_i = lambda_i l_i / sum_j lambda_j l_j, the shares of effective capital
-and labour, a household earns Y [alpha s_i + (1-alpha) m_i]. Each chooses its paths of capital and labour, taking
-those of the others as given (open loop):
+n households with capital productivities kappa_i and labour productivities lambda_i, no shocks, at
+rest. With s_i = kappa_i k_i / sum_j kappa_j k_j and m_i = lambda_i l_i / sum_j lambda_j l_j, the
+shares of effective capital and labour, a household earns Y [alpha s_i + (1-alpha) m_i]. Each
+chooses its paths of capital and labour, taking those of the others as given (open loop):
 
     saving   1 / beta - 1 + delta = kappa_i (alpha Y / K) [1 + (1-alpha) (m_i - s_i)]
     labour   b c_i / (1 - l_i) = lambda_i ((1-alpha) Y / L) [1 + alpha (s_i - m_i)]
     at rest  c_i = w_i l_i + (r_i - delta) k_i
 
-Without the terms in brackets, those of price takers, all capital would end with the highest kappa. With them, saving
-gives s_i = m_i + (1 - c / kappa_i) / (1-alpha), with c = (1 / beta - 1 + delta) K / (alpha Y) fixed by sum_i s_i = 1:
-c is the harmonic mean of kappa whatever the labour. As s_i - m_i is then known, labour's conditions are linear in m_i.
-Source of the economy: MARL-BC, arXiv 2510.12272, equations 1-5, K and L being means of effective amounts.
+Without the terms in brackets, those of price takers, all capital would end with the highest kappa.
+With them, saving gives s_i = m_i + (1 - c / kappa_i) / (1-alpha), with c = (1 / beta - 1 + delta) K
+/ (alpha Y) fixed by sum_i s_i = 1: c is the harmonic mean of kappa whatever the labour. As s_i -
+m_i is then known, labour's conditions are linear in m_i.
+Source of the economy: MARL-BC, arXiv 2510.12272, equations 1-5, K and L being means of effective
+    amounts.
 """
 
 from __future__ import annotations
@@ -42,34 +45,49 @@ class NashEquilibrium:
         return np.asarray(self.c / self.a)
 
 
-def nash_shares(kappa: ArrayLike, labour_shares: ArrayLike | None = None, alpha: float = 0.36) -> FloatArray:
-    """Shares of effective capital [n], given kappa [n] and shares of effective labour [n], by default equal ones.
+def nash_shares(
+    kappa: ArrayLike, labour_shares: ArrayLike | None = None, alpha: float = 0.36
+) -> FloatArray:
+    """Shares of effective capital [n], given kappa [n] and shares of effective labour [n], by
+    default equal ones.
 
-    Raises ValueError, naming the household, if a share would be negative: the equilibrium then has households
-    without capital, and the formula does not hold. Many households with different kappa always come to that.
+    Raises ValueError, naming the household, if a share would be negative: the equilibrium then has
+        households
+    without capital, and the formula does not hold. Many households with different kappa always come
+    to that.
     """
     returns = _positive("kappa", kappa)
-    labour = np.full_like(returns, 1.0 / len(returns)) if labour_shares is None else np.asarray(labour_shares, float)
+    labour = (
+        np.full_like(returns, 1.0 / len(returns))
+        if labour_shares is None
+        else np.asarray(labour_shares, float)
+    )
     if labour.shape != returns.shape or abs(float(labour.sum()) - 1.0) > 1e-6:
-        raise ValueError(f"labour_shares = {labour_shares!r}: expected one share for each kappa, 1 in all")
+        raise ValueError(
+            f"labour_shares = {labour_shares!r}: expected one share for each kappa, 1 in all"
+        )
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"alpha = {alpha!r}: expected a number in (0, 1)")
     return _checked("capital", labour + _excess(returns, alpha), returns)
 
 
 def nash_equilibrium(economy: Economy, kappa: ArrayLike, lambda_: ArrayLike) -> NashEquilibrium:
-    """The equilibrium with labour chosen too; kappa, lambda_: [n] productivities of capital and labour.
+    """The equilibrium with labour chosen too; kappa, lambda_: [n] productivities of capital and
+    labour.
 
-    `economy`: preferences and technology; its shocks are ignored. Raises ValueError, naming the household, if it
+    `economy`: preferences and technology; its shocks are ignored. Raises ValueError, naming the
+        household, if it
     would hold negative capital or work a negative time.
     """
     returns, skill = np.broadcast_arrays(_positive("kappa", kappa), _positive("lambda_", lambda_))
-    alpha, b = economy.alpha, economy.b
+    alpha = economy.alpha
+    b = economy.b
     excess = _excess(returns, alpha)
     output_capital = (1.0 / economy.beta - 1.0 + economy.delta) / (alpha * _harmonic_mean(returns))
     capital_labour = output_capital ** (-1.0 / (1.0 - alpha))
     output_labour = output_capital * capital_labour
-    # Labour's condition: gain (lambda - m nL) = b nL [m (Y/L - worn) + excess (alpha Y/L - worn)]; then sum m = 1.
+    # Labour's condition: gain (lambda - m nL) = b nL [m (Y/L - worn) + excess (alpha Y/L - worn)];
+    # then sum m = 1.
     gain = (1.0 - alpha) * output_labour * (1.0 + alpha * excess)
     worn = economy.delta * capital_labour / returns
     slope = gain + b * (output_labour - worn)
@@ -81,7 +99,12 @@ def nash_equilibrium(economy: Economy, kappa: ArrayLike, lambda_: ArrayLike) -> 
     income = output_labour * total_labour * (alpha * shares + (1.0 - alpha) * labour_shares)
     labour = labour_shares * total_labour / skill
     return NashEquilibrium(
-        shares, labour_shares, k, labour, income - economy.delta * k, income + (1.0 - economy.delta) * k
+        shares,
+        labour_shares,
+        k,
+        labour,
+        income - economy.delta * k,
+        income + (1.0 - economy.delta) * k,
     )
 
 
@@ -106,7 +129,8 @@ def _checked(what: str, shares: FloatArray, kappa: FloatArray) -> FloatArray:
     worst = int(np.argmin(shares))
     if shares[worst] < 0.0:
         raise ValueError(
-            f"household {worst} with kappa = {kappa[worst]:g} would have the share {shares[worst]:.4g} of all {what}: "
+            f"household {worst} with kappa = {kappa[worst]:g} would have the share "
+            f"{shares[worst]:.4g} of all {what}: "
             f"the formula does not hold"
         )
     return shares

@@ -1,7 +1,9 @@
-"""Global solution by time iteration on endogenous grid points: the independent check of the collocation.
+"""Global solution by time iteration on endogenous grid points: the independent check of the
+collocation.
 
-Carroll (2006), "The method of endogenous gridpoints". It shares neither the approximation (cubic splines, not
-Chebyshev polynomials), nor the algorithm (a contraction, not Newton's method), nor the labour-leisure formula
+Carroll (2006), "The method of endogenous gridpoints". It shares neither the approximation (cubic
+splines, not Chebyshev polynomials), nor the algorithm (a contraction, not Newton's method), nor the
+labour-leisure formula
 with the collocation: where the two agree, a common error is unlikely.
 """
 
@@ -31,7 +33,8 @@ from rl_markets.errors import ConvergenceError
 @final
 @dataclass(frozen=True)
 class TimeIterationSolution(Solution):
-    """Consumption and labour as splines in (log k, z); outside the grid they keep their value at its edge."""
+    """Consumption and labour as splines in (log k, z); outside the grid they keep their value at
+    its edge."""
 
     economy: Economy
     log_k: FloatArray  # [nk] grid
@@ -42,9 +45,12 @@ class TimeIterationSolution(Solution):
 
     def policy(self, k: ArrayLike, z: ArrayLike) -> Policy:
         """See `Solution.policy`."""
-        capital, tfp = np.broadcast_arrays(np.asarray(k, dtype=np.float64), np.asarray(z, dtype=np.float64))
+        capital, tfp = np.broadcast_arrays(
+            np.asarray(k, dtype=np.float64), np.asarray(z, dtype=np.float64)
+        )
         at = np.clip(np.log(capital), *self.log_k[[0, -1]]), np.clip(tfp, *self.z[[0, -1]])
-        c, work_leisure = np.exp(self.log_c.ev(*at)), np.exp(self.log_work_leisure.ev(*at))
+        c = np.exp(self.log_c.ev(*at))
+        work_leisure = np.exp(self.log_work_leisure.ev(*at))
         return allocation(self.economy, capital, tfp, c, work_leisure / (1.0 + work_leisure))
 
 
@@ -74,21 +80,35 @@ def solve_time_iteration(
     log_c = log(steady.c) + 0.5 * (log_k[:, None] - log(steady.k) + z)
     log_work_leisure = np.full_like(log_c, log(steady.l / (1.0 - steady.l)))
     for iteration in range(1, max_iterations + 1):
-        value = CubicSpline(z, _log_marginal_value(economy, log_k, z, log_c, log_work_leisure), axis=1)
-        c = 1.0 / (economy.beta * (np.exp(value(z_next)) @ weights))  # today's, if next capital is the grid's
+        value = CubicSpline(
+            z, _log_marginal_value(economy, log_k, z, log_c, log_work_leisure), axis=1
+        )
+        c = 1.0 / (
+            economy.beta * (np.exp(value(z_next)) @ weights)
+        )  # today's, if next capital is the grid's
         work_leisure = _work_leisure(economy, c, np.exp(log_k)[:, None], z)
         endogenous = np.log(_capital_today(economy, c, work_leisure, z))
-        previous, log_c = log_c, _regrid(endogenous, np.log(c), log_k)
+        previous = log_c
+        log_c = _regrid(endogenous, np.log(c), log_k)
         log_work_leisure = _regrid(endogenous, np.log(work_leisure), log_k)
         change = float(np.max(np.abs(log_c - previous)))
         if change < tolerance:
-            rules = RectBivariateSpline(log_k, z, log_c), RectBivariateSpline(log_k, z, log_work_leisure)
+            rules = (
+                RectBivariateSpline(log_k, z, log_c),
+                RectBivariateSpline(log_k, z, log_work_leisure),
+            )
             return TimeIterationSolution(economy, log_k, z, *rules, iterations=iteration)
-    raise ConvergenceError(f"time iteration still moved log c by {change:.1e} after {max_iterations} iterations")
+    raise ConvergenceError(
+        f"time iteration still moved log c by {change:.1e} after {max_iterations} iterations"
+    )
 
 
 def _log_marginal_value(
-    economy: Economy, log_k: FloatArray, z: FloatArray, log_c: FloatArray, log_work_leisure: FloatArray
+    economy: Economy,
+    log_k: FloatArray,
+    z: FloatArray,
+    log_c: FloatArray,
+    log_work_leisure: FloatArray,
 ) -> FloatArray:
     """log of a unit of capital's value, (1 - delta + r) / c, on the grid: [nk, nz]."""
     k = np.exp(log_k)[:, None]
@@ -97,7 +117,9 @@ def _log_marginal_value(
     return np.asarray(np.log(1.0 - economy.delta + rental) - log_c)
 
 
-def _capital_today(economy: Economy, c: FloatArray, work_leisure: FloatArray, z: FloatArray) -> FloatArray:
+def _capital_today(
+    economy: Economy, c: FloatArray, work_leisure: FloatArray, z: FloatArray
+) -> FloatArray:
     """The capital at which a household consuming `c` chooses `work_leisure`."""
     alpha = economy.alpha
     scale = (economy.b * c / ((1.0 - alpha) * np.exp(z))) ** (1.0 / alpha)
@@ -107,16 +129,21 @@ def _capital_today(economy: Economy, c: FloatArray, work_leisure: FloatArray, z:
 def _work_leisure(economy: Economy, c: FloatArray, k_next: FloatArray, z: FloatArray) -> FloatArray:
     """x = l / (1 - l) that supports consumption `c` and next capital `k_next`.
 
-    Output is b c x / (1 - alpha) by the labour-leisure choice, so the resource constraint is increasing and
-    convex in x: Newton's method falls onto its root from the right, where it starts (all out of output).
+    Output is b c x / (1 - alpha) by the labour-leisure choice, so the resource constraint is
+    increasing and
+    convex in x: Newton's method falls onto its root from the right, where it starts (all out of
+        output).
     """
-    alpha, remaining = economy.alpha, 1.0 - economy.delta
+    alpha = economy.alpha
+    remaining = 1.0 - economy.delta
     output_slope = economy.b * c / (1.0 - alpha)
     x = (c + k_next) / output_slope
     for _ in range(100):
         k = _capital_today(economy, c, x, z)
         capital_slope = k * (1.0 / x + (1.0 / alpha - 1.0) / (1.0 + x))
-        step = (output_slope * x + remaining * k - c - k_next) / (output_slope + remaining * capital_slope)
+        step = (output_slope * x + remaining * k - c - k_next) / (
+            output_slope + remaining * capital_slope
+        )
         x = x - step
         if np.all(np.abs(step) <= 1e-13 * x):
             break
@@ -124,6 +151,7 @@ def _work_leisure(economy: Economy, c: FloatArray, k_next: FloatArray, z: FloatA
 
 
 def _regrid(endogenous: FloatArray, values: FloatArray, log_k: FloatArray) -> FloatArray:
-    """`values`, known at `endogenous` log capital (both [nk, nz]), interpolated to the grid `log_k`."""
+    """`values`, known at `endogenous` log capital (both [nk, nz]), interpolated to the grid
+    `log_k`."""
     columns = (CubicSpline(endogenous[:, j], values[:, j])(log_k) for j in range(values.shape[1]))
     return np.stack(list(columns), axis=1)

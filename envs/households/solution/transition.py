@@ -1,8 +1,10 @@
-"""The perfect-foresight path after a permanent change: a boundary-value problem, solved all periods at once.
+"""The perfect-foresight path after a permanent change: a boundary-value problem, solved all periods
+at once.
 
-With log utility and Cobb-Douglas production, a permanent rise of productivity by the factor exp(g) scales capital,
-output and consumption by exp(g / (1 - alpha)) in the long run and leaves labour as it was. In units of the new balanced
-level the economy is the old one with less capital than at rest, k_0 = k* exp(-g / (1 - alpha)), and converges to it:
+With log utility and Cobb-Douglas production, a permanent rise of productivity by the factor exp(g)
+scales capital, output and consumption by exp(g / (1 - alpha)) in the long run and leaves labour as
+it was. In units of the new balanced level the economy is the old one with less capital than at
+rest, k_0 = k* exp(-g / (1 - alpha)), and converges to it:
 
     c_{t+1} / c_t = beta (1 - delta + r_{t+1}),   b c_t / (1 - l_t) = w_t,   k_{T+1} = k*
 
@@ -34,12 +36,14 @@ class Transition:
 
 
 def start_after_growth(economy: Economy, growth: float) -> float:
-    """Capital, in units of the new balanced level, when log productivity has just risen by `growth` for good."""
+    """Capital, in units of the new balanced level, when log productivity has just risen by `growth`
+    for good."""
     return float(steady_state(economy).k * np.exp(-growth / (1.0 - economy.alpha)))
 
 
 def perfect_foresight(economy: Economy, k0: float, periods: int = 200) -> Transition:
-    """The path from capital `k0` to rest within `periods`; raises ConvergenceError where none is found."""
+    """The path from capital `k0` to rest within `periods`; raises ConvergenceError where none is
+    found."""
     rest = steady_state(economy)
 
     def path(x: FloatArray) -> Transition:
@@ -61,5 +65,7 @@ def perfect_foresight(economy: Economy, k0: float, periods: int = 200) -> Transi
     found = root(conditions, np.concatenate([guess, np.full(periods, logit(rest.l))]), tol=1e-12)
     largest = float(np.abs(conditions(found.x)).max())
     if not largest < TOLERANCE:
-        raise ConvergenceError(f"perfect foresight from k = {k0:.4g}: conditions are still {largest:.1e} off")
+        raise ConvergenceError(
+            f"perfect foresight from k = {k0:.4g}: conditions are still {largest:.1e} off"
+        )
     return path(found.x)

@@ -28,7 +28,12 @@ AGGREGATE_REACH = (0.97, 1.0, 1.03)
 """Held-out K, in multiples of the answer's mean."""
 MULTIPLES = (0.01, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0)
 """Capital at which propensities to consume are compared, in multiples of mean capital."""
-POLICY_LIMIT, CAPITAL_LIMIT, LAW_LIMIT, DEN_HAAN_LIMIT, GINI_LIMIT, GAIN_LIMIT = 3.0, 2.0, 0.5, 2.0, 0.05, 0.05
+POLICY_LIMIT = 3.0
+CAPITAL_LIMIT = 2.0
+LAW_LIMIT = 0.5
+DEN_HAAN_LIMIT = 2.0
+GINI_LIMIT = 0.05
+GAIN_LIMIT = 0.05
 """The certificate's limits: %, %, % unexplained, %, points, % of consumption."""
 KINDS_APART = 10
 """Types whose gains are told apart, at the most: each needs many deviators."""
@@ -38,7 +43,8 @@ PATHS = 4
 
 
 class KrusellSmithAnswer(AnswerKey):
-    """The competitive equilibrium: endogenous grid points, a simulated distribution, a law of motion that is brought about."""
+    """The competitive equilibrium: endogenous grid points, a simulated distribution, a law of
+    motion that is brought about."""
 
     name = "Krusell-Smith equilibrium"
 
@@ -47,10 +53,17 @@ class KrusellSmithAnswer(AnswerKey):
         kinds, counts = np.unique(p.capital_productivity, return_counts=True)
         self.kinds: list[float] = kinds.tolist()
         self.economy = known.Economy(
-            alpha=p.alpha, beta=p.beta, delta=p.delta, hours=p.hours, productivity=p.productivity,
-            unemployment=p.unemployment, persistence=p.persistence, employment=p.employment,
-            kappa=tuple(self.kinds), weights=tuple((counts / counts.sum()).tolist()),
-        )  # fmt: skip
+            alpha=p.alpha,
+            beta=p.beta,
+            delta=p.delta,
+            hours=p.hours,
+            productivity=p.productivity,
+            unemployment=p.unemployment,
+            persistence=p.persistence,
+            employment=p.employment,
+            kappa=tuple(self.kinds),
+            weights=tuple((counts / counts.sum()).tolist()),
+        )
         self._observer = KrusellSmith(p, worlds=1)
 
     @cached_property
@@ -58,29 +71,41 @@ class KrusellSmithAnswer(AnswerKey):
         """The equilibrium; a few seconds, once."""
         return known.solve(self.economy)
 
-    # -- policies as functions of the state ------------------------------------------------------------------------
+    # -- policies as functions of the state --------------------------------------------------------
 
     def exact(self, k: Array, K: Array, z: Array, e: Array, kind: NDArray[np.int64]) -> Array:
-        """The answer's consumption share; `kind` counts the types in the order of the experiment's list."""
-        return self.solution.share(k, K, np.asarray(z, np.int64), np.asarray(e, np.int64), self._sorted(kind))
+        """The answer's consumption share; `kind` counts the types in the order of the experiment's
+        list."""
+        return self.solution.share(
+            k, K, np.asarray(z, np.int64), np.asarray(e, np.int64), self._sorted(kind)
+        )
 
     def _sorted(self, kind: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The answer's number of a type, which counts different productivities in ascending order."""
-        return np.searchsorted(self.kinds, np.asarray(self.parameters.capital_productivity)[np.asarray(kind)])
+        """The answer's number of a type, which counts different productivities in ascending
+        order."""
+        return np.searchsorted(
+            self.kinds, np.asarray(self.parameters.capital_productivity)[np.asarray(kind)]
+        )
 
     def share_policy(self, policy: PolicyFunction) -> SharePolicy:
         """A learned policy as (k, K, z, e, type) -> consumption share.
 
-        Where households of a type learned different policies, each state is met by the next of them in turn.
+        Where households of a type learned different policies, each state is met by the next of them
+        in turn.
         """
-        households, types = self.parameters.households, len(self.parameters.capital_productivity)
+        households = self.parameters.households
+        types = len(self.parameters.capital_productivity)
         separate = self.separate(policy)
 
         @torch.no_grad()
         def share(k: Array, K: Array, z: Array, e: Array, kind: NDArray[np.int64]) -> Array:
             columns = np.broadcast_arrays(k, K, z, e, kind)
-            own, aggregate, state, job = (torch.tensor(np.ascontiguousarray(c).ravel()).float() for c in columns[:4])
-            seen = self._observer.features(own, aggregate, state, job, torch.tensor(columns[4].ravel()))
+            own, aggregate, state, job = (
+                torch.tensor(np.ascontiguousarray(c).ravel()).float() for c in columns[:4]
+            )
+            seen = self._observer.features(
+                own, aggregate, state, job, torch.tensor(columns[4].ravel())
+            )
             if separate:
                 place = (np.arange(len(seen)) // types * types % households) + columns[4].ravel()
                 chosen = policy(seen[:, None].expand(-1, households, -1))[
@@ -94,15 +119,19 @@ class KrusellSmithAnswer(AnswerKey):
 
     def separate(self, policy: PolicyFunction) -> bool:
         """Whether households of a type have policies of their own."""
-        ten, none = torch.full((1, 1), 10.0), torch.zeros(1, 1)
+        ten = torch.full((1, 1), 10.0)
+        none = torch.zeros(1, 1)
         seen = self._observer.features(ten, ten, none, none, none.long())
         actions = policy(seen.expand(1, self.parameters.households, -1))
-        return not bool(torch.allclose(actions, actions[:, :1], rtol=1e-5, atol=1e-6))  # equal but for rounding
+        return not bool(
+            torch.allclose(actions, actions[:, :1], rtol=1e-5, atol=1e-6)
+        )  # equal but for rounding
 
     @cached_property
     def held_out(self) -> tuple[tuple[Array, Array, Array, Array, NDArray[np.int64]], Array]:
         """States (k, K, z, e, type) and their weights in the long run, flat."""
-        grid, mass = self.solution.grids.histogram, self.solution.simulation.mean.sum(1)
+        grid = self.solution.grids.histogram
+        mass = self.solution.simulation.mean.sum(1)
         K = self.solution.mean_effective_capital * np.asarray(AGGREGATE_REACH)
         rows = []
         for kind in range(len(self.parameters.capital_productivity)):
@@ -110,8 +139,11 @@ class KrusellSmithAnswer(AnswerKey):
             k = np.interp(QUANTILES * cumulated[-1], cumulated, grid)
             rows += [
                 (own, aggregate, z, e, kind, self.economy.head_count[z, e])
-                for own in k for aggregate in K for z in range(2) for e in range(2)
-            ]  # fmt: skip
+                for own in k
+                for aggregate in K
+                for z in range(2)
+                for e in range(2)
+            ]
         k, K, z, e, kinds, weights = (np.array(c) for c in zip(*rows, strict=True))
         return (k, K, z, e, kinds), weights / weights.sum()
 
@@ -120,16 +152,21 @@ class KrusellSmithAnswer(AnswerKey):
         states, _ = self.held_out
         return 100 * np.abs(policy(*states) / self.exact(*states) - 1)
 
-    # -- the contract ----------------------------------------------------------------------------------------------
+    # -- the contract ------------------------------------------------------------------------------
 
     def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
-        """The mean relative error of the consumption share where households are in the long run, in %."""
+        """The mean relative error of the consumption share where households are in the long run, in
+        %."""
         return float(self.errors(self.share_policy(policies["households"])) @ self.held_out[1])
 
     def assess(
-        self, policies: Mapping[str, PolicyFunction], untrained: Mapping[str, PolicyFunction], seeds: list[int]
+        self,
+        policies: Mapping[str, PolicyFunction],
+        untrained: Mapping[str, PolicyFunction],
+        seeds: list[int],
     ) -> Assessment:
-        """Policy errors, the law of motion that the learned economy follows, inequality, propensities, best response."""
+        """Policy errors, the law of motion that the learned economy follows, inequality,
+        propensities, best response."""
         ours = self.share_policy(policies["households"])
         candidates = {
             "constant share": self._constant_share(),
@@ -139,7 +176,9 @@ class KrusellSmithAnswer(AnswerKey):
         start = self.solution.mean_effective_capital
         seeds = seeds[:PATHS]
         mine = panel.simulate(self.parameters, ours, start, seeds)
-        theirs = {n: panel.simulate(self.parameters, p, start, seeds[:1]) for n, p in candidates.items()}
+        theirs = {
+            n: panel.simulate(self.parameters, p, start, seeds[:1]) for n, p in candidates.items()
+        }
         metrics = [
             *self._policy_errors(ours, candidates),
             *self._capital(mine, theirs),
@@ -153,27 +192,54 @@ class KrusellSmithAnswer(AnswerKey):
     def _constant_share(self) -> SharePolicy:
         """The best simple rule: everybody consumes the share that keeps the answer's capital."""
         K = self.solution.mean_effective_capital
-        wealth = np.mean([self.economy.output(K, z) + (1 - self.economy.delta) * K for z in range(2)])
+        wealth = np.mean(
+            [self.economy.output(K, z) + (1 - self.economy.delta) * K for z in range(2)]
+        )
         share = float(1 - K / wealth)
-        return lambda k, K, z, e, kind: np.full(np.broadcast_shapes(*map(np.shape, (k, K, z, e, kind))), share)
+        return lambda k, K, z, e, kind: np.full(
+            np.broadcast_shapes(*map(np.shape, (k, K, z, e, kind))), share
+        )
 
     def _policy_errors(self, ours: SharePolicy, candidates: dict[str, SharePolicy]) -> list[Metric]:
         (_, _, _, e, _), weights = self.held_out
-        mine, theirs = self.errors(ours), {n: self.errors(p) for n, p in candidates.items()}
+        mine = self.errors(ours)
+        theirs = {n: self.errors(p) for n, p in candidates.items()}
         jobless = weights * (e == known.UNEMPLOYED)
         rows = (
             ("", "mean", weights, POLICY_LIMIT),
             ("/unemployed", "mean, unemployed", jobless / jobless.sum(), None),
         )
-        note = "relative to the answer, at quantiles of its long-run distribution, K within 3 % of its mean"
+        note = (
+            "relative to the answer, at quantiles of its long-run distribution, K within 3 % "
+            "of "
+            "its mean"
+        )
         found = [
-            Metric(f"policy_error/consumption_share{key}", f"error of the consumption share, {label}", float(mine @ w), "%",
-                   answer=0.0, limit=limit, note=note, controls={n: float(x @ w) for n, x in theirs.items()})
+            Metric(
+                f"policy_error/consumption_share{key}",
+                f"error of the consumption share, {label}",
+                float(mine @ w),
+                "%",
+                answer=0.0,
+                limit=limit,
+                note=note,
+                controls={n: float(x @ w) for n, x in theirs.items()},
+            )
             for key, label, w, limit in rows
-        ]  # fmt: skip
+        ]
         largest = {n: float(x.max()) for n, x in theirs.items()}
-        return [*found, Metric("policy_error/consumption_share/max", "error of the consumption share, largest",
-                               float(mine.max()), "%", answer=0.0, controls=largest, note=note)]  # fmt: skip
+        return [
+            *found,
+            Metric(
+                "policy_error/consumption_share/max",
+                "error of the consumption share, largest",
+                float(mine.max()),
+                "%",
+                answer=0.0,
+                controls=largest,
+                note=note,
+            ),
+        ]
 
     def _capital(self, mine: Panel, theirs: dict[str, Panel]) -> list[Metric]:
         answer = self.solution.mean_effective_capital
@@ -183,53 +249,115 @@ class KrusellSmithAnswer(AnswerKey):
             return float(100 * abs(p.K.mean() / answer - 1))
 
         note = (
-            f"{panel.HOUSEHOLDS:,} households, {panel.PERIODS:,} quarters after {panel.BURN_IN:,}, from equal capital"
+            f"{panel.HOUSEHOLDS:,} households, {panel.PERIODS:,} quarters after "
+            f"{panel.BURN_IN:,}, from equal capital"
         )
         return [
-            Metric("capital_error", "error of mean capital", gap(mine), "%", answer=0.0, limit=CAPITAL_LIMIT, note=note,
-                   controls={n: gap(p) for n, p in theirs.items()}),
-            Metric("capital", "mean effective capital", float(by_seed.mean()), "", *interval(by_seed), answer=answer,
-                   controls={n: float(p.K.mean()) for n, p in theirs.items()}, note=note),
-        ]  # fmt: skip
+            Metric(
+                "capital_error",
+                "error of mean capital",
+                gap(mine),
+                "%",
+                answer=0.0,
+                limit=CAPITAL_LIMIT,
+                note=note,
+                controls={n: gap(p) for n, p in theirs.items()},
+            ),
+            Metric(
+                "capital",
+                "mean effective capital",
+                float(by_seed.mean()),
+                "",
+                *interval(by_seed),
+                answer=answer,
+                controls={n: float(p.K.mean()) for n, p in theirs.items()},
+                note=note,
+            ),
+        ]
 
     def _law(self, mine: Panel, theirs: dict[str, Panel]) -> list[Metric]:
         """The regression of log K' on log K, and how it forecasts when it is iterated alone."""
-        law, answer = known.law_of_motion(mine.K, mine.z), self.solution.law
+        law = known.law_of_motion(mine.K, mine.z)
+        answer = self.solution.law
         others = {n: known.law_of_motion(p.K, p.z) for n, p in theirs.items()}
         found = [
-            Metric("law/unexplained", "law of motion, variance unexplained", 100 * (1 - min(law.r2)), "%",
-                   answer=100 * (1 - min(answer.r2)), limit=LAW_LIMIT,
-                   controls={n: 100 * (1 - min(x.r2)) for n, x in others.items()},
-                   note="1 - R2 of log K' on log K, the larger of both states; says little on its own"),
-            Metric("law/den_haan", "law of motion, largest dynamic forecast error", known.den_haan(mine.K, mine.z, law)[0],
-                   "%", answer=self.solution.den_haan_max, limit=DEN_HAAN_LIMIT,
-                   controls={n: known.den_haan(p.K, p.z, others[n])[0] for n, p in theirs.items()},
-                   note="Den Haan (2010): the law alone, iterated over all quarters, against the simulated path"),
-        ]  # fmt: skip
+            Metric(
+                "law/unexplained",
+                "law of motion, variance unexplained",
+                100 * (1 - min(law.r2)),
+                "%",
+                answer=100 * (1 - min(answer.r2)),
+                limit=LAW_LIMIT,
+                controls={n: 100 * (1 - min(x.r2)) for n, x in others.items()},
+                note="1 - R2 of log K' on log K, the larger of both states; says little on its own",
+            ),
+            Metric(
+                "law/den_haan",
+                "law of motion, largest dynamic forecast error",
+                known.den_haan(mine.K, mine.z, law)[0],
+                "%",
+                answer=self.solution.den_haan_max,
+                limit=DEN_HAAN_LIMIT,
+                controls={n: known.den_haan(p.K, p.z, others[n])[0] for n, p in theirs.items()},
+                note="Den Haan (2010): the law alone, iterated over all quarters, against the "
+                "simulated path",
+            ),
+        ]
         for i, state in enumerate(STATES):
             for key in ("slope", "intercept"):
-                value, exact = getattr(law, key)[i], getattr(answer, key)[i]
+                value = getattr(law, key)[i]
+                exact = getattr(answer, key)[i]
                 controls = {n: getattr(x, key)[i] for n, x in others.items()}
-                found.append(Metric(f"law/{key}/{state}", f"law of motion, {key} in the {state} state", value,
-                                    answer=exact, controls=controls))  # fmt: skip
+                found.append(
+                    Metric(
+                        f"law/{key}/{state}",
+                        f"law of motion, {key} in the {state} state",
+                        value,
+                        answer=exact,
+                        controls=controls,
+                    )
+                )
         return found
 
     def _inequality(self, mine: Panel, theirs: dict[str, Panel]) -> list[Metric]:
-        answer, by_seed = self.solution.gini, mine.gini
+        answer = self.solution.gini
+        by_seed = mine.gini
         note = "accumulation is close to a unit root: a policy error of 1 % moves it by .02 to .03"
         found = [
-            Metric("gini_error", "error of the Gini coefficient", abs(float(by_seed.mean()) - answer), "", answer=0.0,
-                   limit=GINI_LIMIT, controls={n: abs(float(p.gini.mean()) - answer) for n, p in theirs.items()}, note=note),
-            Metric("gini", "Gini coefficient of capital", float(by_seed.mean()), "", *interval(by_seed), answer=answer,
-                   controls={n: float(p.gini.mean()) for n, p in theirs.items()}, note=note),
-        ]  # fmt: skip
+            Metric(
+                "gini_error",
+                "error of the Gini coefficient",
+                abs(float(by_seed.mean()) - answer),
+                "",
+                answer=0.0,
+                limit=GINI_LIMIT,
+                controls={n: abs(float(p.gini.mean()) - answer) for n, p in theirs.items()},
+                note=note,
+            ),
+            Metric(
+                "gini",
+                "Gini coefficient of capital",
+                float(by_seed.mean()),
+                "",
+                *interval(by_seed),
+                answer=answer,
+                controls={n: float(p.gini.mean()) for n, p in theirs.items()},
+                note=note,
+            ),
+        ]
         if len(self.kinds) > 1:
             exact = self.solution.mean_capital_by_type
             for kind, kappa in enumerate(self.kinds):
                 of_kind = self._sorted(mine.types) == kind
                 value = float(mine.capital[..., of_kind].mean())
-                found.append(Metric(f"capital/kappa={kappa:g}", f"mean capital where kappa = {kappa:g}", value,
-                                    answer=float(exact[kind])))  # fmt: skip
+                found.append(
+                    Metric(
+                        f"capital/kappa={kappa:g}",
+                        f"mean capital where kappa = {kappa:g}",
+                        value,
+                        answer=float(exact[kind]),
+                    )
+                )
         return found
 
     @property
@@ -238,12 +366,16 @@ class KrusellSmithAnswer(AnswerKey):
         return int(np.argmin(self.parameters.capital_productivity))
 
     def propensities(self, policy: SharePolicy, k: Any, e: int) -> Array:
-        """Consumption out of a windfall of 1 % of wealth, as a share of it, in the good state at mean K, of the first type."""
-        K, zeros = self.solution.mean_effective_capital, np.zeros(len(k), np.int64)
-        wealth, slope = self.economy.wealth(k, K, 0, e), self.economy.wealth(1.0, K, 0, 1)
+        """Consumption out of a windfall of 1 % of wealth, as a share of it, in the good state at
+        mean K, of the first type."""
+        K = self.solution.mean_effective_capital
+        zeros = np.zeros(len(k), np.int64)
+        wealth = self.economy.wealth(k, K, 0, e)
+        slope = self.economy.wealth(1.0, K, 0, 1)
         richer = k + 0.01 * wealth / slope
         before, after = (
-            policy(own, np.full(len(k), K), zeros, zeros + e, zeros + self._first) * self.economy.wealth(own, K, 0, e)
+            policy(own, np.full(len(k), K), zeros, zeros + e, zeros + self._first)
+            * self.economy.wealth(own, K, 0, e)
             for own in (k, richer)
         )
         return (after - before) / (0.01 * wealth)
@@ -252,36 +384,66 @@ class KrusellSmithAnswer(AnswerKey):
         k = self.solution.mean_capital * np.asarray(MULTIPLES)
         found = []
         for e, job in enumerate(("employed", "unemployed")):
-            mine, exact = self.propensities(ours, k, e), self.propensities(self.exact, k, e)
+            mine = self.propensities(ours, k, e)
+            exact = self.propensities(self.exact, k, e)
             for i in (0, MULTIPLES.index(1.0)):
-                found.append(Metric(f"mpc/{job}/{MULTIPLES[i]:g}", f"propensity to consume, {job} with {MULTIPLES[i]:g} K",
-                                    float(mine[i]), answer=float(exact[i]),
-                                    note="out of a windfall of 1 % of wealth, good state"))  # fmt: skip
+                found.append(
+                    Metric(
+                        f"mpc/{job}/{MULTIPLES[i]:g}",
+                        f"propensity to consume, {job} with {MULTIPLES[i]:g} K",
+                        float(mine[i]),
+                        answer=float(exact[i]),
+                        note="out of a windfall of 1 % of wealth, good state",
+                    )
+                )
         return found
 
     def _best_response(
-        self, ours: SharePolicy, mine: Panel, candidates: dict[str, SharePolicy], theirs: dict[str, Panel],
+        self,
+        ours: SharePolicy,
+        mine: Panel,
+        candidates: dict[str, SharePolicy],
+        theirs: dict[str, Panel],
         seeds: list[int],
-    ) -> list[Metric]:  # fmt: skip
-        """What one household could still gain by its exact best response to the economy that the others make, by type."""
+    ) -> list[Metric]:
+        """What one household could still gain by its exact best response to the economy that the
+        others make, by type."""
         gains = self._gains(ours, mine, seeds)
         controls = {n: self._gains(p, theirs[n], seeds[:1])[0] for n, p in candidates.items()}
         worst = int(np.argmax(gains.mean(0)))  # a NaN, which all are then, is the largest
-        several, unit = gains.shape[1] > 1, "% of consumption"
+        several = gains.shape[1] > 1
+        unit = "% of consumption"
         found = [
-            Metric("best_response_gain/exact", f"best-response gain, exact{', largest of all types' if several else ''}",
-                   float(gains.mean(0)[worst]), unit, *interval(gains[:, worst]), answer=0.0, limit=GAIN_LIMIT,
-                   controls={n: float(g.max()) for n, g in controls.items()},
-                   note="endogenous grid points against the learned economy's own law of motion, on the same jobs and prices")
-        ]  # fmt: skip
+            Metric(
+                "best_response_gain/exact",
+                f"best-response gain, exact{', largest of all types' if several else ''}",
+                float(gains.mean(0)[worst]),
+                unit,
+                *interval(gains[:, worst]),
+                answer=0.0,
+                limit=GAIN_LIMIT,
+                controls={n: float(g.max()) for n, g in controls.items()},
+                note="endogenous grid points against the learned economy's own law of motion, on "
+                "the same jobs and prices",
+            )
+        ]
         for kind, kappa in enumerate(self.kinds if several else []):
-            found.append(Metric(f"best_response_gain/exact/type={kind}", f"best-response gain, kappa = {kappa:g}",
-                                float(gains.mean(0)[kind]), unit, *interval(gains[:, kind]), answer=0.0,
-                                controls={n: float(g[kind]) for n, g in controls.items()}))  # fmt: skip
+            found.append(
+                Metric(
+                    f"best_response_gain/exact/type={kind}",
+                    f"best-response gain, kappa = {kappa:g}",
+                    float(gains.mean(0)[kind]),
+                    unit,
+                    *interval(gains[:, kind]),
+                    answer=0.0,
+                    controls={n: float(g[kind]) for n, g in controls.items()},
+                )
+            )
         return found
 
     def _gains(self, policy: SharePolicy, found: Panel, seeds: list[int]) -> Array:
-        """In % of consumption `[seeds, kinds]`, `[seeds, 1]` where kinds are too many to be told apart by samples.
+        """In % of consumption `[seeds, kinds]`, `[seeds, 1]` where kinds are too many to be told
+        apart by samples.
 
         NaN where the household's problem cannot be solved against the law found.
         """
@@ -289,7 +451,8 @@ class KrusellSmithAnswer(AnswerKey):
         best = self._response(found)
         if best is None:
             return np.full((len(seeds), apart), math.nan)
-        order, rows = self._sorted(np.arange(len(self.parameters.capital_productivity))), []
+        order = self._sorted(np.arange(len(self.parameters.capital_productivity)))
+        rows = []
         for seed in seeds:
             gains, kinds = panel.deviation_gain(self.economy, found, order, policy, best, seed)
             of_kind = [gains[kinds == kind] for kind in range(apart)] if apart > 1 else [gains]
@@ -297,9 +460,11 @@ class KrusellSmithAnswer(AnswerKey):
         return np.array(rows)
 
     def _response(self, found: Panel) -> SharePolicy | None:
-        """What is best for one household in an economy, by endogenous grid points; None where there is no solution."""
+        """What is best for one household in an economy, by endogenous grid points; None where there
+        is no solution."""
         grids = self.solution.grids
-        low, high = float(found.K.min()), float(found.K.max())
+        low = float(found.K.min())
+        high = float(found.K.max())
         if low < grids.K[0] or high > grids.K[-1]:  # an economy far from the answer's
             grids = replace(grids, K=np.linspace(0.9 * low, 1.1 * high, len(grids.K)))
         try:
@@ -310,22 +475,42 @@ class KrusellSmithAnswer(AnswerKey):
         best = replace(self.solution, law=law, grids=grids, policy=consumption)
         return lambda k, K, z, e, kind: best.share(k, K, z, e, self._sorted(kind))
 
-    # -- pictures --------------------------------------------------------------------------------------------------
+    # -- pictures ----------------------------------------------------------------------------------
 
     def _figures(self, ours: SharePolicy, mine: Panel) -> list[Figure]:
         multiples = np.exp(np.linspace(np.log(0.01), np.log(4.0), 60))
-        k, K = self.solution.mean_capital * multiples, self.solution.mean_effective_capital
-        zeros, x = np.zeros(len(k), np.int64), multiples.tolist()
-        share, spending = [], []
+        k = self.solution.mean_capital * multiples
+        K = self.solution.mean_effective_capital
+        zeros = np.zeros(len(k), np.int64)
+        x = multiples.tolist()
+        share = []
+        spending = []
         for e, job in enumerate(("employed", "unemployed")):
-            for policy, who, style in ((self.exact, self.name, "answer"), (ours, "learned", "ours")):
+            for policy, who, style in (
+                (self.exact, self.name, "answer"),
+                (ours, "learned", "ours"),
+            ):
                 chosen = policy(k, np.full(len(k), K), zeros, zeros + e, zeros + self._first)  # type: ignore[arg-type]
                 share.append(Line(f"{who}, {job}", x, chosen.tolist(), style))
-                spending.append(Line(f"{who}, {job}", x, self.propensities(policy, k, e).tolist(), style))
+                spending.append(
+                    Line(f"{who}, {job}", x, self.propensities(policy, k, e).tolist(), style)
+                )
         axes = "capital / mean capital"
         return [
-            Figure("Consumption share of wealth", axes, "share, employed and unemployed", share, log_x=True),
-            Figure("Propensity to consume", axes, "of a windfall; upper: unemployed", spending, log_x=True),
+            Figure(
+                "Consumption share of wealth",
+                axes,
+                "share, employed and unemployed",
+                share,
+                log_x=True,
+            ),
+            Figure(
+                "Propensity to consume",
+                axes,
+                "of a windfall; upper: unemployed",
+                spending,
+                log_x=True,
+            ),
             self._lorenz_figure(mine),
             self._law_figure(mine),
             *([self._wealth_figure(mine)] if len(self.kinds) > 1 else []),
@@ -336,34 +521,53 @@ class KrusellSmithAnswer(AnswerKey):
         every = max(1, len(people) // 200)
         exact = self.solution.lorenz()
         shown = np.linspace(0, len(exact[0]) - 1, 200).astype(int)
-        return Figure("Lorenz curve of capital", "share of households", "share of capital", [
-            Line("equality", [0.0, 1.0], [0.0, 1.0], "control"),
-            Line(self.name, exact[0][shown].tolist(), exact[1][shown].tolist(), "answer"),
-            Line("learned", people[::every].tolist(), held[::every].tolist(), "ours"),
-        ])  # fmt: skip
+        return Figure(
+            "Lorenz curve of capital",
+            "share of households",
+            "share of capital",
+            [
+                Line("equality", [0.0, 1.0], [0.0, 1.0], "control"),
+                Line(self.name, exact[0][shown].tolist(), exact[1][shown].tolist(), "answer"),
+                Line("learned", people[::every].tolist(), held[::every].tolist(), "ours"),
+            ],
+        )
 
     def _law_figure(self, mine: Panel) -> Figure:
-        K, following, z = mine.K[:-1, 0], mine.K[1:, 0], mine.z[:-1, 0]
+        K = mine.K[:-1, 0]
+        following = mine.K[1:, 0]
+        z = mine.z[:-1, 0]
         lines = []
         for i, state in enumerate(STATES):
             now = z == i
             ends = np.array([K[now].min(), K[now].max()])
-            lines.append(Line(f"learned, {state}", K[now].tolist(), following[now].tolist(), "points"))
-            lines.append(Line(f"{self.name}, {state}", ends.tolist(), self.solution.law(ends, i).tolist(), "answer"))
+            lines.append(
+                Line(f"learned, {state}", K[now].tolist(), following[now].tolist(), "points")
+            )
+            lines.append(
+                Line(
+                    f"{self.name}, {state}",
+                    ends.tolist(),
+                    self.solution.law(ends, i).tolist(),
+                    "answer",
+                )
+            )
         return Figure("Law of motion", "capital K", "K next quarter; upper: good state", lines)
 
     def _wealth_figure(self, mine: Panel) -> Figure:
         """Distribution of capital, type by type."""
         lines = []
         edges = np.linspace(0, np.quantile(mine.capital[-1], 0.99), 60)
-        grid, mass = self.solution.grids.histogram, self.solution.simulation.mean.sum(1)
+        grid = self.solution.grids.histogram
+        mass = self.solution.simulation.mean.sum(1)
         for kind, kappa in enumerate(self.kinds):
             own = mine.capital[..., self._sorted(mine.types) == kind].ravel()
             exact = np.interp(edges, grid, np.cumsum(mass[kind]) / mass[kind].sum())
             lines.append(Line(f"{self.name}, {kappa:g}", edges.tolist(), exact.tolist(), "answer"))
             below = np.searchsorted(np.sort(own), edges, side="right") / len(own)
             lines.append(Line(f"learned, {kappa:g}", edges.tolist(), below.tolist(), "ours"))
-        return Figure("Capital by type (right: higher kappa)", "capital", "share of the type below", lines)
+        return Figure(
+            "Capital by type (right: higher kappa)", "capital", "share of the type below", lines
+        )
 
 
 def answer_key(parameters: KrusellSmithParameters) -> AnswerKey:

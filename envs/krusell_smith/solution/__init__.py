@@ -1,6 +1,14 @@
-"""Known answers of the Krusell-Smith economy: the equilibrium and statistics of any simulated economy."""
+"""Known answers of the Krusell-Smith economy: the equilibrium and statistics of any simulated
+economy."""
 
-from rl_markets.envs.krusell_smith.solution.economy import BAD, EMPLOYED, GOOD, KS98, UNEMPLOYED, Economy
+from rl_markets.envs.krusell_smith.solution.economy import (
+    BAD,
+    EMPLOYED,
+    GOOD,
+    KS98,
+    UNEMPLOYED,
+    Economy,
+)
 from rl_markets.envs.krusell_smith.solution.histogram import (
     Simulation,
     draw_states,

@@ -1,8 +1,9 @@
 """Simulation of the distribution of capital itself, without sampling households.
 
-Young (2010), "Solving the incomplete markets model with aggregate uncertainty using the Krusell-Smith algorithm and
-non-stochastic simulations": mass sits on the points of a grid, and who saves an amount between two points is split
-between both, so that mean capital is kept. Several economies run side by side, one for each path of z.
+Young (2010), "Solving the incomplete markets model with aggregate uncertainty using the
+Krusell-Smith algorithm and non-stochastic simulations": mass sits on the points of a grid, and who
+saves an amount between two points is split between both, so that mean capital is kept. Several
+economies run side by side, one for each path of z.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from rl_markets.envs.krusell_smith.solution.household import Grids, bracket
 
 @dataclass(frozen=True)
 class Simulation:
-    """Aggregate paths, each [T, paths], and distributions of mass over (type, employment, own capital)."""
+    """Aggregate paths, each [T, paths], and distributions of mass over (type, employment, own
+    capital)."""
 
     z: IntArray
     K: FloatArray  # effective capital
@@ -39,34 +41,48 @@ def draw_states(economy: Economy, periods: int, pairs: int, seed: int) -> IntArr
 
 
 def equal_start(economy: Economy, grids: Grids, paths: int) -> FloatArray:
-    """All households with about the riskless capital: mass [paths, J, E, nh], to be given a head-count."""
+    """All households with about the riskless capital: mass [paths, J, E, nh], to be given a
+    head-count."""
     mass = np.zeros((paths, economy.types, 2, len(grids.histogram)))
     mass[..., np.searchsorted(grids.histogram, economy.capital_scale)] = 1.0
     return mass
 
 
 def with_head_count(economy: Economy, mass: FloatArray, z: IntArray) -> FloatArray:
-    """`mass` [paths, J, E, nh] rescaled to the types' weights and the unemployment of the states `z` [paths]."""
+    """`mass` [paths, J, E, nh] rescaled to the types' weights and the unemployment of the states
+    `z` [paths]."""
     wanted = np.asarray(economy.weights)[:, None] * economy.head_count[z][:, None]  # [paths, J, E]
     return np.asarray(mass * (wanted / mass.sum(axis=-1))[..., None])
 
 
 def simulate(
-    economy: Economy, grids: Grids, consumption: FloatArray, z: IntArray, mass: FloatArray, burn_in: int = 0
+    economy: Economy,
+    grids: Grids,
+    consumption: FloatArray,
+    z: IntArray,
+    mass: FloatArray,
+    burn_in: int = 0,
 ) -> Simulation:
-    """The economy under the policy `consumption` [J, nK, Z, E, nk] along the states `z` [T + 1, paths].
+    """The economy under the policy `consumption` [J, nK, Z, E, nk] along the states `z` [T + 1,
+    paths].
 
-    mass: [paths, J, E, nh] at the beginning, rescaled to z's first head-count. The first `burn_in` of the T periods
-    are left out of what is returned. Effective capital beyond its grid is taken for the grid's end by the policy.
+    mass: [paths, J, E, nh] at the beginning, rescaled to z's first head-count. The first `burn_in`
+        of the T periods
+    are left out of what is returned. Effective capital beyond its grid is taken for the grid's end
+    by the policy.
     """
-    rule, chain, kappa = _on_histogram(grids, consumption), np.asarray(economy.employment), np.asarray(economy.kappa)
-    periods, paths = len(z) - 1, z.shape[1]
+    rule = _on_histogram(grids, consumption)
+    chain = np.asarray(economy.employment)
+    kappa = np.asarray(economy.kappa)
+    periods = len(z) - 1
+    paths = z.shape[1]
     mass = with_head_count(economy, mass, z[0])
     K, capital, spent = (np.empty((periods, paths)) for _ in range(3))
     total = np.zeros(mass.shape[1:])
     for t in range(periods):
         by_type = mass.sum(axis=2) @ grids.histogram  # [paths, J]
-        K[t], capital[t] = by_type @ kappa, by_type.sum(axis=-1)
+        K[t] = by_type @ kappa
+        capital[t] = by_type.sum(axis=-1)
         if t >= burn_in:
             total += mass.sum(axis=0)
         wealth = _wealth(economy, grids, K[t], z[t])
@@ -86,7 +102,8 @@ def _on_histogram(grids: Grids, consumption: FloatArray) -> FloatArray:
 
 
 def _wealth(economy: Economy, grids: Grids, K: FloatArray, z: IntArray) -> FloatArray:
-    """Wealth at the distribution's points, in each path's state (K, z), both [paths]: [paths, J, E, nh]."""
+    """Wealth at the distribution's points, in each path's state (K, z), both [paths]: [paths, J, E,
+    nh]."""
     r, w = economy.prices(K, z)
     gross = 1.0 - economy.delta + np.multiply.outer(r, economy.kappa)  # [paths, J]
     wealth = np.repeat((gross[..., None] * grids.histogram)[:, :, None], 2, axis=2)
@@ -97,16 +114,19 @@ def _wealth(economy: Economy, grids: Grids, K: FloatArray, z: IntArray) -> Float
 def _consumption(grids: Grids, rule: FloatArray, K: FloatArray, z: IntArray) -> FloatArray:
     """The rule [Z, nK, J, E, nh] in each path's state: [paths, J, E, nh]."""
     index, weight = bracket(grids.K, np.clip(K, grids.K[0], grids.K[-1]))
-    lower, upper = rule[z, index], rule[z, index + 1]
+    lower = rule[z, index]
+    upper = rule[z, index + 1]
     return np.asarray(lower + weight[:, None, None, None] * (upper - lower))
 
 
 def _move(grids: Grids, mass: FloatArray, saved: FloatArray) -> FloatArray:
-    """`mass` after each of its points has saved `saved`, before the new employment; all [paths, J, E, nh]."""
+    """`mass` after each of its points has saved `saved`, before the new employment; all [paths, J,
+    E, nh]."""
     points = len(grids.histogram)
     index, weight = bracket(grids.histogram, saved)
     rows = points * np.arange(mass.size // points).reshape(mass.shape[:-1])
-    target, above = (index + rows[..., None]).ravel(), (mass * weight).ravel()
+    target = (index + rows[..., None]).ravel()
+    above = (mass * weight).ravel()
     moved = np.bincount(target, mass.ravel() - above, mass.size).astype(np.float64)
     moved[1:] += np.bincount(target, above, mass.size)[:-1]
     return moved.reshape(mass.shape)

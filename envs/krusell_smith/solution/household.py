@@ -1,13 +1,13 @@
 """The household's consumption on grids, given a perceived law of motion of effective capital.
 
-Carroll (2006), "The method of endogenous gridpoints", for all kappa types at once: for every next capital k' on the
-grid, today's consumption follows from the Euler equation
+Carroll (2006), "The method of endogenous gridpoints", for all kappa types at once: for every next
+capital k' on the grid, today's consumption follows from the Euler equation
 
     1 / c = beta E[(1 - delta + kappa r') / c'],
 
-and with it the wealth c + k' from which the household would choose k'; interpolation leads back to the grid.
-Consumption is linear between the points of both grids. Arrays of policies are [J, nK, Z, E, nk]: type, effective
-capital, state, employment, own capital.
+and with it the wealth c + k' from which the household would choose k'; interpolation leads back to
+the grid. Consumption is linear between the points of both grids. Arrays of policies are [J, nK, Z,
+E, nk]: type, effective capital, state, employment, own capital.
 """
 
 from __future__ import annotations
@@ -27,22 +27,30 @@ FIRST_SHARE = 0.06  # of wealth, consumed in the first guess
 
 @dataclass(frozen=True)
 class Grids:
-    """Points of own capital k [nk], from 0, and effective capital K [nK], and of the distribution's own k [nh]."""
+    """Points of own capital k [nk], from 0, and effective capital K [nK], and of the distribution's
+    own k [nh]."""
 
     k: FloatArray
     K: FloatArray
     histogram: FloatArray
 
     @staticmethod
-    def build(economy: Economy, own: int = 200, effective: int = 17, histogram: int = 1000) -> Grids:
-        """Points for `economy`, of given numbers; those of own capital are dense where it is small."""
+    def build(
+        economy: Economy, own: int = 200, effective: int = 17, histogram: int = 1000
+    ) -> Grids:
+        """Points for `economy`, of given numbers; those of own capital are dense where it is
+        small."""
         scale = economy.capital_scale
-        k, finer = (scale * _dense_at_zero(*shape) for shape in ((OWN_SHIFT, own), (HISTOGRAM_SHIFT, histogram)))
+        k, finer = (
+            scale * _dense_at_zero(*shape)
+            for shape in ((OWN_SHIFT, own), (HISTOGRAM_SHIFT, histogram))
+        )
         return Grids(k=k, K=scale * np.linspace(*EFFECTIVE_RANGE, effective), histogram=finer)
 
 
 TOP = 20.0  # of own capital, in multiples of the economy's capital_scale
-OWN_SHIFT, HISTOGRAM_SHIFT = 0.01, 0.1  # in the same multiples: points are equally spaced in log(shift + k)
+OWN_SHIFT = 0.01
+HISTOGRAM_SHIFT = 0.1  # in the same multiples: points are equally spaced in log(shift + k)
 EFFECTIVE_RANGE = (0.8, 1.4)  # in the same multiples
 
 
@@ -52,7 +60,8 @@ def _dense_at_zero(shift: float, points: int) -> FloatArray:
 
 
 def bracket(grid: FloatArray, x: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Index i and weight w with x = (1 - w) grid[i] + w grid[i + 1]; beyond the grid, w leaves [0, 1]."""
+    """Index i and weight w with x = (1 - w) grid[i] + w grid[i + 1]; beyond the grid, w leaves [0,
+    1]."""
     index = np.clip(np.searchsorted(grid, x, side="right") - 1, 0, len(grid) - 2)
     return index, (x - grid[index]) / (grid[index + 1] - grid[index])
 
@@ -71,20 +80,26 @@ def solve_household(
     Raises ConvergenceError if consumption has not settled after `max_iterations`.
     """
     wealth = wealth_on(economy, grids.K, grids.k)
-    expectation, regrid = Expectation.build(economy, grids, law), Regrid.build(wealth)
+    expectation = Expectation.build(economy, grids, law)
+    regrid = Regrid.build(wealth)
     c = np.maximum(FIRST_SHARE * wealth if start is None else start, FLOOR)
     for _ in range(max_iterations):
         desired = expectation.consumption(c)
-        previous, c = c, regrid(desired + grids.k, desired)
+        previous = c
+        c = regrid(desired + grids.k, desired)
         change = float(np.max(np.abs(c / previous - 1.0)[..., 1:]))
         if change < tolerance:
             return c
-    raise ConvergenceError(f"consumption still changed by {change:.1e} after {max_iterations} iterations")
+    raise ConvergenceError(
+        f"consumption still changed by {change:.1e} after {max_iterations} iterations"
+    )
 
 
 def wealth_on(economy: Economy, K: FloatArray, k: FloatArray) -> FloatArray:
     """Wealth at the points `K` and `k` for all types, states and employment: [J, nK, Z, E, nk]."""
-    kind, z, e = np.arange(economy.types)[:, None, None, None, None], np.arange(2)[:, None, None], np.arange(2)[:, None]
+    kind = np.arange(economy.types)[:, None, None, None, None]
+    z = np.arange(2)[:, None, None]
+    e = np.arange(2)[:, None]
     return economy.wealth(k, K[:, None, None, None], z, e, kind)
 
 
@@ -104,8 +119,10 @@ class Expectation:
         points = len(grids.K)
         K_next = np.clip(law(grids.K, np.arange(2)[:, None]), grids.K[0], grids.K[-1])  # [Z, nK]
         index, weight = (part.ravel() for part in bracket(grids.K, K_next))
-        ahead, rows = np.zeros((2 * points, points)), np.arange(2 * points)
-        ahead[rows, index], ahead[rows, index + 1] = 1.0 - weight, weight
+        ahead = np.zeros((2 * points, points))
+        rows = np.arange(2 * points)
+        ahead[rows, index] = 1.0 - weight
+        ahead[rows, index + 1] = weight
         rental, _ = economy.prices(K_next[..., None], np.arange(2))  # [Z, nK, Z']
         gross = 1.0 - economy.delta + np.asarray(economy.kappa)[:, None, None, None] * rental
         chance = economy.transitions[None, :, None]  # [1, Z, 1, E, Z', E']
@@ -113,8 +130,11 @@ class Expectation:
         return Expectation(ahead, discount.reshape(*discount.shape[:4], 4))
 
     def consumption(self, c_next: FloatArray) -> FloatArray:
-        """Today's consumption [J, nK, Z, E, nk] before saving each k' of the grid, if tomorrow's policy is `c_next`."""
-        types, points, own = len(c_next), c_next.shape[1], c_next.shape[-1]
+        """Today's consumption [J, nK, Z, E, nk] before saving each k' of the grid, if tomorrow's
+        policy is `c_next`."""
+        types = len(c_next)
+        points = c_next.shape[1]
+        own = c_next.shape[-1]
         tomorrow = self.ahead @ c_next.reshape(types, points, 4 * own)
         marginal = np.reciprocal(tomorrow).reshape(types, 2, points, 4, own)
         return np.asarray(np.reciprocal(self.discount @ marginal).transpose(0, 2, 1, 3, 4))
@@ -122,7 +142,8 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Regrid:
-    """Linear interpolation of many rows at once, each with its own points, at the wealth of the grids.
+    """Linear interpolation of many rows at once, each with its own points, at the wealth of the
+    grids.
 
     One search serves all rows: each is shifted beyond the one before.
     """
@@ -140,15 +161,22 @@ class Regrid:
         return Regrid(wealth, span, shift, rows + shift)
 
     def __call__(self, points: FloatArray, values: FloatArray) -> FloatArray:
-        """`values` known at `points` of wealth, which increase along the last axis: at the grids' wealth.
+        """`values` known at `points` of wealth, which increase along the last axis: at the grids'
+        wealth.
 
-        Below the first point the borrowing constraint binds, and all wealth is consumed; above the last, the line
-        through the last two goes on. All arrays are [J, nK, Z, E, nk].
+        Below the first point the borrowing constraint binds, and all wealth is consumed; above the
+        last, the line through the last two goes on. All arrays are [J, nK, Z, E, nk].
         """
         own = points.shape[-1]
-        x, y = points.reshape(-1), values.reshape(-1)
+        x = points.reshape(-1)
+        y = values.reshape(-1)
         searched = np.minimum(points.reshape(-1, own), 0.99 * self.span) + self.shift
-        found = np.searchsorted(searched.reshape(-1), self.shifted.reshape(-1), side="right").reshape(-1, own) - 1
+        found = (
+            np.searchsorted(searched.reshape(-1), self.shifted.reshape(-1), side="right").reshape(
+                -1, own
+            )
+            - 1
+        )
         first = own * np.arange(len(found))[:, None]
         index = np.clip(found, first, first + own - 2).reshape(points.shape)
         left = x[index]

@@ -1,8 +1,9 @@
 """Statistics of inequality and of aggregate paths: of any simulated economy, learned or exact.
 
-The law of motion is Krusell and Smith's (1998), log K' = intercept_z + slope_z log K. Its R2 says little: even laws
-that go astray reach .999. Den Haan (2010), "Assessing the accuracy of the aggregate law of motion in models with
-heterogeneous agents", iterates the law alone and compares paths, which shows errors that add up.
+The law of motion is Krusell and Smith's (1998), log K' = intercept_z + slope_z log K. Its R2 says
+little: even laws that go astray reach .999. Den Haan (2010), "Assessing the accuracy of the
+aggregate law of motion in models with heterogeneous agents", iterates the law alone and compares
+paths, which shows errors that add up.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ LEAST_OBSERVATIONS = 3  # of each state, for a regression with a residual
 
 @dataclass(frozen=True)
 class LawOfMotion:
-    """log K' = intercept[z] + slope[z] log K, with the R2 of its regression; each a tuple over states z."""
+    """log K' = intercept[z] + slope[z] log K, with the R2 of its regression; each a tuple over
+    states z."""
 
     intercept: tuple[float, ...]
     slope: tuple[float, ...]
@@ -29,23 +31,32 @@ class LawOfMotion:
     def __call__(self, K: ArrayLike, z: ArrayLike) -> FloatArray:
         """Next period's effective capital; shapes broadcast."""
         state = np.asarray(z)
-        return np.asarray(np.exp(np.asarray(self.intercept)[state] + np.asarray(self.slope)[state] * np.log(K)))
+        return np.asarray(
+            np.exp(np.asarray(self.intercept)[state] + np.asarray(self.slope)[state] * np.log(K))
+        )
 
     def distance(self, other: LawOfMotion) -> float:
         """Largest difference of a coefficient."""
-        mine, theirs = self.intercept + self.slope, other.intercept + other.slope
+        mine = self.intercept + self.slope
+        theirs = other.intercept + other.slope
         return max(abs(a - b) for a, b in zip(mine, theirs, strict=True))
 
 
 def law_of_motion(K: ArrayLike, z: ArrayLike) -> LawOfMotion:
     """Regression of log K_{t+1} on log K_t, one for each state z_t.
 
-    K, z: [T] or [T, paths]; z counts the states from 0. Raises ValueError for arrays of other or different shapes,
-    capital that is not positive, or a state in which capital was seen less than three times or never moved.
+    K, z: [T] or [T, paths]; z counts the states from 0. Raises ValueError for arrays of other or
+        different shapes,
+    capital that is not positive, or a state in which capital was seen less than three times or
+    never moved.
     """
     capital, states = _paths(K, z)
-    x, y, now = np.log(capital[:-1]), np.log(capital[1:]), states[:-1]
-    fits = [_regress(x[now == state], y[now == state], state) for state in range(int(states.max()) + 1)]
+    x = np.log(capital[:-1])
+    y = np.log(capital[1:])
+    now = states[:-1]
+    fits = [
+        _regress(x[now == state], y[now == state], state) for state in range(int(states.max()) + 1)
+    ]
     intercept, slope, r2 = zip(*fits, strict=True)
     return LawOfMotion(intercept, slope, r2)
 
@@ -53,7 +64,8 @@ def law_of_motion(K: ArrayLike, z: ArrayLike) -> LawOfMotion:
 def den_haan(K: ArrayLike, z: ArrayLike, law: LawOfMotion) -> tuple[float, float]:
     """Den Haan's dynamic forecast error in % of capital: (largest, mean).
 
-    The law alone is iterated along z from K_0, never corrected by the path. K, z: [T] or [T, paths].
+    The law alone is iterated along z from K_0, never corrected by the path. K, z: [T] or [T,
+        paths].
     """
     capital, states = _paths(K, z)
     forecast = np.empty_like(capital)
@@ -65,30 +77,37 @@ def den_haan(K: ArrayLike, z: ArrayLike, law: LawOfMotion) -> tuple[float, float
 
 
 def lorenz(x: ArrayLike, weights: ArrayLike | None = None) -> tuple[FloatArray, FloatArray]:
-    """Lorenz curve of `x` [N]: (share of households, poorest first, share of the total they hold), both [N + 1].
+    """Lorenz curve of `x` [N]: (share of households, poorest first, share of the total they hold),
+    both [N + 1].
 
-    weights: [N] households at each x, by default one. Raises ValueError for values or weights that are negative
+    weights: [N] households at each x, by default one. Raises ValueError for values or weights that
+        are negative
     or add up to nothing, or shapes that differ.
     """
     values = np.asarray(x, dtype=np.float64)
     heads = np.ones_like(values) if weights is None else np.asarray(weights, dtype=np.float64)
     if values.ndim != 1 or heads.shape != values.shape:
-        raise ValueError(f"x of shape {values.shape}, weights of shape {heads.shape}: expected two arrays [N]")
+        raise ValueError(
+            f"x of shape {values.shape}, weights of shape {heads.shape}: expected two arrays [N]"
+        )
     if not (np.all(values >= 0.0) and np.all(heads >= 0.0) and float(values @ heads) > 0.0):
         raise ValueError("x, weights: expected numbers >= 0 with a positive total")
     order = np.argsort(values, kind="stable")
-    people, held = np.cumsum(heads[order]), np.cumsum(values[order] * heads[order])
+    people = np.cumsum(heads[order])
+    held = np.cumsum(values[order] * heads[order])
     return np.concatenate([[0.0], people / people[-1]]), np.concatenate([[0.0], held / held[-1]])
 
 
 def gini(x: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Gini coefficient of `x` [N], 0 = all equal, 1 = one holds all: twice the area above the Lorenz curve."""
+    """Gini coefficient of `x` [N], 0 = all equal, 1 = one holds all: twice the area above the
+    Lorenz curve."""
     people, held = lorenz(x, weights)
     return float(1.0 - np.sum((held[1:] + held[:-1]) * np.diff(people)))
 
 
 def top_share(x: ArrayLike, share: ArrayLike, weights: ArrayLike | None = None) -> FloatArray:
-    """What the richest `share` of households (.01: the top 1%) hold of the total; of the shape of `share`."""
+    """What the richest `share` of households (.01: the top 1%) hold of the total; of the shape of
+    `share`."""
     people, held = lorenz(x, weights)
     return np.asarray(1.0 - np.interp(1.0 - np.asarray(share, dtype=np.float64), people, held))
 
@@ -96,8 +115,12 @@ def top_share(x: ArrayLike, share: ArrayLike, weights: ArrayLike | None = None) 
 def _regress(x: FloatArray, y: FloatArray, state: int) -> tuple[float, float, float]:
     """(intercept, slope, R2) of y on x, both [N]."""
     if len(x) < LEAST_OBSERVATIONS or not np.ptp(x) > 0.0 or not np.ptp(y) > 0.0:
-        raise ValueError(f"z = {state}: capital was seen {len(x)} times and moved by {np.ptp(x) if len(x) else 0.0:g}")
-    dx, dy = x - x.mean(), y - y.mean()
+        raise ValueError(
+            f"z = {state}: capital was seen {len(x)} times and moved by "
+            f"{np.ptp(x) if len(x) else 0.0:g}"
+        )
+    dx = x - x.mean()
+    dy = y - y.mean()
     slope = float(dx @ dy / (dx @ dx))
     residual = dy - slope * dx
     return float(y.mean() - slope * x.mean()), slope, float(1.0 - residual @ residual / (dy @ dy))
@@ -105,9 +128,13 @@ def _regress(x: FloatArray, y: FloatArray, state: int) -> tuple[float, float, fl
 
 def _paths(K: ArrayLike, z: ArrayLike) -> tuple[FloatArray, IntArray]:
     """Capital and state as arrays [T, paths]."""
-    capital, states = np.asarray(K, dtype=np.float64), np.asarray(z, dtype=np.int64)
+    capital = np.asarray(K, dtype=np.float64)
+    states = np.asarray(z, dtype=np.int64)
     if capital.shape != states.shape or capital.ndim not in (1, 2) or len(capital) < 2:
-        raise ValueError(f"K of shape {capital.shape}, z of shape {states.shape}: expected [T] or [T, paths] for both")
+        raise ValueError(
+            f"K of shape {capital.shape}, z of shape {states.shape}: expected [T] or [T, paths] "
+            "for both"
+        )
     if not np.all(capital > 0.0) or np.any(states < 0):
         raise ValueError("K, z: expected positive capital and states counted from 0")
     return capital.reshape(len(capital), -1), states.reshape(len(states), -1)

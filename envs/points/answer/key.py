@@ -1,4 +1,5 @@
-"""The known answer of the points programme: the customer's Markov decision process, and what a policy loses against it."""
+"""The known answer of the points programme: the customer's Markov decision process, and what a
+policy loses against it."""
 
 from __future__ import annotations
 
@@ -37,18 +38,28 @@ class PointsAnswer(AnswerKey):
         p = self.parameters = parameters
         self.name = "exact decision process"  # type: ignore[misc]
         one = PointsProgramme(
-            price=p.prices[0], cost=p.cost, a=p.quality, mu=p.mu, kappa=p.kappa, reward=float(p.reward),
-            unit=float(p.unit), expiry=p.expiry, discount=p.gamma, rates=tuple(p.rates),
-        )  # fmt: skip
+            price=p.prices[0],
+            cost=p.cost,
+            a=p.quality,
+            mu=p.mu,
+            kappa=p.kappa,
+            reward=float(p.reward),
+            unit=float(p.unit),
+            expiry=p.expiry,
+            discount=p.gamma,
+            rates=tuple(p.rates),
+        )
         programmes = [replace(one, price=price) for price in p.prices]
         self.balances = one.balances
         transitions = np.concatenate([x.transitions for x in programmes], 1)
         earnings = np.concatenate([x.earnings for x in programmes], 1)
         if p.accounting == "accrual":
-            earnings = earnings - p.provision * (transitions @ self.balances - self.balances[:, None])
+            earnings = earnings - p.provision * (
+                transitions @ self.balances - self.balances[:, None]
+            )
         self.process = DecisionProcess(earnings, transitions, p.gamma)
 
-    # -- values ----------------------------------------------------------------------------------------------------------
+    # -- values ------------------------------------------------------------------------------------
 
     @cached_property
     def best(self) -> Choices:
@@ -69,30 +80,61 @@ class PointsAnswer(AnswerKey):
         market = Points(self.parameters, worlds=1)
         held = torch.tensor(self.balances.astype(np.int64))[None]
         chosen = policy(market.observe({"outstanding": held})["seller"])[0].numpy()
-        return np.asarray(chosen[:, 0] + (len(self.parameters.rates) * chosen[:, 1] if market.joint else 0))
+        return np.asarray(
+            chosen[:, 0] + (len(self.parameters.rates) * chosen[:, 1] if market.joint else 0)
+        )
 
-    # -- the contract ----------------------------------------------------------------------------------------------------
+    # -- the contract ------------------------------------------------------------------------------
 
     def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         """What the policy loses against the optimum, in %."""
         return self.shortfall(self.offers(policies["seller"]))
 
     def assess(
-        self, policies: Mapping[str, PolicyFunction], untrained: Mapping[str, PolicyFunction], seeds: list[int]
+        self,
+        policies: Mapping[str, PolicyFunction],
+        untrained: Mapping[str, PolicyFunction],
+        seeds: list[int],
     ) -> Assessment:
-        """The value of a customer, exactly, beside the best offer that never changes and no points at all."""
+        """The value of a customer, exactly, beside the best offer that never changes and no points
+        at all."""
         ours = self.offers(policies["seller"])
-        tables = {"best constant offer": self._constant, "no points": self._none,
-                  "untrained network": self.offers(untrained["seller"])}  # fmt: skip
-        value, best = self.worth(ours), self.worth(self.best)
+        tables = {
+            "best constant offer": self._constant,
+            "no points": self._none,
+            "untrained network": self.offers(untrained["seller"]),
+        }
+        value = self.worth(ours)
+        best = self.worth(self.best)
         metrics = [
-            Metric("shortfall", "loss against the decision process", self.shortfall(ours), "%", answer=0.0, limit=LIMIT,
-                   controls={n: self.shortfall(t) for n, t in tables.items()}, note="exact policy evaluation, no simulation"),
-            Metric("value", "discounted value of a new customer", value, "money", answer=best,
-                   controls={n: self.worth(t) for n, t in tables.items()}, note=f"{self.parameters.accounting} accounting"),
-            Metric("best_response_gain/exact", "best-response gain of the seller, exact", best - value, "money", answer=0.0,
-                   note="alone in its market, its best response is the optimum"),
-        ]  # fmt: skip
+            Metric(
+                "shortfall",
+                "loss against the decision process",
+                self.shortfall(ours),
+                "%",
+                answer=0.0,
+                limit=LIMIT,
+                controls={n: self.shortfall(t) for n, t in tables.items()},
+                note="exact policy evaluation, no simulation",
+            ),
+            Metric(
+                "value",
+                "discounted value of a new customer",
+                value,
+                "money",
+                answer=best,
+                controls={n: self.worth(t) for n, t in tables.items()},
+                note=f"{self.parameters.accounting} accounting",
+            ),
+            Metric(
+                "best_response_gain/exact",
+                "best-response gain of the seller, exact",
+                best - value,
+                "money",
+                answer=0.0,
+                note="alone in its market, its best response is the optimum",
+            ),
+        ]
         return Assessment(metrics, self._figures(ours))
 
     def _flat(self, offer: int) -> Choices:
@@ -107,11 +149,14 @@ class PointsAnswer(AnswerKey):
     def _none(self) -> Choices:
         """The lowest rate, at the best of the prices that never changes."""
         rates = len(self.parameters.rates)
-        return max((self._flat(i * rates) for i in range(len(self.parameters.prices))), key=self.worth)
+        return max(
+            (self._flat(i * rates) for i in range(len(self.parameters.prices))), key=self.worth
+        )
 
     def _figures(self, ours: Choices) -> list[Figure]:
         """Rates (and prices) by balance, and what a customer is worth."""
-        p, rates = self.parameters, len(self.parameters.rates)
+        p = self.parameters
+        rates = len(self.parameters.rates)
         shown = {
             "optimal": (self.best, "answer"),
             "learned": (ours, "ours"),
@@ -119,20 +164,42 @@ class PointsAnswer(AnswerKey):
         }
 
         def figure(title: str, label: str, of: Callable[[Choices], Array], *names: str) -> Figure:
-            lines = [Line(n, self.balances.tolist(), of(shown[n][0]).tolist(), shown[n][1]) for n in names]
+            lines = [
+                Line(n, self.balances.tolist(), of(shown[n][0]).tolist(), shown[n][1])
+                for n in names
+            ]
             return Figure(title, "balance, points", label, lines)
 
-        rate, price = 100 * np.array(p.rates), np.array(p.prices)
-        figures = [figure("Rate by balance", "rate, %", lambda offers: rate[offers % rates], "optimal", "learned")]
+        rate = 100 * np.array(p.rates)
+        price = np.array(p.prices)
+        figures = [
+            figure(
+                "Rate by balance",
+                "rate, %",
+                lambda offers: rate[offers % rates],
+                "optimal",
+                "learned",
+            )
+        ]
         if len(price) > 1:
             figures.append(
-                figure("Price by balance", "price", lambda offers: price[offers // rates], "optimal", "learned")
+                figure(
+                    "Price by balance",
+                    "price",
+                    lambda offers: price[offers // rates],
+                    "optimal",
+                    "learned",
+                )
             )
-        return [*figures, figure("Value of a customer by balance", "money", self.process.values, *shown)]
+        return [
+            *figures,
+            figure("Value of a customer by balance", "money", self.process.values, *shown),
+        ]
 
 
 def answer_key(parameters: PointsParameters) -> AnswerKey | None:
-    """The Markov decision process of a customer, solved exactly; None where it has too many balances."""
+    """The Markov decision process of a customer, solved exactly; None where it has too many
+    balances."""
     p = parameters
     entries = (p.reward // p.unit + 1) ** 2 * len(p.rates) * len(p.prices)
     return PointsAnswer(p) if entries <= MOST_ENTRIES else None

@@ -1,19 +1,25 @@
-"""Loyalty points as a price: the best rate for one purchase, alone and with the price, and across customers.
+"""Loyalty points as a price: the best rate for one purchase, alone and with the price, and across
+customers.
 
-A buyer of one unit at the price p gets x yen of points. With logit demand and an outside option of utility a0,
+A buyer of one unit at the price p gets x yen of points. With logit demand and an outside option of
+utility a0,
 
-    s(p, x) = 1 / (1 + exp(-(a - p + kappa x - a0) / mu)),   profit per visitor = (p - c - phi x) s(p, x)
+    s(p, x) = 1 / (1 + exp(-(a - p + kappa x - a0) / mu)),   profit per visitor = (p - c - phi x)
+    s(p, x)
 
-kappa is what a yen of points is worth to the customer, phi what it costs the firm: the probability that it is redeemed
-times its share of the cost. In the price that the customer feels, P = p - kappa x, this is the usual logit problem
-with the cost C = p - (kappa / phi) (p - c), so that
+kappa is what a yen of points is worth to the customer, phi what it costs the firm: the probability
+    that it is redeemed
+times its share of the cost. In the price that the customer feels, P = p - kappa x, this is the
+usual logit problem with the cost C = p - (kappa / phi) (p - c), so that
 
-    P* = C + mu (1 + W(exp((a - a0 - C) / mu - 1))),   x* = (p - P*) / kappa, cut off at 0 and the most allowed.
+    P* = C + mu (1 + W(exp((a - a0 - C) / mu - 1))),   x* = (p - P*) / kappa, cut off at 0 and the
+    most allowed.
 
-If the price is free too, a rate r = x / p makes the profit k (P - c / k) s(P), k = (1 - phi r) / (1 - kappa r), which
-rises in k, and k rises in r just if kappa > phi. Hence a rule without exceptions: where kappa <= phi the best rate is
-0, otherwise the highest allowed. Rates in between come only from fixed prices or from customers who differ.
-W is Lambert's function; its use here is that of the logit mark-up, as in `mnl`. All money is in yen.
+If the price is free too, a rate r = x / p makes the profit k (P - c / k) s(P), k = (1 - phi r) / (1
+- kappa r), which rises in k, and k rises in r just if kappa > phi. Hence a rule without exceptions:
+where kappa <= phi the best rate is 0, otherwise the highest allowed. Rates in between come only
+from fixed prices or from customers who differ. W is Lambert's function; its use here is that of the
+logit mark-up, as in `mnl`. All money is in yen.
 """
 
 from __future__ import annotations
@@ -39,8 +45,12 @@ def points_profit(
     outside: ArrayLike = 0.0,
 ) -> FloatArray:
     """Profit per visitor of giving `points` yen per unit; the arguments broadcast."""
-    x, a, p, c, k, f, a0 = (np.asarray(v, dtype=np.float64) for v in (points, a, price, cost, kappa, phi, outside))
-    return np.asarray((p - c - f * x) * expit((a - p + k * x - a0) / np.asarray(mu, dtype=np.float64)))
+    x, a, p, c, k, f, a0 = (
+        np.asarray(v, dtype=np.float64) for v in (points, a, price, cost, kappa, phi, outside)
+    )
+    return np.asarray(
+        (p - c - f * x) * expit((a - p + k * x - a0) / np.asarray(mu, dtype=np.float64))
+    )
 
 
 def best_points(
@@ -53,12 +63,18 @@ def best_points(
     outside: ArrayLike = 0.0,
     most: ArrayLike = np.inf,
 ) -> FloatArray:
-    """The best yen of points per unit at a given price, between 0 and `most`; the arguments broadcast.
+    """The best yen of points per unit at a given price, between 0 and `most`; the arguments
+    broadcast.
 
     Raises ValueError unless mu, kappa and phi are positive.
     """
-    mu, kappa, phi = positive("mu", mu), positive("kappa", kappa), positive("phi", phi)
-    a, p, c, a0 = finite("a", a), finite("price", price), finite("cost", cost), finite("outside", outside)
+    mu = positive("mu", mu)
+    kappa = positive("kappa", kappa)
+    phi = positive("phi", phi)
+    a = finite("a", a)
+    p = finite("price", price)
+    c = finite("cost", cost)
+    a0 = finite("outside", outside)
     felt_cost = p - kappa / phi * (p - c)
     felt_price = felt_cost + logit_markup(a - felt_cost - a0, mu)
     return np.asarray(np.clip((p - felt_price) / kappa, 0.0, np.asarray(most, dtype=np.float64)))
@@ -74,11 +90,18 @@ class PriceAndPoints:
 
 
 def best_price_and_points(
-    a: float, cost: float, mu: float, kappa: float, phi: float, most_rate: float, outside: float = 0.0
+    a: float,
+    cost: float,
+    mu: float,
+    kappa: float,
+    phi: float,
+    most_rate: float,
+    outside: float = 0.0,
 ) -> PriceAndPoints:
     """The best price and rate together: the rate is 0 if kappa <= phi, otherwise `most_rate`.
 
-    Raises ValueError unless mu is positive, kappa and phi are not negative, the rate below 1 and kappa times it too.
+    Raises ValueError unless mu is positive, kappa and phi are not negative, the rate below 1 and
+    kappa times it too.
     """
     finite("a, cost, outside", [a, cost, outside])
     positive("mu", mu)
@@ -94,7 +117,8 @@ def best_price_and_points(
 
 @dataclass(frozen=True)
 class Segment:
-    """A kind of customer: its share of visitors, tastes `a` and `mu`, value `kappa` and cost `phi` of a yen of points."""
+    """A kind of customer: its share of visitors, tastes `a` and `mu`, value `kappa` and cost `phi`
+    of a yen of points."""
 
     weight: float
     a: float
@@ -111,7 +135,8 @@ def segment_profits(
 ) -> FloatArray:
     """Profit per visitor of each rate of points at a given price, over kinds of customers: [rates].
 
-    Points sell to those who value them without a discount to the others: the best rate may lie between 0 and the cap.
+    Points sell to those who value them without a discount to the others: the best rate may lie
+        between 0 and the cap.
     By default two kinds: who collects and redeems, and who pays more and mostly forgets.
     """
     x = not_negative("rates", rates, ndim=1) * price

@@ -1,15 +1,19 @@
-"""A points programme of one customer whose balance is known: a Markov decision process, solved exactly.
+"""A points programme of one customer whose balance is known: a Markov decision process, solved
+exactly.
 
-Once per period the customer visits, with the balance b of points. The firm offers the rate r. He buys with probability
+Once per period the customer visits, with the balance b of points. The firm offers the rate r. He
+buys with probability
 
     s(b, r) = 1 / (1 + exp(-(a - p + kappa r p + reward 1[b full]) / mu))
 
-and gets r p yen of points; with the balance full, he pays `reward` less for this purchase and starts again at 0. The
-firm earns p - c, less the reward if it is redeemed. After the visit the whole balance expires with probability `expiry`.
-Balances count in steps of `unit` yen; points between two steps are rounded up or down at random, right on average.
-A redemption costs more than a purchase earns, if reward > p - c: so the best rate falls as the balance fills. It does not
-fall all the way. Points beyond a full balance are lost, yet he values them when he buys, so that next to a full balance
-high rates, then nearly free, come back; at a full balance the best rate with these parameters is 0.
+and gets r p yen of points; with the balance full, he pays `reward` less for this purchase and
+starts again at 0. The firm earns p - c, less the reward if it is redeemed. After the visit the
+whole balance expires with probability `expiry`. Balances count in steps of `unit` yen; points
+between two steps are rounded up or down at random, right on average. A redemption costs more than a
+purchase earns, if reward > p - c: so the best rate falls as the balance fills. It does not fall all
+the way. Points beyond a full balance are lost, yet he values them when he buys, so that next to a
+full balance high rates, then nearly free, come back; at a full balance the best rate with these
+parameters is 0.
 """
 
 from __future__ import annotations
@@ -46,7 +50,8 @@ class PointsSolution:
 class PointsProgramme:
     """The programme's parameters: see the module. Money in yen, rates as shares of the price.
 
-    Raises ValueError for numbers outside their range and a reward that is not a whole number of units.
+    Raises ValueError for numbers outside their range and a reward that is not a whole number of
+    units.
     """
 
     price: float = 1000.0
@@ -65,10 +70,16 @@ class PointsProgramme:
         not_negative("rates", self.rates, ndim=1)
         if self.mu <= 0.0 or self.unit <= 0.0 or self.reward <= 0.0:
             raise ValueError(
-                f"mu = {self.mu!r}, unit = {self.unit!r}, reward = {self.reward!r}: expected positive numbers"
+                f"mu = {self.mu!r}, unit = {self.unit!r}, reward = {self.reward!r}: expected "
+                "positive numbers"
             )
-        if abs(self.reward / self.unit - round(self.reward / self.unit)) > 1e-9 or self.reward < self.unit:
-            raise ValueError(f"reward = {self.reward!r}: expected a whole number of units of {self.unit!r}")
+        if (
+            abs(self.reward / self.unit - round(self.reward / self.unit)) > 1e-9
+            or self.reward < self.unit
+        ):
+            raise ValueError(
+                f"reward = {self.reward!r}: expected a whole number of units of {self.unit!r}"
+            )
         within("expiry", self.expiry, 0.0, 1.0)
         within("discount", self.discount, 0.0, 1.0, open_high=True)
 
@@ -89,7 +100,11 @@ class PointsProgramme:
     def buys(self) -> FloatArray:
         """Probability of a purchase at each balance and rate: [balances, rates]."""
         points = np.asarray(self.rates) * self.price
-        return np.asarray(expit((self.a - self.price + self.kappa * points + self._discounts()[:, None]) / self.mu))
+        return np.asarray(
+            expit(
+                (self.a - self.price + self.kappa * points + self._discounts()[:, None]) / self.mu
+            )
+        )
 
     @cached_property
     def earnings(self) -> FloatArray:
@@ -100,9 +115,12 @@ class PointsProgramme:
     def transitions(self) -> FloatArray:
         """Probability of the next balance: [balances, rates, balances]."""
         n, rates = self.shape
-        here, rate = np.arange(n)[:, None], np.arange(rates)[None, :]
+        here = np.arange(n)[:, None]
+        rate = np.arange(rates)[None, :]
         earned = np.asarray(self.rates) * self.price / self.unit
-        earned = np.where(np.abs(earned - np.round(earned)) < 1e-9, np.round(earned), earned)  # 0.07 * 1000 is 70
+        earned = np.where(
+            np.abs(earned - np.round(earned)) < 1e-9, np.round(earned), earned
+        )  # 0.07 * 1000 is 70
         low = np.floor(earned).astype(np.int64)
         start = np.where(here == n - 1, 0, here)  # a purchase with the balance full redeems it
         kept = np.zeros((n, rates, n))
@@ -119,7 +137,8 @@ class PointsProgramme:
         return DecisionProcess(self.earnings, self.transitions, self.discount)
 
     def evaluate(self, policy: ArrayLike) -> FloatArray:
-        """The value of a policy, probabilities [balances, rates], at each balance: [balances], by one linear system."""
+        """The value of a policy, probabilities [balances, rates], at each balance: [balances], by
+        one linear system."""
         return self.process.evaluate(policy)
 
     def constants(self) -> FloatArray:
@@ -128,20 +147,24 @@ class PointsProgramme:
         return np.array([self.evaluate(np.tile(one, (n, 1)))[0] for one in np.eye(rates)])
 
     def solve(self) -> PointsSolution:
-        """The optimum by policy iteration: exact but for rounding. It needs a handful of linear systems."""
+        """The optimum by policy iteration: exact but for rounding. It needs a handful of linear
+        systems."""
         policy = self.process.best()
         value = self.process.values(policy)
         return PointsSolution(value, self.process.look_ahead(value), policy)
 
     def value_iteration(self, tolerance: float = 1e-9, most: int = 100_000) -> FloatArray:
-        """The optimal value by value iteration, to `tolerance` yen: [balances]. An independent, slower check."""
+        """The optimal value by value iteration, to `tolerance` yen: [balances]. An independent,
+        slower check."""
         value = np.zeros(self.shape[0])
         for _ in range(most):
             found = self.process.look_ahead(value).max(axis=1)
             if np.abs(found - value).max() * self.discount <= tolerance * (1.0 - self.discount):
                 return np.asarray(found)
             value = found
-        raise ConvergenceError(f"value iteration of the points programme: not within {tolerance:g} in {most} rounds")
+        raise ConvergenceError(
+            f"value iteration of the points programme: not within {tolerance:g} in {most} rounds"
+        )
 
     def _discounts(self) -> FloatArray:
         """What a purchase at each balance redeems, yen: [balances]."""

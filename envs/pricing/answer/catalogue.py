@@ -1,4 +1,5 @@
-"""The known answer of a static logit market: the joint optimum, the Bertrand-Nash equilibrium, and who could still gain."""
+"""The known answer of a static logit market: the joint optimum, the Bertrand-Nash equilibrium, and
+who could still gain."""
 
 from __future__ import annotations
 
@@ -20,18 +21,24 @@ from rl_markets.errors import ConvergenceError
 
 Array = NDArray[np.float64]
 
-WORLDS, BURN_IN, PERIODS = 64, 200, 200
-"""Learned sellers answer each other: they play from so many starts; figures are means over the periods after the burn-in."""
+WORLDS = 64
+BURN_IN = 200
+PERIODS = 200
+"""Learned sellers answer each other: they play from so many starts; figures are means over the
+periods after the burn-in."""
 LIMIT = 5.0
-"""What the certificate lets a catalogue lose against its joint optimum, and a seller gain by its best response, in %."""
+"""What the certificate lets a catalogue lose against its joint optimum, and a seller gain by its
+best response, in %."""
 LOOKED_AT = 1000
 """Rows of posted prices, drawn from all, at which best responses are looked for."""
 
 
 class CatalogueAnswer(AnswerKey):
-    """Closed forms of the logit (Li and Huh 2011), the grid's own optimum and equilibrium, exact best responses.
+    """Closed forms of the logit (Li and Huh 2011), the grid's own optimum and equilibrium, exact
+    best responses.
 
-    One seller: its joint optimum. Several: the equilibrium of one period, the monopoly, and between them Calvano's Delta.
+    One seller: its joint optimum. Several: the equilibrium of one period, the monopoly, and between
+        them Calvano's Delta.
     """
 
     def __init__(self, parameters: PricingParameters) -> None:
@@ -41,7 +48,7 @@ class CatalogueAnswer(AnswerKey):
         self.scale = p.demand.visitors * (1 - p.fee)
         self.name = "joint optimum" if p.firms == 1 else "Bertrand-Nash equilibrium"  # type: ignore[misc]
 
-    # -- what prices are worth, in money a period ------------------------------------------------------------------------
+    # -- what prices are worth, in money a period --------------------------------------------------
 
     def profits(self, prices: Array) -> Array:
         """Each seller's mean profit of a period at prices `[..., goods]`: `[..., sellers]`."""
@@ -60,15 +67,17 @@ class CatalogueAnswer(AnswerKey):
         """The prices that the levels' joint optimum charges, `[goods]`."""
         return self.grid.prices(self.grid.joint_optimum())
 
-    # -- play --------------------------------------------------------------------------------------------------------------
+    # -- play --------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def play(self, policies: Mapping[str, PolicyFunction], seed: int = 0) -> Array:
-        """Prices `[periods, worlds, goods]` that the policies post after the burn-in, from random first prices."""
+        """Prices `[periods, worlds, goods]` that the policies post after the burn-in, from random
+        first prices."""
         p = self.parameters.model_copy(update={"exploring_starts": 1.0})
         market = Pricing(p, worlds=WORLDS, stagger=False)
         market.episode_length = None
-        seen, posted = market.reset(seed), []
+        seen = market.reset(seed)
+        posted = []
         for t in range(BURN_IN + PERIODS):
             step = market.step({group: policies[group](seen[group]) for group in p.sellers})
             seen = step.observations
@@ -78,14 +87,17 @@ class CatalogueAnswer(AnswerKey):
 
     def shortfall(self, prices: Array) -> float:
         """What prices lose against the joint optimum on the levels, over all sellers, in %."""
-        return shortfall(float(self.profits(prices).sum(-1).mean()), float(self.profits(self.best).sum()))
+        return shortfall(
+            float(self.profits(prices).sum(-1).mean()), float(self.profits(self.best).sum())
+        )
 
     def away(self, prices: Array) -> float:
         """Mean relative distance of prices from the equilibrium's, in %."""
         return 100 * float(np.abs(prices / self.nash - 1).mean())
 
     def gains(self, prices: Array) -> Array:
-        """What each seller's best levels would gain against the others' prices, in % of its profit: `[sellers]`.
+        """What each seller's best levels would gain against the others' prices, in % of its profit:
+        `[sellers]`.
 
         Against what the others post, not against how they would answer.
         """
@@ -96,54 +108,106 @@ class CatalogueAnswer(AnswerKey):
         each = []
         for row in shown:
             profile = np.abs(self.grid.levels - row[:, None]).argmin(1)
-            each.append(self.scale * self.grid.regrets(profile) / np.maximum(self.profits(row), 1e-12))
+            each.append(
+                self.scale * self.grid.regrets(profile) / np.maximum(self.profits(row), 1e-12)
+            )
         return 100 * np.average(each, axis=0, weights=counts)
 
-    # -- the contract --------------------------------------------------------------------------------------------------------
+    # -- the contract ------------------------------------------------------------------------------
 
     def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
-        """One seller: its loss against the optimum, in %. Several: the distance of their prices from the equilibrium's, in %."""
+        """One seller: its loss against the optimum, in %. Several: the distance of their prices
+        from the equilibrium's, in %."""
         prices = self.play(policies)
         return self.shortfall(prices) if self.parameters.firms == 1 else self.away(prices)
 
     def assess(
-        self, policies: Mapping[str, PolicyFunction], untrained: Mapping[str, PolicyFunction], seeds: list[int]
+        self,
+        policies: Mapping[str, PolicyFunction],
+        untrained: Mapping[str, PolicyFunction],
+        seeds: list[int],
     ) -> Assessment:
         """Profits, distances, Delta, and what each seller could gain."""
-        ours, control = self.play(policies, seeds[0]), self.play(untrained, seeds[0])
-        controls = {"one level for all products": self._one_level, "list prices": self._at_list,
-                    "every product for itself": self._selfish, "untrained network": control}  # fmt: skip
+        ours = self.play(policies, seeds[0])
+        control = self.play(untrained, seeds[0])
+        controls = {
+            "one level for all products": self._one_level,
+            "list prices": self._at_list,
+            "every product for itself": self._selfish,
+            "untrained network": control,
+        }
         if self.parameters.firms == 1:
             metrics = [
-                Metric("shortfall", "loss against the joint optimum", self.shortfall(ours), "%", answer=0.0, limit=LIMIT,
-                       controls={n: self.shortfall(x) for n, x in controls.items()},
-                       note="mean demand at the prices posted; every product for itself is what rewards by product lead to"),
-            ]  # fmt: skip
+                Metric(
+                    "shortfall",
+                    "loss against the joint optimum",
+                    self.shortfall(ours),
+                    "%",
+                    answer=0.0,
+                    limit=LIMIT,
+                    controls={n: self.shortfall(x) for n, x in controls.items()},
+                    note="mean demand at the prices posted; every product for itself is what "
+                    "rewards by product lead to",
+                ),
+            ]
         else:
             del controls["every product for itself"]
             metrics = self._competition(ours, controls)
         gains = {name: self.gains(x).max() for name, x in controls.items()}
         metrics += [
-            Metric("best_response_gain/exact", "largest best-response gain of a seller", float(self.gains(ours).max()),
-                   "% of its profit", answer=0.0, limit=LIMIT, controls={n: float(g) for n, g in gains.items()},
-                   note="the best levels against the prices that the others post"),
-            Metric("profit", "profit of a period, all sellers", float(self.profits(ours).sum(-1).mean()), "money",
-                   answer=float(self.profits(self.best if self.parameters.firms == 1 else self.nash).sum())),
-            Metric("grid_loss", "loss by the levels alone", 100 * self.grid.grid_loss(), "%",
-                   note="the joint optimum on these levels against that of all prices"),
-        ]  # fmt: skip
+            Metric(
+                "best_response_gain/exact",
+                "largest best-response gain of a seller",
+                float(self.gains(ours).max()),
+                "% of its profit",
+                answer=0.0,
+                limit=LIMIT,
+                controls={n: float(g) for n, g in gains.items()},
+                note="the best levels against the prices that the others post",
+            ),
+            Metric(
+                "profit",
+                "profit of a period, all sellers",
+                float(self.profits(ours).sum(-1).mean()),
+                "money",
+                answer=float(
+                    self.profits(self.best if self.parameters.firms == 1 else self.nash).sum()
+                ),
+            ),
+            Metric(
+                "grid_loss",
+                "loss by the levels alone",
+                100 * self.grid.grid_loss(),
+                "%",
+                note="the joint optimum on these levels against that of all prices",
+            ),
+        ]
         return Assessment(metrics, [self._figure(ours)])
 
     def _competition(self, ours: Array, controls: dict[str, Array]) -> list[Metric]:
-        """Distance from the equilibrium, and Delta: 0 at the equilibrium, 1 where sellers price as one."""
+        """Distance from the equilibrium, and Delta: 0 at the equilibrium, 1 where sellers price as
+        one."""
         profit, equilibrium = (float(self.profits(x).mean()) for x in (ours, self.nash))
         return [
-            Metric("price_error", "distance of prices from the equilibrium's", self.away(ours), "%", answer=0.0,
-                   controls={n: self.away(x) for n, x in controls.items()}),
-            Metric("delta", "collusion index Delta", self._delta(profit), answer=self._delta(equilibrium),
-                   controls={n: self._delta(float(self.profits(x).mean())) for n, x in controls.items()},
-                   note="0 at the equilibrium's profit, 1 at the monopoly's (Calvano et al. 2020)"),
-        ]  # fmt: skip
+            Metric(
+                "price_error",
+                "distance of prices from the equilibrium's",
+                self.away(ours),
+                "%",
+                answer=0.0,
+                controls={n: self.away(x) for n, x in controls.items()},
+            ),
+            Metric(
+                "delta",
+                "collusion index Delta",
+                self._delta(profit),
+                answer=self._delta(equilibrium),
+                controls={
+                    n: self._delta(float(self.profits(x).mean())) for n, x in controls.items()
+                },
+                note="0 at the equilibrium's profit, 1 at the monopoly's (Calvano et al. 2020)",
+            ),
+        ]
 
     def _delta(self, profit: float) -> float:
         return float(self.logit.delta(profit / self.scale))
@@ -161,7 +225,9 @@ class CatalogueAnswer(AnswerKey):
     @cached_property
     def _selfish(self) -> Array:
         """The prices of products that each look to their own profit, on the levels."""
-        alone = known.LogitMarket(self.logit.a, self.logit.cost, self.logit.mu, None, self.logit.outside)
+        alone = known.LogitMarket(
+            self.logit.a, self.logit.cost, self.logit.mu, None, self.logit.outside
+        )
         try:
             grid = known.GridMarket(alone, self.grid.levels)
             return grid.prices(grid.nash())

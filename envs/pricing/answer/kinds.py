@@ -8,7 +8,8 @@ from rl_markets.envs.pricing.parameters import PricingParameters
 from rl_markets.envs.pricing.sections import UNLIMITED
 
 RULES = ("fixed", "cost-plus", "match-lowest", "undercut", "undercut-and-reset")
-"""Of rivals whose next price depends on the seller's last one only, so that this is all that matters."""
+"""Of rivals whose next price depends on the seller's last one only, so that this is all that
+matters."""
 
 
 MOST_STATES = 2_000_000
@@ -25,28 +26,50 @@ def has_answer(p: PricingParameters) -> bool:
 
 
 def _plain(p: PricingParameters) -> bool:
-    """No memory but stock and period: nothing latent, no calendar, levels that any price may follow."""
+    """No memory but stock and period: nothing latent, no calendar, levels that any price may
+    follow."""
     calendar = p.season.weekly or p.season.annual
-    return not calendar and not features.latent(p) and p.actions == "level" and p.guard.change >= UNLIMITED
+    return (
+        not calendar
+        and not features.latent(p)
+        and p.actions == "level"
+        and p.guard.change >= UNLIMITED
+    )
 
 
 def has_season(p: PricingParameters) -> bool:
-    """Whether period and stock (and the last price, where prices only fall) are all that matters."""
-    alone = p.firms == 1 and p.products == 1 and p.deadline and p.stock is not None and not p.stock.reorder_below
+    """Whether period and stock (and the last price, where prices only fall) are all that
+    matters."""
+    alone = (
+        p.firms == 1
+        and p.products == 1
+        and p.deadline
+        and p.stock is not None
+        and not p.stock.reorder_below
+    )
     if not (alone and _plain(p)):
         return False
     assert p.stock is not None
     levels = standing(p)
     last = len(levels) if p.markdown_only else 1
     starts = bool(levels) and (not p.markdown_only or levels[-1] == 1.0)
-    stocks, demands = p.stock.units[0] + 1, p.periods if p.season.profile or p.season.ageing else 1
-    small = stocks**2 * 200 * demands <= MOST_ENTRIES  # 200 prices are what the levels are compared with
+    stocks = p.stock.units[0] + 1
+    demands = p.periods if p.season.profile or p.season.ageing else 1
+    small = (
+        stocks**2 * 200 * demands <= MOST_ENTRIES
+    )  # 200 prices are what the levels are compared with
     return starts and small and p.periods * stocks * last * len(levels) <= MOST_STATES
 
 
 def _same(p: PricingParameters) -> bool:
     """Whether every period is the same logit market."""
-    still = p.stock is None and not p.deadline and not p.season.profile and not p.season.ageing and not p.markdown_only
+    still = (
+        p.stock is None
+        and not p.deadline
+        and not p.season.profile
+        and not p.season.ageing
+        and not p.markdown_only
+    )
     return still and _plain(p) and p.demand.family == "logit"
 
 

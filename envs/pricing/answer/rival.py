@@ -1,4 +1,5 @@
-"""The known answer of one seller against a rival that follows a rule: the exact best response, while it is there and after."""
+"""The known answer of one seller against a rival that follows a rule: the exact best response,
+while it is there and after."""
 
 from __future__ import annotations
 
@@ -31,33 +32,48 @@ CYCLES = 840
 
 
 class RivalAnswer(AnswerKey):
-    """One product, logit demand, a rival who answers the seller's last price with a price of its own.
+    """One product, logit demand, a rival who answers the seller's last price with a price of its
+    own.
 
-    Both post at once, so the seller's last level is the state: V(i) = max_j profit(p_j, rival(p_i)) + gamma V(j). After the
-    rival has left, every period is the same. What policies are worth is summed over mean demand, without noise.
+    Both post at once, so the seller's last level is the state: V(i) = max_j profit(p_j, rival(p_i))
+    + gamma V(j). After the rival has left, every period is the same. What policies are worth is
+    summed over mean demand, without noise.
     """
 
     def __init__(self, parameters: PricingParameters) -> None:
         p = self.parameters = parameters
         self.name = "best response to the rival"  # type: ignore[misc]
-        (self.group,), (self.rival,) = parameters.sellers, parameters.rivals
+        (self.group,) = parameters.sellers
+        (self.rival,) = parameters.rivals
         d = p.demand
-        (own_list, self.rival_list), (cost, self.rival_cost) = p.goods(p.list_price), p.goods(p.cost)
-        self.prices, self.cost = own_list * np.array(p.levels), cost
+        (own_list, self.rival_list) = p.goods(p.list_price)
+        (cost, self.rival_cost) = p.goods(p.cost)
+        self.prices = own_list * np.array(p.levels)
+        self.cost = cost
         quality = np.array(p.goods(d.quality))
-        self.both = known.LogitMarket(quality, np.array([cost, self.rival_cost]), d.mu, np.array([0, 1]), d.outside)
-        self.alone = known.LogitMarket(quality[:1], np.array([cost]), d.mu, np.array([0]), d.outside)
+        self.both = known.LogitMarket(
+            quality, np.array([cost, self.rival_cost]), d.mu, np.array([0, 1]), d.outside
+        )
+        self.alone = known.LogitMarket(
+            quality[:1], np.array([cost]), d.mu, np.array([0]), d.outside
+        )
 
     def answers(self, price: Array) -> Array:
         """The rival's next price to the seller's last one."""
-        floor, rule, step = FLOOR * self.rival_cost, self.rival.rule, self.rival.step
+        floor = FLOOR * self.rival_cost
+        rule = self.rival.rule
+        step = self.rival.step
         if rule == "fixed":
             return np.full_like(price, self.rival_list)
         if rule == "cost-plus":
             return np.full_like(price, self.rival_cost * (1 + self.rival.markup))
         lower = price * (1 if rule == "match-lowest" else 1 - step)
         within = np.maximum(np.minimum(lower, self.rival_list), floor)
-        return np.where(lower < floor, self.rival_list, within) if rule == "undercut-and-reset" else within
+        return (
+            np.where(lower < floor, self.rival_list, within)
+            if rule == "undercut-and-reset"
+            else within
+        )
 
     def profit(self, price: Array, rival: Array | None) -> Array:
         """Mean profit of a period; `rival` is None once it has left."""
@@ -65,7 +81,9 @@ class RivalAnswer(AnswerKey):
         net = (1 - self.parameters.fee) * price - self.cost
         if rival is None:
             return kept * net * self.alone.shares(price[..., None])[..., 0]
-        return kept * net * self.both.shares(np.stack(np.broadcast_arrays(price, rival), -1))[..., 0]
+        return (
+            kept * net * self.both.shares(np.stack(np.broadcast_arrays(price, rival), -1))[..., 0]
+        )
 
     @cached_property
     def rewards(self) -> Array:
@@ -76,7 +94,9 @@ class RivalAnswer(AnswerKey):
     def best(self) -> tuple[NDArray[np.int64], Array]:
         """The best next level after each level, and its value."""
         levels = len(self.prices)
-        moves = np.broadcast_to(np.eye(levels), (levels, levels, levels))  # the level that is chosen is the next state
+        moves = np.broadcast_to(
+            np.eye(levels), (levels, levels, levels)
+        )  # the level that is chosen is the next state
         process = DecisionProcess(self.rewards, moves, self.parameters.gamma)
         policy = process.best()
         return policy, process.values(policy)
@@ -86,27 +106,36 @@ class RivalAnswer(AnswerKey):
         """The best level once the rival has left."""
         return int(self.profit(self.prices, None).argmax())
 
-    # -- play ----------------------------------------------------------------------------------------------------------------
+    # -- play --------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def play(self, policy: PolicyFunction, *, leaves: bool) -> tuple[Array, Array]:
-        """Prices `[periods, starts]` of the seller and the rival, from every level; long enough for nothing to count after.
+        """Prices `[periods, starts]` of the seller and the rival, from every level; long enough for
+        nothing to count after.
 
         Args:
             policy: of the seller.
-            leaves: whether the rival has just left, after having met the seller's start; its price is then NaN.
+            leaves: whether the rival has just left, after having met the seller's start; its price
+                is then NaN.
         """
         p = self.parameters
         horizon = min(4000, max(2 * CYCLES, int(np.ceil(np.log(1e-5) / np.log(p.gamma)))))
-        gone = 1 if leaves else NEVER if self.rival.leaves else 0  # the seller sees whether there is one that may leave
+        gone = (
+            1 if leaves else NEVER if self.rival.leaves else 0
+        )  # the seller sees whether there is one that may leave
         rival = p.rivals[0].model_copy(update={"leaves": gone})
-        market = Pricing(p.model_copy(update={"rivals": [rival], "exploring_starts": 0.0}), worlds=len(self.prices))
+        market = Pricing(
+            p.model_copy(update={"rivals": [rival], "exploring_starts": 0.0}),
+            worlds=len(self.prices),
+        )
         market.episode_length = None
         market.reset(0)
         start = np.stack([self.prices, self.answers(self.prices)], -1)
         market.state["price"] = torch.tensor(start, dtype=torch.float32)
         market.state["period"] = torch.full_like(market.state["period"], int(leaves))
-        seen, own, theirs = market.observe(market.state)[self.group], [], []
+        seen = market.observe(market.state)[self.group]
+        own = []
+        theirs = []
         for _ in range(horizon):
             seen = market.step({self.group: policy(seen)}).observations[self.group]
             posted = market.state["price"].double().numpy()
@@ -117,8 +146,11 @@ class RivalAnswer(AnswerKey):
     def worth(self, policy: PolicyFunction) -> float:
         """Discounted mean profit, the mean over starts, while the rival is there."""
         own, theirs = self.play(policy, leaves=False)
-        gamma, paid = self.parameters.gamma, self.profit(own, theirs).mean(1)
-        rest = gamma ** len(paid) / (1 - gamma) * paid[-CYCLES:].mean()  # what then goes round for ever
+        gamma = self.parameters.gamma
+        paid = self.profit(own, theirs).mean(1)
+        rest = (
+            gamma ** len(paid) / (1 - gamma) * paid[-CYCLES:].mean()
+        )  # what then goes round for ever
         return float(gamma ** np.arange(len(paid)) @ paid + rest)
 
     def shortfall(self, value: float) -> float:
@@ -126,33 +158,52 @@ class RivalAnswer(AnswerKey):
         return shortfall(value, float(self.best[1].mean()))
 
     def recovery(self, policy: PolicyFunction) -> float:
-        """Periods after the rival has left until the price is within one level of the optimum for good; NaN for never."""
+        """Periods after the rival has left until the price is within one level of the optimum for
+        good; NaN for never."""
         own, _ = self.play(policy, leaves=True)
         levels = np.abs(own[..., None] - self.prices).argmin(-1)
         away = np.flatnonzero((np.abs(levels - self.after) > 1).any(1))
         last = int(away[-1]) + 1 if len(away) else 0
         return float(last) if last < len(own) else float("nan")
 
-    # -- the contract --------------------------------------------------------------------------------------------------------
+    # -- the contract ------------------------------------------------------------------------------
 
     def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         """What the policy loses against the best response, in %."""
         return self.shortfall(self.worth(policies[self.group]))
 
     def assess(
-        self, policies: Mapping[str, PolicyFunction], untrained: Mapping[str, PolicyFunction], seeds: list[int]
+        self,
+        policies: Mapping[str, PolicyFunction],
+        untrained: Mapping[str, PolicyFunction],
+        seeds: list[int],
     ) -> Assessment:
         """Loss while the rival is there, and recovery after it has left."""
-        ours, controls = policies[self.group], self._controls() | {"untrained network": untrained[self.group]}
+        ours = policies[self.group]
+        controls = self._controls() | {"untrained network": untrained[self.group]}
         worth = {name: self.worth(rule) for name, rule in controls.items()}
-        value, best = self.worth(ours), float(self.best[1].mean())
+        value = self.worth(ours)
+        best = float(self.best[1].mean())
         metrics = [
-            Metric("shortfall", "loss against the best response to the rival", self.shortfall(value), "%", answer=0.0,
-                   limit=LIMIT, controls={n: self.shortfall(v) for n, v in worth.items()},
-                   note="discounted mean profit from every first price, without noise"),
+            Metric(
+                "shortfall",
+                "loss against the best response to the rival",
+                self.shortfall(value),
+                "%",
+                answer=0.0,
+                limit=LIMIT,
+                controls={n: self.shortfall(v) for n, v in worth.items()},
+                note="discounted mean profit from every first price, without noise",
+            ),
             Metric("value", "discounted profit", value, "money", answer=best, controls=worth),
-            Metric("best_response_gain/exact", "best-response gain of the seller, exact", best - value, "money", answer=0.0),
-        ]  # fmt: skip
+            Metric(
+                "best_response_gain/exact",
+                "best-response gain of the seller, exact",
+                best - value,
+                "money",
+                answer=0.0,
+            ),
+        ]
         if self.rival.leaves:
             metrics.append(self._recovered(ours, controls))
         shown = (False, True) if self.rival.leaves else (False,)
@@ -160,13 +211,19 @@ class RivalAnswer(AnswerKey):
 
     def _recovered(self, ours: PolicyFunction, controls: dict[str, PolicyFunction]) -> Metric:
         return Metric(
-            "recovery", "periods to recover once the rival has left", self.recovery(ours), answer=0.0, limit=RECOVERY,
+            "recovery",
+            "periods to recover once the rival has left",
+            self.recovery(ours),
+            answer=0.0,
+            limit=RECOVERY,
             controls={name: self.recovery(rule) for name, rule in controls.items()},
-            note="until the price is within one level of the optimum without a rival, from every price before",
-        )  # fmt: skip
+            note="until the price is within one level of the optimum without a rival, from every "
+            "price before",
+        )
 
     def _controls(self) -> dict[str, PolicyFunction]:
-        """The level that is best for today against the rival's last price, and the best that never changes."""
+        """The level that is best for today against the rival's last price, and the best that never
+        changes."""
         constant = self.rewards.diagonal().argmax()
         rival_scale = self.prices[0] / self.parameters.levels[0]
 
@@ -175,7 +232,9 @@ class RivalAnswer(AnswerKey):
 
         def myopic(seen: torch.Tensor) -> torch.Tensor:
             theirs = seen[..., 1].double().numpy() * rival_scale
-            return torch.as_tensor(self.profit(self.prices, theirs[..., None]).argmax(-1))[..., None]
+            return torch.as_tensor(self.profit(self.prices, theirs[..., None]).argmax(-1))[
+                ..., None
+            ]
 
         return {"best fixed price": fixed, "best for today": myopic}
 
@@ -187,9 +246,13 @@ class RivalAnswer(AnswerKey):
         if leaves:
             lines.append(Line("optimal", x, [float(self.prices[self.after])] * len(x), "answer"))
             return Figure("Price after the rival has left", "period", "price", lines)
-        level, optimal = 0, []
+        level = 0
+        optimal = []
         for _ in x:
             level = int(self.best[0][level])
             optimal.append(float(self.prices[level]))
-        lines += [Line("optimal", x, optimal, "answer"), Line("the rival", x, theirs[: len(x), 0].tolist(), "control")]
+        lines += [
+            Line("optimal", x, optimal, "answer"),
+            Line("the rival", x, theirs[: len(x), 0].tolist(), "control"),
+        ]
         return Figure("Price against the rival", "period", "price", lines)

@@ -1,4 +1,5 @@
-"""The known answer of one product's season: the exact dynamic programme, beside fixed prices and fit-then-plan."""
+"""The known answer of one product's season: the exact dynamic programme, beside fixed prices and
+fit-then-plan."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ FITS = 15
 
 
 class SeasonAnswer(AnswerKey):
-    """Value and policy of the dynamic programme over periods and stock (Gallego and van Ryzin 1994); exact evaluation.
+    """Value and policy of the dynamic programme over periods and stock (Gallego and van Ryzin
+    1994); exact evaluation.
 
     A policy is asked at every state that there is; what it is worth needs no simulation.
     """
@@ -42,27 +44,38 @@ class SeasonAnswer(AnswerKey):
         self.name = "dynamic programme"  # type: ignore[misc]
         (self.group,) = parameters.sellers
 
-    # -- the season ------------------------------------------------------------------------------------------------
+    # -- the season --------------------------------------------------------------------------------
 
     @cached_property
     def season(self) -> known.Season:
-        """The instance, of the levels that guard-rails allow; where prices may only fall, they stand in falling order.
+        """The instance, of the levels that guard-rails allow; where prices may only fall, they
+        stand in falling order.
 
         Demand is written independently here.
         """
-        p, stock = self.parameters, self.parameters.stock
+        p = self.parameters
+        stock = self.parameters.stock
         assert stock is not None
         prices = p.list_price[0] * np.array(standing(p))
         prices = prices[::-1] if p.markdown_only else prices
         return known.Season(
-            self.demand(prices), prices, stock=stock.units[0], cost=p.cost[0],
-            salvage=stock.salvage / p.gamma,  # the market pays it with the last period's reward, the season a period later
-            holding=stock.holding * p.cost[0], fee=p.fee, discount=p.gamma,
-        )  # fmt: skip
+            self.demand(prices),
+            prices,
+            stock=stock.units[0],
+            cost=p.cost[0],
+            salvage=stock.salvage
+            # the market pays it with the last period's reward, the season a period later
+            / p.gamma,
+            holding=stock.holding * p.cost[0],
+            fee=p.fee,
+            discount=p.gamma,
+        )
 
     def demand(self, prices: Array) -> Array:
         """Mean demand `[periods, prices]`."""
-        p, d, time = self.parameters, self.parameters.demand, np.arange(self.parameters.periods)[:, None]
+        p = self.parameters
+        d = self.parameters.demand
+        time = np.arange(self.parameters.periods)[:, None]
         factor = np.array(p.season.profile or [1.0] * p.periods)[:, None]
         aged = p.season.ageing * time
         if d.family == "linear":
@@ -80,7 +93,7 @@ class SeasonAnswer(AnswerKey):
         """The best policy."""
         return (known.solve_markdown if self.parameters.markdown_only else known.solve)(self.season)
 
-    # -- policies as tables ----------------------------------------------------------------------------------------
+    # -- policies as tables ------------------------------------------------------------------------
 
     @cached_property
     def _states(self) -> Pricing:
@@ -88,10 +101,14 @@ class SeasonAnswer(AnswerKey):
         return self.everywhere(self.season.periods)
 
     def everywhere(self, periods: int) -> Pricing:
-        """A market that stands in every state at once: so many periods, stocks, and last prices where they matter."""
-        p, season = self.parameters, self.season
+        """A market that stands in every state at once: so many periods, stocks, and last prices
+        where they matter."""
+        p = self.parameters
+        season = self.season
         last = season.prices if p.markdown_only else season.prices[:1]
-        period, stock, price = np.meshgrid(np.arange(periods), np.arange(season.stock + 1.0), last, indexing="ij")
+        period, stock, price = np.meshgrid(
+            np.arange(periods), np.arange(season.stock + 1.0), last, indexing="ij"
+        )
         market = Pricing(p, worlds=period.size)
         market.reset(0)
         market.state = market.state | {
@@ -103,13 +120,19 @@ class SeasonAnswer(AnswerKey):
 
     @torch.no_grad()
     def table(self, policy: PolicyFunction) -> Choices:
-        """What a policy posts: indices of the season's prices `[T, C+1]`, or `[T, C+1, A]` by last price."""
-        market, season = self._states, self.season
-        price, _ = market.post(market.state, {self.group: policy(market.observe(market.state)[self.group])})
+        """What a policy posts: indices of the season's prices `[T, C+1]`, or `[T, C+1, A]` by last
+        price."""
+        market = self._states
+        season = self.season
+        price, _ = market.post(
+            market.state, {self.group: policy(market.observe(market.state)[self.group])}
+        )
         posted = price[:, 0].double().numpy()
         index = np.abs(posted[:, None] - season.prices).argmin(1)
         if np.abs(posted - season.prices[index]).max() > 1e-4 * season.prices.max():
-            raise ValueError("a guard-rail posts prices between the levels; expected limits that fall on levels")
+            raise ValueError(
+                "a guard-rail posts prices between the levels; expected limits that fall on levels"
+            )
         shape = (season.periods, season.stock + 1)
         return np.asarray(index.reshape((*shape, -1) if self.parameters.markdown_only else shape))
 
@@ -128,31 +151,76 @@ class SeasonAnswer(AnswerKey):
         left = known.leftover_markdown if self.parameters.markdown_only else known.leftover
         return 100 * left(self.season, table) / self.season.stock
 
-    # -- the contract ----------------------------------------------------------------------------------------------
+    # -- the contract ------------------------------------------------------------------------------
 
     def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         """What the policy loses against the dynamic programme, in %."""
         return self.shortfall(self.worth(self.table(policies[self.group])))
 
     def assess(
-        self, policies: Mapping[str, PolicyFunction], untrained: Mapping[str, PolicyFunction], seeds: list[int]
+        self,
+        policies: Mapping[str, PolicyFunction],
+        untrained: Mapping[str, PolicyFunction],
+        seeds: list[int],
     ) -> Assessment:
         """Exact value, waste, grid loss, and what the seller could still gain."""
-        ours, control = self.table(policies[self.group]), self.table(untrained[self.group])
-        tables = {"best fixed price": self._fixed, "list price": self._at_list, "untrained network": control}
-        worth = {name: self.worth(table) for name, table in tables.items()} | self._fit_then_plan(seeds[0])
-        value, best = self.worth(ours), self.optimum.total
+        ours = self.table(policies[self.group])
+        control = self.table(untrained[self.group])
+        tables = {
+            "best fixed price": self._fixed,
+            "list price": self._at_list,
+            "untrained network": control,
+        }
+        worth = {name: self.worth(table) for name, table in tables.items()} | self._fit_then_plan(
+            seeds[0]
+        )
+        value = self.worth(ours)
+        best = self.optimum.total
         metrics = [
-            Metric("shortfall", "loss against the dynamic programme", self.shortfall(value), "%", answer=0.0, limit=LIMIT,
-                   controls={n: self.shortfall(v) for n, v in worth.items()}, note="exact policy evaluation, no simulation"),
-            Metric("profit", "profit of a season", value, "money", answer=best, controls=worth, note="exact"),
-            Metric("best_response_gain/exact", "best-response gain of the seller, exact", best - value, "money", answer=0.0,
-                   note="alone in its market, its best response is the dynamic programme"),
-            Metric("waste", "units left at the deadline", self.waste(ours), "%", answer=self.waste(self._best),
-                   controls={n: self.waste(t) for n, t in tables.items()}),
-            Metric("grid_loss", "loss by the levels alone", self.grid_loss, "%",
-                   note="the optimum on these levels against that on 200 prices between the lowest and the highest"),
-        ]  # fmt: skip
+            Metric(
+                "shortfall",
+                "loss against the dynamic programme",
+                self.shortfall(value),
+                "%",
+                answer=0.0,
+                limit=LIMIT,
+                controls={n: self.shortfall(v) for n, v in worth.items()},
+                note="exact policy evaluation, no simulation",
+            ),
+            Metric(
+                "profit",
+                "profit of a season",
+                value,
+                "money",
+                answer=best,
+                controls=worth,
+                note="exact",
+            ),
+            Metric(
+                "best_response_gain/exact",
+                "best-response gain of the seller, exact",
+                best - value,
+                "money",
+                answer=0.0,
+                note="alone in its market, its best response is the dynamic programme",
+            ),
+            Metric(
+                "waste",
+                "units left at the deadline",
+                self.waste(ours),
+                "%",
+                answer=self.waste(self._best),
+                controls={n: self.waste(t) for n, t in tables.items()},
+            ),
+            Metric(
+                "grid_loss",
+                "loss by the levels alone",
+                self.grid_loss,
+                "%",
+                note="the optimum on these levels against that on 200 prices between the lowest "
+                "and the highest",
+            ),
+        ]
         return Assessment(metrics, self._figures(ours, seeds[0]))
 
     @property
@@ -168,7 +236,9 @@ class SeasonAnswer(AnswerKey):
 
     @property
     def _at_list(self) -> Choices:
-        return self._constant(int(np.abs(self.season.prices - self.parameters.list_price[0]).argmin()))
+        return self._constant(
+            int(np.abs(self.season.prices - self.parameters.list_price[0]).argmin())
+        )
 
     def _constant(self, index: int) -> Choices:
         shape = self._best.shape
@@ -178,10 +248,16 @@ class SeasonAnswer(AnswerKey):
         return table
 
     def _fit_then_plan(self, seed: int) -> dict[str, float]:
-        """Poisson regression on logged seasons of random prices, then the dynamic programme on what was fitted; medians."""
-        if self.parameters.markdown_only or self.parameters.season.profile or self.parameters.season.ageing:
+        """Poisson regression on logged seasons of random prices, then the dynamic programme on what
+        was fitted; medians."""
+        if (
+            self.parameters.markdown_only
+            or self.parameters.season.profile
+            or self.parameters.season.ageing
+        ):
             return {}  # the regression knows one demand for all periods
-        season, found = self.season, {}
+        season = self.season
+        found = {}
         for logged in LOGGED:
             fits = [fit for i in range(FITS) if (fit := self._fit(logged, seed, i)) is not None]
             values = [self.worth(known.plan(fit, season).policy) for fit in fits]
@@ -190,9 +266,12 @@ class SeasonAnswer(AnswerKey):
         return found
 
     def _fit(self, seasons: int, seed: int, number: int) -> known.DemandFit | None:
-        """Demand fitted to logged seasons of prices drawn evenly; None where such a log does not tell."""
+        """Demand fitted to logged seasons of prices drawn evenly; None where such a log does not
+        tell."""
         even = np.full(self.season.shape, 1 / self.season.shape[-1])
-        log = known.simulate(self.season, even, seasons, np.random.default_rng([seed, seasons, number]))
+        log = known.simulate(
+            self.season, even, seasons, np.random.default_rng([seed, seasons, number])
+        )
         try:
             return known.fit_log(log)
         except (ValueError, ConvergenceError):
@@ -207,7 +286,7 @@ class SeasonAnswer(AnswerKey):
         solve = known.solve_markdown if self.parameters.markdown_only else known.solve
         return shortfall(self.optimum.total, solve(fine).total)
 
-    # -- pictures --------------------------------------------------------------------------------------------------
+    # -- pictures ----------------------------------------------------------------------------------
 
     def _figures(self, ours: Choices, seed: int) -> list[Figure]:
         return [self._prices(ours), *self._paths(ours), self._demand(seed)]
@@ -219,10 +298,14 @@ class SeasonAnswer(AnswerKey):
 
     def _prices(self, ours: Choices) -> Figure:
         """Prices over time, at three stocks."""
-        full, time = self.season.stock, list(map(float, range(self.season.periods)))
-        lines, stocks = [], [max(1, round(share * full)) for share in (0.25, 0.5, 1.0)]
+        full = self.season.stock
+        time = list(map(float, range(self.season.periods)))
+        lines = []
+        stocks = [max(1, round(share * full)) for share in (0.25, 0.5, 1.0)]
         for stock in stocks:
-            lines.append(Line(f"optimal, {stock} units", time, self._at(self._best, stock), "answer"))
+            lines.append(
+                Line(f"optimal, {stock} units", time, self._at(self._best, stock), "answer")
+            )
             lines.append(Line(f"learned, {stock} units", time, self._at(ours, stock), "ours"))
         shown = ", ".join(map(str, stocks[:-1])) + f" and {stocks[-1]}"
         return Figure(f"Price with {shown} units, dearer with fewer", "period", "price", lines)
@@ -231,8 +314,10 @@ class SeasonAnswer(AnswerKey):
         """Mean price and stock of a season as it goes."""
         if self.parameters.markdown_only:
             return []
-        season, time = self.season, list(map(float, range(self.season.periods + 1)))
-        stocks, prices = [], []
+        season = self.season
+        time = list(map(float, range(self.season.periods + 1)))
+        stocks = []
+        prices = []
         shown = {
             "optimal": (self._best, "answer"),
             "learned": (ours, "ours"),
@@ -240,9 +325,13 @@ class SeasonAnswer(AnswerKey):
         }
         for name, (table, style) in shown.items():
             reached = known.stock_distribution(season, table)
-            stocks.append(Line(name, time, (reached @ np.arange(season.stock + 1.0)).tolist(), style))
+            stocks.append(
+                Line(name, time, (reached @ np.arange(season.stock + 1.0)).tolist(), style)
+            )
             selling = reached[:-1, 1:]
-            paid = (selling * season.prices[table][:, 1:]).sum(1) / np.maximum(selling.sum(1), 1e-12)
+            paid = (selling * season.prices[table][:, 1:]).sum(1) / np.maximum(
+                selling.sum(1), 1e-12
+            )
             prices.append(Line(name, time[:-1], paid.tolist(), style))
         return [
             Figure("Mean price of a season, while there is stock", "period", "price", prices),
@@ -250,16 +339,32 @@ class SeasonAnswer(AnswerKey):
         ]
 
     def _demand(self, seed: int) -> Figure:
-        """Mean demand in the first, the middle and the last period; where it stays the same, also as fitted to a log."""
+        """Mean demand in the first, the middle and the last period; where it stays the same, also
+        as fitted to a log."""
         prices = np.linspace(self.season.prices.min(), self.season.prices.max(), 60)
-        demand, last, x = self.demand(prices), self.season.periods - 1, prices.tolist()
+        demand = self.demand(prices)
+        last = self.season.periods - 1
+        x = prices.tolist()
         shown = sorted({0, last // 2, last}) if np.ptp(demand, axis=0).max() > 0 else [0]
         lines = [Line(f"mean demand, period {t}", x, demand[t].tolist(), "answer") for t in shown]
-        fitted = self._fit(LOGGED[0], seed, 0) if len(shown) == 1 and not self.parameters.markdown_only else None
+        fitted = (
+            self._fit(LOGGED[0], seed, 0)
+            if len(shown) == 1 and not self.parameters.markdown_only
+            else None
+        )
         if fitted is not None:
             low, high = self._band(fitted, prices)
-            lines.append(Line(f"fitted to {LOGGED[0]} logged seasons", x, fitted.mean(prices).tolist(), "control"))
-            lines.append(Line("95 % interval of the fit", x, low.tolist(), "control", high.tolist()))
+            lines.append(
+                Line(
+                    f"fitted to {LOGGED[0]} logged seasons",
+                    x,
+                    fitted.mean(prices).tolist(),
+                    "control",
+                )
+            )
+            lines.append(
+                Line("95 % interval of the fit", x, low.tolist(), "control", high.tolist())
+            )
         when = "a period" if len(shown) == 1 else f"periods {', '.join(map(str, shown))}"
         return Figure(f"Demand of {when}", "price", "units", lines)
 

@@ -1,12 +1,14 @@
 """Known answers of prices: one product or many, with stock, points, memory and rivals.
 
-Continuous time    ExponentialSeason, expected_sales                                     (Gallego and van Ryzin)
+Continuous time    ExponentialSeason, expected_sales                                     (Gallego
+and van Ryzin)
 A season           Season, gvr, perish, censored_transitions
-Its best prices    solve, evaluate, probabilities, fixed, open_loop, best_two_price, leftover, stock_distribution;
-                   Solution, TwoPrices
+Its best prices    solve, evaluate, probabilities, fixed, open_loop, best_two_price, leftover,
+                   stock_distribution; Solution, TwoPrices
 Markdown only      solve_markdown, evaluate_markdown, leftover_markdown; MarkdownSolution
 Logit demand       LogitMarket, catalogue, shares; GridMarket, level_grid; MixedLogit
-Reference prices   ReferenceMarket, ReferenceSolution, solve_reference                   (Popescu and Wu)
+Reference prices   ReferenceMarket, ReferenceSolution, solve_reference                   (Popescu
+and Wu)
 One price          linear_price, exponential_price, isoelastic_price, logit_price, logit_markup
 Fit, then plan     simulate, fit, fit_log, plan, planned_season; SeasonLog, DemandFit
 
@@ -44,7 +46,11 @@ from rl_markets.envs.pricing.solution.markdown import (
 from rl_markets.envs.pricing.solution.mixed_mnl import MixedLogit
 from rl_markets.envs.pricing.solution.mnl import LogitMarket, catalogue, shares
 from rl_markets.envs.pricing.solution.mnl_grid import GridMarket, level_grid
-from rl_markets.envs.pricing.solution.reference_price import ReferenceMarket, ReferenceSolution, solve_reference
+from rl_markets.envs.pricing.solution.reference_price import (
+    ReferenceMarket,
+    ReferenceSolution,
+    solve_reference,
+)
 from rl_markets.envs.pricing.solution.season import Season, censored_transitions, gvr, perish
 from rl_markets.envs.pricing.solution.single_price import (
     exponential_price,

@@ -1,9 +1,11 @@
-"""The best prices of a `Season`, and what any policy is worth: exact dynamic programming over the stock.
+"""The best prices of a `Season`, and what any policy is worth: exact dynamic programming over the
+stock.
 
-    Q(t, I, a) = earnings(t, I, a) + discount E V(t+1, I'),   V(t, I) = max over a of Q(t, I, a),   V(T, I) = salvage I
+    Q(t, I, a) = earnings(t, I, a) + discount E V(t+1, I'),   V(t, I) = max over a of Q(t, I, a),
+    V(T, I) = salvage I
 
-A policy is either prices' indices, integers [T, C+1], or probabilities, floats [T, C+1, A]. Everything is exact but for
-rounding, about 1e-12 of the value.
+A policy is either prices' indices, integers [T, C+1], or probabilities, floats [T, C+1, A].
+Everything is exact but for rounding, about 1e-12 of the value.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class Solution:
 
 @dataclass(frozen=True)
 class TwoPrices:
-    """A plan known beforehand: the price `first` before period `switch`, `second` from it on; indices of prices."""
+    """A plan known beforehand: the price `first` before period `switch`, `second` from it on;
+    indices of prices."""
 
     value: float
     first: int
@@ -44,7 +47,8 @@ class TwoPrices:
 def solve(season: Season) -> Solution:
     """The optimal policy of the season, and its values."""
     T, levels, A = season.shape
-    value, action_values = np.empty((T + 1, levels)), np.empty((T, levels, A))
+    value = np.empty((T + 1, levels))
+    action_values = np.empty((T, levels, A))
     value[T] = season.last_value()
     for t in range(T - 1, -1, -1):
         ahead = season.transitions(t) @ value[t + 1]
@@ -63,7 +67,8 @@ def probabilities(season: Season, policy: ArrayLike) -> FloatArray:
 
 
 def evaluate(season: Season, policy: ArrayLike) -> FloatArray:
-    """The value of a policy from each period on, at each stock: [T+1, C+1], in money; of the season: [0, C]."""
+    """The value of a policy from each period on, at each stock: [T+1, C+1], in money; of the
+    season: [0, C]."""
     chosen = probabilities(season, policy)
     value = np.empty((season.periods + 1, season.stock + 1))
     value[-1] = season.last_value()
@@ -74,12 +79,15 @@ def evaluate(season: Season, policy: ArrayLike) -> FloatArray:
 
 
 def stock_distribution(season: Season, policy: ArrayLike) -> FloatArray:
-    """Probability of each stock at the start of each period, the last row after all of them: [T+1, C+1]."""
+    """Probability of each stock at the start of each period, the last row after all of them: [T+1,
+    C+1]."""
     chosen = probabilities(season, policy)
     found = np.zeros((season.periods + 1, season.stock + 1))
     found[0, -1] = 1.0
     for t in range(season.periods):
-        found[t + 1] = np.einsum("s,sa,asn->n", found[t], chosen[t], season.transitions(t), optimize=True)
+        found[t + 1] = np.einsum(
+            "s,sa,asn->n", found[t], chosen[t], season.transitions(t), optimize=True
+        )
     return found
 
 
@@ -94,7 +102,8 @@ def fixed(season: Season) -> FloatArray:
 
 
 def open_loop(season: Season, sequence: ArrayLike) -> float:
-    """The value of prices known beforehand, whatever the sales; `sequence`: [T] indices of prices."""
+    """The value of prices known beforehand, whatever the sales; `sequence`: [T] indices of
+    prices."""
     indices = choices("sequence", sequence, (season.periods,), len(season.prices))
     value = season.last_value()
     for t in range(season.periods - 1, -1, -1):
@@ -106,12 +115,15 @@ def open_loop(season: Season, sequence: ArrayLike) -> float:
 def best_two_price(season: Season, falling: bool = True) -> TwoPrices:
     """The best plan that changes the price once at most, at a time set beforehand.
 
-    `falling`: the second price is no higher than the first, as in a sale; otherwise it may also be higher.
+    `falling`: the second price is no higher than the first, as in a sale; otherwise it may also be
+        higher.
     """
     T, levels, A = season.shape
     after = _constant_values(season)
     found = np.full((T, A, A), -np.inf)  # by switch, first, second
-    stock, earned, weight = np.zeros((A, levels)), np.zeros(A), 1.0
+    stock = np.zeros((A, levels))
+    earned = np.zeros(A)
+    weight = 1.0
     stock[:, -1] = 1.0
     for t in range(T):
         found[t] = earned[:, None] + weight * (stock @ after[t].T)
@@ -130,5 +142,7 @@ def _constant_values(season: Season) -> FloatArray:
     value = np.empty((T + 1, A, levels))
     value[T] = season.last_value()
     for t in range(T - 1, -1, -1):
-        value[t] = season.earnings(t) + season.discount * np.einsum("asn,an->as", season.transitions(t), value[t + 1])
+        value[t] = season.earnings(t) + season.discount * np.einsum(
+            "asn,an->as", season.transitions(t), value[t + 1]
+        )
     return value

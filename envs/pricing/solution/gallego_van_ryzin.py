@@ -1,4 +1,5 @@
-"""Optimal price of a stock that must go by a deadline, in continuous time with exponential demand: a closed form.
+"""Optimal price of a stock that must go by a deadline, in continuous time with exponential demand:
+a closed form.
 
 Customers buy one by one at the rate lambda(p) = a exp(-alpha p). With n units and the time t left,
 
@@ -6,8 +7,9 @@ Customers buy one by one at the rate lambda(p) = a exp(-alpha p). With n units a
     J(n, t)  = 1/alpha log sum over i = 0..n of (a t / e)^i / i!
     p(n, t)  = J(n, t) - J(n-1, t) + 1/alpha
 
-Known demand, the fluid, is worth more than J; one price for all the time is worth no less than the share
-1 - 1 / (2 sqrt(min(n, lambda* t))) of it, lambda* = a/e being the rate with the highest revenue.
+Known demand, the fluid, is worth more than J; one price for all the time is worth no less than the
+share 1 - 1 / (2 sqrt(min(n, lambda* t))) of it, lambda* = a/e being the rate with the highest
+revenue.
 Source: Gallego and van Ryzin (1994), Management Science 40(8).
 """
 
@@ -25,17 +27,21 @@ from rl_markets.envs.numerics.checks import FloatArray, finite, whole
 
 
 def expected_sales(mean: ArrayLike, stock: int) -> FloatArray:
-    """E min(D, stock) for Poisson demand D with any array of means: an array of the same shape, in units."""
+    """E min(D, stock) for Poisson demand D with any array of means: an array of the same shape, in
+    units."""
     units = np.arange(1, whole("stock", stock, 0) + 1)
-    # E min(D, n) is the sum over k = 1..n of P(D >= k), which is the regularised gamma function at k.
+    # E min(D, n) is the sum over k = 1..n of P(D >= k), which is the regularised gamma function at
+    # k.
     return np.asarray(gammainc(units, np.asarray(mean, dtype=np.float64)[..., None]).sum(axis=-1))
 
 
 @dataclass(frozen=True)
 class ExponentialSeason:
-    """A season: `a` customers per unit of time at the price 0, `alpha` per money, `stock` units, `time` left.
+    """A season: `a` customers per unit of time at the price 0, `alpha` per money, `stock` units,
+    `time` left.
 
-    Raises ValueError unless a and alpha are positive, stock is a whole number and time is not negative.
+    Raises ValueError unless a and alpha are positive, stock is a whole number and time is not
+    negative.
     """
 
     a: float
@@ -48,7 +54,8 @@ class ExponentialSeason:
         whole("stock", self.stock, 0)
         if self.a <= 0.0 or self.alpha <= 0.0 or self.time < 0.0:
             raise ValueError(
-                f"a = {self.a!r}, alpha = {self.alpha!r}, time = {self.time!r}: expected a, alpha > 0 <= time"
+                f"a = {self.a!r}, alpha = {self.alpha!r}, time = {self.time!r}: expected a, alpha "
+                "> 0 <= time"
             )
 
     def rate(self, price: ArrayLike) -> FloatArray:
@@ -66,9 +73,11 @@ class ExponentialSeason:
         return np.concatenate([[np.inf], np.diff(self.value()) + 1.0 / self.alpha])
 
     def value_by_ode(self, steps: int = 4000) -> FloatArray:
-        """J(n, time) by the equation itself, with Runge and Kutta's fourth-order method: [stock + 1].
+        """J(n, time) by the equation itself, with Runge and Kutta's fourth-order method: [stock +
+        1].
 
-        It knows only that the best price is 1/alpha above the value of a unit. The error falls as steps^-4.
+        It knows only that the best price is 1/alpha above the value of a unit. The error falls as
+        steps^-4.
         """
         h = self.time / whole("steps", steps, 1)
 
@@ -87,7 +96,8 @@ class ExponentialSeason:
         return j
 
     def fluid(self) -> tuple[float, float]:
-        """(price, revenue) of selling to known demand: max of p min(lambda(p) time, stock), an upper bound of J."""
+        """(price, revenue) of selling to known demand: max of p min(lambda(p) time, stock), an
+        upper bound of J."""
         most = self.a * self.time
         if most == 0.0 or self.stock == 0:
             return 1.0 / self.alpha, 0.0
@@ -101,18 +111,25 @@ class ExponentialSeason:
         return np.asarray(p * expected_sales(self.rate(p) * self.time, self.stock))
 
     def best_fixed(self) -> tuple[float, float]:
-        """(price, revenue) of the best single price, any positive number; exact to 1e-9 of the price."""
-        high = self.fluid()[0] + 3.0 / self.alpha  # beyond it, so few buy that uncertainty hardly matters
+        """(price, revenue) of the best single price, any positive number; exact to 1e-9 of the
+        price."""
+        high = (
+            self.fluid()[0] + 3.0 / self.alpha
+        )  # beyond it, so few buy that uncertainty hardly matters
         grid = np.linspace(0.0, high, 1001)[1:]
         best = int(np.argmax(self.fixed_value(grid)))
         around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
         found = minimize_scalar(
-            lambda p: -float(self.fixed_value(p)), bounds=around, method="bounded", options={"xatol": 1e-9 * high}
+            lambda p: -float(self.fixed_value(p)),
+            bounds=around,
+            method="bounded",
+            options={"xatol": 1e-9 * high},
         )
         return float(found.x), -float(found.fun)
 
     def fixed_price_bound(self) -> float:
-        """The share of J, even of the fluid's revenue, that a single price is known to reach: in [0, 1).
+        """The share of J, even of the fluid's revenue, that a single price is known to reach: in
+        [0, 1).
 
         With the fluid's price; min(stock, lambda* time) below 1/4 gives no bound, 0.
         """

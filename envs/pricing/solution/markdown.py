@@ -1,8 +1,11 @@
-"""The best prices of a `Season` where a price, once lowered, may not rise again: dynamic programming with the last price.
+"""The best prices of a `Season` where a price, once lowered, may not rise again: dynamic
+programming with the last price.
 
-    Q(t, I, a)  = earnings(t, I, a) + discount E V(t+1, I', a),   V(t, I, l) = max over a >= l of Q(t, I, a)
+    Q(t, I, a)  = earnings(t, I, a) + discount E V(t+1, I', a),   V(t, I, l) = max over a >= l of
+    Q(t, I, a)
 
-The prices stand in falling order, so that an index may only grow; l is the last one, 0 at the start.
+The prices stand in falling order, so that an index may only grow; l is the last one, 0 at the
+start.
 """
 
 from __future__ import annotations
@@ -18,10 +21,12 @@ from rl_markets.envs.pricing.solution.season import Season
 
 @dataclass(frozen=True, eq=False)
 class MarkdownSolution:
-    """The optimum under markdown only, in money from period t on with I units and the last price l."""
+    """The optimum under markdown only, in money from period t on with I units and the last price
+    l."""
 
     value: FloatArray  # [T+1, C+1, A], last axis l
-    action_values: FloatArray  # [T, C+1, A], last axis the price charged; the last price only limits the choice
+    # [T, C+1, A], last axis the price charged; the last price only limits the choice
+    action_values: FloatArray
     policy: IntArray  # [T, C+1, A] index of the best price, last axis l
 
     @property
@@ -34,7 +39,8 @@ def solve_markdown(season: Season) -> MarkdownSolution:
     """The optimal markdown policy; ValueError unless the prices fall."""
     _falling(season)
     T, levels, A = season.shape
-    value, action_values = np.empty((T + 1, levels, A)), np.empty((T, levels, A))
+    value = np.empty((T + 1, levels, A))
+    action_values = np.empty((T, levels, A))
     policy = np.empty((T, levels, A), dtype=np.int64)
     value[T] = season.last_value()[:, None]
     allowed = np.arange(A) >= np.arange(A)[:, None]  # by last price, price
@@ -42,14 +48,17 @@ def solve_markdown(season: Season) -> MarkdownSolution:
         ahead = np.einsum("asn,na->sa", season.transitions(t), value[t + 1])
         action_values[t] = season.earnings(t).T + season.discount * ahead
         open_to = np.where(allowed, action_values[t][:, None, :], -np.inf)
-        value[t], policy[t] = open_to.max(axis=-1), open_to.argmax(axis=-1)
+        value[t] = open_to.max(axis=-1)
+        policy[t] = open_to.argmax(axis=-1)
     return MarkdownSolution(value, action_values, policy)
 
 
 def evaluate_markdown(season: Season, policy: ArrayLike) -> FloatArray:
-    """The value of a markdown policy: [T+1, C+1, A], last axis the last price; of the season: [0, C, 0].
+    """The value of a markdown policy: [T+1, C+1, A], last axis the last price; of the season: [0,
+    C, 0].
 
-    policy: indices of prices, integers [T, C+1, A], or probabilities [T, C+1, A, A] with the price charged last.
+    policy: indices of prices, integers [T, C+1, A], or probabilities [T, C+1, A, A] with the price
+        charged last.
     Raises ValueError if it ever raises the price.
     """
     T, _, A = season.shape
@@ -58,7 +67,9 @@ def evaluate_markdown(season: Season, policy: ArrayLike) -> FloatArray:
     value[T] = season.last_value()[:, None]
     for t in range(T - 1, -1, -1):
         ahead = np.einsum("asn,na->sa", season.transitions(t), value[t + 1])
-        value[t] = np.einsum("sla,sa->sl", chosen[t], season.earnings(t).T + season.discount * ahead)
+        value[t] = np.einsum(
+            "sla,sa->sl", chosen[t], season.earnings(t).T + season.discount * ahead
+        )
     return value
 
 
@@ -83,7 +94,9 @@ def _markdown_probabilities(season: Season, policy: ArrayLike) -> FloatArray:
         chosen = distributions("policy", given, (*season.shape, A))
     rises = np.arange(A) < np.arange(A)[:, None]
     if chosen[..., rises].any():
-        raise ValueError("policy raises a price: under markdown only, an index may not be below the last one")
+        raise ValueError(
+            "policy raises a price: under markdown only, an index may not be below the last one"
+        )
     return chosen
 
 

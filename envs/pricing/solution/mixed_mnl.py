@@ -1,9 +1,10 @@
-"""Mixed logit: segments of customers, each with tastes of its own. The best prices of a catalogue, found numerically.
+"""Mixed logit: segments of customers, each with tastes of its own. The best prices of a catalogue,
+found numerically.
 
     profit(p) = sum over k of w_k sum over i of (p_i - c_i) s_i(p; a_k, mu_k)
 
-Mark-ups are no longer equal, and there may be several local optima: hence many starts. Points of x_i yen, worth
-kappa_k x_i to segment k, are the utilities a_k + kappa_k x.
+Mark-ups are no longer equal, and there may be several local optima: hence many starts. Points of
+x_i yen, worth kappa_k x_i to segment k, are the utilities a_k + kappa_k x.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from rl_markets.envs.pricing.solution.mnl import LogitMarket
 
 @dataclass(frozen=True, eq=False)
 class MixedLogit:
-    """K segments and G products: weights [K] that sum to 1, utilities a [K, G], scales mu [K], unit costs [G].
+    """K segments and G products: weights [K] that sum to 1, utilities a [K, G], scales mu [K], unit
+    costs [G].
 
     Raises ValueError, in one line, for shapes that do not fit and for numbers out of range.
     """
@@ -32,11 +34,16 @@ class MixedLogit:
     outside: float = 0.0
 
     def __post_init__(self) -> None:
-        a, cost = finite("a", self.a, ndim=2), finite("cost", self.cost, ndim=1)
+        a = finite("a", self.a, ndim=2)
+        cost = finite("cost", self.cost, ndim=1)
         finite("outside", self.outside)
-        mu, weights = positive("mu", self.mu, ndim=1), distributions("weights", self.weights, a.shape[:1])
+        mu = positive("mu", self.mu, ndim=1)
+        weights = distributions("weights", self.weights, a.shape[:1])
         if mu.shape != a.shape[:1] or cost.shape != a.shape[1:]:
-            raise ValueError(f"a has shape {a.shape}: expected mu {mu.shape} and cost {cost.shape} to be its two sides")
+            raise ValueError(
+                f"a has shape {a.shape}: expected mu {mu.shape} and cost {cost.shape} to be its "
+                "two sides"
+            )
         for name, array in (("weights", weights), ("a", a), ("mu", mu), ("cost", cost)):
             object.__setattr__(self, name, array)
 
@@ -54,23 +61,31 @@ class MixedLogit:
         return float(self.weights @ (self.segment_shares(prices) @ margin))
 
     def gradient(self, prices: ArrayLike) -> FloatArray:
-        """Its derivative in each price: [G], sum over k of w_k s_i (1 - (m_i - sum_j m_j s_j) / mu_k)."""
-        s, margin = self.segment_shares(prices), np.asarray(prices, dtype=np.float64) - self.cost
+        """Its derivative in each price: [G], sum over k of w_k s_i (1 - (m_i - sum_j m_j s_j) /
+        mu_k)."""
+        s = self.segment_shares(prices)
+        margin = np.asarray(prices, dtype=np.float64) - self.cost
         each = s * (1.0 - (margin - (s @ margin)[:, None]) / self.mu[:, None])
         return np.asarray(self.weights @ each)
 
     def optimum(self, starts: int = 20, seed: int = 0) -> tuple[FloatArray, float]:
-        """(prices [G], profit per visitor), the best of many local optima; a global one is likely, not certain.
+        """(prices [G], profit per visitor), the best of many local optima; a global one is likely,
+        not certain.
 
         The starts are the segments' own optima, then `starts` random mixtures of them.
         """
         own = np.stack(
-            [LogitMarket(a, self.cost, float(mu), None, self.outside).monopoly() for a, mu in self._segments()]
+            [
+                LogitMarket(a, self.cost, float(mu), None, self.outside).monopoly()
+                for a, mu in self._segments()
+            ]
         )
         rng = np.random.default_rng(seed)
         mixed = rng.dirichlet(np.ones(len(own)), size=(whole("starts", starts, 0), own.shape[1]))
         random = np.einsum("ngk,kg->ng", mixed, own)
-        scale = float(self.mu.mean())  # prices in units of taste, profit likewise: well scaled for the search
+        scale = float(
+            self.mu.mean()
+        )  # prices in units of taste, profit likewise: well scaled for the search
         found = [
             minimize(
                 lambda x: -self.profit(x * scale) / scale,

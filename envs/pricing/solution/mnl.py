@@ -1,17 +1,22 @@
-"""Many products, many firms and multinomial logit demand: the optimum, Nash equilibrium and monopoly.
+"""Many products, many firms and multinomial logit demand: the optimum, Nash equilibrium and
+monopoly.
 
 With utilities a_i - p_i over mu and an outside option a0, a visitor buys product i with probability
 
     s_i = exp((a_i - p_i) / mu) / (exp(a0 / mu) + sum over j of exp((a_j - p_j) / mu)).
 
-A firm f puts the same mark-up m_f on all of its products, and its profit per visitor is m_f sum_{i in f} s_i:
+A firm f puts the same mark-up m_f on all of its products, and its profit per visitor is m_f sum_{i
+in f} s_i:
 
     first-order condition  m_f = mu / (1 - sum_{i in f} s_i)
-    best response          m_f = mu (1 + W(sum_{i in f} exp((a_i - c_i) / mu - 1) / R_f)),   profit = m_f - mu
+    best response          m_f = mu (1 + W(sum_{i in f} exp((a_i - c_i) / mu - 1) / R_f)),   profit
+    = m_f - mu
 
-with R_f = exp(a0 / mu) + the rivals' sum, and W Lambert's function. One firm that owns all is the monopoly; it is also
-the optimum of a catalogue. Products that each look to their own profit, as firms of their own, compete with each other.
-Sources: Li and Huh (2011), M&SOM 13(4); Calvano et al. (2020), American Economic Review 110(10), for the duopoly.
+with R_f = exp(a0 / mu) + the rivals' sum, and W Lambert's function. One firm that owns all is the
+monopoly; it is also the optimum of a catalogue. Products that each look to their own profit, as
+firms of their own, compete with each other.
+Sources: Li and Huh (2011), M&SOM 13(4); Calvano et al. (2020), American Economic Review 110(10),
+    for the duopoly.
 """
 
 from __future__ import annotations
@@ -27,7 +32,8 @@ from rl_markets.errors import ConvergenceError
 
 
 def shares(prices: ArrayLike, a: ArrayLike, mu: float, outside: float = 0.0) -> FloatArray:
-    """Probabilities of buying each product: [..., G], for prices and utilities a [..., G] that broadcast."""
+    """Probabilities of buying each product: [..., G], for prices and utilities a [..., G] that
+    broadcast."""
     u = (np.asarray(a, dtype=np.float64) - np.asarray(prices, dtype=np.float64)) / mu
     top = np.maximum(u.max(axis=-1, keepdims=True), outside / mu)
     odds = np.exp(u - top)
@@ -36,10 +42,11 @@ def shares(prices: ArrayLike, a: ArrayLike, mu: float, outside: float = 0.0) -> 
 
 @dataclass(frozen=True, eq=False)
 class LogitMarket:
-    """G products: utilities a [G], unit costs [G], scale mu, the firm of each [G], the outside option's utility.
+    """G products: utilities a [G], unit costs [G], scale mu, the firm of each [G], the outside
+    option's utility.
 
-    Without owners, each product is a firm of its own. All profits are money per visitor. Raises ValueError, in one line,
-    for shapes that do not fit and for numbers that are not finite.
+    Without owners, each product is a firm of its own. All profits are money per visitor. Raises
+    ValueError, in one line, for shapes that do not fit and for numbers that are not finite.
     """
 
     a: FloatArray
@@ -49,12 +56,17 @@ class LogitMarket:
     outside: float = 0.0
 
     def __post_init__(self) -> None:
-        a, cost = finite("a", self.a, ndim=1), finite("cost", self.cost, ndim=1)
+        a = finite("a", self.a, ndim=1)
+        cost = finite("cost", self.cost, ndim=1)
         positive("mu", self.mu)
         finite("outside", self.outside)
         if a.shape != cost.shape:
             raise ValueError(f"a has shape {a.shape}, cost {cost.shape}: expected one shape")
-        owner = np.arange(len(a)) if self.owner is None else choices("owner", self.owner, a.shape, len(a))
+        owner = (
+            np.arange(len(a))
+            if self.owner is None
+            else choices("owner", self.owner, a.shape, len(a))
+        )
         for name, array in (("a", a), ("cost", cost), ("owner", owner)):
             array.flags.writeable = False
             object.__setattr__(self, name, array)
@@ -79,7 +91,8 @@ class LogitMarket:
         return np.asarray((np.asarray(prices, dtype=np.float64) - self.cost) * self.shares(prices))
 
     def profits(self, prices: ArrayLike) -> FloatArray:
-        """Profit per visitor of each firm, in the order of `firms`: [..., firms] for prices [..., G]."""
+        """Profit per visitor of each firm, in the order of `firms`: [..., firms] for prices [...,
+        G]."""
         each = self.product_profits(prices)
         return np.asarray(each @ (self.owners[:, None] == self.firms).astype(np.float64))
 
@@ -89,20 +102,26 @@ class LogitMarket:
 
     def best_response(self, firm: int, prices: ArrayLike) -> FloatArray:
         """`prices` [G] with those of `firm` replaced by its best ones against the others'."""
-        found, mine = finite("prices", prices, ndim=1), self.owners == firm
+        found = finite("prices", prices, ndim=1)
+        mine = self.owners == firm
         if found.shape != self.a.shape or not mine.any():
             raise ValueError(
-                f"prices of shape {found.shape}, firm {firm!r}: expected {self.a.shape}, a firm with products"
+                f"prices of shape {found.shape}, firm {firm!r}: expected {self.a.shape}, a firm "
+                "with products"
             )
         rivals = logsumexp(np.append((self.a - found)[~mine], self.outside) / self.mu)
         own = logsumexp((self.a - self.cost)[mine] / self.mu - 1.0)
-        found[mine] = self.cost[mine] + self.mu * (1.0 + wrightomega(own - rivals))  # wrightomega(x) = W(exp(x))
+        found[mine] = self.cost[mine] + self.mu * (
+            1.0 + wrightomega(own - rivals)
+        )  # wrightomega(x) = W(exp(x))
         return found
 
     def nash(self, tolerance: float = 1e-12, most: int = 10_000) -> FloatArray:
-        """Prices of the Bertrand-Nash equilibrium, [G]: one firm after the other answers the rest (Gauss and Seidel).
+        """Prices of the Bertrand-Nash equilibrium, [G]: one firm after the other answers the rest
+        (Gauss and Seidel).
 
-        It is unique. Stops when no price moves by more than `tolerance` of mu; ConvergenceError after `most` rounds.
+        It is unique. Stops when no price moves by more than `tolerance` of mu; ConvergenceError
+        after `most` rounds.
         """
         prices = self.cost + self.mu
         for _ in range(most):
@@ -110,7 +129,9 @@ class LogitMarket:
             for firm in self.firms:
                 prices = self.best_response(int(firm), prices)
             # Prices far above mu cannot be told apart any finer than by rounding.
-            if np.abs(prices - before).max() <= tolerance * self.mu + 4.0 * np.spacing(np.abs(prices).max()):
+            if np.abs(prices - before).max() <= tolerance * self.mu + 4.0 * np.spacing(
+                np.abs(prices).max()
+            ):
                 return prices
         raise ConvergenceError(f"Nash prices: no rest within {tolerance:g} of mu in {most} rounds")
 
@@ -120,17 +141,26 @@ class LogitMarket:
         return one.best_response(0, self.cost)
 
     def foc_residuals(self, prices: ArrayLike) -> FloatArray:
-        """p_i - c_i - mu / (1 - the firm's share), 0 at the equilibrium: [..., G] for prices [..., G]."""
+        """p_i - c_i - mu / (1 - the firm's share), 0 at the equilibrium: [..., G] for prices [...,
+        G]."""
         p = np.asarray(prices, dtype=np.float64)
-        # The rest's share is added up, not taken from 1: it may be far below rounding of a share near 1.
+        # The rest's share is added up, not taken from 1: it may be far below rounding of a share
+        # near 1.
         bought = shares(
-            np.concatenate([p, np.zeros_like(p[..., :1])], axis=-1), np.append(self.a, self.outside), self.mu, -np.inf
+            np.concatenate([p, np.zeros_like(p[..., :1])], axis=-1),
+            np.append(self.a, self.outside),
+            self.mu,
+            -np.inf,
         )
-        rest = bought[..., :-1] @ (self.owners[:, None] != self.owners).astype(np.float64) + bought[..., -1:]
+        rest = (
+            bought[..., :-1] @ (self.owners[:, None] != self.owners).astype(np.float64)
+            + bought[..., -1:]
+        )
         return np.asarray(p - self.cost - self.mu / rest)
 
     def delta(self, profit: ArrayLike) -> FloatArray:
-        """Calvano's Delta of the firms' mean profit per visitor [...]: 0 at Nash, 1 at the monopoly's prices.
+        """Calvano's Delta of the firms' mean profit per visitor [...]: 0 at Nash, 1 at the
+        monopoly's prices.
 
         Raises ValueError for a single firm: its Nash prices are the monopoly's.
         """
@@ -138,17 +168,26 @@ class LogitMarket:
             raise ValueError("Delta needs two firms or more")
         competing = self.profits(self.nash()).mean()
         colluding = self.profits(self.monopoly()).mean()
-        return np.asarray((np.asarray(profit, dtype=np.float64) - competing) / (colluding - competing))
+        return np.asarray(
+            (np.asarray(profit, dtype=np.float64) - competing) / (colluding - competing)
+        )
 
     def selfish_ratio(self) -> float:
-        """Joint profit if each product earns for itself alone, over that of the joint optimum: at most 1.
+        """Joint profit if each product earns for itself alone, over that of the joint optimum: at
+        most 1.
 
-        What a seller loses by paying each of its products, or the agent that prices it, only that product's profit.
+        What a seller loses by paying each of its products, or the agent that prices it, only that
+        product's profit.
         """
         selfish = replace(self, owner=np.arange(len(self.a)))
         return float(self.joint_profit(selfish.nash()) / self.joint_profit(self.monopoly()))
 
 
-def catalogue(products: int, a: float = 2.0, cost: float = 1.0, mu: float = 0.25, outside: float = 0.0) -> LogitMarket:
-    """`products` alike products, each a firm of its own; two of them with the defaults are Calvano's duopoly."""
-    return LogitMarket(np.full(products, float(a)), np.full(products, float(cost)), mu, None, outside)
+def catalogue(
+    products: int, a: float = 2.0, cost: float = 1.0, mu: float = 0.25, outside: float = 0.0
+) -> LogitMarket:
+    """`products` alike products, each a firm of its own; two of them with the defaults are
+    Calvano's duopoly."""
+    return LogitMarket(
+        np.full(products, float(a)), np.full(products, float(cost)), mu, None, outside
+    )

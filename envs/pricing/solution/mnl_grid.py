@@ -1,8 +1,10 @@
-"""A `LogitMarket` whose firms may charge only prices of a grid: exact best responses, pure equilibria, the grid's loss.
+"""A `LogitMarket` whose firms may charge only prices of a grid: exact best responses, pure
+equilibria, the grid's loss.
 
-A firm's profit per visitor against R, the outside option and the rivals, is sum m_i e_i / (R + sum e_i), with the mark-up
-m_i and the odds e_i of the level it picks for product i. It exceeds v just if sum (m_i - v) e_i > v R; there each product
-may be picked by itself. Starting from any v, picking so and taking the profit as the next v (Dinkelbach's method) is
+A firm's profit per visitor against R, the outside option and the rivals, is sum m_i e_i / (R + sum
+e_i), with the mark-up m_i and the odds e_i of the level it picks for product i. It exceeds v just
+if sum (m_i - v) e_i > v R; there each product may be picked by itself. Starting from any v, picking
+so and taking the profit as the next v (Dinkelbach's method) is
 exact after a few rounds, however many products: there is no need to try all L^G combinations.
 """
 
@@ -23,7 +25,8 @@ MOST_PROFILES = 2_000_000  # profiles of prices that `pure_equilibria` enumerate
 
 @dataclass(frozen=True, eq=False)
 class GridMarket:
-    """The market and its price levels [G, L]; a profile is one index of a level for each product, integers [G]."""
+    """The market and its price levels [G, L]; a profile is one index of a level for each product,
+    integers [G]."""
 
     market: LogitMarket
     levels: FloatArray
@@ -32,17 +35,21 @@ class GridMarket:
         levels = finite("levels", self.levels, ndim=2)
         if len(levels) != len(self.market.a):
             raise ValueError(
-                f"levels has shape {levels.shape}: expected a row for each of {len(self.market.a)} products"
+                f"levels has shape {levels.shape}: expected a row for each of {len(self.market.a)} "
+                "products"
             )
         levels.flags.writeable = False
         object.__setattr__(self, "levels", levels)
 
     def prices(self, profile: ArrayLike) -> FloatArray:
         """Prices [..., G] of profiles [..., G]."""
-        return np.asarray(self.levels[np.arange(len(self.levels)), np.asarray(profile, dtype=np.int64)])
+        return np.asarray(
+            self.levels[np.arange(len(self.levels)), np.asarray(profile, dtype=np.int64)]
+        )
 
     def best_response(self, firm: int, profile: ArrayLike) -> IntArray:
-        """`profile` [G] with the levels of `firm` replaced by its best ones against the others': exact."""
+        """`profile` [G] with the levels of `firm` replaced by its best ones against the others':
+        exact."""
         found = np.array(choices("profile", profile, self.levels.shape[:1], self.levels.shape[1]))
         mine = self.market.owners == firm
         if not mine.any():
@@ -58,11 +65,13 @@ class GridMarket:
 
     def _pick(self, products: IntArray, log_rest: float) -> IntArray:
         """The best levels of `products` against the odds exp(log_rest) of everything else."""
-        levels, at = self.levels[products], np.arange(len(products))
+        levels = self.levels[products]
+        at = np.arange(len(products))
         margin = levels - self.market.cost[products, None]
         log_odds = (self.market.a[products, None] - levels) / self.market.mu
         top = max(float(log_odds.max()), log_rest)
-        odds, rest = np.exp(log_odds - top), np.exp(log_rest - top)
+        odds = np.exp(log_odds - top)
+        rest = np.exp(log_rest - top)
         best = pick = np.argmax(levels, axis=1)
         value = -np.inf
         while True:  # the value rises with every round, and there are finitely many
@@ -70,19 +79,25 @@ class GridMarket:
             new = float(margin[at, pick] @ chosen / (rest + chosen.sum()))
             if not new > value:
                 return np.asarray(best)
-            best, value = pick, new
+            best = pick
+            value = new
             pick = np.argmax((margin - value) * odds, axis=1)
 
     def regrets(self, profile: ArrayLike) -> FloatArray:
-        """What each firm could gain per visitor by its best response: [firms], 0 for all at an equilibrium."""
+        """What each firm could gain per visitor by its best response: [firms], 0 for all at an
+        equilibrium."""
         now = self.market.profits(self.prices(profile))
         answers = [self.best_response(int(f), profile) for f in self.market.firms]
-        return np.array([self.market.profits(self.prices(x))[i] - now[i] for i, x in enumerate(answers)])
+        return np.array(
+            [self.market.profits(self.prices(x))[i] - now[i] for i, x in enumerate(answers)]
+        )
 
     def nash(self, start: ArrayLike | None = None, most: int = 1000) -> IntArray:
-        """A pure equilibrium, [G], reached by the firms' best responses in turn from `start`, by default the highest prices.
+        """A pure equilibrium, [G], reached by the firms' best responses in turn from `start`, by
+        default the highest prices.
 
-        Raises ConvergenceError if they have not come to rest after `most` rounds, as they may in a cycle. There may be
+        Raises ConvergenceError if they have not come to rest after `most` rounds, as they may in a
+        cycle. There may be
         other equilibria: see `pure_equilibria`.
         """
         profile = np.argmax(self.levels, axis=1) if start is None else np.asarray(start)
@@ -97,7 +112,8 @@ class GridMarket:
         raise ConvergenceError(f"best responses on the grid did not come to rest in {most} rounds")
 
     def pure_equilibria(self) -> IntArray:
-        """All pure equilibria, [number, G], by enumeration; ValueError if there are too many profiles for it."""
+        """All pure equilibria, [number, G], by enumeration; ValueError if there are too many
+        profiles for it."""
         G, L = self.levels.shape
         if float(L) ** G > MOST_PROFILES:
             raise ValueError(f"{L}^{G} profiles: expected at most {MOST_PROFILES} to enumerate")
@@ -113,11 +129,16 @@ class GridMarket:
         return np.asarray(np.argwhere(good), dtype=np.int64)
 
     def grid_loss(self) -> float:
-        """The share of the best joint profit that the grid costs, in [0, 1]: to show beside what is learned on it."""
+        """The share of the best joint profit that the grid costs, in [0, 1]: to show beside what is
+        learned on it."""
         best = float(self.market.joint_profit(self.market.monopoly()))
         return 1.0 - float(self.market.joint_profit(self.prices(self.joint_optimum()))) / best
 
 
 def level_grid(list_prices: ArrayLike, multipliers: ArrayLike) -> FloatArray:
     """Levels [G, L] from list prices [G] and multipliers [L]."""
-    return np.asarray(np.multiply.outer(finite("list_prices", list_prices, 1), finite("multipliers", multipliers, 1)))
+    return np.asarray(
+        np.multiply.outer(
+            finite("list_prices", list_prices, 1), finite("multipliers", multipliers, 1)
+        )
+    )

@@ -9,11 +9,14 @@ With gain = loss = beta, the optimum comes to rest at
 
     p_ss = (b0 + c (b1 + beta k)) / (2 b1 + beta k),   k = (1 - gamma) / (1 - gamma theta).
 
-Loss-averse customers (loss > gain): any price between those of beta = gain and of beta = loss keeps resting there.
-Gain-seeking customers (gain > loss): no rest is optimal; prices cycle for ever.
-All this holds for prices at which somebody buys. Demand does not fall below 0, so that a price which nobody pays lifts
-the reference for nothing: if such prices are allowed, the optimum may alternate between them and sales, with gains that
-grow with the highest price allowed, whatever customers feel about losses. Limit the prices to those of the case.
+Loss-averse customers (loss > gain): any price between those of beta = gain and of beta = loss keeps
+resting there. Gain-seeking customers (gain > loss): no rest is optimal; prices cycle for ever. All
+this holds for prices at which somebody buys. Demand does not fall below 0, so that a price which
+nobody pays lifts
+the reference for nothing: if such prices are allowed, the optimum may alternate between them and
+    sales, with gains that
+grow with the highest price allowed, whatever customers feel about losses. Limit the prices to those
+of the case.
 Source: Popescu and Wu (2007), Operations Research 55(3).
 """
 
@@ -52,7 +55,8 @@ class ReferenceMarket:
 
     def demand(self, price: ArrayLike, reference: ArrayLike) -> FloatArray:
         """d(p, r), not below 0; the arguments broadcast."""
-        p, r = np.asarray(price, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+        p = np.asarray(price, dtype=np.float64)
+        r = np.asarray(reference, dtype=np.float64)
         memory = self.gain * np.maximum(r - p, 0.0) - self.loss * np.maximum(p - r, 0.0)
         return np.asarray(np.maximum(self.b0 - self.b1 * p + memory, 0.0))
 
@@ -66,13 +70,17 @@ class ReferenceMarket:
         return (self.b0 + self.cost * (self.b1 + beta * k)) / (2.0 * self.b1 + beta * k)
 
     def steady_range(self) -> tuple[float, float]:
-        """(lowest, highest) price at which the optimum rests; ValueError if customers seek gains, and none does."""
+        """(lowest, highest) price at which the optimum rests; ValueError if customers seek gains,
+        and none does."""
         if self.gain > self.loss:
-            raise ValueError(f"gain = {self.gain!r} > loss = {self.loss!r}: the optimal prices cycle")
+            raise ValueError(
+                f"gain = {self.gain!r} > loss = {self.loss!r}: the optimal prices cycle"
+            )
         return self.steady_price(self.loss), self.steady_price(self.gain)
 
     def best_constant(self) -> tuple[float, float]:
-        """(price, profit per period) of the best price that never changes, with the reference at rest there."""
+        """(price, profit per period) of the best price that never changes, with the reference at
+        rest there."""
         price = 0.5 * (self.b0 / self.b1 + self.cost)
         return price, float(self.profit(price, price))
 
@@ -87,21 +95,27 @@ class ReferenceSolution:
     policy: FloatArray  # [N] price at each reference
 
     def path(self, start: float, periods: int) -> tuple[FloatArray, FloatArray]:
-        """(prices, references) from the reference `start` on, both [periods]; each price looks one period ahead."""
+        """(prices, references) from the reference `start` on, both [periods]; each price looks one
+        period ahead."""
         within("start", start, float(self.grid[0]), float(self.grid[-1]))
-        prices, references = np.empty(whole("periods", periods, 1)), np.empty(periods)
-        m, r = self.market, start
+        prices = np.empty(whole("periods", periods, 1))
+        references = np.empty(periods)
+        m = self.market
+        r = start
         for t in range(periods):
             later = np.interp(m.theta * r + (1.0 - m.theta) * self.grid, self.grid, self.value)
             prices[t] = self.grid[np.argmax(m.profit(self.grid, r) + m.gamma * later)]
-            references[t], r = r, m.theta * r + (1.0 - m.theta) * prices[t]
+            references[t] = r
+            r = m.theta * r + (1.0 - m.theta) * prices[t]
         return prices, references
 
-    def gain_over_constant(self, start: float = 700.0, settle: int = 400, periods: int = 2000) -> float:
+    def gain_over_constant(
+        self, start: float = 700.0, settle: int = 400, periods: int = 2000
+    ) -> float:
         """Average profit in the long run over that of the best constant price, less 1.
 
-        The path from `start` on is counted for `periods` periods after `settle` ones. The optimum is of discounted
-        profit, and a patient seller's average could be higher still.
+        The path from `start` on is counted for `periods` periods after `settle` ones. The optimum
+        is of discounted profit, and a patient seller's average could be higher still.
         """
         prices, references = self.path(start, settle + periods)
         each = self.market.profit(prices[settle:], references[settle:])
@@ -111,9 +125,11 @@ class ReferenceSolution:
 def solve_reference(
     market: ReferenceMarket, low: float = 200.0, high: float = 900.0, n: int = 601
 ) -> ReferenceSolution:
-    """The optimum by policy iteration, with V linear between the n grid points from `low` to `high`.
+    """The optimum by policy iteration, with V linear between the n grid points from `low` to
+    `high`.
 
-    Prices and their steady state are right to about one step of the grid. `high` matters: see the module about prices
+    Prices and their steady state are right to about one step of the grid. `high` matters: see the
+        module about prices
     that nobody pays.
     """
     finite("low, high", [low, high])
@@ -125,7 +141,8 @@ def solve_reference(
     at = np.clip((following - low) / (high - low) * (n - 1), 0.0, n - 1.0)
     left = np.minimum(at.astype(np.int64), n - 2)
     share = at - left
-    rows, choice = np.arange(n), np.argmax(profit, axis=1)
+    rows = np.arange(n)
+    choice = np.argmax(profit, axis=1)
     for _ in range(200):
         moves = np.zeros((n, n))
         moves[rows, left[rows, choice]] = 1.0 - share[rows, choice]

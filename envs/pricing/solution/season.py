@@ -1,12 +1,13 @@
 """A season in periods: Poisson demand at each price, cut off by what is left in stock.
 
-In period t, at the price p_a, the customers D are Poisson with the mean demand[t, a]; q = min(D, I) units are sold and
-I' = I - q are left. The period earns
+In period t, at the price p_a, the customers D are Poisson with the mean demand[t, a]; q = min(D, I)
+units are sold and I' = I - q are left. The period earns
 
     ((1 - fee) p_a - cost) q - holding I'
 
-and after the last period a unit left earns `salvage`, negative if throwing it away costs money. A period's money counts
-`discount` times that of the period before. Units are whole; money is of any currency, the same everywhere.
+and after the last period a unit left earns `salvage`, negative if throwing it away costs money. A
+period's money counts `discount` times that of the period before. Units are whole; money is of any
+currency, the same everywhere.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, gammainc, gammaln, xlogy
 
-from rl_markets.envs.numerics.checks import FloatArray, IntArray, finite, not_negative, whole, within
+from rl_markets.envs.numerics.checks import (
+    FloatArray,
+    IntArray,
+    finite,
+    not_negative,
+    whole,
+    within,
+)
 
 GVR_PRICES = (400.0, 550.0, 700.0, 850.0, 1000.0, 1150.0, 1300.0, 1500.0, 1800.0)
 PERISH_MULTIPLIERS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -28,10 +36,12 @@ PERISH_MULTIPLIERS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 class Season:
     """T periods and A prices; see the module for the equations.
 
-    demand: [T, A] mean number of customers in a period. prices: [A]. stock: C, units at the start. cost: money per
-    unit sold, 0 if it is sunk. salvage: money per unit left at the end. holding: money per unit and period kept. fee:
-    share of the price that a platform takes. Raises ValueError, in one line, for negative or missing numbers, and for
-    shapes that do not fit.
+    demand: [T, A] mean number of customers in a period. prices: [A]. stock: C, units at the start.
+        cost: money per
+    unit sold, 0 if it is sunk. salvage: money per unit left at the end. holding: money per unit and
+        period kept. fee:
+    share of the price that a platform takes. Raises ValueError, in one line, for negative or
+    missing numbers, and for shapes that do not fit.
     """
 
     demand: FloatArray
@@ -47,7 +57,10 @@ class Season:
         demand = not_negative("demand", self.demand, ndim=2)
         prices = not_negative("prices", self.prices, ndim=1)
         if demand.shape[1] != len(prices):
-            raise ValueError(f"demand has shape {demand.shape}: expected one column for each of {len(prices)} prices")
+            raise ValueError(
+                f"demand has shape {demand.shape}: expected one column for each of {len(prices)} "
+                "prices"
+            )
         whole("stock", self.stock, 0)
         finite("cost, salvage, holding", [self.cost, self.salvage, self.holding])
         within("fee", self.fee, 0.0, 1.0, open_high=True)
@@ -74,7 +87,8 @@ class Season:
 
     @cached_property
     def _kernels(self) -> tuple[FloatArray, FloatArray]:
-        """Of each distinct row of demand: [R, A, C+1, C+1] stock before to stock after, [R, A, C+1] earnings.
+        """Of each distinct row of demand: [R, A, C+1, C+1] stock before to stock after, [R, A, C+1]
+        earnings.
 
         They take 8 R A (C+1)^2 bytes, R being the number of distinct rows.
         """
@@ -85,7 +99,8 @@ class Season:
         return transitions, margin[:, None] * (levels - left) - self.holding * left
 
     def transitions(self, t: int) -> FloatArray:
-        """P(I' | I, a) in period t: [A, C+1, C+1], last axis I'. Built once for each distinct row of demand."""
+        """P(I' | I, a) in period t: [A, C+1, C+1], last axis I'. Built once for each distinct row
+        of demand."""
         return np.asarray(self._kernels[0][self._rows[1][t]])
 
     def earnings(self, t: int) -> FloatArray:
@@ -98,7 +113,8 @@ class Season:
 
 
 def censored_transitions(mean: ArrayLike, stock: int) -> FloatArray:
-    """P(stock after | stock before) for Poisson demand: [..., C+1, C+1] for means [...], last axis the stock after."""
+    """P(stock after | stock before) for Poisson demand: [..., C+1, C+1] for means [...], last axis
+    the stock after."""
     lam = np.asarray(mean, dtype=np.float64)[..., None]
     units = np.arange(stock + 1)
     mass = np.exp(xlogy(units, lam) - lam - gammaln(units + 1))  # P(D = k)
@@ -120,12 +136,17 @@ def gvr(periods_per_day: int = 1, prices: ArrayLike = GVR_PRICES) -> Season:
 
 
 def perish() -> Season:
-    """The instance PERISH: 40 boxed lunches, 12 hours, list price 500 yen, 30 yen to throw one away; cost is sunk.
+    """The instance PERISH: 40 boxed lunches, 12 hours, list price 500 yen, 30 yen to throw one
+    away; cost is sunk.
 
     Two peaks of customers, at hours 2 and 8; what they would pay falls by 14 yen an hour.
     """
     hour = np.arange(12.0)
     prices = 500.0 * np.array(PERISH_MULTIPLIERS)
-    visitors = 6.0 + 8.0 * np.exp(-0.5 * ((hour - 2.0) / 1.2) ** 2) + 10.0 * np.exp(-0.5 * ((hour - 8.0) / 1.5) ** 2)
+    visitors = (
+        6.0
+        + 8.0 * np.exp(-0.5 * ((hour - 2.0) / 1.2) ** 2)
+        + 10.0 * np.exp(-0.5 * ((hour - 8.0) / 1.5) ** 2)
+    )
     bought = expit((480.0 - 14.0 * hour[:, None] - prices) / 70.0)
     return Season(visitors[:, None] * bought, prices, stock=40, salvage=-30.0)

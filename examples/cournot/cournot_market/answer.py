@@ -1,4 +1,5 @@
-"""The judge of the market: how far quantities are from the Nash equilibrium. The market never imports it."""
+"""The judge of the market: how far quantities are from the Nash equilibrium. The market never
+imports it."""
 
 from collections.abc import Mapping
 
@@ -31,14 +32,24 @@ class NashQuantities(AnswerKey):
         return max(self._error(group, policy) for group, policy in policies.items())
 
     def assess(
-        self, policies: Mapping[str, PolicyFunction], untrained: Mapping[str, PolicyFunction], seeds: list[int]
+        self,
+        policies: Mapping[str, PolicyFunction],
+        untrained: Mapping[str, PolicyFunction],
+        seeds: list[int],
     ) -> Assessment:
         metrics = []
         for group, policy in policies.items():
             controls = {"untrained": self._error(group, untrained[group])}
             label = f"error of the quantities, {group}"
             metrics.append(
-                Metric(f"quantity_error/{group}", label, self._error(group, policy), "%", limit=3.0, controls=controls)
+                Metric(
+                    f"quantity_error/{group}",
+                    label,
+                    self._error(group, policy),
+                    "%",
+                    limit=3.0,
+                    controls=controls,
+                )
             )
         return Assessment(metrics)
 

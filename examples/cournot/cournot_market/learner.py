@@ -19,7 +19,8 @@ class ReinforceModule(NetworkModule[ReinforceParameters]):
 
 
 class ReinforceLearner(GradientLearner[ReinforceParameters]):
-    """L = -E[(G - mean G) log pi(a|s)], G the discounted reward from here to the end of the rollout."""
+    """L = -E[(G - mean G) log pi(a|s)], G the discounted reward from here to the end of the
+    rollout."""
 
     def parts(self, policy: str) -> dict[str, Part]:
         rate = self.parameters(policy).learning_rate
@@ -39,7 +40,8 @@ class ReinforceLearner(GradientLearner[ReinforceParameters]):
 
     @staticmethod
     def _gains(rewards: Tensor, gamma: float) -> Tensor:
-        """Discounted rewards to the end of the rollout `[T, trajectories]`, less their mean, in standard deviations."""
+        """Discounted rewards to the end of the rollout `[T, trajectories]`, less their mean, in
+        standard deviations."""
         gains = torch.empty_like(rewards)
         total = torch.zeros_like(rewards[0])
         for t in reversed(range(len(rewards))):

@@ -13,13 +13,15 @@ from .spec import CournotParameters
 
 
 class Cournot(TensorMarket):
-    """Observation `[1]`: today's demand intercept less 10. Action `[1]`: quantity, 0 to 5. Reward: the day's profit."""
+    """Observation `[1]`: today's demand intercept less 10. Action `[1]`: quantity, 0 to 5. Reward:
+    the day's profit."""
 
     def __init__(self, parameters: CournotParameters, *, worlds: int, device: str = "cpu") -> None:
         super().__init__(worlds=worlds, episode_length=parameters.episode_length, device=device)
         self.parameters = parameters
         self.cost = {"incumbents": parameters.incumbent_cost, "entrants": parameters.entrant_cost}
-        seen, quantity = gym.spaces.Box(-np.inf, np.inf, (1,)), gym.spaces.Box(0.0, 5.0, (1,))
+        seen = gym.spaces.Box(-np.inf, np.inf, (1,))
+        quantity = gym.spaces.Box(0.0, 5.0, (1,))
         counts = {"incumbents": parameters.incumbents, "entrants": parameters.entrants}
         self.groups = {group: AgentGroup(count, seen, quantity) for group, count in counts.items()}
 
@@ -34,7 +36,10 @@ class Cournot(TensorMarket):
         return {"tomorrow": self._demand(self.worlds, generator)}
 
     def observe(self, state: State) -> dict[str, Tensor]:
-        return {g: (state["demand"] - 10).unsqueeze(1).expand(-1, a.count, 1) for g, a in self.groups.items()}
+        return {
+            g: (state["demand"] - 10).unsqueeze(1).expand(-1, a.count, 1)
+            for g, a in self.groups.items()
+        }
 
     def observe_globally(self, state: State) -> Tensor:
         return state["demand"] - 10
@@ -46,7 +51,8 @@ class Cournot(TensorMarket):
         return Transition({"demand": noise["tomorrow"]}, profit)
 
     def nash(self, group: str, observations: Tensor) -> Tensor:
-        """q_i = (a + sum_j c_j - (n + 1) c_i) / (n + 1): each firm's best reply to the others' same rule."""
+        """q_i = (a + sum_j c_j - (n + 1) c_i) / (n + 1): each firm's best reply to the others' same
+        rule."""
         n = sum(agents.count for agents in self.groups.values())
         costs = sum(agents.count * self.cost[g] for g, agents in self.groups.items())
         return ((observations + 10 + costs - (n + 1) * self.cost[group]) / (n + 1)).clamp(0, 5)

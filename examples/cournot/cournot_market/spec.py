@@ -1,4 +1,5 @@
-"""What is known before anything is built: names, parameters, sizes. Imports neither torch nor ray."""
+"""What is known before anything is built: names, parameters, sizes. Imports neither torch nor
+ray."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,9 +14,15 @@ class CournotParameters(BaseModel):
 
     incumbents: int = Field(2, ge=1, le=1000, description="firms with the old technology")
     entrants: int = Field(2, ge=1, le=1000, description="firms with the new technology")
-    incumbent_cost: float = Field(2.0, ge=0, description="marginal cost of an incumbent, money per unit")
-    entrant_cost: float = Field(1.0, ge=0, description="marginal cost of an entrant, money per unit")
-    demand: tuple[float, float] = Field((9.0, 11.0), description="interval of the demand intercept, money per unit")
+    incumbent_cost: float = Field(
+        2.0, ge=0, description="marginal cost of an incumbent, money per unit"
+    )
+    entrant_cost: float = Field(
+        1.0, ge=0, description="marginal cost of an entrant, money per unit"
+    )
+    demand: tuple[float, float] = Field(
+        (9.0, 11.0), description="interval of the demand intercept, money per unit"
+    )
     episode_length: int = Field(16, ge=1, description="market days in an episode")
 
 
@@ -32,7 +39,8 @@ MARKET = MarketSpec(
 
 
 class ReinforceParameters(GradientParameters):
-    """REINFORCE (Williams 1992) adds nothing to what every learner has, but the noise of its actions."""
+    """REINFORCE (Williams 1992) adds nothing to what every learner has, but the noise of its
+    actions."""
 
     log_std: float = Field(-1.5, ge=-10, le=3, description="log standard deviation of raw actions")
 

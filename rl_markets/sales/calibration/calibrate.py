@@ -1,4 +1,5 @@
-"""From a log of sales to a demand that a market can be made of: every family fitted, the best by held-out periods chosen."""
+"""From a log of sales to a demand that a market can be made of: every family fitted, the best by
+held-out periods chosen."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ OVERDISPERSED = 1.5
 
 @dataclass(frozen=True, eq=False)
 class Tried:
-    """A family: mean log likelihood of a held-out row, the mean elasticity and its interval; or why it was left out."""
+    """A family: mean log likelihood of a held-out row, the mean elasticity and its interval; or why
+    it was left out."""
 
     name: str
     held_out: float = np.nan
@@ -61,7 +63,9 @@ class Calibration:
     notes: list[str] = field(default_factory=list)
 
 
-def calibrate(log: SalesLog, family: str | None = None, visitors: float | None = None) -> Calibration:
+def calibrate(
+    log: SalesLog, family: str | None = None, visitors: float | None = None
+) -> Calibration:
     """The best family of demand, or the one asked for.
 
     Args:
@@ -73,9 +77,11 @@ def calibrate(log: SalesLog, family: str | None = None, visitors: float | None =
         ExperimentError: one line: what the log cannot tell, and what to do.
     """
     checks.check(log)
-    price, sold = medians(log), units(log)
+    price = medians(log)
+    sold = units(log)
     rows = rows_of(log, visitors)
-    tried, fits = [], {}
+    tried = []
+    fits = {}
     for name in FAMILIES if family is None else [family]:
         try:
             fits[name] = best_fit(name, rows)
@@ -85,30 +91,43 @@ def calibrate(log: SalesLog, family: str | None = None, visitors: float | None =
             tried.append(Tried(name, problem=str(error)))
     possible = [t for t in tried if not t.problem]
     if not possible:
-        raise ExperimentError(f"{log.source}: no family of demand can be fitted: {tried[-1].name}: {tried[-1].problem}")
+        raise ExperimentError(
+            f"{log.source}: no family of demand can be fitted: {tried[-1].name}: "
+            f"{tried[-1].problem}"
+        )
     best = max(possible, key=lambda t: t.held_out).name
     if family is None and not any(np.isfinite(t.held_out) for t in possible):
         raise ExperimentError(
-            f"{log.source}: the periods before the last fifth do not determine any family, so that none can be compared on "
+            f"{log.source}: the periods before the last fifth do not determine any family, so that "
+            "none can be compared on "
             "the last; log more periods with more price changes, or choose a --family"
         )
     elasticity, low, high = fits[best].elasticities(price)
-    advice = "vary prices at random, log more periods, or give --instruments that move prices and not demand"
+    advice = (
+        "vary prices at random, log more periods, or give --instruments that move prices and "
+        "not demand"
+    )
     checks.check_slopes(log, best, elasticity, low, high, advice)
     if not (fits[best].theta[fits[best].family.own] > 0).all():
         raise ExperimentError(
-            f"{log.source}: {best} demand does not fall in the price at prices of 0; try another --family"
+            f"{log.source}: {best} demand does not fall in the price at prices of 0; try another "
+            "--family"
         )
     demand = fits[best].family.demand(fits[best].theta, rows)
     return Calibration(log, best, demand, price, elasticity, low, high, tried, _notes(fits[best]))
 
 
 def _notes(chosen: Fit) -> list[str]:
-    kind = "clustered by period" if chosen.clustered else f"not clustered: fewer than {CLUSTERS} periods"
+    kind = (
+        "clustered by period"
+        if chosen.clustered
+        else f"not clustered: fewer than {CLUSTERS} periods"
+    )
     notes = [f"intervals are 95 %, standard errors {kind}"]
     if chosen.dispersion > OVERDISPERSED:
         notes.append(
-            f"sales vary {chosen.dispersion:.1f} times as much as Poisson sales would; the market's customers are calmer "
+            f"sales vary {chosen.dispersion:.1f} times as much as Poisson sales would; the "
+            "market's customers are calmer "
             "than yours"
         )
     return notes
@@ -121,23 +140,35 @@ def medians(log: SalesLog) -> Array:
 
 def units(log: SalesLog) -> Array:
     """[P] units sold of each product."""
-    return np.asarray(np.bincount(log.product, log.sales, minlength=len(log.products)), dtype=np.float64)
+    return np.asarray(
+        np.bincount(log.product, log.sales, minlength=len(log.products)), dtype=np.float64
+    )
 
 
 def best_fit(name: str, rows: Rows) -> Fit:
-    """The family fitted; with the cross effect of other prices where all products are always there, and it is positive.
+    """The family fitted; with the cross effect of other prices where all products are always there,
+    and it is positive.
 
     Raises:
         UnidentifiedError: where the log does not determine it.
     """
     if name == "logit":
         if np.isnan(rows.visitors).any():
-            raise UnidentifiedError("needs the number of visitors: a column visitors, or --visitors")
+            raise UnidentifiedError(
+                "needs the number of visitors: a column visitors, or --visitors"
+            )
         return fit(Logit(rows), rows)
-    kinds: dict[str, type[LogLinear]] = {"linear": Linear, "exponential": Exponential, "isoelastic": Isoelastic}
-    kind, products = kinds[name], len(rows.log.products)
+    kinds: dict[str, type[LogLinear]] = {
+        "linear": Linear,
+        "exponential": Exponential,
+        "isoelastic": Isoelastic,
+    }
+    kind = kinds[name]
+    products = len(rows.log.products)
     if products > 1 and (np.bincount(rows.cell) == products).all():
-        with suppress(UnidentifiedError):  # prices that always move together tell nothing of substitution
+        with suppress(
+            UnidentifiedError
+        ):  # prices that always move together tell nothing of substitution
             found = fit(kind(rows, cross=True), rows)
             if found.theta[2 * products] >= 0:
                 return found
@@ -145,7 +176,8 @@ def best_fit(name: str, rows: Rows) -> Fit:
 
 
 def _held_out(name: str, log: SalesLog, visitors: float | None) -> float:
-    """Mean log likelihood of the last periods by a fit to those before; minus infinity where these do not suffice."""
+    """Mean log likelihood of the last periods by a fit to those before; minus infinity where these
+    do not suffice."""
     periods = np.unique(log.period)
     last = log.period >= periods[-max(1, round(HELD_OUT * len(periods)))]
     try:
@@ -156,8 +188,10 @@ def _held_out(name: str, log: SalesLog, visitors: float | None) -> float:
 
 
 def rows_of_later(log: SalesLog, last: Any, visitors: float | None) -> Rows:
-    """The held-out rows; exposure is relative to the mean visitors of the periods before, as the fit is."""
-    rows, before = rows_of(log.where(last), visitors), rows_of(log.where(~last), visitors)
+    """The held-out rows; exposure is relative to the mean visitors of the periods before, as the
+    fit is."""
+    rows = rows_of(log.where(last), visitors)
+    before = rows_of(log.where(~last), visitors)
     if np.isnan(log.visitors).any():
         return rows
     mean = before.visitors[np.unique(before.cell, return_index=True)[1]].mean()
@@ -166,13 +200,16 @@ def rows_of_later(log: SalesLog, last: Any, visitors: float | None) -> Rows:
 
 
 def by_instruments(log: SalesLog, family: str, visitors: float | None = None) -> Calibration:
-    """Demand by two-stage least squares, for prices that answered demand: one slope for all products.
+    """Demand by two-stage least squares, for prices that answered demand: one slope for all
+    products.
 
-    log sales on the price (exponential) or its log (isoelastic), sales on the price (linear), and log of the share over
-    that of buying nothing on the price (logit, Berry 1994); each product and store has a constant of its own.
+    log sales on the price (exponential) or its log (isoelastic), sales on the price (linear), and
+    log of the share over that of buying nothing on the price (logit, Berry 1994); each product and
+    store has a constant of its own.
 
     Raises:
-        ExperimentError: for rows whose log is not known, and instruments that do not move prices enough.
+        ExperimentError: for rows whose log is not known, and instruments that do not move prices
+            enough.
     """
     checks.check(log)
     rows = rows_of(log, visitors)
@@ -185,7 +222,8 @@ def by_instruments(log: SalesLog, family: str, visitors: float | None = None) ->
         raise ExperimentError(f"{log.source}: --instruments: {error}; name others") from None
     if found.first_stage_f < WEAKEST_F:
         raise ExperimentError(
-            f"{log.source}: --instruments: weak, first-stage F {found.first_stage_f:.1f}; expected {WEAKEST_F:g} or more: "
+            f"{log.source}: --instruments: weak, first-stage F {found.first_stage_f:.1f}; expected "
+            f"{WEAKEST_F:g} or more: "
             "name instruments that move prices more"
         )
     return _by_slope(log, family, rows, found)
@@ -193,26 +231,42 @@ def by_instruments(log: SalesLog, family: str, visitors: float | None = None) ->
 
 def _by_slope(log: SalesLog, family: str, rows: Rows, found: TwoStage) -> Calibration:
     """The demand of all products, given the slope that they share."""
-    price, products = medians(log), len(log.products)
+    price = medians(log)
+    products = len(log.products)
     model: Family = Logit(rows) if family == "logit" else _plain(family, rows)
-    slope, half = -found.slope, 1.96 * found.standard_error
+    slope = -found.slope
+    half = 1.96 * found.standard_error
 
     def theta(b: float) -> Array:
-        levels = np.array([_level(log.where(log.product == i), family, b, rows, i) for i in range(products)])
+        levels = np.array(
+            [_level(log.where(log.product == i), family, b, rows, i) for i in range(products)]
+        )
         return np.concatenate([levels, [b] if family == "logit" else np.full(products, b)])
 
-    value, low, high = (model.elasticities(theta(b), price) for b in (slope, slope + half, slope - half))
+    value, low, high = (
+        model.elasticities(theta(b), price) for b in (slope, slope + half, slope - half)
+    )
     checks.check_slopes(log, family, value, low, high, "name instruments that move prices more")
     weight = units(log)
     mean = (float(np.average(v, weights=weight)) for v in (value, low, high))
-    notes = [f"two-stage least squares, first-stage F {found.first_stage_f:.0f}; without instruments the slope would be "
-             f"{found.ordinary:.4g} in place of {found.slope:.4g} (standard error {found.standard_error:.2g})"]  # fmt: skip
+    notes = [
+        f"two-stage least squares, first-stage F {found.first_stage_f:.0f}; without instruments "
+        "the slope would be "
+        f"{found.ordinary:.4g} in place of {found.slope:.4g} (standard error "
+        f"{found.standard_error:.2g})"
+    ]
     tried = [Tried(family, elasticity=(next(mean), next(mean), next(mean)))]
-    return Calibration(log, family, model.demand(theta(slope), rows), price, value, low, high, tried, notes)
+    return Calibration(
+        log, family, model.demand(theta(slope), rows), price, value, low, high, tried, notes
+    )
 
 
 def _plain(family: str, rows: Rows) -> LogLinear:
-    kinds: dict[str, type[LogLinear]] = {"linear": Linear, "exponential": Exponential, "isoelastic": Isoelastic}
+    kinds: dict[str, type[LogLinear]] = {
+        "linear": Linear,
+        "exponential": Exponential,
+        "isoelastic": Isoelastic,
+    }
     model = kinds[family](rows)
     model.stores = 1  # levels are means over stores
     return model
@@ -234,19 +288,24 @@ def _regression(log: SalesLog, family: str, rows: Rows) -> tuple[Array, Array]:
     """Left and right side [R] of the family's regression."""
     if log.sold_out.any():
         raise ExperimentError(
-            f"{log.source}: --instruments: {int(log.sold_out.sum())} rows sold out, whose demand is not known; two-stage "
+            f"{log.source}: --instruments: {int(log.sold_out.sum())} rows sold out, whose demand "
+            "is not known; two-stage "
             "least squares needs a log without stock-outs"
         )
     if family == "linear":
         return log.sales, log.price
     if not (log.sales > 0).all():
         raise ExperimentError(
-            f"{log.source}: --instruments: {int((log.sales == 0).sum())} rows without sales, which have no logarithm; "
+            f"{log.source}: --instruments: {int((log.sales == 0).sum())} rows without sales, which "
+            "have no logarithm; "
             "choose longer periods, or --family linear"
         )
     if family == "logit":
         if np.isnan(rows.visitors).any():
-            raise ExperimentError(f"{log.source}: logit needs the number of visitors: a column visitors, or --visitors")
+            raise ExperimentError(
+                f"{log.source}: logit needs the number of visitors: a column visitors, or "
+                "--visitors"
+            )
         return _log_odds(rows), log.price
     return np.log(log.sales), np.log(log.price) if family == "isoelastic" else log.price
 
@@ -257,6 +316,7 @@ def _log_odds(rows: Rows) -> Array:
     nothing = rows.visitors - bought
     if not (nothing > 0).all():
         raise ExperimentError(
-            f"{rows.log.source}: no more visitors than sales in a period; expected some who buy nothing"
+            f"{rows.log.source}: no more visitors than sales in a period; expected some who buy "
+            "nothing"
         )
     return np.asarray(np.log(rows.log.sales) - np.log(nothing))

@@ -28,9 +28,17 @@ def check(log: SalesLog) -> None:
     """
     periods = len(np.unique(log.period))
     if periods < FEWEST_PERIODS:
-        _refuse(log, f"{periods} periods; expected {FEWEST_PERIODS} or more, the last fifth of them to be held out")
+        _refuse(
+            log,
+            f"{periods} periods; expected {FEWEST_PERIODS} or more, the last fifth of them to be "
+            "held out",
+        )
     if len(log.products) > MOST_PRODUCTS:
-        _refuse(log, f"{len(log.products)} products; expected at most {MOST_PRODUCTS}, chosen by --product NAME")
+        _refuse(
+            log,
+            f"{len(log.products)} products; expected at most {MOST_PRODUCTS}, chosen by --product "
+            "NAME",
+        )
     if log.rows * (2 * len(log.products) + len(log.stores)) > MOST_ENTRIES:
         _refuse(log, "too large for one regression; choose fewer products by --product NAME")
     for index, name in enumerate(log.products):
@@ -41,32 +49,41 @@ def _check_product(log: SalesLog, name: str) -> None:
     if not log.rows:
         _refuse(log, "no row in which there was stock; leave it out", name)
     if not log.sales.any():
-        _refuse(log, f"no sales in {log.rows} rows; the answer to prices cannot be seen, leave the product out", name)
+        _refuse(
+            log,
+            f"no sales in {log.rows} rows; the answer to prices cannot be seen, leave the product "
+            "out",
+            name,
+        )
     if log.sold_out.all():
         _refuse(
             log,
-            f"sold out in all {log.rows} rows; demand was never seen, only that it was larger: log periods in which "
+            f"sold out in all {log.rows} rows; demand was never seen, only that it was larger: log "
+            "periods in which "
             "something was left",
             name,
         )
     if len(np.unique(log.price)) < 2:
         _refuse(
             log,
-            f"a single price, {log.price[0]:g}, in all {log.rows} rows; how demand answers prices cannot be seen: move "
+            f"a single price, {log.price[0]:g}, in all {log.rows} rows; how demand answers prices "
+            "cannot be seen: move "
             "the price by some percent up and down, and calibrate again",
             name,
         )
     if (changes := price_changes(log)) < FEWEST_CHANGES:
         _refuse(
             log,
-            f"only {changes} price change{'s' * (changes != 1)} over time; expected {FEWEST_CHANGES} or more, at times "
+            f"only {changes} price change{'s' * (changes != 1)} over time; expected "
+            f"{FEWEST_CHANGES} or more, at times "
             "that have nothing to do with demand",
             name,
         )
     if _straightness(log) > STRAIGHT:
         _refuse(
             log,
-            "the price moves in a straight line with the period; its effect cannot be told from a trend: move it up and "
+            "the price moves in a straight line with the period; its effect cannot be told from a "
+            "trend: move it up and "
             "down",
             name,
         )
@@ -91,14 +108,21 @@ def _within(values: NDArray[np.float64], group: NDArray[np.int64]) -> NDArray[np
     return np.asarray(values - (np.bincount(group, values) / count)[group])
 
 
-def check_slopes(log: SalesLog, family: str, elasticity: NDArray[np.float64], low: NDArray[np.float64],
-                 high: NDArray[np.float64], advice: str) -> None:  # fmt: skip
+def check_slopes(
+    log: SalesLog,
+    family: str,
+    elasticity: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    advice: str,
+) -> None:
     """Whether demand falls in each price, beyond doubt.
 
     Args:
         log: for its names.
         family: of the fit.
-        elasticity, low, high: [P] and 95 % intervals; demand falls for sure where `high` is below 0.
+        elasticity, low, high: [P] and 95 % intervals; demand falls for sure where `high` is below
+            0.
         advice: what else to try.
 
     Raises:
@@ -106,10 +130,15 @@ def check_slopes(log: SalesLog, family: str, elasticity: NDArray[np.float64], lo
     """
     for name, value, a, b in zip(log.products, elasticity, low, high, strict=True):
         if not b < 0:
-            what = "demand seems to rise in the price" if value >= 0 else "demand may not fall in the price at all"
+            what = (
+                "demand seems to rise in the price"
+                if value >= 0
+                else "demand may not fall in the price at all"
+            )
             _refuse(
                 log,
-                f"{what}: {family} elasticity {value:.2f}, 95 % interval {a:.2f} to {b:.2f}, which holds 0; either the log "
+                f"{what}: {family} elasticity {value:.2f}, 95 % interval {a:.2f} to {b:.2f}, which "
+                "holds 0; either the log "
                 f"is too short, or prices followed demand: {advice}",
                 name,
             )

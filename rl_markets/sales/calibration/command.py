@@ -1,4 +1,5 @@
-"""`rl-markets calibrate`: its options, and what it prints. Imports what computes only when it runs."""
+"""`rl-markets calibrate`: its options, and what it prints. Imports what computes only when it
+runs."""
 
 from __future__ import annotations
 
@@ -19,38 +20,54 @@ SHOWN = 20
 """Products listed one by one."""
 
 Columns = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN=NAME", help="what the file calls a column; may be repeated")
+    list[str] | None,
+    typer.Option(metavar="COLUMN=NAME", help="what the file calls a column; may be repeated"),
 ]
 Costs = Annotated[
-    list[str] | None, typer.Option(metavar="[PRODUCT=]NUMBER", help="unit cost; may be repeated, for products")
+    list[str] | None,
+    typer.Option(metavar="[PRODUCT=]NUMBER", help="unit cost; may be repeated, for products"),
 ]
 Instruments = Annotated[
-    str | None, typer.Option(metavar="NAME,NAME", help="columns that move prices and not demand; needs --family")
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME", help="columns that move prices and not demand; needs --family"
+    ),
 ]
 
 
 def calibrate(
     file: Annotated[Path, typer.Argument(help="a log of sales, CSV or parquet")],
-    out: Annotated[Path | None, typer.Option(help="the experiment file to write; left out, NAME.yaml")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the experiment file to write; left out, NAME.yaml")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite it")] = False,
     column: Columns = None,
-    product: Annotated[list[str] | None, typer.Option(help="a product to keep; may be repeated; left out, all")] = None,
+    product: Annotated[
+        list[str] | None, typer.Option(help="a product to keep; may be repeated; left out, all")
+    ] = None,
     family: Annotated[
-        str | None, typer.Option(help="linear, exponential, isoelastic or logit; left out, the best")
+        str | None,
+        typer.Option(help="linear, exponential, isoelastic or logit; left out, the best"),
     ] = None,
     visitors: Annotated[
         float | None, typer.Option(min=1e-9, help="mean visitors of a store and period (logit)")
     ] = None,
     cost: Costs = None,
-    stock: Annotated[int | None, typer.Option(min=1, help="units of each product for a season with a deadline")] = None,
-    periods: Annotated[int | None, typer.Option(min=1, help="periods of the season or episode")] = None,
+    stock: Annotated[
+        int | None, typer.Option(min=1, help="units of each product for a season with a deadline")
+    ] = None,
+    periods: Annotated[
+        int | None, typer.Option(min=1, help="periods of the season or episode")
+    ] = None,
     instruments: Instruments = None,
 ) -> None:
     """Estimate demand from your own log of sales, and write an experiment with it."""
     name, setting = _checked(file, family, cost, stock, periods, instruments)
     target = out or Path(f"{name}.yaml")
     if target.exists() and not force:
-        raise ExperimentError(f"{target}: exists already; --force overwrites it, --out names another")
+        raise ExperimentError(
+            f"{target}: exists already; --force overwrites it, --out names another"
+        )
     from rl_markets.experiment import parse
     from rl_markets.sales.calibration.calibrate import by_instruments
     from rl_markets.sales.calibration.calibrate import calibrate as run
@@ -59,7 +76,9 @@ def calibrate(
 
     named = [z.strip() for z in instruments.split(",")] if instruments else []
     log = read_sales(file, pairs("--column", column), product or (), named)
-    found = by_instruments(log, str(family), visitors) if instruments else run(log, family, visitors)
+    found = (
+        by_instruments(log, str(family), visitors) if instruments else run(log, family, visitors)
+    )
     data = experiment(name, found, setting)
     parse(data, str(target))
     _show(found)
@@ -78,7 +97,8 @@ def _checked(
     periods: int | None,
     instruments: str | None,
 ) -> tuple[str, Setting]:
-    """The experiment's name, and what the log does not tell; whatever can be refused before reading is."""
+    """The experiment's name, and what the log does not tell; whatever can be refused before reading
+    is."""
     from rl_markets.sales.calibration.experiment import Setting
 
     if family is not None and family not in NAMES:
@@ -90,7 +110,9 @@ def _checked(
     each = pairs("--cost", [c for c in cost or [] if "=" in c])
     everything = [_cost(c, c) for c in cost or [] if "=" not in c]
     if len(everything) > 1:
-        raise ExperimentError(f"--cost {everything[1]:g}: expected one number for all products, or PRODUCT=NUMBER")
+        raise ExperimentError(
+            f"--cost {everything[1]:g}: expected one number for all products, or PRODUCT=NUMBER"
+        )
     by_product = {name: _cost(f"{name}={number}", number) for name, number in each.items()}
     name = re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._")[:80] or "calibrated"
     return name, Setting(by_product, everything[0] if everything else None, stock, periods)
@@ -123,16 +145,20 @@ def _show(found: Calibration) -> None:
 
     from rl_markets.progress import console
 
-    screen, families = (
-        console(),
-        Table("family", "held-out log likelihood, a row", "mean elasticity", "95 % interval", "chosen"),
+    screen = console()
+    families = Table(
+        "family", "held-out log likelihood, a row", "mean elasticity", "95 % interval", "chosen"
     )
     for tried in found.tried:
         value, low, high = tried.elasticity
         if not tried.problem:
-            likelihood = f"{tried.held_out:.4f}" if abs(tried.held_out) < float("inf") else "not compared"
+            likelihood = (
+                f"{tried.held_out:.4f}" if abs(tried.held_out) < float("inf") else "not compared"
+            )
             chosen = "chosen" if tried.name == found.family else ""
-            families.add_row(tried.name, likelihood, f"{value:.2f}", f"{low:.2f} to {high:.2f}", chosen)
+            families.add_row(
+                tried.name, likelihood, f"{value:.2f}", f"{low:.2f} to {high:.2f}", chosen
+            )
     products = Table("product", "median price", "elasticity", "95 % interval")
     for i, name in enumerate(found.log.products[:SHOWN]):
         interval = f"{found.low[i]:.2f} to {found.high[i]:.2f}"
@@ -140,7 +166,10 @@ def _show(found: Calibration) -> None:
     for shown in (families, products):
         screen.print(shown)
     if len(found.log.products) > SHOWN:
-        screen.print(f"and {len(found.log.products) - SHOWN} more products, in the file written", highlight=False)
+        screen.print(
+            f"and {len(found.log.products) - SHOWN} more products, in the file written",
+            highlight=False,
+        )
     left_out = [f"{tried.name}: {tried.problem}" for tried in found.tried if tried.problem]
     for note in [*left_out, *found.notes]:
         screen.print(note, highlight=False)

@@ -22,7 +22,8 @@ LARGEST = 1e12
 
 @dataclass(frozen=True)
 class Setting:
-    """What a log does not tell: unit costs by product (None for the log's own), units at the start, and periods."""
+    """What a log does not tell: unit costs by product (None for the log's own), units at the start,
+    and periods."""
 
     cost: dict[str, float]
     everything_costs: float | None = None
@@ -59,18 +60,23 @@ def experiment(name: str, found: Calibration, setting: Setting) -> dict[str, Any
     exact = _has_answer(parameters)  # it then says what a deviator could gain
     return {
         "name": name,
-        "summary": f"{found.family} demand calibrated to a log of sales of {len(found.log.products)} product(s)",
+        "summary": f"{found.family} demand calibrated to a log of sales of "
+        f"{len(found.log.products)} product(s)",
         "seed": 0,
         "market": {"name": "pricing", "worlds": 64, "parameters": parameters},
         "policies": {"seller": {"groups": ["seller"], "hidden": [64, 64], "activation": "relu"}},
-        "algorithm": {"name": "dqn", "parameters": learner | ({"averaging": 0.95} if season else {})},
+        "algorithm": {
+            "name": "dqn",
+            "parameters": learner | ({"averaging": 0.95} if season else {}),
+        },
         "training": {"agent_steps": 640_000 if season else 320_000, "rollout_length": 16},
         **({"certificate": {"deviation_agent_steps": 0}} if exact else {}),
     }
 
 
 def _has_answer(parameters: dict[str, Any]) -> bool:
-    """Whether the market has a known answer; bad parameters have none, and are refused with the experiment."""
+    """Whether the market has a known answer; bad parameters have none, and are refused with the
+    experiment."""
     try:
         return has_answer(PricingParameters.model_validate(parameters))
     except ValidationError:
@@ -79,27 +85,38 @@ def _has_answer(parameters: dict[str, Any]) -> bool:
 
 def text(data: dict[str, Any], found: Calibration) -> str:
     """The file, with what is known of the numbers in it."""
-    lines = [f"calibrated to {found.log.source}: {found.log.rows} rows, {len(np.unique(found.log.period))} periods; "
-             f"{found.family} demand"]  # fmt: skip
+    lines = [
+        f"calibrated to {found.log.source}: {found.log.rows} rows, "
+        f"{len(np.unique(found.log.period))} periods; "
+        f"{found.family} demand"
+    ]
     for i, name in enumerate(found.log.products):
-        lines.append(f"product {i}: {name}, elasticity {found.elasticity[i]:.2f} at {found.price[i]:g} "
-                     f"({found.low[i]:.2f} to {found.high[i]:.2f})")  # fmt: skip
-    printable = ("".join(c if c.isprintable() else "?" for c in line) for line in [*lines, *found.notes])
+        lines.append(
+            f"product {i}: {name}, elasticity {found.elasticity[i]:.2f} at {found.price[i]:g} "
+            f"({found.low[i]:.2f} to {found.high[i]:.2f})"
+        )
+    printable = (
+        "".join(c if c.isprintable() else "?" for c in line) for line in [*lines, *found.notes]
+    )
     return "".join(f"# {line}\n" for line in printable) + dump_yaml(data)
 
 
 def grid(log: SalesLog) -> tuple[Array, Array]:
-    """List prices [P], in the middle of each product's observed prices, and nine multiples of them that all products saw.
+    """List prices [P], in the middle of each product's observed prices, and nine multiples of them
+    that all products saw.
 
-    One price in a hundred at either end is left out: it may be a slip. Multiples are rounded inwards.
+    One price in a hundred at either end is left out: it may be a slip. Multiples are rounded
+        inwards.
     """
-    list_price, reach = np.empty(len(log.products)), np.inf
+    list_price = np.empty(len(log.products))
+    reach = np.inf
     for i in range(len(log.products)):
         price = log.price[log.product == i]
         low = float(np.quantile(price, 0.01, method="higher"))
         high = float(np.quantile(price, 0.99, method="lower"))
         if low >= high:
-            low, high = float(price.min()), float(price.max())
+            low = float(price.min())
+            high = float(price.max())
         list_price[i] = float(f"{np.sqrt(low * high):.6g}")
         reach = min(reach, high / list_price[i], list_price[i] / low)
     levels = np.geomspace(1 / reach, reach, LEVELS)
@@ -107,7 +124,8 @@ def grid(log: SalesLog) -> tuple[Array, Array]:
     levels = np.where(levels < 1, np.ceil(levels * 1e6), np.floor(levels * 1e6)) / 1e6
     if not (np.diff(levels) > 0).all():
         raise ExperimentError(
-            f"{log.source}: a product's prices differ by less than a millionth; expected wider prices"
+            f"{log.source}: a product's prices differ by less than a millionth; expected wider "
+            "prices"
         )
     return list_price, levels
 
@@ -126,7 +144,8 @@ def costs(log: SalesLog, setting: Setting) -> Array:
             found[i] = np.average(log.cost[mine], weights=log.sales[mine] + 1e-9)
         else:
             raise ExperimentError(
-                f"{log.source}: product {name}: no unit cost; give a column cost, or --cost ({name}=NUMBER or one number "
+                f"{log.source}: product {name}: no unit cost; give a column cost, or --cost "
+                f"({name}=NUMBER or one number "
                 "for all; 0 to maximise revenue)"
             )
     return found
@@ -136,7 +155,8 @@ def _demand(found: Calibration) -> dict[str, Any]:
     demand = {k: rounded(v) if isinstance(v, np.ndarray) else v for k, v in found.demand.items()}
     if max(demand.get("size", [0.0])) > LARGEST:
         raise ExperimentError(
-            f"{found.log.source}: {found.family} demand has a size beyond {LARGEST:g} units at price 1; write prices in a "
+            f"{found.log.source}: {found.family} demand has a size beyond {LARGEST:g} units at "
+            "price 1; write prices in a "
             "larger unit, such as thousands, or choose another --family"
         )
     return {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in demand.items()}

@@ -1,6 +1,8 @@
-"""Families of demand as regressions: the log of mean sales of every row, and its derivatives in the parameters.
+"""Families of demand as regressions: the log of mean sales of every row, and its derivatives in the
+parameters.
 
-Sales are Poisson around the mean, cut off by the stock: a row that sold out contributes P(D >= sales). Stores differ by a
+Sales are Poisson around the mean, cut off by the stock: a row that sold out contributes P(D >=
+    sales). Stores differ by a
 factor; where visitors are known, demand is in proportion to them.
 """
 
@@ -24,9 +26,10 @@ Index = NDArray[np.int64]
 class Rows:
     """What a regression needs of a log of R rows in N cells (a store's period).
 
-    `visitors` [R], NaN where not known; `exposure` [R], log visitors over their mean, or 0; `others` [R], sum of the cell's
-    other prices, and `log_others` that of their logs; `outside` [N], visitors who bought nothing, NaN where not known;
-    `outside_period` [N]; `covariates` [R, F] of the logit.
+    `visitors` [R], NaN where not known; `exposure` [R], log visitors over their mean, or 0;
+    `others` [R], sum of the cell's other prices, and `log_others` that of their logs; `outside`
+    [N], visitors who bought nothing, NaN where not known; `outside_period` [N]; `covariates` [R, F]
+    of the logit.
     """
 
     log: SalesLog
@@ -46,7 +49,8 @@ class Rows:
 
 
 def rows_of(log: SalesLog, visitors: float | None = None, covariates: Array | None = None) -> Rows:
-    """The rows of a log; `visitors` per period, a mean, stands in where the log does not tell them."""
+    """The rows of a log; `visitors` per period, a mean, stands in where the log does not tell
+    them."""
     cell = log.cells
     number = int(cell.max()) + 1
 
@@ -57,13 +61,22 @@ def rows_of(log: SalesLog, visitors: float | None = None, covariates: Array | No
     each = log.visitors if told else np.full(log.rows, np.nan if visitors is None else visitors)
     first = np.unique(cell, return_index=True)[1]
     exposure = np.log(np.maximum(each, 1e-9) / each[first].mean()) if told else np.zeros(log.rows)
-    known = told & ~(total(log.sold_out.astype(float)) > 0)  # lost customers would count as such who wanted nothing
+    known = told & ~(
+        total(log.sold_out.astype(float)) > 0
+    )  # lost customers would count as such who wanted nothing
     outside = np.where(known, each[first] - total(log.sales), np.nan)
     log_price = np.log(log.price)
     return Rows(
-        log, cell, each, exposure, total(log.price)[cell] - log.price, total(log_price)[cell] - log_price, outside,
-        log.period[first], np.empty((log.rows, 0)) if covariates is None else covariates,
-    )  # fmt: skip
+        log,
+        cell,
+        each,
+        exposure,
+        total(log.price)[cell] - log.price,
+        total(log_price)[cell] - log_price,
+        outside,
+        log.period[first],
+        np.empty((log.rows, 0)) if covariates is None else covariates,
+    )
 
 
 class Family(ABC):
@@ -72,7 +85,8 @@ class Family(ABC):
     name: ClassVar[str]
 
     def __init__(self, rows: Rows) -> None:
-        self.products, self.stores = len(rows.log.products), len(rows.log.stores)
+        self.products = len(rows.log.products)
+        self.stores = len(rows.log.stores)
 
     @abstractmethod
     def start(self, rows: Rows) -> Array:
@@ -80,7 +94,8 @@ class Family(ABC):
 
     @abstractmethod
     def terms(self, theta: Array, rows: Rows) -> tuple[Array, Array]:
-        """Log means [M] of what is observed, and their derivatives [M, K]; the log's R rows come first."""
+        """Log means [M] of what is observed, and their derivatives [M, K]; the log's R rows come
+        first."""
 
     def observed(self, rows: Rows) -> tuple[Array, Array, Index]:
         """Counts [M], those of them that sold out (others 0) [M], and their periods [M]."""
@@ -108,7 +123,8 @@ def highest(rows: Rows, products: int) -> Array:
 
 
 class LogLinear(Family):
-    """log mean = level_i - slope_i x_i + cross sum_{j != i} x_j + store; x is the price, or its log."""
+    """log mean = level_i - slope_i x_i + cross sum_{j != i} x_j + store; x is the price, or its
+    log."""
 
     def __init__(self, rows: Rows, cross: bool = False) -> None:
         super().__init__(rows)
@@ -131,7 +147,8 @@ class LogLinear(Family):
     def design(self, rows: Rows) -> Array:
         """[R, K]."""
         x, others = self.x(rows)
-        found, each = np.zeros((rows.log.rows, self.size + self.stores - 1)), np.arange(rows.log.rows)
+        found = np.zeros((rows.log.rows, self.size + self.stores - 1))
+        each = np.arange(rows.log.rows)
         found[each, rows.log.product] = 1.0
         found[each, self.products + rows.log.product] = -x
         if self.cross:
@@ -165,7 +182,12 @@ class LogLinear(Family):
     def demand(self, theta: Array, rows: Rows) -> dict[str, Any]:
         """Sizes, slopes and the cross effect."""
         size = np.exp(theta[: self.products]) * self.factor(theta)
-        return {"family": self.name, "size": size, "slope": theta[self.own], "cross": self._cross(theta)}
+        return {
+            "family": self.name,
+            "size": size,
+            "slope": theta[self.own],
+            "cross": self._cross(theta),
+        }
 
 
 class Exponential(LogLinear):
@@ -207,12 +229,18 @@ class Linear(LogLinear):
         with np.errstate(divide="ignore"):
             eta = np.log(np.where(positive, units, 0.0))
         slopes = design.copy()
-        slopes[:, : self.size] *= np.where(positive, 1 / np.where(positive, units, 1.0), 0.0)[:, None]
+        slopes[:, : self.size] *= np.where(positive, 1 / np.where(positive, units, 1.0), 0.0)[
+            :, None
+        ]
         return eta + design[:, self.size :] @ theta[self.size :] + rows.exposure, slopes
 
     def elasticities(self, theta: Array, price: Array) -> Array:
         """-slope p / units."""
-        units = theta[: self.products] - theta[self.own] * price + self._cross(theta) * (price.sum() - price)
+        units = (
+            theta[: self.products]
+            - theta[self.own] * price
+            + self._cross(theta) * (price.sum() - price)
+        )
         return np.asarray(-theta[self.own] * price / np.maximum(units, 1e-12))
 
     def demand(self, theta: Array, rows: Rows) -> dict[str, Any]:
@@ -223,10 +251,12 @@ class Linear(LogLinear):
 
 
 class Logit(Family):
-    """visitors e^(u_i) / (1 + sum_j e^(u_j)), u_i = level_i - b p_i + covariates; the sum is over the cell's products.
+    """visitors e^(u_i) / (1 + sum_j e^(u_j)), u_i = level_i - b p_i + covariates; the sum is over
+    the cell's products.
 
-    Poisson thinning makes sales independent given the mean number of visitors. Where their number itself is known, those
-    who bought nothing are one more count, and the likelihood is the multinomial's but for a constant.
+    Poisson thinning makes sales independent given the mean number of visitors. Where their number
+    itself is known, those who bought nothing are one more count, and the likelihood is the
+    multinomial's but for a constant.
 
     Args:
         rows: their visitors must be known.
@@ -237,7 +267,8 @@ class Logit(Family):
 
     def __init__(self, rows: Rows, outside: bool = True) -> None:
         super().__init__(rows)
-        self.outside, self.levels = outside, self.products - (not outside)
+        self.outside = outside
+        self.levels = self.products - (not outside)
 
     @property
     def own(self) -> slice:
@@ -256,37 +287,47 @@ class Logit(Family):
     def _design(self, rows: Rows) -> Array:
         levels = np.zeros((rows.log.rows, self.products))
         levels[np.arange(rows.log.rows), rows.log.product] = 1.0
-        return np.hstack([levels[:, self.products - self.levels :], -rows.log.price[:, None], rows.covariates])
+        return np.hstack(
+            [levels[:, self.products - self.levels :], -rows.log.price[:, None], rows.covariates]
+        )
 
     def terms(self, theta: Array, rows: Rows) -> tuple[Array, Array]:
         """Products first, then the cells' outside options that are known."""
-        x, cells = self._design(rows), len(rows.outside)
+        x = self._design(rows)
+        cells = len(rows.outside)
         utility = x @ theta
         top = np.zeros(cells) if self.outside else np.full(cells, -np.inf)
         np.maximum.at(top, rows.cell, utility)
         weight = np.exp(utility - top[rows.cell])
-        member = csr_array((weight, (rows.cell, np.arange(len(weight)))), shape=(cells, len(weight)))
+        member = csr_array(
+            (weight, (rows.cell, np.arange(len(weight)))), shape=(cells, len(weight))
+        )
         total = member.sum(axis=1) + (np.exp(-top) if self.outside else 0.0)
-        inclusive, mean_x = top + np.log(total), (member @ x) / total[:, None]
+        inclusive = top + np.log(total)
+        mean_x = (member @ x) / total[:, None]
         visitors = np.log(np.maximum(rows.visitors, 1e-9))
-        eta, slopes = visitors + utility - inclusive[rows.cell], x - mean_x[rows.cell]
+        eta = visitors + utility - inclusive[rows.cell]
+        slopes = x - mean_x[rows.cell]
         if self.outside and (known := ~np.isnan(rows.outside)).any():
             of_cell = np.zeros(cells)
             of_cell[rows.cell] = visitors
-            eta, slopes = np.append(eta, (of_cell - inclusive)[known]), np.vstack([slopes, -mean_x[known]])
+            eta = np.append(eta, (of_cell - inclusive)[known])
+            slopes = np.vstack([slopes, -mean_x[known]])
         return eta, slopes
 
     def observed(self, rows: Rows) -> tuple[Array, Array, Index]:
         """Sales, then the visitors who bought nothing."""
         sales, limit, period = super().observed(rows)
         if self.outside and (known := ~np.isnan(rows.outside)).any():
-            none, when = rows.outside[known], rows.outside_period[known]
+            none = rows.outside[known]
+            when = rows.outside_period[known]
             return np.append(sales, none), np.append(limit, 0 * none), np.append(period, when)
         return sales, limit, period
 
     def elasticities(self, theta: Array, price: Array) -> Array:
         """-b p (1 - share)."""
-        level, b = np.append(np.zeros(self.products - self.levels), theta[: self.levels]), theta[self.levels]
+        level = np.append(np.zeros(self.products - self.levels), theta[: self.levels])
+        b = theta[self.levels]
         utility = level - b * price
         top = max(0.0, utility.max())
         e = np.exp(utility - top)
@@ -297,7 +338,12 @@ class Logit(Family):
         mu = 1 / theta[self.levels]
         first = np.unique(rows.cell, return_index=True)[1]
         quality = theta[: self.levels] * mu
-        return {"family": self.name, "visitors": rows.visitors[first].mean(), "quality": quality, "mu": mu}
+        return {
+            "family": self.name,
+            "visitors": rows.visitors[first].mean(),
+            "quality": quality,
+            "mu": mu,
+        }
 
 
 FAMILIES: dict[str, type[Family]] = {f.name: f for f in (Linear, Exponential, Isoelastic, Logit)}

@@ -1,4 +1,5 @@
-"""Two-stage least squares: prices that answer demand need something that moves them and not demand."""
+"""Two-stage least squares: prices that answer demand need something that moves them and not
+demand."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class TwoStage:
-    """The slope by instruments, its robust standard error, ordinary least squares beside it, and the first stage's F."""
+    """The slope by instruments, its robust standard error, ordinary least squares beside it, and
+    the first stage's F."""
 
     slope: float
     standard_error: float
@@ -30,7 +32,8 @@ def two_stage(
         y, x: [R].
         z: [R, Z] instruments.
         effects: [R] groups, each with a constant of its own.
-        clusters: [R] groups whose errors may be correlated; left out, errors are only heteroskedastic.
+        clusters: [R] groups whose errors may be correlated; left out, errors are only
+            heteroskedastic.
 
     Raises:
         ValueError: where the instruments do not move x within the groups.

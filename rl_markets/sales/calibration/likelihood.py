@@ -1,4 +1,5 @@
-"""Maximum likelihood of a family of demand, with standard errors that allow what a period's rows have in common."""
+"""Maximum likelihood of a family of demand, with standard errors that allow what a period's rows
+have in common."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ ITERATIONS = 200
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Parameters [K], their covariance [K, K], degrees of freedom of their t, and how much sales vary beyond Poisson."""
+    """Parameters [K], their covariance [K, K], degrees of freedom of their t, and how much sales
+    vary beyond Poisson."""
 
     family: Family
     theta: Array
@@ -40,19 +42,24 @@ class Fit:
 
     def slopes(self) -> tuple[Array, Array, Array]:
         """Own slopes and the ends of their 95 % intervals."""
-        own, half = self.theta[self.family.own], self.quantile * self.standard_errors[self.family.own]
+        own = self.theta[self.family.own]
+        half = self.quantile * self.standard_errors[self.family.own]
         return own, own - half, own + half
 
     def elasticities(self, price: Array, weight: Array | None = None) -> tuple[Array, Array, Array]:
-        """Own elasticities [P] at prices [P] and their 95 % intervals, by the delta method; `weight` [P]: of their mean."""
+        """Own elasticities [P] at prices [P] and their 95 % intervals, by the delta method;
+        `weight` [P]: of their mean."""
         mix = np.eye(len(price)) if weight is None else weight[None] / weight.sum()
         value = mix @ self.family.elasticities(self.theta, price)
         step = 1e-6 * np.maximum(np.abs(self.theta), 1e-3 * self.standard_errors + 1e-300)
         moved = [
-            mix @ self.family.elasticities(self.theta + step[k] * e, price) for k, e in enumerate(np.eye(len(step)))
+            mix @ self.family.elasticities(self.theta + step[k] * e, price)
+            for k, e in enumerate(np.eye(len(step)))
         ]
         gradient = (np.stack(moved, 1) - value[:, None]) / step
-        half = self.quantile * np.sqrt(np.maximum(np.einsum("pk,kl,pl->p", gradient, self.covariance, gradient), 0.0))
+        half = self.quantile * np.sqrt(
+            np.maximum(np.einsum("pk,kl,pl->p", gradient, self.covariance, gradient), 0.0)
+        )
         return value, value - half, value + half
 
 
@@ -68,21 +75,31 @@ def fit(family: Family, rows: Rows) -> Fit:
     value, score, curvature = censored_poisson(eta, q, n)
     total = float(value.sum())
     for _ in range(ITERATIONS):
-        gradient, information = slopes.T @ score, (slopes * -curvature[:, None]).T @ slopes
+        gradient = slopes.T @ score
+        information = (slopes * -curvature[:, None]).T @ slopes
         step = _solved(information, gradient)
         if float(gradient @ step) < 1e-11 * (1.0 + abs(total)):
             return _fit(
-                family, theta, information, slopes * score[:, None], period, total, _dispersion(eta, q, n, theta)
+                family,
+                theta,
+                information,
+                slopes * score[:, None],
+                period,
+                total,
+                _dispersion(eta, q, n, theta),
             )
-        size, new = 1.0, -np.inf
+        size = 1.0
+        new = -np.inf
         while not new >= total and size > 1e-10:
             trial = theta + size * step
             eta, slopes = family.terms(trial, rows)
             value, score, curvature = censored_poisson(eta, q, n)
-            new, size = float(value.sum()), 0.5 * size
+            new = float(value.sum())
+            size = 0.5 * size
         if not new >= total:
             raise UnidentifiedError("the likelihood has no maximum that can be found")
-        theta, total = trial, new
+        theta = trial
+        total = new
     raise UnidentifiedError("the likelihood's maximum may lie at infinity")
 
 
@@ -95,7 +112,8 @@ def held_out(found: Fit, rows: Rows) -> float:
 
 
 def _solved(information: Array, gradient: Array) -> Array:
-    """The scoring step, by eigenvalues in units of each parameter, so that what is not determined is noticed."""
+    """The scoring step, by eigenvalues in units of each parameter, so that what is not determined
+    is noticed."""
     scale = np.sqrt(np.diag(information))
     if not (np.isfinite(information).all() and np.isfinite(gradient).all() and (scale > 0).all()):
         raise UnidentifiedError("the log does not determine all parameters")
@@ -106,7 +124,13 @@ def _solved(information: Array, gradient: Array) -> Array:
 
 
 def _fit(
-    family: Family, theta: Array, information: Array, scores: Array, period: Index, total: float, dispersion: float
+    family: Family,
+    theta: Array,
+    information: Array,
+    scores: Array,
+    period: Index,
+    total: float,
+    dispersion: float,
 ) -> Fit:
     scale = np.sqrt(np.diag(information))
     inverse = np.linalg.inv(information / scale[:, None] / scale) / scale[:, None] / scale
@@ -123,6 +147,7 @@ def _fit(
 
 def _dispersion(eta: Array, q: Array, n: Array, theta: Array) -> float:
     """Pearson's statistic over the rows not sold out, by degrees of freedom; 1 for Poisson."""
-    mean, there = np.exp(eta), n == 0
+    mean = np.exp(eta)
+    there = n == 0
     each = (q - mean)[there] ** 2 / np.maximum(mean[there], 1e-12)
     return float(each.sum() / max(1, there.sum() - len(theta)))

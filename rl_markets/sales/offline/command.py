@@ -1,4 +1,5 @@
-"""`rl-markets offline`: its options, and what it prints. Imports what computes only when it runs."""
+"""`rl-markets offline`: its options, and what it prints. Imports what computes only when it
+runs."""
 
 from __future__ import annotations
 
@@ -18,13 +19,18 @@ if TYPE_CHECKING:
 
 
 def offline(
-    file: Annotated[Path, typer.Argument(help="a log of decisions with propensities, CSV or parquet")],
-    experiment: Annotated[Path, typer.Argument(help="the experiment file of the season that they were made in")],
+    file: Annotated[
+        Path, typer.Argument(help="a log of decisions with propensities, CSV or parquet")
+    ],
+    experiment: Annotated[
+        Path, typer.Argument(help="the experiment file of the season that they were made in")
+    ],
     alpha: Annotated[float, typer.Option(min=0, help="how conservatively CQL learns")] = 1.0,
     steps: Annotated[int, typer.Option(min=1, help="CQL's gradient steps")] = 6000,
     seed: Annotated[int, typer.Option(min=0, help="of CQL and of the bootstrap")] = 0,
     column: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN=NAME", help="what the file calls a column; may be repeated")
+        list[str] | None,
+        typer.Option(metavar="COLUMN=NAME", help="what the file calls a column; may be repeated"),
     ] = None,
     export: Annotated[
         Path | None, typer.Option(help="write CQL's network as an exported policy to this folder")
@@ -56,9 +62,12 @@ def _export(folder: Path, actor: NetworkActor, experiment: Experiment, seed: int
 
     (group,) = experiment.groups
     spec = {
-        "market": experiment.market.model_dump(mode="json"), "experiment": experiment.name, "digest": experiment.digest,
-        "seed": seed, "policies": {group: {"groups": [group], "scripted": None}},
-    }  # fmt: skip
+        "market": experiment.market.model_dump(mode="json"),
+        "experiment": experiment.name,
+        "digest": experiment.digest,
+        "seed": seed,
+        "policies": {group: {"groups": [group], "scripted": None}},
+    }
     exported.export(folder, {group: actor}, spec)
     typer.echo(f"wrote {folder}")
 
@@ -69,18 +78,29 @@ def _show(judged: list[Judged], seasons: int, optimum: float) -> None:
 
     from rl_markets.progress import console
 
-    screen, names = console(), list(judged[0].estimates)
-    table = Table("policy", "effective seasons", *names, "exact", title=f"value of a season, from {seasons} logged ones",
-                  title_justify="left")  # fmt: skip
+    screen = console()
+    names = list(judged[0].estimates)
+    table = Table(
+        "policy",
+        "effective seasons",
+        *names,
+        "exact",
+        title=f"value of a season, from {seasons} logged ones",
+        title_justify="left",
+    )
     for one in judged:
         figures = (cell(one.estimates[name]) for name in names)
         table.add_row(one.name, f"{one.effective:.1f}", *figures, f"{one.exact:,.0f}")
     screen.print(table)
-    for line in (*_refusals(judged),
-                 f"exact: in the experiment's market, whose optimum is {optimum:,.0f}; brackets are 95 % bootstrap intervals",
-                 "logger: what it does is taken from its propensities, or counted where these depend on more than the choice",
-                 "model: censored Poisson demand fitted to the log; it holds as far as demand falls exponentially in the price",
-                 ):  # fmt: skip
+    for line in (
+        *_refusals(judged),
+        f"exact: in the experiment's market, whose optimum is {optimum:,.0f}; brackets are 95 % "
+        "bootstrap intervals",
+        "logger: what it does is taken from its propensities, or counted where these depend on "
+        "more than the choice",
+        "model: censored Poisson demand fitted to the log; it holds as far as demand falls "
+        "exponentially in the price",
+    ):
         screen.print(line, highlight=False)
 
 
@@ -88,7 +108,9 @@ def cell(estimate: Estimate) -> str:
     """An estimate with its interval."""
     if estimate.value != estimate.value:
         return "refused"
-    interval = "" if estimate.low != estimate.low else f"\n({estimate.low:,.0f} to {estimate.high:,.0f})"
+    interval = (
+        "" if estimate.low != estimate.low else f"\n({estimate.low:,.0f} to {estimate.high:,.0f})"
+    )
     return f"{estimate.value:,.0f}{interval}"
 
 

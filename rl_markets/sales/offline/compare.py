@@ -27,7 +27,8 @@ STEP = 0.2
 
 @dataclass(frozen=True)
 class Judged:
-    """A policy's estimates, its effective seasons, and its exact value in the experiment's market."""
+    """A policy's estimates, its effective seasons, and its exact value in the experiment's
+    market."""
 
     name: str
     estimates: dict[str, Estimate]
@@ -43,33 +44,46 @@ def answer_of(experiment: Experiment, source: str) -> SeasonAnswer:
     """
     p = experiment.market_parameters
     if not isinstance(p, PricingParameters) or not has_season(p):
-        raise ExperimentError(f"{source}: expected market pricing with one product, stock and a deadline")
+        raise ExperimentError(
+            f"{source}: expected market pricing with one product, stock and a deadline"
+        )
     if features.restricted(p) or p.season.profile or p.season.ageing:
         raise ExperimentError(
-            f"{source}: expected a season without guard-rails, markdown_only, profile or ageing; one demand is fitted to all "
+            f"{source}: expected a season without guard-rails, markdown_only, profile or ageing; "
+            "one demand is fitted to all "
             "periods, and all levels are compared"
         )
     return SeasonAnswer(p)
 
 
 def logger_table(log: Decisions, season: known.Season) -> Array:
-    """What the logger does, [T, C+1, A]: its propensities where these depend on the choice alone, else smoothed counts."""
+    """What the logger does, [T, C+1, A]: its propensities where these depend on the choice alone,
+    else smoothed counts."""
     T, levels, A = season.shape
     there = log.deciding
-    action, propensity = log.action[there], log.propensity[there]
+    action = log.action[there]
+    propensity = log.propensity[there]
     tried = np.isin(np.arange(A), action)
-    low, high = np.full(A, np.inf), np.zeros(A)
+    low = np.full(A, np.inf)
+    high = np.zeros(A)
     np.minimum.at(low, action, propensity)
     np.maximum.at(high, action, propensity)
     rest = 1 - high.sum()
-    if np.abs(high - low)[tried].max() < 1e-6 and rest > -1e-6 and (abs(rest) < 1e-6 or not tried.all()):
-        even = high if tried.all() else np.where(tried, high, max(rest, 0.0) / max(1, (~tried).sum()))
+    if (
+        np.abs(high - low)[tried].max() < 1e-6
+        and rest > -1e-6
+        and (abs(rest) < 1e-6 or not tried.all())
+    ):
+        even = (
+            high if tried.all() else np.where(tried, high, max(rest, 0.0) / max(1, (~tried).sum()))
+        )
         return np.tile(even / even.sum(), (T, levels, 1))
     return _smoothed(log, season.shape)
 
 
 def _smoothed(log: Decisions, shape: tuple[int, int, int]) -> Array:
-    """Frequencies by period and stock, drawn towards those by period, and these towards the overall ones."""
+    """Frequencies by period and stock, drawn towards those by period, and these towards the overall
+    ones."""
     counts = np.zeros(shape)
     period = np.broadcast_to(np.arange(shape[0])[:, None], log.action.shape)
     there = log.deciding
@@ -82,7 +96,8 @@ def _smoothed(log: Decisions, shape: tuple[int, int, int]) -> Array:
 
 
 def observations(answer: SeasonAnswer) -> Tensor:
-    """What the seller sees in every period, the end included, at every stock: [T+1, C+1, observation]."""
+    """What the seller sees in every period, the end included, at every stock: [T+1, C+1,
+    observation]."""
     season = answer.season
     market = answer.everywhere(season.periods + 1)
     (seen,) = market.observe(market.state).values()
@@ -92,15 +107,20 @@ def observations(answer: SeasonAnswer) -> Tensor:
 def transitions(log: Decisions, seen: Tensor) -> Transitions:
     """The log's decisions with stock, as rows to learn from."""
     period, season = np.nonzero(log.deciding)
-    stock, left = log.stock[period, season], log.stock[period + 1, season]
+    stock = log.stock[period, season]
+    left = log.stock[period + 1, season]
     return Transitions(
-        seen[period, stock], torch.from_numpy(log.action[period, season]),
-        torch.from_numpy(log.reward[period, season]).float(), seen[period + 1, left],
+        seen[period, stock],
+        torch.from_numpy(log.action[period, season]),
+        torch.from_numpy(log.reward[period, season]).float(),
+        seen[period + 1, left],
         torch.from_numpy((left == 0) | (period + 1 == len(log.action))),
-    )  # fmt: skip
+    )
 
 
-def learn(log: Decisions, answer: SeasonAnswer, settings: CQLSettings, seed: int) -> tuple[NetworkActor, Index]:
+def learn(
+    log: Decisions, answer: SeasonAnswer, settings: CQLSettings, seed: int
+) -> tuple[NetworkActor, Index]:
     """Conservative Q-learning's network, and what it posts in every state, [T, C+1]."""
     season = answer.season
     rows = transitions(log, observations(answer))
@@ -130,8 +150,10 @@ def compare(log: Decisions, answer: SeasonAnswer, learned: Index, seed: int = 0)
         targets[f"{name}, {100 * STEP:.0f} % of decisions"] = mixed(log, logger, table, STEP)
     return [
         Judged(
-            name, evaluation.estimates(target), evaluation.effective_seasons(target),
+            name,
+            evaluation.estimates(target),
+            evaluation.effective_seasons(target),
             float(known.evaluate(season, target.table)[0, -1]),
         )
         for name, target in targets.items()
-    ]  # fmt: skip
+    ]

@@ -1,7 +1,10 @@
-"""Conservative Q-learning for discrete choices (Kumar et al. 2020, arXiv 2006.04779, CQL(H)), from logged transitions alone.
+"""Conservative Q-learning for discrete choices (Kumar et al. 2020, arXiv 2006.04779, CQL(H)), from
+logged transitions alone.
 
-A trainer of its own, and no learner of experiment files: RLlib's CQL knows boxes of continuous actions only, and here no
-market is ever asked. What it returns acts and tells no value: the values that a network learns from a log are of use to
+A trainer of its own, and no learner of experiment files: RLlib's CQL knows boxes of continuous
+    actions only, and here no
+market is ever asked. What it returns acts and tells no value: the values that a network learns from
+    a log are of use to
 rank choices and not to say what a policy would earn; `rl_markets.sales.offline` estimates that.
 """
 
@@ -24,7 +27,8 @@ LARGEST_GRADIENT = 10.0
 
 @dataclass(frozen=True, eq=False)
 class Transitions:
-    """R logged decisions: observations and those that followed `[R, observation]`, choices `[R]`, rewards `[R]` in money,
+    """R logged decisions: observations and those that followed `[R, observation]`, choices `[R]`,
+    rewards `[R]` in money,
     and whether nothing followed, bool `[R]`."""
 
     observations: Tensor
@@ -39,9 +43,11 @@ class CQLSettings:
     """How conservatively, how long, with what network.
 
     Attributes:
-        alpha: weight of logsumexp Q - Q(a), in units of the rewards' root mean square; 0 is double DQN.
+        alpha: weight of logsumexp Q - Q(a), in units of the rewards' root mean square; 0 is double
+            DQN.
         gamma: discount factor of a period.
-        steps, batch_size, learning_rate: of Adam; the last fifth of the steps takes a fifth of the rate.
+        steps, batch_size, learning_rate: of Adam; the last fifth of the steps takes a fifth of the
+            rate.
         target_rate: Polyak rate of the target network.
         hidden: widths of the hidden layers.
     """
@@ -55,12 +61,14 @@ class CQLSettings:
     hidden: tuple[int, ...] = (64, 64)
 
 
-def train(logged: Transitions, choices: int, settings: CQLSettings | None = None, seed: int = 0) -> NetworkActor:
+def train(
+    logged: Transitions, choices: int, settings: CQLSettings | None = None, seed: int = 0
+) -> NetworkActor:
     """A network whose greedy choices are the policy; the same seed gives the same network.
 
-    The loss of a batch is huber(Q(s, a) - y) + alpha (log sum_a' e^Q(s, a') - Q(s, a)), with double DQN's target
-    y = r + gamma Q'(s', argmax Q(s', .)) (Kumar et al. 2020, Eq. 4). Rewards are divided by their root mean square, so that
-    no currency matters.
+    The loss of a batch is huber(Q(s, a) - y) + alpha (log sum_a' e^Q(s, a') - Q(s, a)), with double
+    DQN's target y = r + gamma Q'(s', argmax Q(s', .)) (Kumar et al. 2020, Eq. 4). Rewards are
+    divided by their root mean square, so that no currency matters.
 
     Args:
         logged: the transitions.
@@ -69,7 +77,8 @@ def train(logged: Transitions, choices: int, settings: CQLSettings | None = None
         seed: of weights and batches.
 
     Returns:
-        an actor with observations `[..., observation]` and actions `[..., 1]` in 0..A-1, as markets' `MultiDiscrete([A])`.
+        an actor with observations `[..., observation]` and actions `[..., 1]` in 0..A-1, as
+        markets' `MultiDiscrete([A])`.
 
     Raises:
         ValueError: for no rows, choices out of range, or numbers that are not finite.
@@ -77,7 +86,8 @@ def train(logged: Transitions, choices: int, settings: CQLSettings | None = None
     settings = settings or CQLSettings()
     _check(logged, choices)
     action = {"type": "multidiscrete", "branches": 1, "n": choices}
-    width, hidden = logged.observations.shape[-1], list(settings.hidden)
+    width = logged.observations.shape[-1]
+    hidden = list(settings.hidden)
     spec = {"observation": width, "action": action, "hidden": hidden, "activation": "relu"}
     actor = NetworkActor(spec, torch.Generator().manual_seed(seed))
     target = copy.deepcopy(actor).requires_grad_(False)
@@ -97,13 +107,20 @@ def train(logged: Transitions, choices: int, settings: CQLSettings | None = None
 
 
 def _loss(
-    actor: NetworkActor, target: NetworkActor, logged: Transitions, rows: Tensor, scale: Tensor, settings: CQLSettings
+    actor: NetworkActor,
+    target: NetworkActor,
+    logged: Transitions,
+    rows: Tensor,
+    scale: Tensor,
+    settings: CQLSettings,
 ) -> Tensor:
     following = logged.following[rows]
     with torch.no_grad():
         best = actor(following).argmax(-1, keepdim=True)
         ahead = target(following).gather(-1, best).squeeze(-1)
-        y = logged.rewards[rows] / scale + settings.gamma * torch.where(logged.ended[rows], 0.0, ahead)
+        y = logged.rewards[rows] / scale + settings.gamma * torch.where(
+            logged.ended[rows], 0.0, ahead
+        )
     q = actor(logged.observations[rows])
     chosen = q.gather(-1, logged.choices[rows].unsqueeze(-1)).squeeze(-1)
     conservative = (torch.logsumexp(q, -1) - chosen).mean()

@@ -1,15 +1,18 @@
-"""What a policy would have earned, from seasons that another one decided (Precup, Sutton and Singh 2000; Jiang and Li 2016).
+"""What a policy would have earned, from seasons that another one decided (Precup, Sutton and Singh
+2000; Jiang and Li 2016).
 
-Importance sampling weighs each season by how much likelier the target policy would have made its choices:
+Importance sampling weighs each season by how much likelier the target policy would have made its
+choices:
 
     rho_t = pi(a_t | s_t) / b(a_t | s_t),   w_t = rho_0 ... rho_t,   ESS = (sum w_T)^2 / sum w_T^2
 
-Where fewer than 30 seasons carry the weights, an estimate says nothing, however small its interval: all estimators that
-weigh are then refused, the doubly robust one included, since its correction rests on the same weights. Refusing selects
-the logs without heavy weights, which makes plain IS too low on those that are left; WIS and the doubly robust estimate,
-whose weights are relative or correct a model, hardly notice. The model estimate
-fits censored Poisson demand to the log and evaluates the policy exactly; it needs no propensities, and is as good as the
-family of demand.
+Where fewer than 30 seasons carry the weights, an estimate says nothing, however small its interval:
+    all estimators that
+weigh are then refused, the doubly robust one included, since its correction rests on the same
+weights. Refusing selects the logs without heavy weights, which makes plain IS too low on those that
+are left; WIS and the doubly robust estimate, whose weights are relative or correct a model, hardly
+notice. The model estimate fits censored Poisson demand to the log and evaluates the policy exactly;
+it needs no propensities, and is as good as the family of demand.
 """
 
 from __future__ import annotations
@@ -26,14 +29,17 @@ from rl_markets.errors import ConvergenceError
 from rl_markets.sales.offline.log import Array, Decisions
 
 SMALLEST_ESS = 30.0
-RESAMPLES, REFITS = 1000, 100
-"""Bootstrap draws of seasons; the model is fitted anew to fewer, since each takes a dynamic programme."""
+RESAMPLES = 1000
+REFITS = 100
+"""Bootstrap draws of seasons; the model is fitted anew to fewer, since each takes a dynamic
+programme."""
 Mode = Literal["censored", "naive", "dropped"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The value of a season in money with a 95 % bootstrap interval, or NaN and why there is none."""
+    """The value of a season in money with a 95 % bootstrap interval, or NaN and why there is
+    none."""
 
     value: float = np.nan
     low: float = np.nan
@@ -43,7 +49,8 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A policy to be judged: probabilities `table` [T, C+1, A], and `ratios` [T, N], rho on the logged decisions."""
+    """A policy to be judged: probabilities `table` [T, C+1, A], and `ratios` [T, N], rho on the
+    logged decisions."""
 
     table: Array
     ratios: Array
@@ -53,12 +60,16 @@ def target_of(log: Decisions, table: ArrayLike) -> Target:
     """A policy given by its probabilities [T, C+1, A].
 
     Raises:
-        ValueError: where the table has another shape than the log's seasons, or does not hold probabilities.
+        ValueError: where the table has another shape than the log's seasons, or does not hold
+            probabilities.
     """
     pi = np.asarray(table, dtype=np.float64)
-    T, most = len(log.action), int(log.stock.max())
+    T = len(log.action)
+    most = int(log.stock.max())
     if pi.ndim != 3 or len(pi) != T or pi.shape[1] <= most or pi.shape[2] <= log.action.max():
-        raise ValueError(f"the policy's table has shape {pi.shape}: expected [{T}, {most + 1}, choices]")
+        raise ValueError(
+            f"the policy's table has shape {pi.shape}: expected [{T}, {most + 1}, choices]"
+        )
     if (pi < 0).any() or np.abs(pi.sum(-1) - 1).max() > 1e-9:
         raise ValueError("the policy's table: the probabilities of a choice do not sum to 1")
     chosen = pi[np.arange(T)[:, None], log.stock[:-1], log.action]
@@ -68,7 +79,8 @@ def target_of(log: Decisions, table: ArrayLike) -> Target:
 def mixed(log: Decisions, logger: Array, table: Array, share: float) -> Target:
     """A small step: `share` of the decisions by the table, the others as logged.
 
-    Its ratios, 1 - share + share pi / b, need no more than the logged propensities; `logger` [T, C+1, A] serves the model.
+    Its ratios, 1 - share + share pi / b, need no more than the logged propensities; `logger` [T,
+    C+1, A] serves the model.
     """
     full = target_of(log, table)
     return Target((1 - share) * logger + share * full.table, 1 - share + share * full.ratios)
@@ -92,7 +104,7 @@ class Evaluation:
     resamples: int = RESAMPLES
     refits: int = REFITS
 
-    # -- by weights --------------------------------------------------------------------------------------------
+    # -- by weights --------------------------------------------------------------------------------
 
     @cached_property
     def _discounts(self) -> Array:
@@ -107,7 +119,9 @@ class Evaluation:
     def _counts(self) -> NDArray[np.int64]:
         """[resamples, N] how often each season is in a bootstrap draw."""
         N = self.log.seasons
-        return np.random.default_rng([self.seed, 1]).multinomial(N, np.full(N, 1 / N), size=self.resamples)
+        return np.random.default_rng([self.seed, 1]).multinomial(
+            N, np.full(N, 1 / N), size=self.resamples
+        )
 
     @staticmethod
     def effective_seasons(target: Target) -> float:
@@ -121,7 +135,10 @@ class Evaluation:
         names = ("IS", "WIS", "per-decision IS", "doubly robust")
         ess = self.effective_seasons(target)
         if ess < SMALLEST_ESS:
-            why = f"{ess:.1f} effective seasons of {self.log.seasons}, expected {SMALLEST_ESS:g} or more"
+            why = (
+                f"{ess:.1f} effective seasons of {self.log.seasons}, expected {SMALLEST_ESS:g} "
+                "or more"
+            )
             return {name: Estimate(refused=why) for name in names}
         w = target.ratios.cumprod(0)
         last = w[-1]
@@ -144,8 +161,10 @@ class Evaluation:
         return Estimate(float(each.sum() / weight.sum()), float(low), float(high))
 
     def _corrected(self, target: Target, w: Array) -> Array:
-        """[N] the model's value, corrected by what happened: V + sum of gamma^t w_t (r_t + gamma V(s') - Q(s, a))."""
-        log, season = self.log, known.planned_season(self._fit, self.season)
+        """[N] the model's value, corrected by what happened: V + sum of gamma^t w_t (r_t + gamma
+        V(s') - Q(s, a))."""
+        log = self.log
+        season = known.planned_season(self._fit, self.season)
         value = known.evaluate(season, target.table)
         found = np.full(log.seasons, value[0, -1])
         for t in range(season.periods):
@@ -156,7 +175,7 @@ class Evaluation:
             found += np.where(log.deciding[t], self._discounts[t] * w[t] * error, 0.0)
         return found
 
-    # -- by a model --------------------------------------------------------------------------------------------
+    # -- by a model --------------------------------------------------------------------------------
 
     def _fitted(self, log: Decisions) -> known.DemandFit:
         return known.fit(self.season.prices[log.action], log.sales, log.stock[:-1], self.mode)
@@ -167,8 +186,10 @@ class Evaluation:
 
     @cached_property
     def _refitted(self) -> list[known.Season]:
-        """Seasons with the demand fitted to bootstrap draws; draws that do not determine it are left out."""
-        rng, found = np.random.default_rng([self.seed, 2]), []
+        """Seasons with the demand fitted to bootstrap draws; draws that do not determine it are
+        left out."""
+        rng = np.random.default_rng([self.seed, 2])
+        found = []
         for _ in range(self.refits):
             drawn = self.log.of(rng.integers(self.log.seasons, size=self.log.seasons))
             try:
@@ -182,7 +203,8 @@ class Evaluation:
         return known.plan(self._fit, self.season)
 
     def model(self, target: Target) -> Estimate:
-        """The policy's exact value against the fitted demand; refused where the log does not determine it."""
+        """The policy's exact value against the fitted demand; refused where the log does not
+        determine it."""
         try:
             season = known.planned_season(self._fit, self.season)
         except (ValueError, ConvergenceError) as error:
@@ -190,7 +212,9 @@ class Evaluation:
         value = float(known.evaluate(season, target.table)[0, -1])
         drawn = [float(known.evaluate(again, target.table)[0, -1]) for again in self._refitted]
         if len(drawn) < self.refits / 2:
-            return Estimate(value, refused="no interval: too few seasons to fit demand to draws of them")
+            return Estimate(
+                value, refused="no interval: too few seasons to fit demand to draws of them"
+            )
         low, high = np.quantile(drawn, (0.025, 0.975)) if drawn else (np.nan, np.nan)
         return Estimate(value, float(low), float(high))
 

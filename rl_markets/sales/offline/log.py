@@ -33,9 +33,11 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """N seasons of T periods, all arrays [T, N] but `stock` [T+1, N]; a season that sold out early goes on without stock.
+    """N seasons of T periods, all arrays [T, N] but `stock` [T+1, N]; a season that sold out early
+    goes on without stock.
 
-    `action`: index of the price; `reward`: money; `propensity`: with which probability the action was chosen.
+    `action`: index of the price; `reward`: money; `propensity`: with which probability the action
+        was chosen.
     """
 
     action: Index
@@ -57,9 +59,12 @@ class Decisions:
     def of(self, seasons: Index) -> Decisions:
         """The seasons of these indices, which may repeat."""
         return Decisions(
-            self.action[:, seasons], self.stock[:, seasons], self.sales[:, seasons], self.reward[:, seasons],
+            self.action[:, seasons],
+            self.stock[:, seasons],
+            self.sales[:, seasons],
+            self.reward[:, seasons],
             self.propensity[:, seasons],
-        )  # fmt: skip
+        )
 
 
 def read_decisions(path: Path, season: Season, named: Mapping[str, str] | None = None) -> Decisions:
@@ -71,12 +76,14 @@ def read_decisions(path: Path, season: Season, named: Mapping[str, str] | None =
         named: how the file calls the columns.
 
     Raises:
-        ExperimentError: one line that names file, line and column; above all where there are no propensities.
+        ExperimentError: one line that names file, line and column; above all where there are no
+            propensities.
     """
     table = read_table(path, COLUMNS, named)
     if "propensity" not in table.columns:
         raise ExperimentError(
-            f"{path.name}: no column propensity, the probability with which each choice was made; without it nothing can be "
+            f"{path.name}: no column propensity, the probability with which each choice was made; "
+            "without it nothing can be "
             "said of policies other than the one that made them: log it with every decision"
         )
     columns = {k: np.array(v) for k, v in table.columns.items()}
@@ -97,20 +104,24 @@ class _Checker:
     season: Season
     named: dict[str, str]
 
-    def fail(self, wrong: NDArray[np.bool_], column: str, expected: str, rows: Index | None = None) -> None:
+    def fail(
+        self, wrong: NDArray[np.bool_], column: str, expected: str, rows: Index | None = None
+    ) -> None:
         """Names the first of the wrong rows; `expected` may use what stands in braces."""
         if not wrong.any():
             return
         places = np.flatnonzero(wrong) if rows is None else np.sort(rows[wrong])
         row = int(places[0])
         raise bad(
-            self.table.where(row, self.named.get(column, column)), self.columns[column][row],
+            self.table.where(row, self.named.get(column, column)),
+            self.columns[column][row],
             expected.format(**{k: v[row] for k, v in self._expected.items()}),
-        )  # fmt: skip
+        )
 
     @property
     def _expected(self) -> dict[str, NDArray[Any]]:
-        c, s = self.columns, self.season
+        c = self.columns
+        s = self.season
         choice = np.clip(c["choice"], 0, len(s.prices) - 1)
         left = c["stock"] - c["sales"]
         money = ((1 - s.fee) * c["price"] - s.cost) * c["sales"] - s.holding * left
@@ -120,18 +131,25 @@ class _Checker:
 
     def rows(self) -> None:
         """Whether each row is possible."""
-        c, s, expected = self.columns, self.season, self._expected
+        c = self.columns
+        s = self.season
+        expected = self._expected
         self.fail(c["period"] >= s.periods, "period", f"a whole number from 0 to {s.periods - 1}")
-        self.fail(c["choice"] >= len(s.prices), "choice", f"a whole number from 0 to {len(s.prices) - 1}")
+        self.fail(
+            c["choice"] >= len(s.prices), "choice", f"a whole number from 0 to {len(s.prices) - 1}"
+        )
         off = np.abs(c["price"] - expected["price"]) > TOLERANCE * expected["price"]
         self.fail(off, "price", "{price:g}, the experiment's price of that choice")
         self.fail(c["sales"] > c["stock"], "sales", "at most the stock, {stock}")
-        off = np.abs(c["reward"] - expected["reward"]) > TOLERANCE * np.maximum(c["price"], np.abs(expected["reward"]))
+        off = np.abs(c["reward"] - expected["reward"]) > TOLERANCE * np.maximum(
+            c["price"], np.abs(expected["reward"])
+        )
         self.fail(off, "reward", "{reward:g}, as the experiment's costs say")
 
     def seasons(self) -> Decisions:
         """Whether each season is whole; then all of them."""
-        c, s = self.columns, self.season
+        c = self.columns
+        s = self.season
         _, number = np.unique(c["season"], return_inverse=True)
         number = number.reshape(-1)
         order = np.lexsort((c["period"], number))
@@ -140,19 +158,35 @@ class _Checker:
         before = np.append(-1, sorted_["period"][:-1])
         left = np.append(0, (sorted_["stock"] - sorted_["sales"])[:-1])
         due = np.where(first, 0, before + 1)
-        self.fail(sorted_["period"] != due, "period", "each period of a season once, from 0 on", order)
-        self.fail(first & (sorted_["stock"] != s.stock), "stock", f"{s.stock}, with which the experiment starts", order)
-        self.fail(~first & (sorted_["stock"] != left), "stock", "what the period before left", order)
+        self.fail(
+            sorted_["period"] != due, "period", "each period of a season once, from 0 on", order
+        )
+        self.fail(
+            first & (sorted_["stock"] != s.stock),
+            "stock",
+            f"{s.stock}, with which the experiment starts",
+            order,
+        )
+        self.fail(
+            ~first & (sorted_["stock"] != left), "stock", "what the period before left", order
+        )
         last = np.append(first[1:], True)
         cut = last & (sorted_["period"] != s.periods - 1) & (sorted_["stock"] > sorted_["sales"])
-        self.fail(cut, "period", f"the season to go on to period {s.periods - 1} while there is stock", order)
+        self.fail(
+            cut,
+            "period",
+            f"the season to go on to period {s.periods - 1} while there is stock",
+            order,
+        )
         return self._filled(sorted_)
 
     def _filled(self, rows: dict[str, NDArray[Any]]) -> Decisions:
         shape = (self.season.periods, int(rows["number"].max()) + 1)
         at = (rows["period"], rows["number"])
-        action, sales = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-        reward, propensity = np.zeros(shape), np.ones(shape)
+        action = np.zeros(shape, dtype=np.int64)
+        sales = np.zeros(shape, dtype=np.int64)
+        reward = np.zeros(shape)
+        propensity = np.ones(shape)
         action[at], sales[at], reward[at], propensity[at] = (
             rows[k] for k in ("choice", "sales", "reward", "propensity")
         )

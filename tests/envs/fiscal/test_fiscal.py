@@ -1,4 +1,5 @@
-"""The economy with a government: accounting to rounding, the schedule's revenue, two groups whose rewards are their own."""
+"""The economy with a government: accounting to rounding, the schedule's revenue, two groups whose
+rewards are their own."""
 
 from __future__ import annotations
 
@@ -21,21 +22,27 @@ def built(worlds: int = 4, **parameters: object) -> Fiscal:
 
 
 def drawn(market: Fiscal, seed: int = 0) -> dict[str, Tensor]:
-    generator, n = torch.Generator().manual_seed(seed), market.parameters.households
+    generator = torch.Generator().manual_seed(seed)
+    n = market.parameters.households
     return {
-        "households": 0.1 + 0.8 * torch.rand((market.worlds, n, 2), generator=generator, dtype=DOUBLE),
-        "government": 0.1 + 0.8 * torch.rand((market.worlds, 1, 1), generator=generator, dtype=DOUBLE),
+        "households": 0.1
+        + 0.8 * torch.rand((market.worlds, n, 2), generator=generator, dtype=DOUBLE),
+        "government": 0.1
+        + 0.8 * torch.rand((market.worlds, 1, 1), generator=generator, dtype=DOUBLE),
     }
 
 
 @pytest.mark.parametrize("progressivity", [0.0, 0.3, 0.9])
 @pytest.mark.parametrize("n", [1, 5, 529])
 def test_resources_add_up(n: int, progressivity: float) -> None:
-    """C + K' + G = Y + (1-delta) K, incomes sum to output, and the revenue is tau Y whatever the schedule's shape."""
+    """C + K' + G = Y + (1-delta) K, incomes sum to output, and the revenue is tau Y whatever the
+    schedule's shape."""
     market = built(households=n, progressivity=progressivity)
-    actions, state = drawn(market), market.state
+    actions = drawn(market)
+    state = market.state
     share, labour = actions["households"].unbind(-1)
-    tau, K = actions["government"][..., 0], state["capital"].mean(-1, keepdim=True)
+    tau = actions["government"][..., 0]
+    K = state["capital"].mean(-1, keepdim=True)
     y = market.incomes(state, labour)
     Y = torch.exp(state["log_productivity"]) * K**0.36 * labour.mean(-1, keepdim=True) ** 0.64
     torch.testing.assert_close(y.mean(-1, keepdim=True), Y, rtol=1e-13, atol=0)
@@ -48,7 +55,8 @@ def test_resources_add_up(n: int, progressivity: float) -> None:
 
 
 def test_a_progressive_schedule_takes_more_from_the_rich_and_a_flat_one_the_same_share() -> None:
-    y, tau = torch.tensor([[1.0, 2.0, 4.0]], dtype=DOUBLE), torch.tensor([[0.3]], dtype=DOUBLE)
+    y = torch.tensor([[1.0, 2.0, 4.0]], dtype=DOUBLE)
+    tau = torch.tensor([[0.3]], dtype=DOUBLE)
     flat, steep = (built(progressivity=p).disposable(y, tau) / y for p in (0.0, 0.5))
     torch.testing.assert_close(flat, torch.full_like(y, 0.7))
     assert steep[0, 0] > steep[0, 1] > steep[0, 2]
@@ -56,9 +64,11 @@ def test_a_progressive_schedule_takes_more_from_the_rich_and_a_flat_one_the_same
 
 
 def test_rewards_are_each_groups_own() -> None:
-    """Households take the public good as given; the government's reward is their mean utility and the good's worth."""
+    """Households take the public good as given; the government's reward is their mean utility and
+    the good's worth."""
     market = built()
-    actions, state = drawn(market), market.state
+    actions = drawn(market)
+    state = market.state
     moved = market.transition(state, actions, market.draw_noise(torch.Generator().manual_seed(0)))
     share, labour = actions["households"].unbind(-1)
     y = market.incomes(state, labour)
@@ -72,7 +82,8 @@ def test_rewards_are_each_groups_own() -> None:
 
 
 def test_at_equal_capital_a_households_income_is_not_moved_by_its_effect_on_prices() -> None:
-    """Euler's theorem: w_L l + r_L k = 0, so that a flat tax keeps the planner's logic of identical households."""
+    """Euler's theorem: w_L l + r_L k = 0, so that a flat tax keeps the planner's logic of identical
+    households."""
     market = built(worlds=1, progressivity=0.0)
     state = market.state | {"capital": torch.full((1, 5), 1.3, dtype=DOUBLE)}
     labour = torch.full((1, 5), 0.2, dtype=DOUBLE, requires_grad=True)
@@ -86,11 +97,18 @@ def test_at_equal_capital_a_households_income_is_not_moved_by_its_effect_on_pric
 def test_observations_hold_the_state_and_nothing_else() -> None:
     market = built(worlds=3)
     seen = market.observe(market.state)
-    assert {g: x.shape for g, x in seen.items()} == {"households": (3, 5, 5), "government": (3, 1, 3)}
+    assert {g: x.shape for g, x in seen.items()} == {
+        "households": (3, 5, 5),
+        "government": (3, 1, 3),
+    }
     k = market.state["capital"]
-    np.testing.assert_allclose(seen["households"][..., 0].exp() * seen["households"][..., 1].mul(2).exp(), k)
+    np.testing.assert_allclose(
+        seen["households"][..., 0].exp() * seen["households"][..., 1].mul(2).exp(), k
+    )
     np.testing.assert_allclose(seen["government"][:, 0, 0], 0.5 * k.mean(-1).log())
-    np.testing.assert_allclose(seen["government"][:, 0, 1], 10 * market.state["log_productivity"][:, 0])
+    np.testing.assert_allclose(
+        seen["government"][:, 0, 1], 10 * market.state["log_productivity"][:, 0]
+    )
     np.testing.assert_allclose(seen["government"][:, 0, 2], k.log().std(-1, correction=0))
 
 

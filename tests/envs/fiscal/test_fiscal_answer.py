@@ -1,4 +1,5 @@
-"""The certificate of the economy with a government: the answer scores zero, controls are in order, what is wrong fails."""
+"""The certificate of the economy with a government: the answer scores zero, controls are in order,
+what is wrong fails."""
 
 from __future__ import annotations
 
@@ -69,8 +70,12 @@ def test_the_exact_policies_are_certified(key: FiscalAnswer, certified: dict[str
     assert all(m.passed for m in judged), [(m.name, m.value) for m in judged]
     assert abs(found["best_response_gain/exact/government"].value) < 1e-4
     assert found["best_response_gain/path/government"].value < 1e-3
-    assert found["best_response_gain/path/households"].value < 5e-3, "what n = 20 feel of their weight, and shocks"
-    assert found["capital_at_rest"].value == pytest.approx(found["capital_at_rest"].answer, rel=1e-4)
+    assert found["best_response_gain/path/households"].value < 5e-3, (
+        "what n = 20 feel of their weight, and shocks"
+    )
+    assert found["capital_at_rest"].value == pytest.approx(
+        found["capital_at_rest"].answer, rel=1e-4
+    )
     for action in ("consumption_share", "labour", "tax_rate"):
         controls = found[f"policy_error/{action}"].controls
         assert controls["exact"] < 1e-6 <= controls["untrained network"]
@@ -78,7 +83,8 @@ def test_the_exact_policies_are_certified(key: FiscalAnswer, certified: dict[str
 
 
 def test_a_myopic_government_is_no_equilibrium(certified: dict[str, Metric]) -> None:
-    """It takes theta / (1 + theta) of output, as if nothing were invested: far too much, and it could gain."""
+    """It takes theta / (1 + theta) of output, as if nothing were invested: far too much, and it
+    could gain."""
     found = certified
     assert found["policy_error/tax_rate"].controls["myopic government"] > 10
     assert found["best_response_gain/exact/government"].controls["myopic government"] > 0.05
@@ -86,10 +92,13 @@ def test_a_myopic_government_is_no_equilibrium(certified: dict[str, Metric]) -> 
 
 def test_who_taxes_or_works_wrongly_is_flagged() -> None:
     key = FiscalAnswer(FiscalParameters(households=5, delta=0.1))
-    wrong_tax, wrong_work = metrics(key, exact(key, tax=1.5)), metrics(key, exact(key, work=1.3))
+    wrong_tax = metrics(key, exact(key, tax=1.5))
+    wrong_work = metrics(key, exact(key, work=1.3))
     assert wrong_tax["policy_error/tax_rate"].value == pytest.approx(50, rel=1e-3)
     assert not wrong_tax["best_response_gain/exact/government"].passed
-    assert wrong_tax["best_response_gain/path/government"].value > 0.05, "found by another method, too"
+    assert wrong_tax["best_response_gain/path/government"].value > 0.05, (
+        "found by another method, too"
+    )
     assert wrong_work["policy_error/labour"].value == pytest.approx(30, rel=1e-3)
     assert not wrong_work["best_response_gain/path/households"].passed
 
@@ -97,7 +106,9 @@ def test_who_taxes_or_works_wrongly_is_flagged() -> None:
 def test_the_shape_of_the_schedule_matters_by_what_each_household_feels_of_it() -> None:
     """Strategic households feel p (1 - 1/n): alone, none of it."""
     flat, steep, alone = (
-        FiscalAnswer(FiscalParameters(delta=1.0, households=n, progressivity=p)).exact(np.ones(1), np.zeros(1))
+        FiscalAnswer(FiscalParameters(delta=1.0, households=n, progressivity=p)).exact(
+            np.ones(1), np.zeros(1)
+        )
         for n, p in ((20, 0.0), (20, 0.3), (1, 0.3))
     )
     assert steep[0][0] > flat[0][0] == alone[0][0], "less is saved"
@@ -108,7 +119,11 @@ def test_the_shape_of_the_schedule_matters_by_what_each_household_feels_of_it() 
 def test_two_groups_train_at_once_to_a_certificate(tmp_path: Any) -> None:
     data = {
         "name": "tiny-fiscal",
-        "market": {"name": "fiscal", "worlds": 4, "parameters": {"households": 3, "delta": 1.0, "episode_length": 5}},
+        "market": {
+            "name": "fiscal",
+            "worlds": 4,
+            "parameters": {"households": 3, "delta": 1.0, "episode_length": 5},
+        },
         "policies": {
             "household": {"groups": ["households"], "hidden": [8]},
             "government": {"groups": ["government"], "hidden": [8]},

@@ -1,6 +1,8 @@
-"""The household answer keys against gEconpy, a DSGE package that derives the first-order conditions itself.
+"""The household answer keys against gEconpy, a DSGE package that derives the first-order conditions
+itself.
 
-Runs where gEconpy can be imported: pip install "rl-markets[dsge]". Measured with gEconpy 2.0.3, which then needed
+Runs where gEconpy can be imported: pip install "rl-markets[dsge]". Measured with gEconpy 2.0.3,
+    which then needed
 pymc-extras 0.6 and matplotlib below 3.11.
 """
 
@@ -108,18 +110,32 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_steady_state_and_loglinear_policy(model: Any, delta: float) -> None:
     names = [variable.base_name for variable in model.variables]
     start = np.array([ROUGH[name] for name in names])
-    rest = model.steady_state(how="root", verbose=False, progressbar=False, optimizer_kwargs={"x0": start}, delta=delta)
+    rest = model.steady_state(
+        how="root", verbose=False, progressbar=False, optimizer_kwargs={"x0": start}, delta=delta
+    )
     assert rest.success
     economy = Economy(delta=delta)
     known = steady_state(economy)
     found = {name: float(rest[f"{name}_ss"]) for name in ("K", "L", "Y", "C", "I", "r", "w")}
-    expected = {"K": known.k, "L": known.l, "Y": known.y, "C": known.c, "I": known.i, "r": known.r, "w": known.w}
+    expected = {
+        "K": known.k,
+        "L": known.l,
+        "Y": known.y,
+        "C": known.c,
+        "I": known.i,
+        "r": known.r,
+        "w": known.w,
+    }
     assert found == pytest.approx(expected, abs=1e-7)
 
     transition, impact = model.solve_model(steady_state=rest, verbose=False, delta=delta)
-    linear, capital, productivity = solve_loglinear(economy), names.index("K"), names.index("A")
+    linear = solve_loglinear(economy)
+    capital = names.index("K")
+    productivity = names.index("A")
     for name, by_k, by_z in (("C", "c_k", "c_z"), ("L", "l_k", "l_z"), ("K", "k_k", "k_z")):
         row = names.index(name)
         assert transition[row, capital] == pytest.approx(getattr(linear, by_k), abs=1e-6)
         assert impact[row, 0] == pytest.approx(getattr(linear, by_z), abs=1e-6)
-        assert transition[row, productivity] == pytest.approx(economy.rho * getattr(linear, by_z), abs=1e-6)
+        assert transition[row, productivity] == pytest.approx(
+            economy.rho * getattr(linear, by_z), abs=1e-6
+        )

@@ -1,4 +1,5 @@
-"""The answer keys of the household economy, against the known figures, each other, and wrong answers."""
+"""The answer keys of the household economy, against the known figures, each other, and wrong
+answers."""
 
 from __future__ import annotations
 
@@ -48,10 +49,15 @@ def constant(chat: float, labour: float) -> PolicyFunction:
     return lambda k, z: (np.full_like(k, chat), np.full_like(k, labour))
 
 
-def states(economy: Economy, low: float = 0.35, high: float = 2.6, n: int = 2000) -> tuple[FloatArray, FloatArray]:
-    """Random states off every grid: capital from low to high times its steady state, z within +-.1."""
+def states(
+    economy: Economy, low: float = 0.35, high: float = 2.6, n: int = 2000
+) -> tuple[FloatArray, FloatArray]:
+    """Random states off every grid: capital from low to high times its steady state, z within
+    +-.1."""
     rng = np.random.default_rng(0)
-    return steady_state(economy).k * np.exp(rng.uniform(np.log(low), np.log(high), n)), rng.uniform(-0.1, 0.1, n)
+    return steady_state(economy).k * np.exp(rng.uniform(np.log(low), np.log(high), n)), rng.uniform(
+        -0.1, 0.1, n
+    )
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +65,8 @@ def solution() -> CollocationSolution:
     return solve_collocation(BASE)
 
 
-# --- the economy --------------------------------------------------------------------------------------------
+# --- the economy
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -87,13 +94,25 @@ def test_economy_names_the_bad_parameter(field: str, value: object, expected: st
 
 def test_steady_state_figures() -> None:
     known = {
-        "k": 1.390074, "l": 0.126474, "y": 0.299760, "c": 0.265008, "i": 0.034752,
-        "a": 1.655083, "chat": 0.160118, "r": 0.077632, "w": 1.516888,
-    }  # fmt: skip
+        "k": 1.390074,
+        "l": 0.126474,
+        "y": 0.299760,
+        "c": 0.265008,
+        "i": 0.034752,
+        "a": 1.655083,
+        "chat": 0.160118,
+        "r": 0.077632,
+        "w": 1.516888,
+    }
     found = steady_state(BASE)
     assert {name: round(getattr(found, name), 6) for name in known} == known
     full = steady_state(FULL_DEPRECIATION)
-    assert [round(x, 6) for x in (full.k, full.l, full.y, full.c)] == [0.030458, 0.162850, 0.089059, 0.058601]
+    assert [round(x, 6) for x in (full.k, full.l, full.y, full.c)] == [
+        0.030458,
+        0.162850,
+        0.089059,
+        0.058601,
+    ]
 
 
 @pytest.mark.parametrize("economy", CALIBRATIONS, ids=str)
@@ -101,7 +120,9 @@ def test_steady_state_is_a_rest_point(economy: Economy) -> None:
     s = steady_state(economy)
     assert s.c + s.i == pytest.approx(s.y, rel=1e-13)
     assert s.i == pytest.approx(economy.delta * s.k, rel=1e-10)
-    assert economy.beta * (1.0 - economy.delta + economy.alpha * s.y / s.k) == pytest.approx(1.0, rel=1e-13)
+    assert economy.beta * (1.0 - economy.delta + economy.alpha * s.y / s.k) == pytest.approx(
+        1.0, rel=1e-13
+    )
     assert economy.b * s.c / (1.0 - s.l) == pytest.approx(s.w, rel=1e-12)
 
 
@@ -113,14 +134,18 @@ def test_closed_form_figures() -> None:
 
 
 def test_closed_form_solves_both_first_order_conditions() -> None:
-    policy, at = constant(*closed_form(FULL_DEPRECIATION)), states(FULL_DEPRECIATION)
+    policy = constant(*closed_form(FULL_DEPRECIATION))
+    at = states(FULL_DEPRECIATION)
     assert np.abs(euler_errors(FULL_DEPRECIATION, policy, *at)).max() < 1e-12
     assert np.abs(labour_errors(FULL_DEPRECIATION, policy, *at)).max() < 1e-12
 
 
 def test_paper_equation_13_fails() -> None:
-    """The paper's labour under full depreciation has alpha and 1 - alpha swapped: 7% of the wage off."""
-    alpha, beta, b = FULL_DEPRECIATION.alpha, FULL_DEPRECIATION.beta, FULL_DEPRECIATION.b
+    """The paper's labour under full depreciation has alpha and 1 - alpha swapped: 7% of the wage
+    off."""
+    alpha = FULL_DEPRECIATION.alpha
+    beta = FULL_DEPRECIATION.beta
+    b = FULL_DEPRECIATION.b
     wrong = alpha / (b * (1.0 - (1.0 - alpha) * beta) + alpha)
     assert wrong == pytest.approx(0.155172, abs=1e-6)
     chat, labour = closed_form(FULL_DEPRECIATION)
@@ -132,21 +157,29 @@ def test_paper_equation_13_fails() -> None:
     assert (round(right_welfare, 3), round(wrong_welfare, 3)) == (-72.629, -72.655)
 
 
-# --- three solvers ------------------------------------------------------------------------------------------
+# --- three solvers
+# ------------------------------------------------------------------------------------------
 
 
 def test_loglinear_figures() -> None:
     linear = solve_loglinear(BASE)
     found = [linear.c_k, linear.c_z, linear.l_k, linear.l_z, linear.k_k, linear.k_z]
-    assert found == pytest.approx([0.552946, 0.501445, -0.382234, 0.987658, 0.894463, 0.256355], abs=1e-6)
+    assert found == pytest.approx(
+        [0.552946, 0.501445, -0.382234, 0.987658, 0.894463, 0.256355], abs=1e-6
+    )
 
 
 def test_loglinear_is_tangent_to_the_global_solution() -> None:
     # Without shocks: precautionary saving moves the global policy's level and, a little, its slope.
     still = Economy(sigma=0.0)
-    linear, policy, s, h = solve_loglinear(still), solve_collocation(still).policy, steady_state(still), 1e-4
-    zero, k = np.zeros(2), s.k * np.exp(np.array([h, -h]))
-    c, labour = np.log(policy(k, zero).c), np.log(policy(k, zero).l)
+    linear = solve_loglinear(still)
+    policy = solve_collocation(still).policy
+    s = steady_state(still)
+    h = 1e-4
+    zero = np.zeros(2)
+    k = s.k * np.exp(np.array([h, -h]))
+    c = np.log(policy(k, zero).c)
+    labour = np.log(policy(k, zero).l)
     assert (c[0] - c[1]) / (2 * h) == pytest.approx(linear.c_k, abs=1e-6)
     assert (labour[0] - labour[1]) / (2 * h) == pytest.approx(linear.l_k, abs=1e-6)
     by_z = np.log(policy(s.k, np.array([h, -h])).c)
@@ -183,7 +216,8 @@ def test_collocation_matches_the_closed_form() -> None:
 @pytest.mark.parametrize("economy", CALIBRATIONS, ids=str)
 def test_two_independent_algorithms_agree(economy: Economy) -> None:
     at = states(economy)
-    left, right = solve_collocation(economy).policy(*at), solve_time_iteration(economy).policy(*at)
+    left = solve_collocation(economy).policy(*at)
+    right = solve_time_iteration(economy).policy(*at)
     assert np.abs(right.c / left.c - 1.0).max() < 1e-7
     assert np.abs(right.l - left.l).max() < 1e-7
 
@@ -201,15 +235,26 @@ def test_two_independent_algorithms_agree(economy: Economy) -> None:
     ],
 )
 def test_policy_table(
-    solution: CollocationSolution, multiple: float, z: float, chat: float, labour: float, growth: float
+    solution: CollocationSolution,
+    multiple: float,
+    z: float,
+    chat: float,
+    labour: float,
+    growth: float,
 ) -> None:
     k = multiple * steady_state(BASE).k
     found = solution.policy(k, z)
-    assert [found.chat, found.l, found.k_next / k] == pytest.approx([chat, labour, growth], abs=2e-6)
+    assert [found.chat, found.l, found.k_next / k] == pytest.approx(
+        [chat, labour, growth], abs=2e-6
+    )
 
 
-@pytest.mark.parametrize(("k", "chat", "labour"), [(1.0, 0.175710, 0.142055), (0.1, 0.293689, 0.214211)])
-def test_policy_at_the_authors_starts(solution: CollocationSolution, k: float, chat: float, labour: float) -> None:
+@pytest.mark.parametrize(
+    ("k", "chat", "labour"), [(1.0, 0.175710, 0.142055), (0.1, 0.293689, 0.214211)]
+)
+def test_policy_at_the_authors_starts(
+    solution: CollocationSolution, k: float, chat: float, labour: float
+) -> None:
     found = solution.policy(k, 0.0)
     assert [found.chat, found.l] == pytest.approx([chat, labour], abs=2e-6)
 
@@ -230,7 +275,8 @@ def test_solvers_say_when_they_fail() -> None:
         solve_collocation(BASE, capital_range=(2.0, 1.0))
 
 
-# --- diagnostics --------------------------------------------------------------------------------------------
+# --- diagnostics
+# --------------------------------------------------------------------------------------------
 
 
 def test_errors_see_a_one_percent_mistake(solution: CollocationSolution) -> None:
@@ -246,20 +292,26 @@ def test_errors_see_a_one_percent_mistake(solution: CollocationSolution) -> None
 
 
 def test_moments(solution: CollocationSolution) -> None:
-    simulation = simulate(BASE, solution.actions, periods=1000, paths=100, rng=np.random.default_rng(3))
+    simulation = simulate(
+        BASE, solution.actions, periods=1000, paths=100, rng=np.random.default_rng(3)
+    )
     assert simulation.y.shape == (1000, 100)
     table = moments(simulation)
     known = {"y": 4.147, "c": 3.168, "l": 1.696, "i": 18.51, "k": 4.075}
     assert {name: table[name].sd for name in known} == pytest.approx(known, rel=0.03)
     correlations = {"y": 1.0, "c": 0.893, "l": 0.679, "i": 0.785}
-    assert {name: table[name].correlation for name in correlations} == pytest.approx(correlations, abs=0.01)
+    assert {name: table[name].correlation for name in correlations} == pytest.approx(
+        correlations, abs=0.01
+    )
     assert table["k"].mean == pytest.approx(1.3915, rel=0.005)
     assert np.std(simulation.z) == pytest.approx(BASE.tfp_sd, rel=0.03)
     assert simulation.c + simulation.i == pytest.approx(simulation.y, rel=1e-13)
 
 
 def test_simulation_is_reproducible_and_bounded(solution: CollocationSolution) -> None:
-    first, second = (simulate(BASE, solution.actions, 50, 3, np.random.default_rng(0), 10) for _ in range(2))
+    first, second = (
+        simulate(BASE, solution.actions, 50, 3, np.random.default_rng(0), 10) for _ in range(2)
+    )
     assert np.array_equal(first.k, second.k)
     with pytest.raises(ValueError, match="periods = 0"):
         simulate(BASE, solution.actions, 0, 3, np.random.default_rng(0))
@@ -313,17 +365,22 @@ def test_impulse_response_starts_at_the_policys_own_rest_point() -> None:
 
 def test_welfare_of_constant_actions(solution: CollocationSolution) -> None:
     """Returns barely see a wrong policy: steady-state actions for ever cost .16% of consumption."""
-    s, shocks = steady_state(BASE), np.random.default_rng(1).standard_normal((500, 200))
+    s = steady_state(BASE)
+    shocks = np.random.default_rng(1).standard_normal((500, 200))
     optimal = welfare(BASE, solution.actions, 1.0, shocks)
     fixed = welfare(BASE, constant(s.chat, s.l), 1.0, shocks)
     assert (round(optimal.mean(), 4), round(fixed.mean(), 4)) == (-41.8051, -41.8378)
-    assert consumption_equivalent(BASE, float((optimal - fixed).mean())) == pytest.approx(0.00163, abs=5e-5)
+    assert consumption_equivalent(BASE, float((optimal - fixed).mean())) == pytest.approx(
+        0.00163, abs=5e-5
+    )
 
 
 def test_welfare_with_a_terminal_value_needs_no_long_horizon(solution: CollocationSolution) -> None:
     key = best_response(BASE, symmetric(solution.actions), n=1, price_taking=False)
     shocks = np.random.default_rng(1).standard_normal((500, 50))
-    short = welfare(BASE, solution.actions, 1.0, shocks[:20], terminal_value=lambda k, z: key.value(k, k, z))
+    short = welfare(
+        BASE, solution.actions, 1.0, shocks[:20], terminal_value=lambda k, z: key.value(k, k, z)
+    )
     error = short.std() / np.sqrt(short.size)
     assert abs(short.mean() - key.value(1.0, 1.0, 0.0)) < 4.0 * error
     assert welfare(BASE, solution.actions, 1.0, shocks[:20]).mean() > short.mean() + 10.0
@@ -331,7 +388,8 @@ def test_welfare_with_a_terminal_value_needs_no_long_horizon(solution: Collocati
         welfare(BASE, solution.actions, 1.0, shocks[0])
 
 
-# --- best response ------------------------------------------------------------------------------------------
+# --- best response
+# ------------------------------------------------------------------------------------------
 
 
 def symmetric(policy: PolicyFunction):  # type: ignore[no-untyped-def]
@@ -340,7 +398,8 @@ def symmetric(policy: PolicyFunction):  # type: ignore[no-untyped-def]
 
 
 def test_planner_cannot_improve_on_the_reference() -> None:
-    # The reference must hold on all of the best response's domain, or its own error there is a gain to be had.
+    # The reference must hold on all of the best response's domain, or its own error there is a gain
+    # to be had.
     wide = solve_collocation(BASE, capital_range=(0.05, 5.0), capital_order=21)
     found = best_response(BASE, symmetric(wide.actions), n=1, price_taking=False)
     k, z = states(BASE, 0.25, 3.5)
@@ -364,7 +423,9 @@ def test_planner_recovers_the_closed_form() -> None:
     assert found.gain(k, k, z).min() > 0.1
 
 
-def test_gain_from_leaving_constant_actions_equals_the_welfare_loss(solution: CollocationSolution) -> None:
+def test_gain_from_leaving_constant_actions_equals_the_welfare_loss(
+    solution: CollocationSolution,
+) -> None:
     s = steady_state(BASE)
     fixed = constant(s.chat, s.l)
     found = best_response(BASE, symmetric(fixed), n=1, price_taking=False)
@@ -380,7 +441,9 @@ def test_gain_from_leaving_constant_actions_equals_the_welfare_loss(solution: Co
         price_taking=False,
         grid=Grid(crowd_range=(0.2, 4.0), crowd_order=21, tfp_order=7),
     )
-    assert finer.gain_percent(1.0, 1.0, 0.0) == pytest.approx(found.gain_percent(1.0, 1.0, 0.0), abs=1e-5)
+    assert finer.gain_percent(1.0, 1.0, 0.0) == pytest.approx(
+        found.gain_percent(1.0, 1.0, 0.0), abs=1e-5
+    )
 
 
 @pytest.fixture(scope="module")
@@ -392,7 +455,8 @@ SMALL = Grid(own_order=24, crowd_order=6, tfp_order=3)
 
 
 def test_no_household_gains_by_leaving_the_symmetric_equilibrium(duopoly: BestResponse) -> None:
-    """Own price impact vanishes at symmetry: the planner's policy is a Nash equilibrium for n = 2 as well."""
+    """Own price impact vanishes at symmetry: the planner's policy is a Nash equilibrium for n = 2
+    as well."""
     k = steady_state(BASE).k * np.array([0.6, 0.8, 1.0, 1.3, 1.7])
     assert np.abs(duopoly.gain_percent(k, k, 0.0)).max() < 1e-3
 
@@ -404,7 +468,9 @@ def test_off_symmetry_the_planners_policy_is_not_a_best_response(duopoly: BestRe
 
 def test_among_others_constant_actions_leave_a_gain() -> None:
     s = steady_state(BASE)
-    found = best_response(BASE, symmetric(constant(s.chat, s.l)), n=2, price_taking=False, grid=SMALL)
+    found = best_response(
+        BASE, symmetric(constant(s.chat, s.l)), n=2, price_taking=False, grid=SMALL
+    )
     assert found.gain_percent(1.0, 1.0, 0.0) == pytest.approx(0.178, abs=0.003)
 
 
@@ -423,7 +489,11 @@ def test_maximise_finds_interior_corner_and_the_higher_of_two_hills() -> None:
     def hills(x: FloatArray, y: FloatArray) -> FloatArray:
         interior = -((x[0] - 0.3) ** 2) - (y[0] - 0.7) ** 2
         corner = 2.0 * x[1] - y[1]
-        two = np.exp(-200.0 * (x[2] - 0.2) ** 2) + 1.2 * np.exp(-200.0 * (x[2] - 0.8) ** 2) - (y[2] - 0.5) ** 2
+        two = (
+            np.exp(-200.0 * (x[2] - 0.2) ** 2)
+            + 1.2 * np.exp(-200.0 * (x[2] - 0.8) ** 2)
+            - (y[2] - 0.5) ** 2
+        )
         return np.stack([interior, corner, two])
 
     x, y, best = maximise(hills, 3, (0.01, 0.99))
@@ -435,13 +505,18 @@ def test_maximise_finds_interior_corner_and_the_higher_of_two_hills() -> None:
 def test_generalised_responses_are_the_plain_one_where_the_economy_is_nearly_linear(
     solution: CollocationSolution,
 ) -> None:
-    """Their mean is the response at rest to 2 % of its peak, they differ from state to state, and no shock moves nothing."""
+    """Their mean is the response at rest to 2 % of its peak, they differ from state to state, and
+    no shock moves nothing."""
     plain = impulse_response(BASE, solution.actions, 0.01, periods=20)
-    found = generalised_responses(BASE, solution.actions, np.random.default_rng(1), periods=20, paths=200)
+    found = generalised_responses(
+        BASE, solution.actions, np.random.default_rng(1), periods=20, paths=200
+    )
     for name in ("y", "c", "i", "k"):
         assert found[name].shape == (20, 200)
         peak = np.abs(plain[name]).max()
         assert np.abs(found[name].mean(1) - plain[name]).max() < 0.02 * peak
         assert found[name].std(1).max() > 1e-3 * peak
-    nothing = generalised_responses(BASE, solution.actions, np.random.default_rng(1), shock=0.0, periods=5, paths=9)
+    nothing = generalised_responses(
+        BASE, solution.actions, np.random.default_rng(1), shock=0.0, periods=5, paths=9
+    )
     assert all(not response.any() for response in nothing.values())

@@ -7,11 +7,16 @@ import pytest
 from numpy.typing import NDArray
 
 from rl_markets.envs.households.solution import Economy, steady_state
-from rl_markets.envs.households.solution.nash_shares import NashEquilibrium, nash_equilibrium, nash_shares
+from rl_markets.envs.households.solution.nash_shares import (
+    NashEquilibrium,
+    nash_equilibrium,
+    nash_shares,
+)
 
 FloatArray = NDArray[np.float64]
 BASE = Economy()
-KAPPA, LAMBDA = np.tile([0.98, 1.0, 1.02], 3), np.repeat([0.98, 1.0, 1.02], 3)
+KAPPA = np.tile([0.98, 1.0, 1.02], 3)
+LAMBDA = np.repeat([0.98, 1.0, 1.02], 3)
 
 
 @pytest.fixture(scope="module")
@@ -19,20 +24,27 @@ def equilibrium() -> NashEquilibrium:
     return nash_equilibrium(BASE, KAPPA, LAMBDA)
 
 
-def wealth(economy: Economy, kappa: FloatArray, lam: FloatArray, k: FloatArray, labour: FloatArray) -> FloatArray:
-    """The market's definition, of means over households: w_i l_i + (1 - delta + r_i) k_i, all [n]."""
-    capital, work = np.mean(kappa * k), np.mean(lam * labour)
+def wealth(
+    economy: Economy, kappa: FloatArray, lam: FloatArray, k: FloatArray, labour: FloatArray
+) -> FloatArray:
+    """The market's definition, of means over households: w_i l_i + (1 - delta + r_i) k_i, all
+    [n]."""
+    capital = np.mean(kappa * k)
+    work = np.mean(lam * labour)
     y = capital**economy.alpha * work ** (1.0 - economy.alpha)
-    w, r = (1.0 - economy.alpha) * y / work * lam, economy.alpha * y / capital * kappa
+    w = (1.0 - economy.alpha) * y / work * lam
+    r = economy.alpha * y / capital * kappa
     return np.asarray(w * labour + (1.0 - economy.delta + r) * k)
 
 
 def gains(
     economy: Economy, kappa: FloatArray, lam: FloatArray, k: FloatArray, labour: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Marginal utility of one household's saving more today for tomorrow, and of its working more: each [n].
+    """Marginal utility of one household's saving more today for tomorrow, and of its working more:
+    each [n].
 
-    By differences of utility, with the market's own equations and everybody else's paths held: no formula shared.
+    By differences of utility, with the market's own equations and everybody else's paths held: no
+    formula shared.
     """
     here = np.arange(len(kappa))
 
@@ -42,7 +54,8 @@ def gains(
             moved = step * (here == i)
             later = wealth(economy, kappa, lam, k + moved * move_capital, labour)[i]
             now = wealth(economy, kappa, lam, k, labour + moved * (not move_capital))[i]
-            c_now, c_later = now - k[i] - step * move_capital, later - k[i]
+            c_now = now - k[i] - step * move_capital
+            c_later = later - k[i]
             leisure = economy.b * np.log(1.0 - labour[i] - step * (not move_capital))
             found[i] = np.log(c_now) + leisure + economy.beta * np.log(c_later)
         return found
@@ -57,7 +70,9 @@ def test_nobody_gains_by_saving_or_working_differently(equilibrium: NashEquilibr
     assert np.abs(work).max() < 1e-7
 
 
-def test_with_more_capital_the_productive_would_rather_save_less(equilibrium: NashEquilibrium) -> None:
+def test_with_more_capital_the_productive_would_rather_save_less(
+    equilibrium: NashEquilibrium,
+) -> None:
     k = equilibrium.k * np.where(KAPPA == 1.02, 1.05, 1.0)
     assert gains(BASE, KAPPA, LAMBDA, k, equilibrium.l)[0][KAPPA == 1.02].max() < -1e-4
 
@@ -69,11 +84,14 @@ def test_the_accounts_add_up(equilibrium: NashEquilibrium) -> None:
     assert e.labour_shares == pytest.approx(LAMBDA * e.l / np.sum(LAMBDA * e.l), abs=1e-14)
     assert e.a == pytest.approx(wealth(BASE, KAPPA, LAMBDA, e.k, e.l), abs=1e-14)
     assert e.a - e.c == pytest.approx(e.k, abs=1e-14)
-    assert e.capital_shares == pytest.approx(nash_shares(KAPPA, e.labour_shares, BASE.alpha), abs=1e-14)
+    assert e.capital_shares == pytest.approx(
+        nash_shares(KAPPA, e.labour_shares, BASE.alpha), abs=1e-14
+    )
 
 
 def test_shares_of_nine_learned_households(equilibrium: NashEquilibrium) -> None:
-    """Shares which a structural learner reached, to four digits: near the answer, nearer with labour solved too."""
+    """Shares which a structural learner reached, to four digits: near the answer, nearer with
+    labour solved too."""
     m = np.array([0.1152, 0.1084, 0.1024, 0.1179, 0.1124, 0.1049, 0.1193, 0.1127, 0.1068])
     s = np.array([0.0864, 0.1106, 0.1334, 0.0846, 0.1069, 0.1335, 0.0913, 0.1154, 0.1379])
     given = nash_shares(KAPPA, m / m.sum())
@@ -85,7 +103,8 @@ def test_shares_of_nine_learned_households(equilibrium: NashEquilibrium) -> None
 
 @pytest.mark.parametrize("n", [1, 2, 20, 529])
 def test_households_alike_share_the_planners_rest_point(n: int) -> None:
-    s, found = steady_state(BASE), nash_equilibrium(BASE, np.ones(n), np.ones(n))
+    s = steady_state(BASE)
+    found = nash_equilibrium(BASE, np.ones(n), np.ones(n))
     for name, known in (("k", s.k), ("l", s.l), ("c", s.c), ("a", s.a), ("chat", s.chat)):
         assert getattr(found, name) == pytest.approx(np.full(n, known), abs=1e-13), name
 
@@ -101,8 +120,10 @@ def test_many_households_that_work_alike_have_no_such_equilibrium(n: int) -> Non
 
 
 def test_choice_of_labour_keeps_more_households_in_the_market() -> None:
-    """Poorer households work more and so hold on to their capital: 33 have an equilibrium, 528 have none."""
-    kappa, alike = np.resize([0.98, 1.0, 1.02], 33), np.ones(33)
+    """Poorer households work more and so hold on to their capital: 33 have an equilibrium, 528 have
+    none."""
+    kappa = np.resize([0.98, 1.0, 1.02], 33)
+    alike = np.ones(33)
     found = nash_equilibrium(BASE, kappa, alike)
     assert found.capital_shares.min() > 0.0
     assert np.abs(gains(BASE, kappa, alike, found.k, found.l)).max() < 1e-6

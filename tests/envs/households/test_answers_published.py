@@ -1,6 +1,8 @@
-"""The Krusell-Smith answer key against sequence-jacobian, a published package for heterogeneous households.
+"""The Krusell-Smith answer key against sequence-jacobian, a published package for heterogeneous
+households.
 
-Runs where it can be imported: pip install sequence-jacobian. Measured with sequence-jacobian 1.0.0 and numba 0.68.
+Runs where it can be imported: pip install sequence-jacobian. Measured with sequence-jacobian 1.0.0
+    and numba 0.68.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ from rl_markets.envs.krusell_smith.solution import KS98, Economy, gini, solve
 hetblocks = pytest.importorskip("sequence_jacobian.hetblocks", exc_type=ImportError)
 
 BAD_TIMES = KS98[1][1]
-STILL = Economy(productivity=(1.0005, 0.9995), unemployment=(0.1, 0.1), employment=((BAD_TIMES,) * 2,) * 2)
+STILL = Economy(
+    productivity=(1.0005, 0.9995), unemployment=(0.1, 0.1), employment=((BAD_TIMES,) * 2,) * 2
+)
 LEAST = 1e-3  # capital allowed there: at 0, without a wage, its marginal utility would be infinite
 
 
 def published(economy: Economy, K: float) -> tuple[Any, np.ndarray]:
-    """Households' long-run behaviour at constant capital `K`: (steady state, grid of own capital)."""
+    """Households' long-run behaviour at constant capital `K`: (steady state, grid of own
+    capital)."""
     per_hour = K / (economy.hours * (1.0 - economy.unemployment[0]))
     r = economy.alpha * per_hour ** (economy.alpha - 1.0) - economy.delta
     earnings = (1.0 - economy.alpha) * per_hour**economy.alpha * economy.hours
@@ -33,14 +38,19 @@ def published(economy: Economy, K: float) -> tuple[Any, np.ndarray]:
 def test_stationary_economy() -> None:
     """Without aggregate risk: capital (.04% apart when measured), consumption and inequality.
 
-    The key's productivity moves by .05%, too little to matter, that there be a law of motion to find.
+    The key's productivity moves by .05%, too little to matter, that there be a law of motion to
+    find.
     """
     riskless = STILL.capital_scale
-    K = brentq(lambda K: published(STILL, K)[0]["A"] - K, 1.01 * riskless, 1.2 * riskless, xtol=1e-5)
+    K = brentq(
+        lambda K: published(STILL, K)[0]["A"] - K, 1.01 * riskless, 1.2 * riskless, xtol=1e-5
+    )
     rest, grid = published(STILL, K)
     mass = next(iter(rest.internals.values()))["D"].sum(axis=0)
     found = solve(STILL)
     assert found.mean_capital == pytest.approx(K, rel=1e-3)
     assert found.simulation.consumption.mean() == pytest.approx(rest["C"], rel=5e-4)
     assert found.gini == pytest.approx(gini(grid, mass), abs=0.002)
-    assert riskless / K == pytest.approx(0.953, abs=0.002)  # what precaution adds is far beyond the tolerance
+    assert riskless / K == pytest.approx(
+        0.953, abs=0.002
+    )  # what precaution adds is far beyond the tolerance

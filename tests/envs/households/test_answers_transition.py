@@ -1,4 +1,5 @@
-"""The perfect-foresight path after permanent growth, against its conditions, the closed form and the stochastic solution."""
+"""The perfect-foresight path after permanent growth, against its conditions, the closed form and
+the stochastic solution."""
 
 from __future__ import annotations
 
@@ -18,7 +19,12 @@ from rl_markets.envs.households.solution import (
 from rl_markets.envs.households.solution.economy import FloatArray
 
 GROWTH = 0.1
-ECONOMIES = [Economy(), Economy(beta=0.99), Economy(delta=1.0), Economy(alpha=0.3, b=2.0, delta=0.1)]
+ECONOMIES = [
+    Economy(),
+    Economy(beta=0.99),
+    Economy(delta=1.0),
+    Economy(alpha=0.3, b=2.0, delta=0.1),
+]
 
 
 def followed(economy: Economy, policy: PolicyFunction, k: float, periods: int) -> FloatArray:
@@ -32,7 +38,10 @@ def followed(economy: Economy, policy: PolicyFunction, k: float, periods: int) -
 @pytest.mark.parametrize("economy", ECONOMIES)
 def test_every_period_meets_its_conditions(economy: Economy) -> None:
     path = perfect_foresight(economy, start_after_growth(economy, GROWTH))
-    k, c, labour, y = path.k, path.c, path.l, path.y
+    k = path.k
+    c = path.c
+    labour = path.l
+    y = path.y
     assert y == pytest.approx(k**economy.alpha * labour ** (1 - economy.alpha), rel=1e-12)
     assert k[1:] == pytest.approx((y + (1 - economy.delta) * k - c)[:-1], rel=1e-12)
     returns = 1 - economy.delta + economy.alpha * y / k
@@ -54,14 +63,19 @@ def test_at_full_depreciation_it_is_the_closed_form() -> None:
     economy = Economy(delta=1.0)
     share, labour = closed_form(economy)
     start = start_after_growth(economy, GROWTH)
-    exact = followed(economy, lambda k, z: (np.full_like(k, share), np.full_like(k, labour)), start, 30)
+    exact = followed(
+        economy, lambda k, z: (np.full_like(k, share), np.full_like(k, labour)), start, 30
+    )
     assert perfect_foresight(economy, start).k[:30] == pytest.approx(exact, rel=1e-9)
 
 
 def test_who_always_does_the_same_is_off_the_path() -> None:
-    economy, rest = Economy(), steady_state(Economy())
+    economy = Economy()
+    rest = steady_state(Economy())
     start = start_after_growth(economy, GROWTH)
-    rigid = followed(economy, lambda k, z: (np.full_like(k, rest.chat), np.full_like(k, rest.l)), start, 60)
+    rigid = followed(
+        economy, lambda k, z: (np.full_like(k, rest.chat), np.full_like(k, rest.l)), start, 60
+    )
     assert (
         np.abs(rigid / perfect_foresight(economy, start).k[:60] - 1).max() > 0.003
     )  # fifty times what precaution makes
@@ -75,4 +89,6 @@ def test_without_growth_nothing_moves() -> None:
 
 def test_growth_leaves_capital_behind() -> None:
     economy = Economy()
-    assert start_after_growth(economy, GROWTH) == pytest.approx(steady_state(economy).k * np.exp(-GROWTH / 0.64))
+    assert start_after_growth(economy, GROWTH) == pytest.approx(
+        steady_state(economy).k * np.exp(-GROWTH / 0.64)
+    )

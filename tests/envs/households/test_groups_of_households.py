@@ -1,4 +1,5 @@
-"""Households told apart as groups: the same economy, and policies of their own, shared ones and mixtures."""
+"""Households told apart as groups: the same economy, and policies of their own, shared ones and
+mixtures."""
 
 from __future__ import annotations
 
@@ -22,9 +23,12 @@ from tests.support.running import command, tiny
 
 PARTS = {"poor": 2, "rich": 4}
 TYPES: dict[str, Any] = {
-    "households": 6, "conduct": "strategic", "capital_productivity": [0.99, 1.0, 1.01], "initial_dispersion": 0.3,
+    "households": 6,
+    "conduct": "strategic",
+    "capital_productivity": [0.99, 1.0, 1.01],
+    "initial_dispersion": 0.3,
     "episode_length": 7,
-}  # fmt: skip
+}
 
 
 def both() -> tuple[Households, Households]:
@@ -39,17 +43,23 @@ def test_the_economy_is_the_same_to_the_last_bit() -> None:
     seen = whole.reset(3)["households"]
     assert torch.equal(joined.join(parted.reset(3)), seen)
     for t in range(10):
-        actions: Tensor = 0.05 + 0.5 * torch.rand((3, 6, 2), generator=torch.Generator().manual_seed(t))
-        one, two = whole.step({"households": actions}), parted.step(joined.split(actions))
+        actions: Tensor = 0.05 + 0.5 * torch.rand(
+            (3, 6, 2), generator=torch.Generator().manual_seed(t)
+        )
+        one = whole.step({"households": actions})
+        two = parted.step(joined.split(actions))
         assert {g: x.shape for g, x in two.rewards.items()} == {"poor": (3, 2), "rich": (3, 4)}
         assert torch.equal(joined.join(two.rewards), one.rewards["households"])
         assert torch.equal(joined.join(two.observations), one.observations["households"])
         if one.ended is not None and two.ended is not None:
-            assert torch.equal(joined.join(two.ended.observations), one.ended.observations["households"])
+            assert torch.equal(
+                joined.join(two.ended.observations), one.ended.observations["households"]
+            )
 
 
 def test_what_a_group_owns_is_its_own_columns() -> None:
-    """Co-states of both groups side by side are those of one group; so is what is owned in the end."""
+    """Co-states of both groups side by side are those of one group; so is what is owned in the
+    end."""
 
     def rule(seen: dict[str, Tensor]) -> dict[str, Tensor]:
         return {g: torch.sigmoid(x[..., :2] - 1) for g, x in seen.items()}
@@ -57,11 +67,15 @@ def test_what_a_group_owns_is_its_own_columns() -> None:
     found = []
     for market in both():
         market.reset(3)
-        unrolled = unroll(market, market.state, 4, rule, torch.Generator().manual_seed(1), market.owned)
+        unrolled = unroll(
+            market, market.state, 4, rule, torch.Generator().manual_seed(1), market.owned
+        )
         total = sum(r.sum() for rewards in unrolled.rewards.values() for r in rewards)
         nudges = [n for group in market.groups for n in unrolled.nudges[group]]
         slopes = torch.autograd.grad(total, nudges)
-        by_group = {g: torch.stack(slopes[i * 4 : (i + 1) * 4], -1) for i, g in enumerate(market.groups)}
+        by_group = {
+            g: torch.stack(slopes[i * 4 : (i + 1) * 4], -1) for i, g in enumerate(market.groups)
+        }
         found.append((market.joined.join(by_group), market.joined.join(unrolled.owned)))
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7)
@@ -72,7 +86,9 @@ def test_answers_take_the_groups_policies_as_one_profile() -> None:
     key = NashAnswer(HouseholdsParameters(**TYPES, groups=PARTS))
     actions = torch.tensor(np.stack([key.rest.chat, key.rest.l], -1), dtype=torch.float32)[None]
     parts = JoinedGroups(PARTS).split(actions)
-    policies: dict[str, Any] = {g: lambda seen, a=a: a.expand(*seen.shape[:-1], 2) for g, a in parts.items()}
+    policies: dict[str, Any] = {
+        g: lambda seen, a=a: a.expand(*seen.shape[:-1], 2) for g, a in parts.items()
+    }
     assert key.distance(policies) < 1e-4
     wrong = policies | {"poor": lambda seen: 1.5 * parts["poor"].expand(*seen.shape[:-1], 2)}
     assert key.distance(wrong) == pytest.approx(50 * 2 / 6, rel=1e-3)
@@ -80,7 +96,8 @@ def test_answers_take_the_groups_policies_as_one_profile() -> None:
     exact = HouseholdsAnswer(alike)
 
     def act(seen: Tensor) -> Tensor:
-        k, z = torch.exp(2 * seen[..., 1]).double().numpy(), (seen[..., 4] / 10).double().numpy()
+        k = torch.exp(2 * seen[..., 1]).double().numpy()
+        z = (seen[..., 4] / 10).double().numpy()
         return torch.from_numpy(np.stack(exact.exact(k, z), -1)).float()
 
     assert exact.distance({"poor": act, "rich": act}) < 1e-3
@@ -88,7 +105,9 @@ def test_answers_take_the_groups_policies_as_one_profile() -> None:
 
 
 def test_groups_that_do_not_add_up_are_refused() -> None:
-    with pytest.raises(ValueError, match="groups: have 6 households, expected the 7 of `households`"):
+    with pytest.raises(
+        ValueError, match="groups: have 6 households, expected the 7 of `households`"
+    ):
         HouseholdsParameters(households=7, groups=PARTS)
     with pytest.raises(ValueError, match="greater than or equal to 1"):
         HouseholdsParameters(households=6, groups={"poor": 6, "rich": 0})
@@ -98,7 +117,9 @@ def test_a_policy_for_each_agent_of_several_groups_is_refused() -> None:
     """Their stacked weights would have to be told apart by group wherever one group acts alone."""
     both = {"everybody": {"groups": ["poor", "rich"], "separate": True, "hidden": [8]}}
     data = tiny(market={"parameters": {**TYPES, "groups": PARTS}}) | {"policies": both}
-    with pytest.raises(ExperimentError, match=r"policies\.everybody\.separate: .* 2 groups; expected one group"):
+    with pytest.raises(
+        ExperimentError, match=r"policies\.everybody\.separate: .* 2 groups; expected one group"
+    ):
         parse(data, "file.yaml")
 
 

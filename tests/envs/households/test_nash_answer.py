@@ -1,4 +1,5 @@
-"""Households who know that they move prices: what their gradients see, and the rest point that certifies them."""
+"""Households who know that they move prices: what their gradients see, and the rest point that
+certifies them."""
 
 from __future__ import annotations
 
@@ -20,10 +21,11 @@ from rl_markets.envs.market import PolicyFunction
 
 Array = NDArray[np.float64]
 
-KAPPA, LAMBDA = [0.98, 0.98, 0.98, 1.0, 1.0, 1.0, 1.02, 1.02, 1.02], [0.98, 1.0, 1.02]
+KAPPA = [0.98, 0.98, 0.98, 1.0, 1.0, 1.0, 1.02, 1.02, 1.02]
+LAMBDA = [0.98, 1.0, 1.02]
 NINE = HouseholdsParameters(
     households=9, conduct="strategic", capital_productivity=KAPPA, labour_productivity=LAMBDA
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def equal(key: NashAnswer) -> PolicyFunction:
     return seated(np.full(n, key.rest.chat.mean()), np.full(n, key.rest.l.mean()))
 
 
-# -- the answer --------------------------------------------------------------------------------------------------------
+# -- the answer ------------------------------------------------------------------------------------
 
 
 def test_the_rest_points_own_actions_have_no_error(key: NashAnswer) -> None:
@@ -64,7 +66,9 @@ def test_errors_are_those_of_each_household(key: NashAnswer) -> None:
     share, labour = key.action_errors(seated(off, key.rest.l * 0.97))
     assert share == pytest.approx([0, 0, 0, 0, 10, 0, 0, 0, 0], abs=1e-3)
     assert labour == pytest.approx(np.full(9, 3.0), abs=1e-3)
-    assert key.distance({"households": seated(off, key.rest.l * 0.97)}) == pytest.approx(3.0, abs=1e-3)
+    assert key.distance({"households": seated(off, key.rest.l * 0.97)}) == pytest.approx(
+        3.0, abs=1e-3
+    )
 
 
 def test_one_policy_that_treats_everybody_alike_fails(key: NashAnswer) -> None:
@@ -77,7 +81,12 @@ def test_who_plays_the_rest_point_comes_to_rest_there_and_is_certified(key: Nash
     both = {"households": exact(key)}, {"households": equal(key)}
     for ours, other, passes in ((*both, True), (*both[::-1], False)):
         found = {m.name: m for m in key.assess(ours, other, [0, 1]).metrics}
-        for name in ("capital_shares", "policy_error/consumption_share", "policy_error/labour", "capital_error"):
+        for name in (
+            "capital_shares",
+            "policy_error/consumption_share",
+            "policy_error/labour",
+            "capital_error",
+        ):
             assert found[name].passed is passes, (name, found[name].value)
         assert found["labour_shares"].value < 0.01 or not passes
     capital, labour, k = key.shares(key.settle(exact(key), 3))
@@ -122,19 +131,23 @@ TYPES = {"capital_productivity": [0.98, 1.0, 1.02]}
         ({"households": 1, "delta": 1.0}, HouseholdsAnswer),
     ],
 )
-def test_every_economy_has_the_answer_that_is_known_of_it(parameters: dict[str, Any], expected: type | None) -> None:
+def test_every_economy_has_the_answer_that_is_known_of_it(
+    parameters: dict[str, Any], expected: type | None
+) -> None:
     found = HOUSEHOLDS.answer_key(HouseholdsParameters(**parameters))
     assert type(found) is (expected or type(None))
 
 
-# -- what gradients see ------------------------------------------------------------------------------------------------
+# -- what gradients see ----------------------------------------------------------------------------
 
 
 def wealth(p: HouseholdsParameters, k: Array, labour: Array, A: float, K: float, L: float) -> Array:
     """a_i = w_i l_i + (1 - delta + r_i) k_i at given aggregates, by the paper's equations."""
-    kappa, lam = np.asarray(p.capital_productivity), np.asarray(p.labour_productivity)
+    kappa = np.asarray(p.capital_productivity)
+    lam = np.asarray(p.labour_productivity)
     Y = A * K**p.alpha * L ** (1 - p.alpha)
-    r, w = p.alpha * kappa * Y / K, (1 - p.alpha) * lam * Y / L
+    r = p.alpha * kappa * Y / K
+    w = (1 - p.alpha) * lam * Y / L
     return np.asarray(w * labour + (1 - p.delta + r) * k)
 
 
@@ -143,16 +156,22 @@ SHARE = np.array([0.2, 0.35, 0.5])
 
 @pytest.mark.parametrize("conduct", ["price-taking", "strategic", "cooperative"])
 def test_gradients_of_consumption_are_those_of_the_conduct(conduct: str) -> None:
-    """By central differences: prices given; own effect on them, others given; everybody's effect on everybody."""
+    """By central differences: prices given; own effect on them, others given; everybody's effect on
+    everybody."""
     p = HouseholdsParameters(
-        households=3, conduct=conduct, capital_productivity=[0.8, 1.0, 1.3], labour_productivity=[0.7, 1.0, 1.1],
+        households=3,
+        conduct=conduct,
+        capital_productivity=[0.8, 1.0, 1.3],
+        labour_productivity=[0.7, 1.0, 1.1],
         initial_dispersion=0.5,
-    )  # fmt: skip
+    )
     market = Households(p, worlds=1, dtype=torch.float64)
     state = market.initial_state(1, torch.Generator().manual_seed(2))
-    k0, labour0 = state["capital"].numpy()[0].copy(), np.array([0.15, 0.25, 0.2])
+    k0 = state["capital"].numpy()[0].copy()
+    labour0 = np.array([0.15, 0.25, 0.2])
     A = float(torch.exp(state["log_productivity"]))
-    kappa, lam = np.asarray(p.capital_productivity), np.asarray(p.labour_productivity)
+    kappa = np.asarray(p.capital_productivity)
+    lam = np.asarray(p.labour_productivity)
 
     def consumption(k: Array, labour: Array) -> Array:
         moving = conduct != "price-taking"
@@ -163,7 +182,9 @@ def test_gradients_of_consumption_are_those_of_the_conduct(conduct: str) -> None
     k = state["capital"].clone().requires_grad_()
     labour = torch.tensor(labour0)[None].requires_grad_()
     actions = torch.stack([torch.tensor(SHARE)[None], labour], -1)
-    moved = market.transition({**state, "capital": k}, {"households": actions}, market.draw_noise(torch.Generator()))
+    moved = market.transition(
+        {**state, "capital": k}, {"households": actions}, market.draw_noise(torch.Generator())
+    )
     share = torch.tensor(SHARE)
     c = moved.state["capital"][0] * share / (1 - share)
     assert c.detach().numpy() == pytest.approx(consumption(k0, labour0), rel=1e-12)
@@ -173,17 +194,25 @@ def test_gradients_of_consumption_are_those_of_the_conduct(conduct: str) -> None
             for j in range(3):
                 nudge = 1e-6 * (np.arange(3) == j)
                 up, down = (
-                    consumption(*((k0 + x, labour0) if which == 0 else (k0, labour0 + x)))[i] for x in (nudge, -nudge)
+                    consumption(*((k0 + x, labour0) if which == 0 else (k0, labour0 + x)))[i]
+                    for x in (nudge, -nudge)
                 )
                 slope = 0.0 if conduct == "strategic" and i != j else (up - down) / 2e-6
-                assert float(gradient[0, j]) == pytest.approx(slope, rel=1e-6, abs=1e-9), (which, i, j)
+                assert float(gradient[0, j]) == pytest.approx(slope, rel=1e-6, abs=1e-9), (
+                    which,
+                    i,
+                    j,
+                )
                 if i != j:
-                    assert (gradient[0, j] == 0) == (conduct != "cooperative"), "exactly nothing of the others'"
+                    assert (gradient[0, j] == 0) == (conduct != "cooperative"), (
+                        "exactly nothing of the others'"
+                    )
 
 
 @pytest.mark.parametrize("conduct", ["price-taking", "strategic", "cooperative"])
 def test_observed_aggregates_carry_the_gradients_of_the_conduct(conduct: str) -> None:
-    """log K / 2 moves by kappa_j / (2 n K) with k_j: for its owner only, for everybody, or for nobody."""
+    """log K / 2 moves by kappa_j / (2 n K) with k_j: for its owner only, for everybody, or for
+    nobody."""
     p = HouseholdsParameters(households=3, conduct=conduct, capital_productivity=[0.8, 1.0, 1.3])
     market = Households(p, worlds=1, dtype=torch.float64)
     state = market.initial_state(1, torch.Generator().manual_seed(2))
@@ -195,30 +224,47 @@ def test_observed_aggregates_carry_the_gradients_of_the_conduct(conduct: str) ->
         (gradient,) = torch.autograd.grad(
             seen[0, i, 1], k, retain_graph=True, allow_unused=True, materialize_grads=True
         )
-        felt = {"price-taking": np.zeros(3), "strategic": np.arange(3) == i, "cooperative": np.ones(3)}[conduct]
+        felt = {
+            "price-taking": np.zeros(3),
+            "strategic": np.arange(3) == i,
+            "cooperative": np.ones(3),
+        }[conduct]
         assert gradient[0].numpy() == pytest.approx(total * felt, rel=1e-12, abs=0)
     with torch.no_grad():
-        assert torch.equal(market.observe(state)["households"], seen.detach()), "the values are the same"
+        assert torch.equal(market.observe(state)["households"], seen.detach()), (
+            "the values are the same"
+        )
 
 
 def _marginal(key: NashAnswer, conduct: str) -> tuple[Array, Array]:
-    """d a_i / d k_i and d a_i / d l_i of every household at the rest point, as the market's gradients have them."""
+    """d a_i / d k_i and d a_i / d l_i of every household at the rest point, as the market's
+    gradients have them."""
     p = key.parameters.model_copy(update={"conduct": conduct})
     market = Households(p, worlds=1, dtype=torch.float64)
     k, labour = (torch.tensor(x)[None].requires_grad_() for x in (key.rest.k, key.rest.l))
     share = torch.tensor(key.rest.chat)[None]
-    state = {"capital": k, "labour": labour.detach(), "log_productivity": torch.zeros(1, 1, dtype=torch.float64)}
+    state = {
+        "capital": k,
+        "labour": labour.detach(),
+        "log_productivity": torch.zeros(1, 1, dtype=torch.float64),
+    }
     actions = {"households": torch.stack([share, labour], -1)}
     moved = market.transition(state, actions, market.draw_noise(torch.Generator()))
     a = moved.state["capital"] / (1 - share)
     each = [torch.autograd.grad(a[0, i], (k, labour), retain_graph=True) for i in range(9)]
-    by_k, by_l = (np.array([float(g[which][0, i]) for i, g in enumerate(each)]) for which in range(2))
+    by_k, by_l = (
+        np.array([float(g[which][0, i]) for i, g in enumerate(each)]) for which in range(2)
+    )
     return by_k, by_l
 
 
-def test_first_order_conditions_hold_at_the_answer_by_the_markets_own_gradients(key: NashAnswer) -> None:
-    """Euler: beta da/dk = 1; leisure: (da/dl) / c = b / (1 - l). For strategic households, not for price takers."""
-    p, rest = key.parameters, key.rest
+def test_first_order_conditions_hold_at_the_answer_by_the_markets_own_gradients(
+    key: NashAnswer,
+) -> None:
+    """Euler: beta da/dk = 1; leisure: (da/dl) / c = b / (1 - l). For strategic households, not for
+    price takers."""
+    p = key.parameters
+    rest = key.rest
     by_k, by_l = _marginal(key, "strategic")
     assert p.beta * by_k == pytest.approx(np.ones(9), abs=1e-9)
     assert by_l / rest.c == pytest.approx(p.b / (1 - rest.l), rel=1e-9)

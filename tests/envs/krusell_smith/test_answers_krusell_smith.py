@@ -1,4 +1,5 @@
-"""Known answers of the Krusell-Smith economy: figures, first-order conditions, accounts, and what must be flagged."""
+"""Known answers of the Krusell-Smith economy: figures, first-order conditions, accounts, and what
+must be flagged."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ from rl_markets.errors import ConvergenceError
 
 FloatArray = NDArray[np.float64]
 
-IMPATIENT, PATIENT = Economy(), Economy(beta=0.99)
+IMPATIENT = Economy()
+PATIENT = Economy(beta=0.99)
 THIRDS = (1 / 3, 1 / 3, 1 / 3)
 MILD = Economy(kappa=(0.98, 1.0, 1.02), weights=THIRDS)
 STRONG = Economy(kappa=(0.8, 1.0, 1.2), weights=THIRDS)
@@ -54,7 +56,8 @@ def solved(economy: Economy) -> Solution:
 each_economy = pytest.mark.parametrize("economy", ECONOMIES, ids=NAMES)
 
 
-# --- the equilibrium ----------------------------------------------------------------------------------------
+# --- the equilibrium
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,10 @@ each_economy = pytest.mark.parametrize("economy", ECONOMIES, ids=NAMES)
     ids=NAMES[:2],
 )
 def test_krusell_smith(
-    economy: Economy, capital: tuple[float, float], slopes: tuple[float, float], inequality: tuple[float, float]
+    economy: Economy,
+    capital: tuple[float, float],
+    slopes: tuple[float, float],
+    inequality: tuple[float, float],
 ) -> None:
     found = solved(economy)
     assert found.mean_capital == pytest.approx(capital[0], abs=capital[1])
@@ -90,7 +96,9 @@ def test_permanently_different_returns(
     assert found.gini == pytest.approx(inequality, abs=0.01)
     assert found.mean_effective_capital == pytest.approx(capital, rel=0.01)
     assert found.mean_capital_by_type == pytest.approx(by_type, rel=0.03)
-    assert found.mean_capital == pytest.approx(np.dot(economy.weights, found.mean_capital_by_type), rel=1e-12)
+    assert found.mean_capital == pytest.approx(
+        np.dot(economy.weights, found.mean_capital_by_type), rel=1e-12
+    )
     assert min(found.law.r2) > 0.9998
     assert found.den_haan_max < 0.5
 
@@ -104,17 +112,24 @@ def test_all_four_take_less_than_a_minute() -> None:
 @each_economy
 def test_euler_equation_holds_off_the_grid(economy: Economy) -> None:
     """At random states near the simulated ones, by the model's equations written out anew."""
-    found, rng, n = solved(economy), np.random.default_rng(0), 2000
+    found = solved(economy)
+    rng = np.random.default_rng(0)
+    n = 2000
     K = found.mean_effective_capital * rng.uniform(0.95, 1.05, n)
     k = found.mean_capital * rng.uniform(0.05, 3.0, n)
     z, e, kind = (rng.integers(0, top, n) for top in (2, 2, economy.types))
-    productivity, labour = np.array([1.01, 0.99]), 1.11 * np.array([0.96, 0.90])
+    productivity = np.array([1.01, 0.99])
+    labour = 1.11 * np.array([0.96, 0.90])
     kappa = np.asarray(economy.kappa)[kind]
 
-    def wealth(k: FloatArray, K: FloatArray, z: NDArray[np.int64], e: NDArray[np.int64]) -> FloatArray:
+    def wealth(
+        k: FloatArray, K: FloatArray, z: NDArray[np.int64], e: NDArray[np.int64]
+    ) -> FloatArray:
         ratio = K / labour[z]
         wage = 0.64 * productivity[z] * ratio**0.36
-        return np.asarray(wage * 1.11 * (e == 0) + (0.975 + kappa * 0.36 * productivity[z] * ratio**-0.64) * k)
+        return np.asarray(
+            wage * 1.11 * (e == 0) + (0.975 + kappa * 0.36 * productivity[z] * ratio**-0.64) * k
+        )
 
     c = found.consumption(k, K, z, e, kind)
     k_next = wealth(k, K, z, e) - c
@@ -136,9 +151,11 @@ def test_euler_equation_holds_off_the_grid(economy: Economy) -> None:
 @each_economy
 def test_consumption_share_and_wealth_agree(economy: Economy) -> None:
     found = solved(economy)
-    k, K = np.array([0.0, 0.3, 5.0, 40.0, 2000.0])[:, None], np.array([11.0, 13.0])
+    k = np.array([0.0, 0.3, 5.0, 40.0, 2000.0])[:, None]
+    K = np.array([11.0, 13.0])
     for z, e, kind in np.ndindex(2, 2, economy.types):
-        c, share = found.consumption(k, K, z, e, kind), found.share(k, K, z, e, kind)
+        c = found.consumption(k, K, z, e, kind)
+        share = found.share(k, K, z, e, kind)
         assert c.shape == share.shape == (5, 2)
         assert np.all((share > 0.0) & (share < 1.0))
         assert c[1:] == pytest.approx((share * economy.wealth(k, K, z, e, kind))[1:], rel=1e-12)
@@ -147,7 +164,9 @@ def test_consumption_share_and_wealth_agree(economy: Economy) -> None:
 
 
 @pytest.mark.parametrize(
-    ("e", "figures"), [(0, (0.258, 0.146, 0.055, 0.050)), (1, (0.587, 0.405, 0.061, 0.050))], ids=["job", "no job"]
+    ("e", "figures"),
+    [(0, (0.258, 0.146, 0.055, 0.050)), (1, (0.587, 0.405, 0.061, 0.050))],
+    ids=["job", "no job"],
 )
 def test_marginal_propensity_to_consume(e: int, figures: tuple[float, ...]) -> None:
     found = solved(IMPATIENT)
@@ -162,9 +181,16 @@ def test_solver_says_when_it_fails() -> None:
     with pytest.raises(ConvergenceError, match="after 2 iterations"):
         solve(IMPATIENT, max_iterations=2, periods=100)
     with pytest.raises(ConvergenceError, match="consumption still changed"):
-        solve_household(IMPATIENT, SMALL, LawOfMotion((0.2, 0.2), (0.92, 0.92), (1.0, 1.0)), max_iterations=3)
+        solve_household(
+            IMPATIENT, SMALL, LawOfMotion((0.2, 0.2), (0.92, 0.92), (1.0, 1.0)), max_iterations=3
+        )
     with pytest.raises(ConvergenceError, match="left its grid"):
-        solve(IMPATIENT, grids=replace(SMALL, K=np.linspace(11.0, 11.8, 5)), periods=200, den_haan_limit=50.0)
+        solve(
+            IMPATIENT,
+            grids=replace(SMALL, K=np.linspace(11.0, 11.8, 5)),
+            periods=200,
+            den_haan_limit=50.0,
+        )
     with pytest.raises(ValueError, match="damping"):
         solve(IMPATIENT, damping=0.0)
 
@@ -178,7 +204,8 @@ def test_law_that_cycles_is_not_reported() -> None:
         solve(PATIENT, grids=grids, damping=1.0, periods=300, tolerance=0.09, final_periods=400)
 
 
-# --- the simulated distribution -----------------------------------------------------------------------------
+# --- the simulated distribution
+# -----------------------------------------------------------------------------
 
 
 @each_economy
@@ -193,12 +220,18 @@ def test_head_count_is_exact_and_output_is_consumed_or_invested(economy: Economy
     output = np.array([1.01, 0.99])[path.z] * path.K**0.36 * labour**0.64
     resources = output + 0.975 * path.capital - path.consumption
     assert path.capital[1:] == pytest.approx(resources[:-1], rel=1e-12)
-    assert path.last.sum(axis=(1, 2)) @ found.grids.histogram == pytest.approx(resources[-1], rel=1e-12)
+    assert path.last.sum(axis=(1, 2)) @ found.grids.histogram == pytest.approx(
+        resources[-1], rel=1e-12
+    )
 
 
 def test_distribution_agrees_with_a_crowd_of_sampled_households() -> None:
-    """20,000 households drawn one by one, from equal capital, against the histogram's mean and Gini."""
-    found, periods, n, rng = solved(IMPATIENT), 80, 20_000, np.random.default_rng(1)
+    """20,000 households drawn one by one, from equal capital, against the histogram's mean and
+    Gini."""
+    found = solved(IMPATIENT)
+    periods = 80
+    n = 20_000
+    rng = np.random.default_rng(1)
     z = draw_states(IMPATIENT, periods + 1, 1, seed=4)[:, :1]
     mass = equal_start(IMPATIENT, found.grids, 1)
     k = np.full(n, found.grids.histogram[mass[0, 0, 0].argmax()])
@@ -208,7 +241,9 @@ def test_distribution_agrees_with_a_crowd_of_sampled_households() -> None:
         assert k.mean() == pytest.approx(K, rel=4.0 * k.std() / k.mean() / np.sqrt(n) + 1e-3)
         k = IMPATIENT.wealth(k, K, now, e) - found.consumption(k, K, now, e)
         e = (rng.random(n) < np.array(KS98)[now, then, e, 1]).astype(np.int64)
-    assert gini(k) == pytest.approx(gini(found.grids.histogram, path.last.sum(axis=(0, 1, 2))), abs=0.003)
+    assert gini(k) == pytest.approx(
+        gini(found.grids.histogram, path.last.sum(axis=(0, 1, 2))), abs=0.003
+    )
 
 
 def test_states_persist_and_come_in_mirrored_pairs() -> None:
@@ -217,11 +252,13 @@ def test_states_persist_and_come_in_mirrored_pairs() -> None:
     assert np.mean(z[1:] == z[:-1]) == pytest.approx(0.875, abs=0.01)
 
 
-# --- what must be flagged -----------------------------------------------------------------------------------
+# --- what must be flagged
+# -----------------------------------------------------------------------------------
 
 
 def test_law_of_a_naive_rule_has_a_high_r2_and_is_flagged() -> None:
-    """Always to save a quarter of output gives a law with a high R2, which fails on its own path, and on the exact."""
+    """Always to save a quarter of output gives a law with a high R2, which fails on its own path,
+    and on the exact."""
     found = solved(IMPATIENT)
     z = found.simulation.z
     K = np.empty(z.shape)
@@ -236,7 +273,9 @@ def test_law_of_a_naive_rule_has_a_high_r2_and_is_flagged() -> None:
 
 def test_small_errors_that_add_up_are_flagged_though_r2_is_high() -> None:
     found = solved(PATIENT)
-    K, z, law = found.simulation.K, found.simulation.z, found.law
+    K = found.simulation.K
+    z = found.simulation.z
+    law = found.law
     wrong = LawOfMotion(tuple(b + 0.001 for b in law.intercept), law.slope, law.r2)
     moved = np.log(K[1:])
     assert 1.0 - np.var(moved - np.log(wrong(K[:-1], z[:-1]))) / np.var(moved) > 0.999
@@ -258,13 +297,16 @@ def test_households_with_a_wrong_belief_bring_about_another_law() -> None:
     assert path.K.mean() < 0.9 * found.mean_capital
 
 
-# --- statistics ---------------------------------------------------------------------------------------------
+# --- statistics
+# ---------------------------------------------------------------------------------------------
 
 
 def test_gini_of_known_distributions() -> None:
     assert gini(np.full(7, 3.0)) == pytest.approx(0.0, abs=1e-15)
     assert gini([0.0, 1.0]) == pytest.approx(0.5, abs=1e-15)
-    assert gini([1.0, 3.0], [0.75, 0.25]) == pytest.approx(0.25, abs=1e-15)  # three quarters hold a half
+    assert gini([1.0, 3.0], [0.75, 0.25]) == pytest.approx(
+        0.25, abs=1e-15
+    )  # three quarters hold a half
     assert gini([1.0, 3.0], [3, 1]) == pytest.approx(gini([3.0, 1.0, 1.0, 1.0]), abs=1e-15)
     exponential = -np.log1p(-(np.arange(100_000) + 0.5) / 100_000)
     assert gini(exponential) == pytest.approx(0.5, abs=1e-4)
@@ -277,13 +319,16 @@ def test_lorenz_curve_and_top_shares() -> None:
     assert held == pytest.approx([0.0, 0.5, 1.0])
     assert top_share([3.0, 1.0], [0.25, 0.125, 1.0], [1.0, 3.0]) == pytest.approx([0.5, 0.25, 1.0])
     found = solved(IMPATIENT)
-    assert found.top_share([0.01, 0.05, 0.1, 0.2]) == pytest.approx([0.0217, 0.0934, 0.1721, 0.3116], rel=0.05)
+    assert found.top_share([0.01, 0.05, 0.1, 0.2]) == pytest.approx(
+        [0.0217, 0.0934, 0.1721, 0.3116], rel=0.05
+    )
     assert np.all(np.diff(found.lorenz()[1]) >= 0.0)
 
 
 @pytest.mark.parametrize("shape", [(400,), (400, 3)])
 def test_regression_recovers_a_known_law(shape: tuple[int, ...]) -> None:
-    law, rng = LawOfMotion((0.2, 0.1), (0.9, 0.95), (1.0, 1.0)), np.random.default_rng(0)
+    law = LawOfMotion((0.2, 0.1), (0.9, 0.95), (1.0, 1.0))
+    rng = np.random.default_rng(0)
     z = rng.integers(0, 2, shape)
     K = np.full(shape, 5.0)
     for t in range(len(K) - 1):
@@ -310,7 +355,8 @@ def test_statistics_refuse_nonsense() -> None:
         gini([1.0, -1.0])
 
 
-# --- parameters ---------------------------------------------------------------------------------------------
+# --- parameters
+# ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -336,6 +382,8 @@ def test_durations_of_unemployment_are_krusell_and_smiths() -> None:
     assert IMPATIENT.transitions.sum(axis=(2, 3)) == pytest.approx(np.ones((2, 2)))
     assert IMPATIENT.labour == pytest.approx([1.0656, 0.999])
     r, w = IMPATIENT.prices(10.0, GOOD)
-    assert r * 10.0 + w * IMPATIENT.labour[GOOD] == pytest.approx(IMPATIENT.output(10.0, GOOD), rel=1e-14)
+    assert r * 10.0 + w * IMPATIENT.labour[GOOD] == pytest.approx(
+        IMPATIENT.output(10.0, GOOD), rel=1e-14
+    )
     assert IMPATIENT.wealth(0.0, 10.0, GOOD, EMPLOYED) == pytest.approx(1.11 * w)
     assert Grids.build(IMPATIENT).k[0] == 0.0

@@ -1,4 +1,5 @@
-"""The Krusell-Smith economy as a market: its accounts, its shocks, its parameters, its gradients."""
+"""The Krusell-Smith economy as a market: its accounts, its shocks, its parameters, its
+gradients."""
 
 from __future__ import annotations
 
@@ -28,15 +29,22 @@ def economy(worlds: int = 4, dtype: torch.dtype = torch.float32, **parameters: A
 
 
 def shares(market: KrusellSmith, seed: int = 0) -> dict[str, Tensor]:
-    drawn = torch.rand((market.worlds, market.parameters.households, 1), generator=torch.Generator().manual_seed(seed))
+    drawn = torch.rand(
+        (market.worlds, market.parameters.households, 1),
+        generator=torch.Generator().manual_seed(seed),
+    )
     return {"households": 0.05 + 0.9 * drawn.to(market.dtype)}
 
 
-def shocks(market: KrusellSmith, periods: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A path of z `[T, worlds]` and of who is unemployed `[T, worlds, households]`; no capital moves."""
+def shocks(
+    market: KrusellSmith, periods: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A path of z `[T, worlds]` and of who is unemployed `[T, worlds, households]`; no capital
+    moves."""
     generator = torch.Generator().manual_seed(seed)
     state = market.employment.initial(market.worlds, generator)
-    z, jobless = [], []
+    z = []
+    jobless = []
     for _ in range(periods):
         z.append(state["aggregate"][:, 0].numpy())
         jobless.append(state["unemployed"].numpy().astype(np.int64))
@@ -44,22 +52,31 @@ def shocks(market: KrusellSmith, periods: int, seed: int) -> tuple[NDArray[np.in
     return np.stack(z), np.stack(jobless)
 
 
-# -- accounts ----------------------------------------------------------------------------------------------------------
+# -- accounts --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 3, 50, 400])
 def test_income_exhausts_output_and_what_is_not_consumed_is_kept(n: int) -> None:
-    """mean(r_i k_i + w h_i) = Y and c + k' = a, by the equations written out anew; random productivities of capital."""
+    """mean(r_i k_i + w h_i) = Y and c + k' = a, by the equations written out anew; random
+    productivities of capital."""
     rng = np.random.default_rng(n)
     kappa = rng.uniform(0.5, 1.5, n)
-    market = economy(250, torch.float64, households=n, capital_productivity=kappa.tolist(), initial_dispersion=1.5)
+    market = economy(
+        250,
+        torch.float64,
+        households=n,
+        capital_productivity=kappa.tolist(),
+        initial_dispersion=1.5,
+    )
     generator = torch.Generator().manual_seed(n)
-    state, p = market.initial_state(250, generator), market.parameters
+    state = market.initial_state(250, generator)
+    p = market.parameters
     actions = shares(market)
     moved = market.transition(state, actions, market.draw_noise(generator))
     k, z, e = (state[name].numpy() for name in ("capital", "aggregate", "unemployed"))
     hours = 1.11 * (1 - e)
-    K, L = (kappa * k).mean(1), hours.mean(1)
+    K = (kappa * k).mean(1)
+    L = hours.mean(1)
     producing = L > 0  # one household may be the only one and without a job
     assert producing.sum() > 200
     k, hours, K, L = (x[producing] for x in (k, hours, K, L))
@@ -72,7 +89,9 @@ def test_income_exhausts_output_and_what_is_not_consumed_is_kept(n: int) -> None
     np.testing.assert_allclose(market.wealth(state).numpy()[producing], a, rtol=1e-12)
     c = actions["households"].numpy()[producing, :, 0] * a
     np.testing.assert_allclose(c + moved.state["capital"].numpy()[producing], a, rtol=1e-12)
-    np.testing.assert_allclose(moved.rewards["households"].numpy()[producing], np.log(c), rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(
+        moved.rewards["households"].numpy()[producing], np.log(c), rtol=1e-11, atol=1e-11
+    )
     effective_income = (market.wealth(state).numpy()[producing] - (1 - p.delta) * k).mean(1)
     np.testing.assert_allclose(effective_income, Y, rtol=1e-12)
 
@@ -93,12 +112,16 @@ def test_without_a_single_worker_rewards_are_finite() -> None:
 @pytest.mark.parametrize("n", [3, 60])
 def test_initial_capital_is_where_it_is_said_to_be(n: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    market = economy(2000, torch.float64, households=n, initial_capital=[3.0, 30.0], initial_dispersion=1.0)
+    market = economy(
+        2000, torch.float64, households=n, initial_capital=[3.0, 30.0], initial_dispersion=1.0
+    )
     k = market.initial_state(2000, generator)["capital"]
     mean = k.mean(-1).numpy()
     assert 3.0 * (1 - 1e-12) <= mean.min() < 3.1
     assert 29.0 < mean.max() <= 30.0 * (1 + 1e-12)
-    assert np.log(mean).mean() == pytest.approx(np.log(90.0) / 2, abs=5 * np.log(10) / np.sqrt(12 * 2000))
+    assert np.log(mean).mean() == pytest.approx(
+        np.log(90.0) / 2, abs=5 * np.log(10) / np.sqrt(12 * 2000)
+    )
     assert bool((k.std(-1) > 0).all())
     equal = economy(50, torch.float64, households=n, initial_dispersion=0.0)
     k = equal.initial_state(50, generator)["capital"]
@@ -106,12 +129,13 @@ def test_initial_capital_is_where_it_is_said_to_be(n: int) -> None:
     assert len(k[:, 0].unique()) == 50
 
 
-# -- shocks ------------------------------------------------------------------------------------------------------------
+# -- shocks ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 20, 2000])
 def test_the_aggregate_state_is_drawn_once_for_all_households(n: int) -> None:
-    """It switches as often whatever the number of households: no majority of their draws decides."""
+    """It switches as often whatever the number of households: no majority of their draws
+    decides."""
     worlds, periods = (2000, 40) if n <= 20 else (150, 60)
     market = economy(worlds, households=n)
     generator = torch.Generator().manual_seed(n)
@@ -128,7 +152,9 @@ def test_the_aggregate_state_is_drawn_once_for_all_households(n: int) -> None:
     assert path.mean() == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize(("n", "worlds", "periods"), [(50, 200, 60), (100, 50, 40), (10_000, 4, 20)])
+@pytest.mark.parametrize(
+    ("n", "worlds", "periods"), [(50, 200, 60), (100, 50, 40), (10_000, 4, 20)]
+)
 def test_the_head_count_is_exact_in_every_period(n: int, worlds: int, periods: int) -> None:
     z, jobless = shocks(economy(worlds, households=n), periods, seed=1)
     expected = np.array([n // 25, n // 10])
@@ -139,8 +165,10 @@ def test_the_head_count_is_exact_in_every_period(n: int, worlds: int, periods: i
 
 @pytest.mark.parametrize("n", [1, 7, 20])
 def test_where_the_rate_is_no_whole_number_of_heads_it_is_right_on_average(n: int) -> None:
-    """.04 and .10, from the first period on; state by state, within 5 standard errors and within .002 for n = 20."""
-    worlds, periods = 6000, 30
+    """.04 and .10, from the first period on; state by state, within 5 standard errors and within
+    .002 for n = 20."""
+    worlds = 6000
+    periods = 30
     z, jobless = shocks(economy(worlds, households=n), periods, seed=2)
     rate = jobless.mean(-1)
     for state in range(2):
@@ -157,18 +185,22 @@ def test_where_the_rate_is_no_whole_number_of_heads_it_is_right_on_average(n: in
 
 @pytest.mark.parametrize("n", [50, 20])
 def test_households_change_jobs_with_the_chances_of_the_chain(n: int) -> None:
-    """P(unemployed' | e, z, z') for all eight pasts, within 5 standard errors of independent draws."""
+    """P(unemployed' | e, z, z') for all eight pasts, within 5 standard errors of independent
+    draws."""
     z, jobless = shocks(economy(1500, households=n), 40, seed=3)
     chain = np.asarray(KrusellSmithParameters().employment)
     for now in range(2):
         for then in range(2):
             worlds = (z[:-1] == now) & (z[1:] == then)
-            before, after = jobless[:-1][worlds], jobless[1:][worlds]
+            before = jobless[:-1][worlds]
+            after = jobless[1:][worlds]
             for e in range(2):
                 moved = after[before == e]
                 p = chain[now, then, e, 1]
                 assert len(moved) > 1000
-                assert moved.mean() == pytest.approx(p, abs=5 * np.sqrt(p * (1 - p) / len(moved))), (now, then, e)
+                assert moved.mean() == pytest.approx(
+                    p, abs=5 * np.sqrt(p * (1 - p) / len(moved))
+                ), (now, then, e)
 
 
 def test_every_household_loses_its_job_as_often() -> None:
@@ -186,12 +218,20 @@ def trace(market: KrusellSmith, periods: int, seed: int) -> list[Tensor]:
     seen = [market.reset(seed)["households"]]
     for t in range(periods):
         step = market.step(shares(market, t))
-        seen += [step.observations["households"], step.rewards["households"], market.state["aggregate"]]
+        seen += [
+            step.observations["households"],
+            step.rewards["households"],
+            market.state["aggregate"],
+        ]
     return seen
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others() -> None:
-    options: dict[str, Any] = {"households": 20, "episode_length": 15, "capital_productivity": [0.9, 1.1]}
+    options: dict[str, Any] = {
+        "households": 20,
+        "episode_length": 15,
+        "capital_productivity": [0.9, 1.1],
+    }
     one, two, other = (trace(economy(5, **options), 40, seed) for seed in (3, 3, 4))
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
     assert not torch.equal(one[-2], other[-2])
@@ -214,13 +254,15 @@ def test_observes_what_it_says() -> None:
     K = (kappa * k).mean(1, keepdims=True)
     columns = [np.log(k / K + 0.02), np.log(K) / 2, 1.0 - 2.0 * z, 1 - e, (kappa - 1) / 0.2]
     expected = np.stack(np.broadcast_arrays(*columns), -1)
-    np.testing.assert_allclose(market.observe(state)["households"].numpy(), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        market.observe(state)["households"].numpy(), expected, rtol=1e-12, atol=1e-12
+    )
     everything = [np.log(K), 1.0 - 2.0 * z, columns[0].std(1, keepdims=True)]
     found = market.observe_globally(state).numpy()
     np.testing.assert_allclose(found, np.concatenate(everything, 1), rtol=1e-12, atol=1e-12)
 
 
-# -- parameters --------------------------------------------------------------------------------------------------------
+# -- parameters ------------------------------------------------------------------------------------
 
 CHAIN = KrusellSmithParameters().employment
 
@@ -240,10 +282,16 @@ REFUSED = {
         {"employment": _chain(0, 1, [[0.95, 0.05], [0.25, 0.75]])},
         r"employment\[0\]\[1\]: leads to unemployment 0.078, expected 0.1",
     ),
-    "rates": ({"unemployment": [0.05, 0.10]}, r"employment\[0\]\[0\]: leads to unemployment .*, expected 0.05"),
+    "rates": (
+        {"unemployment": [0.05, 0.10]},
+        r"employment\[0\]\[0\]: leads to unemployment .*, expected 0.05",
+    ),
     "all unemployed": ({"unemployment": [0.04, 1.0]}, "unemployment: expected rates below 1"),
     "probability": ({"persistence": 1.5}, "persistence"),
-    "types": ({"capital_productivity": [0.9, 1.0, 1.1]}, "capital_productivity: 3 types do not divide 50 households"),
+    "types": (
+        {"capital_productivity": [0.9, 1.0, 1.1]},
+        "capital_productivity: 3 types do not divide 50 households",
+    ),
     "interval": ({"initial_capital": [5.0, 4.0]}, "initial_capital: expected low <= high"),
     "conduct": ({"conduct": "strategic"}, "conduct"),
 }
@@ -259,7 +307,10 @@ def test_bad_parameters_are_refused_by_name(case: str) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("market.parameters.capital_productivity=[0.9, 1.0, 1.1]", "capital_productivity: 3 types do not divide 50"),
+        (
+            "market.parameters.capital_productivity=[0.9, 1.0, 1.1]",
+            "capital_productivity: 3 types do not divide 50",
+        ),
         ("market.parameters.unemployment=[0.05, 0.1]", "employment[0][0]: leads to unemployment"),
         ("market.parameters.employment=[[1, 0], [0, 1]]", "market.parameters.employment"),
         ("market.parameters.persistence=2", "market.parameters.persistence"),
@@ -275,12 +326,15 @@ def test_an_experiment_with_bad_parameters_is_one_line(override: str, message: s
     assert "\n" not in str(caught.value)
 
 
-# -- gradients ---------------------------------------------------------------------------------------------------------
+# -- gradients -------------------------------------------------------------------------------------
 
 
 def _gradients(conduct: str, reward_of: int = 0) -> tuple[Tensor, Tensor, State]:
-    """Of a household's second-period reward in everybody's capital `[households]`; that reward; the state."""
-    market = economy(2, torch.float64, households=4, conduct=conduct, capital_productivity=[0.9, 1.1])
+    """Of a household's second-period reward in everybody's capital `[households]`; that reward; the
+    state."""
+    market = economy(
+        2, torch.float64, households=4, conduct=conduct, capital_productivity=[0.9, 1.1]
+    )
     generator = torch.Generator().manual_seed(5)
     state = market.initial_state(2, generator)
     noise = [market.draw_noise(generator) for _ in range(2)]
@@ -307,20 +361,35 @@ def test_price_takers_do_not_see_that_others_capital_moves_prices() -> None:
     assert torch.equal(value, same), "what happens is the same"
     assert all(torch.equal(state[name], other[name]) for name in state)
     with torch.no_grad():
-        one, two = (trace(economy(4, households=6, conduct=c), 20, 1) for c in ("price-taking", "cooperative"))
+        one, two = (
+            trace(economy(4, households=6, conduct=c), 20, 1)
+            for c in ("price-taking", "cooperative")
+        )
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
 def test_gradients_of_price_takers_are_differences_at_given_prices() -> None:
-    """Central differences in which K is that of the economy as it is; of cooperative ones, in which K moves too."""
+    """Central differences in which K is that of the economy as it is; of cooperative ones, in which
+    K moves too."""
     for conduct in ("price-taking", "cooperative"):
-        market = economy(1, torch.float64, households=3, conduct=conduct, capital_productivity=list(KAPPAS))
+        market = economy(
+            1, torch.float64, households=3, conduct=conduct, capital_productivity=list(KAPPAS)
+        )
         state = market.initial_state(1, torch.Generator().manual_seed(1))
-        p, kappa, k0 = market.parameters, np.array(KAPPAS), state["capital"].numpy()[0]
+        p = market.parameters
+        kappa = np.array(KAPPAS)
+        k0 = state["capital"].numpy()[0]
         hours = 1.11 * (1 - state["unemployed"].numpy()[0])
         A = [1.01, 0.99][int(state["aggregate"])]
 
-        def reward(own: Array, K: float, hours: Array = hours, A: float = A, p: Any = p, kappa: Array = kappa) -> float:
+        def reward(
+            own: Array,
+            K: float,
+            hours: Array = hours,
+            A: float = A,
+            p: Any = p,
+            kappa: Array = kappa,
+        ) -> float:
             y = A * (K / hours.mean()) ** p.alpha
             r = p.alpha * kappa[0] * y / (K / hours.mean())
             return float(np.log(0.3 * ((1 - p.alpha) * y * hours[0] + (1 - p.delta + r) * own[0])))
@@ -330,11 +399,14 @@ def test_gradients_of_price_takers_are_differences_at_given_prices() -> None:
         noise = market.draw_noise(torch.Generator())
         moved = market.transition({**state, "capital": k}, actions, noise)
         found = torch.autograd.grad(moved.rewards["households"][0, 0], k)[0][0].numpy()
-        K, step = float((kappa * k0).mean()), 1e-5
+        K = float((kappa * k0).mean())
+        step = 1e-5
         for i in range(3):
             nudge = step * (np.arange(3) == i)
             K_up, K_down = (
-                (K, K) if conduct == "price-taking" else (float((kappa * (k0 + x)).mean()) for x in (nudge, -nudge))
+                (K, K)
+                if conduct == "price-taking"
+                else (float((kappa * (k0 + x)).mean()) for x in (nudge, -nudge))
             )
             slope = (reward(k0 + nudge, K_up) - reward(k0 - nudge, K_down)) / (2 * step)
             assert found[i] == pytest.approx(slope, rel=1e-6, abs=1e-10), (conduct, i)

@@ -1,4 +1,5 @@
-"""The certificate of the Krusell-Smith economy: what it clears, what it must see through, and who plays which policy."""
+"""The certificate of the Krusell-Smith economy: what it clears, what it must see through, and who
+plays which policy."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ from rl_markets.envs.market import PolicyFunction
 Array = NDArray[np.float64]
 
 
-# -- the answer key ----------------------------------------------------------------------------------------------------
+# -- the answer key --------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,9 @@ def unsorted() -> KrusellSmithAnswer:
     p = KrusellSmithParameters(households=60, capital_productivity=[1.02, 0.98, 1.0])
     answer = KrusellSmithAnswer(p)
     grids = known.Grids.build(answer.economy, own=80, effective=7, histogram=300)
-    answer.__dict__["solution"] = known.solve(answer.economy, grids=grids, periods=400, final_periods=800)
+    answer.__dict__["solution"] = known.solve(
+        answer.economy, grids=grids, periods=400, final_periods=800
+    )
     return answer
 
 
@@ -55,7 +58,8 @@ def short_panel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def as_policy(key: KrusellSmithAnswer, share: SharePolicy) -> PolicyFunction:
-    """A rule of states as a policy of observations, which are turned back by the docstring's formulas."""
+    """A rule of states as a policy of observations, which are turned back by the docstring's
+    formulas."""
     kappa = np.asarray(key.parameters.capital_productivity)
     deviation = kappa - kappa.mean()
     kinds = deviation / max(np.abs(deviation).max(), 1e-6)
@@ -64,19 +68,27 @@ def as_policy(key: KrusellSmithAnswer, share: SharePolicy) -> PolicyFunction:
         x = seen.double().numpy()
         K = np.exp(2 * x[..., 1])
         k = np.maximum((np.exp(x[..., 0]) - 0.02) * K, 0.0)
-        z, e = (x[..., 2] < 0).astype(np.int64), (x[..., 3] < 0.5).astype(np.int64)
+        z = (x[..., 2] < 0).astype(np.int64)
+        e = (x[..., 3] < 0.5).astype(np.int64)
         kind = np.abs(x[..., 4, None] - kinds).argmin(-1)
         return torch.from_numpy(share(k, K, z, e, kind)).float()[..., None]
 
     return policy
 
 
-def judged(key: KrusellSmithAnswer, rule: SharePolicy, seed: int = 0) -> tuple[Panel, float, dict[str, Metric]]:
+def judged(
+    key: KrusellSmithAnswer, rule: SharePolicy, seed: int = 0
+) -> tuple[Panel, float, dict[str, Metric]]:
     """A rule's panel, its exact best-response gain in %, and its metrics of the panel."""
-    found = panel.simulate(key.parameters, rule, key.solution.mean_effective_capital, [seed, seed + 1])
+    found = panel.simulate(
+        key.parameters, rule, key.solution.mean_effective_capital, [seed, seed + 1]
+    )
     metrics = [
-        *key._policy_errors(rule, {}), *key._capital(found, {}), *key._law(found, {}), *key._inequality(found, {}),
-    ]  # fmt: skip
+        *key._policy_errors(rule, {}),
+        *key._capital(found, {}),
+        *key._law(found, {}),
+        *key._inequality(found, {}),
+    ]
     return found, float(key._gains(rule, found, [seed])[0, 0]), {m.name: m for m in metrics}
 
 
@@ -85,7 +97,9 @@ def test_the_exact_policy_is_certified(key: KrusellSmithAnswer) -> None:
     assert key.errors(key.exact).max() == 0.0
     found, gain, metrics = judged(key, key.exact)
     assert abs(gain) < 1e-3
-    assert all(m.passed is not False for m in metrics.values()), {n: m.value for n, m in metrics.items()}
+    assert all(m.passed is not False for m in metrics.values()), {
+        n: m.value for n, m in metrics.items()
+    }
     assert found.K.mean() == pytest.approx(key.solution.mean_effective_capital, rel=0.015)
     assert found.gini.mean() == pytest.approx(key.solution.gini, abs=0.02)
     assert found.K.shape == found.z.shape == (400, 2)
@@ -101,13 +115,15 @@ def test_an_exact_policy_of_observations_is_at_no_distance(key: KrusellSmithAnsw
     market = KrusellSmith(KrusellSmithParameters(households=50), worlds=3)
     seen = market.reset(8)["households"]
     k, e = (market.state[name].double().numpy() for name in ("capital", "unemployed"))
-    K, z = market.effective_capital(market.state).double().numpy(), market.state["aggregate"].numpy()
+    K = market.effective_capital(market.state).double().numpy()
+    z = market.state["aggregate"].numpy()
     np.testing.assert_allclose(share(k, K, z, e, 0), policy(seen)[..., 0].numpy(), rtol=1e-5)
 
 
 @pytest.mark.usefixtures("short_panel")
 def test_a_constant_share_is_flagged(key: KrusellSmithAnswer) -> None:
-    """It keeps the answer's capital, so that only policy errors, inequality and best response see it."""
+    """It keeps the answer's capital, so that only policy errors, inequality and best response see
+    it."""
     found, gain, metrics = judged(key, key._constant_share())
     error = metrics["policy_error/consumption_share"]
     assert error.value > POLICY_LIMIT
@@ -119,7 +135,8 @@ def test_a_constant_share_is_flagged(key: KrusellSmithAnswer) -> None:
 
 @pytest.mark.usefixtures("short_panel")
 def test_a_high_r2_does_not_clear_an_economy_with_too_much_capital(key: KrusellSmithAnswer) -> None:
-    """Everybody consumes 15 % too little: the law of motion fits as well as it can, and the economy is wrong."""
+    """Everybody consumes 15 % too little: the law of motion fits as well as it can, and the economy
+    is wrong."""
 
     def oversaves(k: Any, K: Any, z: Any, e: Any, kind: Any) -> Array:
         return 0.85 * key.exact(k, K, z, e, kind)
@@ -137,7 +154,8 @@ def test_a_high_r2_does_not_clear_an_economy_with_too_much_capital(key: KrusellS
 
 @pytest.mark.usefixtures("short_panel")
 def test_small_errors_of_saving_are_flagged_too(key: KrusellSmithAnswer) -> None:
-    """2 % too little consumed, below the policy's own limit, adds up in capital and is worth a deviation."""
+    """2 % too little consumed, below the policy's own limit, adds up in capital and is worth a
+    deviation."""
 
     def thrifty(*state: Any) -> Array:
         return 0.98 * key.exact(*state)
@@ -149,7 +167,8 @@ def test_small_errors_of_saving_are_flagged_too(key: KrusellSmithAnswer) -> None
 
 
 def test_the_poor_and_the_jobless_consume_more_of_a_windfall(key: KrusellSmithAnswer) -> None:
-    """The exact propensities fall in wealth; those of a constant share do not, and are not the answer's."""
+    """The exact propensities fall in wealth; those of a constant share do not, and are not the
+    answer's."""
     k = key.solution.mean_capital * np.array([0.01, 0.1, 0.5, 1.0, 3.0])
     for e in range(2):
         exact = key.propensities(key.exact, k, e)
@@ -159,7 +178,7 @@ def test_the_poor_and_the_jobless_consume_more_of_a_windfall(key: KrusellSmithAn
         assert np.ptp(flat) < 1e-9
 
 
-# -- who plays which policy --------------------------------------------------------------------------------------------
+# -- who plays which policy ------------------------------------------------------------------------
 
 
 def test_types_in_any_order_meet_their_own_answer(unsorted: KrusellSmithAnswer) -> None:
@@ -170,7 +189,9 @@ def test_types_in_any_order_meet_their_own_answer(unsorted: KrusellSmithAnswer) 
     K = unsorted.solution.mean_effective_capital
     for kind, place in enumerate((2, 0, 1)):
         mine = unsorted.exact(K, K, 0, 0, np.asarray(kind))
-        assert mine == unsorted.solution.share(K, K, np.asarray(0), np.asarray(0), np.asarray(place))
+        assert mine == unsorted.solution.share(
+            K, K, np.asarray(0), np.asarray(0), np.asarray(place)
+        )
     capital = unsorted.solution.mean_capital_by_type
     assert capital[0] < capital[1] < capital[2], "the more productive hold more"
     policy = as_policy(unsorted, unsorted.exact)
@@ -182,7 +203,9 @@ def test_types_in_any_order_meet_their_own_answer(unsorted: KrusellSmithAnswer) 
     assert unsorted.distance({"households": as_policy(unsorted, mistaken)}) > 0.5
 
 
-def test_held_out_states_are_those_of_each_type_in_the_long_run(unsorted: KrusellSmithAnswer) -> None:
+def test_held_out_states_are_those_of_each_type_in_the_long_run(
+    unsorted: KrusellSmithAnswer,
+) -> None:
     (k, _, _, e, kinds), weights = unsorted.held_out
     assert weights.sum() == pytest.approx(1.0)
     medians = [np.median(k[kinds == kind]) for kind in range(3)]
@@ -195,7 +218,9 @@ def test_a_panel_of_types_reports_each_types_capital(
     unsorted: KrusellSmithAnswer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(panel, "HOUSEHOLDS", 302)
-    found = panel.simulate(unsorted.parameters, unsorted.exact, unsorted.solution.mean_effective_capital, [0, 1])
+    found = panel.simulate(
+        unsorted.parameters, unsorted.exact, unsorted.solution.mean_effective_capital, [0, 1]
+    )
     assert found.capital.shape[2] == 300
     metrics = {m.name: m for m in unsorted._inequality(found, {})}
     exact = dict(zip((0.98, 1.0, 1.02), unsorted.solution.mean_capital_by_type, strict=True))
@@ -222,7 +247,8 @@ def test_separate_policies_are_met_seat_by_seat(types: list[float]) -> None:
     policy = _seated(answer)
     assert answer.separate(policy)
     share = answer.share_policy(policy)
-    rows, kinds = 10 * 12 * len(types), len(types)
+    rows = 10 * 12 * len(types)
+    kinds = len(types)
     kind = np.repeat(np.arange(kinds), rows // kinds)  # as held-out states lie
     found = share(np.full(rows, 10.0), 10.0, 0, 0, kind)
     seats = np.rint((found - 0.1) * 1000).astype(int)
@@ -232,21 +258,28 @@ def test_separate_policies_are_met_seat_by_seat(types: list[float]) -> None:
 
 def test_a_shared_policy_is_not_separate() -> None:
     answer = KrusellSmithAnswer(KrusellSmithParameters(households=12))
-    network = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1), torch.nn.Sigmoid())
+    network = torch.nn.Sequential(
+        torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1), torch.nn.Sigmoid()
+    )
     policy = torch.no_grad()(network)
     assert not answer.separate(policy)
     k = np.array([[1.0, 5.0], [10.0, 20.0]])
     found = answer.share_policy(policy)(k, np.array([[8.0], [12.0]]), 0, np.array([0, 1]), 0)
     assert found.shape == (2, 2)
     seen = answer._observer.features(
-        torch.tensor(20.0), torch.tensor(12.0), torch.tensor(0.0), torch.tensor(1.0), torch.tensor(0)
+        torch.tensor(20.0),
+        torch.tensor(12.0),
+        torch.tensor(0.0),
+        torch.tensor(1.0),
+        torch.tensor(0),
     )
     assert found[1, 1] == pytest.approx(float(policy(seen)), rel=1e-5)
 
 
 @pytest.mark.usefixtures("short_panel")
 def test_gains_are_each_types_own_in_any_order_of_the_list(unsorted: KrusellSmithAnswer) -> None:
-    """The exact policy leaves nothing to any type; one type's mistake is that type's gain, though it is listed first."""
+    """The exact policy leaves nothing to any type; one type's mistake is that type's gain, though
+    it is listed first."""
     start = unsorted.solution.mean_effective_capital
     found = panel.simulate(unsorted.parameters, unsorted.exact, start, [0])
     assert np.abs(unsorted._gains(unsorted.exact, found, [0, 1])).max() < 0.02
@@ -259,11 +292,17 @@ def test_gains_are_each_types_own_in_any_order_of_the_list(unsorted: KrusellSmit
     assert np.abs(gains[:2]).max() < 0.02
 
 
-def test_repeated_and_many_types_are_told_apart_or_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = KrusellSmithAnswer(KrusellSmithParameters(households=150, capital_productivity=[1.0, 1.0, 1.02]))
+def test_repeated_and_many_types_are_told_apart_or_taken_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = KrusellSmithAnswer(
+        KrusellSmithParameters(households=150, capital_productivity=[1.0, 1.0, 1.02])
+    )
     monkeypatch.setattr(panel, "BURN_IN", 50)
     monkeypatch.setattr(panel, "PERIODS", 320)
-    found = panel.simulate(answer.parameters, answer.exact, answer.solution.mean_effective_capital, [0])
+    found = panel.simulate(
+        answer.parameters, answer.exact, answer.solution.mean_effective_capital, [0]
+    )
     assert answer._gains(answer.exact, found, [0]).shape == (1, 2)
     monkeypatch.setattr("rl_markets.envs.krusell_smith.answer.key.KINDS_APART", 1)
     assert answer._gains(answer.exact, found, [0]).shape == (1, 1)

@@ -1,4 +1,5 @@
-"""Known answers of one product with stock and a deadline: closed form, dynamic programming, fit-then-plan."""
+"""Known answers of one product with stock and a deadline: closed form, dynamic programming,
+fit-then-plan."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from rl_markets.envs.pricing.solution import ExponentialSeason, Season, Solution
 FloatArray = NDArray[np.float64]
 DAYS = ExponentialSeason(a=6.0, alpha=1.0 / 500.0, stock=20, time=30.0)
 STICKERS = np.zeros((12, 41), dtype=np.int64)  # 30 % off from hour 8, 50 % off in the last hour
-STICKERS[8:], STICKERS[11:] = 3, 5
+STICKERS[8:] = 3
+STICKERS[11:] = 5
 INCUMBENT = np.full(9, 0.5 / 9.0)  # 1000 yen half the time, otherwise any price
 INCUMBENT[4] += 0.5
 
@@ -46,9 +48,11 @@ def small(**changes: Any) -> Season:
 
 
 def plain(season: Season, choose: Callable[[list[float]], float], last: int | None = None) -> float:
-    """The season's value by recursion, customer by customer's mean: nothing shared with the package.
+    """The season's value by recursion, customer by customer's mean: nothing shared with the
+    package.
 
-    `choose` turns the values of the prices allowed into one; with `last`, only prices from the last index on are.
+    `choose` turns the values of the prices allowed into one; with `last`, only prices from the last
+    index on are.
     """
 
     @cache
@@ -58,11 +62,16 @@ def plain(season: Season, choose: Callable[[list[float]], float], last: int | No
         return choose([total(t, left, a) for a in range(limit, len(season.prices))])
 
     def total(t: int, left: int, a: int) -> float:
-        lam, found = season.demand[t, a], 0.0
+        lam = season.demand[t, a]
+        found = 0.0
         for sold in range(left + 1):
             chance = poisson.pmf(sold, lam) if sold < left else poisson.sf(left - 1, lam)
-            now = ((1.0 - season.fee) * season.prices[a] - season.cost) * sold - season.holding * (left - sold)
-            found += chance * (now + season.discount * value(t + 1, left - sold, 0 if last is None else a))
+            now = ((1.0 - season.fee) * season.prices[a] - season.cost) * sold - season.holding * (
+                left - sold
+            )
+            found += chance * (
+                now + season.discount * value(t + 1, left - sold, 0 if last is None else a)
+            )
         return found
 
     return value(0, season.stock, last or 0)
@@ -107,7 +116,10 @@ def test_the_best_fixed_price_anywhere(stock: int, time: float) -> None:
     fixed = season.best_fixed()[1]
     assert season.fixed_value(prices).max() <= fixed * (1.0 + 1e-12)
     assert (
-        season.fixed_price_bound() * season.fluid()[1] <= fixed <= season.value()[-1] <= season.fluid()[1] * (1 + 1e-12)
+        season.fixed_price_bound() * season.fluid()[1]
+        <= fixed
+        <= season.value()[-1]
+        <= season.fluid()[1] * (1 + 1e-12)
     )
     assert season.value()[-1] == pytest.approx(season.value_by_ode()[-1], rel=1e-7)
 
@@ -141,7 +153,9 @@ def test_the_policy_earns_its_value_in_a_simulation(gvr: Season, gvr_optimum: So
     earned = (log.price * log.sales).sum(axis=0)
     error = earned.std() / np.sqrt(earned.size)
     assert abs(earned.mean() - gvr_optimum.total) < 4.0 * error
-    assert abs(earned.mean() - pricing.fixed(gvr).max()) > 40.0 * error  # the test can tell policies apart
+    assert (
+        abs(earned.mean() - pricing.fixed(gvr).max()) > 40.0 * error
+    )  # the test can tell policies apart
 
 
 def test_all_costs_agree_with_a_plain_recursion() -> None:
@@ -157,12 +171,19 @@ def test_all_costs_agree_with_a_plain_recursion() -> None:
 
 def test_evaluation_gives_back_the_optimum() -> None:
     season = small()
-    optimum, markdown = pricing.solve(season), pricing.solve_markdown(season)
+    optimum = pricing.solve(season)
+    markdown = pricing.solve_markdown(season)
     assert pricing.evaluate(season, optimum.policy) == pytest.approx(optimum.value, abs=1e-12)
-    assert pricing.evaluate(season, np.eye(3)[optimum.policy]) == pytest.approx(optimum.value, abs=1e-12)
+    assert pricing.evaluate(season, np.eye(3)[optimum.policy]) == pytest.approx(
+        optimum.value, abs=1e-12
+    )
     assert optimum.action_values.max(axis=-1) == pytest.approx(optimum.value[:-1], abs=0.0)
-    assert pricing.evaluate_markdown(season, markdown.policy) == pytest.approx(markdown.value, abs=1e-12)
-    assert pricing.evaluate_markdown(season, np.eye(3)[markdown.policy]) == pytest.approx(markdown.value, abs=1e-12)
+    assert pricing.evaluate_markdown(season, markdown.policy) == pytest.approx(
+        markdown.value, abs=1e-12
+    )
+    assert pricing.evaluate_markdown(season, np.eye(3)[markdown.policy]) == pytest.approx(
+        markdown.value, abs=1e-12
+    )
 
 
 def test_plans_known_beforehand() -> None:
@@ -170,14 +191,18 @@ def test_plans_known_beforehand() -> None:
     T, levels, A = season.shape
     for a, value in enumerate(pricing.fixed(season)):
         assert pricing.open_loop(season, np.full(T, a)) == pytest.approx(value, rel=1e-12)
-        assert pricing.evaluate(season, np.full((T, levels), a))[0, -1] == pytest.approx(value, rel=1e-12)
+        assert pricing.evaluate(season, np.full((T, levels), a))[0, -1] == pytest.approx(
+            value, rel=1e-12
+        )
     each = {
         (one, two, t): pricing.open_loop(season, np.where(np.arange(T) < t, one, two))
         for one in range(A)
         for two in range(A)
         for t in range(T)
     }
-    assert pricing.best_two_price(season, falling=False).value == pytest.approx(max(each.values()), rel=1e-12)
+    assert pricing.best_two_price(season, falling=False).value == pytest.approx(
+        max(each.values()), rel=1e-12
+    )
     down = max(v for (one, two, _), v in each.items() if two >= one)
     found = pricing.best_two_price(season)
     assert found.value == pytest.approx(down, rel=1e-12)
@@ -186,7 +211,9 @@ def test_plans_known_beforehand() -> None:
 
 def test_the_stock_never_turns_negative_nor_grows() -> None:
     season = small()
-    assert pricing.stock_distribution(season, np.full(season.shape, 1.0 / 3.0)).sum(axis=1) == pytest.approx(1.0)
+    assert pricing.stock_distribution(season, np.full(season.shape, 1.0 / 3.0)).sum(
+        axis=1
+    ) == pytest.approx(1.0)
     for t in range(season.periods):
         moves = season.transitions(t)
         assert moves.min() >= 0.0
@@ -212,7 +239,9 @@ def test_rare_events_keep_their_digits() -> None:
 
 
 def test_perishable_optima(perish: Season) -> None:
-    free, markdown, two = pricing.solve(perish), pricing.solve_markdown(perish), pricing.best_two_price(perish)
+    free = pricing.solve(perish)
+    markdown = pricing.solve_markdown(perish)
+    two = pricing.best_two_price(perish)
     assert free.total == pytest.approx(18290.43, abs=0.01)
     assert markdown.total == pytest.approx(18239.33, abs=0.01)
     assert pricing.fixed(perish).max() == pytest.approx(17717.71, abs=0.01)
@@ -224,11 +253,14 @@ def test_perishable_optima(perish: Season) -> None:
 
 
 def test_waste(perish: Season) -> None:
-    best, falling = pricing.solve(perish).policy, pricing.solve_markdown(perish).policy
+    best = pricing.solve(perish).policy
+    falling = pricing.solve_markdown(perish).policy
     assert pricing.leftover(perish, best) / 40.0 == pytest.approx(0.00313, abs=1e-4)
     assert pricing.leftover_markdown(perish, falling) / 40.0 == pytest.approx(0.00346, abs=1e-4)
     assert pricing.leftover(perish, STICKERS) / 40.0 == pytest.approx(0.0050, abs=1e-4)
-    assert pricing.leftover(perish, np.zeros_like(STICKERS)) / 40.0 == pytest.approx(0.278, abs=5e-4)
+    assert pricing.leftover(perish, np.zeros_like(STICKERS)) / 40.0 == pytest.approx(
+        0.278, abs=5e-4
+    )
     log = pricing.simulate(perish, best, 40_000, np.random.default_rng(2))
     left = log.stock[-1] - log.sales[-1]
     assert abs(left.mean() - pricing.leftover(perish, best)) < 4.0 * left.std() / np.sqrt(left.size)
@@ -289,28 +321,42 @@ def ten_days(stock: int = 10) -> Season:
 
 def test_the_fit_is_the_likelihood_s_optimum() -> None:
     season = ten_days()
-    log = pricing.simulate(season, np.broadcast_to(INCUMBENT, season.shape), 40, np.random.default_rng(3))
+    log = pricing.simulate(
+        season, np.broadcast_to(INCUMBENT, season.shape), 40, np.random.default_rng(3)
+    )
     p, q, n = (x[log.stock > 0] for x in (log.price, log.sales, log.stock))
 
     def loss(b: FloatArray) -> float:
         lam = np.exp(b[0] + b[1] * p / 1000.0)
         return -float(np.where(q >= n, poisson.logsf(n - 1, lam), poisson.logpmf(q, lam)).mean())
 
-    found, fitted = minimize(loss, [1.0, -1.0], method="BFGS", options={"gtol": 1e-8}), pricing.fit_log(log)
+    found = minimize(loss, [1.0, -1.0], method="BFGS", options={"gtol": 1e-8})
+    fitted = pricing.fit_log(log)
     assert fitted.coefficients * [1.0, 1000.0] == pytest.approx(found.x, abs=1e-5)
     assert fitted.log_likelihood == pytest.approx(-found.fun * len(p), rel=1e-9)
     steps = np.array([[1e-3, 0.0], [0.0, 1e-3]])
     at = fitted.coefficients * [1.0, 1000.0]
-    curve = [[loss(at + x + y) - loss(at + x - y) - loss(at - x + y) + loss(at - x - y) for x in steps] for y in steps]
+    curve = [
+        [loss(at + x + y) - loss(at + x - y) - loss(at - x + y) + loss(at - x - y) for x in steps]
+        for y in steps
+    ]
     covariance = np.linalg.inv(np.array(curve) / 4e-6 * len(p))
-    assert fitted.standard_errors * [1.0, 1000.0] == pytest.approx(np.sqrt(np.diag(covariance)), rel=1e-3)
+    assert fitted.standard_errors * [1.0, 1000.0] == pytest.approx(
+        np.sqrt(np.diag(covariance)), rel=1e-3
+    )
 
 
 def test_only_the_censored_fit_finds_the_truth() -> None:
     season = ten_days()
-    log = pricing.simulate(season, np.broadcast_to(INCUMBENT, season.shape), 2000, np.random.default_rng(4))
+    log = pricing.simulate(
+        season, np.broadcast_to(INCUMBENT, season.shape), 2000, np.random.default_rng(4)
+    )
     truth = np.array([np.log(6.0), -1.0 / 500.0])
-    off = {m: (f.coefficients - truth) / f.standard_errors for m in MODES if (f := pricing.fit_log(log, m))}
+    off = {
+        m: (f.coefficients - truth) / f.standard_errors
+        for m in MODES
+        if (f := pricing.fit_log(log, m))
+    }
     assert np.abs(off["censored"]).max() < 4.0
     assert np.abs(off["naive"]).max() > 5.0
     assert np.abs(off["dropped"]).max() > 3.5
@@ -331,26 +377,36 @@ def test_standard_errors_are_the_spread_of_fits() -> None:
 
 
 def test_dropping_stock_outs_undervalues_the_optimum() -> None:
-    """500 seasons of 15 days: bias and root mean squared error of the optimal policy's value, in %."""
+    """500 seasons of 15 days: bias and root mean squared error of the optimal policy's value, in
+    %."""
     season = ten_days()
-    optimum, behaviour = pricing.solve(season), np.broadcast_to(INCUMBENT, season.shape)
+    optimum = pricing.solve(season)
+    behaviour = np.broadcast_to(INCUMBENT, season.shape)
     errors: dict[str, list[float]] = {m: [] for m in MODES}
     for seed in range(30):
         log = pricing.simulate(season, behaviour, 500, np.random.default_rng(seed))
         for mode in MODES:
             believed = pricing.planned_season(pricing.fit_log(log, mode), season)
-            errors[mode].append(100.0 * (pricing.evaluate(believed, optimum.policy)[0, -1] / optimum.total - 1.0))
+            errors[mode].append(
+                100.0 * (pricing.evaluate(believed, optimum.policy)[0, -1] / optimum.total - 1.0)
+            )
     bias = {m: np.mean(x) for m, x in errors.items()}
-    assert [bias["censored"], bias["naive"], bias["dropped"]] == pytest.approx([-0.1, -1.7, -4.8], abs=0.3)
+    assert [bias["censored"], bias["naive"], bias["dropped"]] == pytest.approx(
+        [-0.1, -1.7, -4.8], abs=0.3
+    )
     assert np.sqrt(np.mean(np.square(errors["censored"]))) < 1.5
     assert bias["dropped"] < -3.0
 
 
 @pytest.mark.parametrize(("seasons", "reached"), [(10, 0.9982), (30, 0.9992)])
-def test_fit_then_plan_on_gvr(gvr: Season, gvr_optimum: Solution, seasons: int, reached: float) -> None:
+def test_fit_then_plan_on_gvr(
+    gvr: Season, gvr_optimum: Solution, seasons: int, reached: float
+) -> None:
     shares = []
     for seed in range(20):
-        log = pricing.simulate(gvr, np.broadcast_to(INCUMBENT, gvr.shape), seasons, np.random.default_rng(seed))
+        log = pricing.simulate(
+            gvr, np.broadcast_to(INCUMBENT, gvr.shape), seasons, np.random.default_rng(seed)
+        )
         policy = pricing.plan(pricing.fit_log(log), gvr).policy
         shares.append(pricing.evaluate(gvr, policy)[0, -1] / gvr_optimum.total)
     assert np.mean(shares) == pytest.approx(reached, abs=5e-4)
@@ -363,7 +419,9 @@ def test_planning_with_the_truth_loses_nothing(gvr: Season, gvr_optimum: Solutio
 
 
 def test_a_stock_out_beyond_reach_does_not_break_the_fit() -> None:
-    fitted = pricing.fit([400.0, 400.0, 800.0, 800.0, 800.0], [300, 2, 1, 0, 1], [300, 500, 500, 500, 500])
+    fitted = pricing.fit(
+        [400.0, 400.0, 800.0, 800.0, 800.0], [300, 2, 1, 0, 1], [300, 500, 500, 500, 500]
+    )
     assert np.isfinite(fitted.coefficients).all()
     assert fitted.mean(400.0) > 100.0
 

@@ -23,11 +23,16 @@ DUOPOLY = pricing.catalogue(2)
 
 def markets(seed: int, number: int, most: int, firms: int) -> list[LogitMarket]:
     """Random markets of 4 to `most` products."""
-    rng, found = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    found = []
     for _ in range(number):
         n = int(rng.integers(4, most + 1))
-        a, cost, mu = rng.uniform(5.0, 12.0, n), rng.uniform(2.0, 8.0, n), float(rng.uniform(0.3, 2.0))
-        found.append(LogitMarket(a, cost, mu, rng.integers(0, firms, n), float(rng.uniform(-1.0, 3.0))))
+        a = rng.uniform(5.0, 12.0, n)
+        cost = rng.uniform(2.0, 8.0, n)
+        mu = float(rng.uniform(0.3, 2.0))
+        found.append(
+            LogitMarket(a, cost, mu, rng.integers(0, firms, n), float(rng.uniform(-1.0, 3.0)))
+        )
     return found
 
 
@@ -37,8 +42,11 @@ def markets(seed: int, number: int, most: int, firms: int) -> list[LogitMarket]:
 def test_the_best_points_beat_a_grid() -> None:
     rng = np.random.default_rng(0)
     p = rng.uniform(500.0, 3000.0, 300)
-    c, a, mu = p * rng.uniform(0.4, 0.9, 300), p * rng.uniform(0.7, 1.3, 300), p * rng.uniform(0.05, 0.3, 300)
-    kappa, phi = rng.uniform(0.4, 1.2, 300), rng.uniform(0.3, 1.0, 300)
+    c = p * rng.uniform(0.4, 0.9, 300)
+    a = p * rng.uniform(0.7, 1.3, 300)
+    mu = p * rng.uniform(0.05, 0.3, 300)
+    kappa = rng.uniform(0.4, 1.2, 300)
+    phi = rng.uniform(0.3, 1.0, 300)
     x = pricing.best_points(a, p, c, mu, kappa, phi, most=0.3 * p)
     grid = 0.3 * p * np.linspace(0.0, 1.0, 20_001)[:, None]
     tried = pricing.points_profit(grid, a, p, c, mu, kappa, phi)
@@ -51,18 +59,28 @@ def test_the_best_points_beat_a_grid() -> None:
 
 
 def test_points_with_a_free_price_are_all_or_nothing() -> None:
-    for kappa, phi, rate, profit in ((0.8, 0.9, 0.0, 211.814), (0.9, 0.8, 0.2, 226.394), (0.8, 0.8, 0.0, 211.814)):
+    for kappa, phi, rate, profit in (
+        (0.8, 0.9, 0.0, 211.814),
+        (0.9, 0.8, 0.2, 226.394),
+        (0.8, 0.8, 0.0, 211.814),
+    ):
         found = pricing.best_price_and_points(1000.0, 600.0, 120.0, kappa, phi, 0.2)
         assert found.rate == rate
         assert found.profit == pytest.approx(profit, abs=1e-3)
-    assert pricing.best_price_and_points(1000.0, 600.0, 120.0, 0.9, 0.8, 0.2).price == pytest.approx(1130.14, abs=0.01)
+    assert pricing.best_price_and_points(
+        1000.0, 600.0, 120.0, 0.9, 0.8, 0.2
+    ).price == pytest.approx(1130.14, abs=0.01)
 
 
 def test_points_with_a_free_price_beat_a_grid() -> None:
-    rng, rates = np.random.default_rng(1), np.linspace(0.0, 0.3, 31)
+    rng = np.random.default_rng(1)
+    rates = np.linspace(0.0, 0.3, 31)
     for _ in range(40):
-        cost, kappa, phi = rng.uniform(300.0, 900.0), rng.uniform(0.3, 1.2), rng.uniform(0.3, 1.2)
-        a, mu = rng.uniform(0.8, 1.6) * cost, rng.uniform(0.1, 0.3) * cost
+        cost = rng.uniform(300.0, 900.0)
+        kappa = rng.uniform(0.3, 1.2)
+        phi = rng.uniform(0.3, 1.2)
+        a = rng.uniform(0.8, 1.6) * cost
+        mu = rng.uniform(0.1, 0.3) * cost
         found = pricing.best_price_and_points(a, cost, mu, kappa, phi, 0.3)
         price = np.linspace(0.5, 4.0, 1501)[:, None] * cost
         tried = pricing.points_profit(rates * price, a, price, cost, mu, kappa, phi)
@@ -71,7 +89,9 @@ def test_points_with_a_free_price_beat_a_grid() -> None:
         assert found.rate == rates[at[1]]
         assert tried.max() <= found.profit * (1.0 + 1e-12)
         assert tried.max() == pytest.approx(found.profit, rel=1e-3)
-        again = pricing.points_profit(found.rate * found.price, a, found.price, cost, mu, kappa, phi)
+        again = pricing.points_profit(
+            found.rate * found.price, a, found.price, cost, mu, kappa, phi
+        )
         assert float(again) == pytest.approx(found.profit, rel=1e-12)
 
 
@@ -89,13 +109,20 @@ def test_customers_who_differ_make_rates_in_between_best() -> None:
 
 
 def test_the_points_programme() -> None:
-    optimum, constants = PROGRAMME.solve(), PROGRAMME.constants()
+    optimum = PROGRAMME.solve()
+    constants = PROGRAMME.constants()
     assert optimum.total == pytest.approx(7191.641, abs=1e-3)
-    assert [constants.max(), PROGRAMME.rates[constants.argmax()]] == pytest.approx([6805.743, 0.07], abs=1e-3)
+    assert [constants.max(), PROGRAMME.rates[constants.argmax()]] == pytest.approx(
+        [6805.743, 0.07], abs=1e-3
+    )
     assert constants[0] == pytest.approx(6151.194, abs=1e-3)
     rates = np.array(PROGRAMME.rates)[optimum.policy]
-    assert rates[[0, 10, 20, 30, 40, 45, 50]] == pytest.approx([0.2, 0.15, 0.15, 0.1, 0.07, 0.03, 0.0])
-    assert rates[[47, 48, 49]] == pytest.approx(0.2)  # not falling all the way: what overflows costs nothing
+    assert rates[[0, 10, 20, 30, 40, 45, 50]] == pytest.approx(
+        [0.2, 0.15, 0.15, 0.1, 0.07, 0.03, 0.0]
+    )
+    assert rates[[47, 48, 49]] == pytest.approx(
+        0.2
+    )  # not falling all the way: what overflows costs nothing
 
 
 def test_policy_and_value_iteration_agree() -> None:
@@ -108,20 +135,28 @@ def test_policy_and_value_iteration_agree() -> None:
 
 
 def test_the_programme_in_a_simulation() -> None:
-    """Customers one by one, in yen of points: nothing shared with the package but the parameters."""
-    pp, rng, n = PROGRAMME, np.random.default_rng(2), 20_000
+    """Customers one by one, in yen of points: nothing shared with the package but the
+    parameters."""
+    pp = PROGRAMME
+    rng = np.random.default_rng(2)
+    n = 20_000
     mixed = np.full(pp.shape, 1.0 / 9.0)
-    balance, earned = np.zeros(n), np.zeros(n)
+    balance = np.zeros(n)
+    earned = np.zeros(n)
     for t in range(400):
         rate = np.array(pp.rates)[rng.integers(9, size=n)]
         off = np.where(balance == 500.0, 500.0, 0.0)
         buys = rng.random(n) < expit((pp.a - pp.price + pp.kappa * rate * pp.price + off) / pp.mu)
         earned += pp.discount**t * buys * (pp.price - pp.cost - off)
         balance = np.where(
-            buys, np.minimum(np.where(off > 0, 0.0, balance) + np.round(rate * pp.price), 500.0), balance
+            buys,
+            np.minimum(np.where(off > 0, 0.0, balance) + np.round(rate * pp.price), 500.0),
+            balance,
         )
         balance[rng.random(n) < pp.expiry] = 0.0
-    assert abs(earned.mean() - pp.evaluate(mixed)[0]) < 4.0 * earned.std() / np.sqrt(n) + 2.0  # 2: what is cut off
+    assert (
+        abs(earned.mean() - pp.evaluate(mixed)[0]) < 4.0 * earned.std() / np.sqrt(n) + 2.0
+    )  # 2: what is cut off
 
 
 def test_fractions_of_a_unit_are_right_on_average() -> None:
@@ -149,19 +184,28 @@ def test_the_catalogue_s_optimum_beats_a_search() -> None:
         profit = float(market.joint_profit(best))
         assert np.ptp(best - market.cost) < 1e-9  # one mark-up
         assert profit == pytest.approx(float(best[0] - market.cost[0]) - market.mu, rel=1e-12)
-        far, near = market.cost + market.mu, best + market.mu * rng.normal(0.0, 0.5, len(best))
-        found = [-minimize(lambda x, m=market: -float(m.joint_profit(x)), p, method="BFGS").fun for p in (far, near)]
+        far = market.cost + market.mu
+        near = best + market.mu * rng.normal(0.0, 0.5, len(best))
+        found = [
+            -minimize(lambda x, m=market: -float(m.joint_profit(x)), p, method="BFGS").fun
+            for p in (far, near)
+        ]
         assert max(found) <= profit * (1.0 + 1e-12)
-        assert found[1] == pytest.approx(profit, rel=1e-5)  # from afar, a price may get lost where nobody buys
+        assert found[1] == pytest.approx(
+            profit, rel=1e-5
+        )  # from afar, a price may get lost where nobody buys
 
 
 def test_calvano_s_duopoly() -> None:
-    nash, joint = DUOPOLY.nash(), DUOPOLY.monopoly()
+    nash = DUOPOLY.nash()
+    joint = DUOPOLY.monopoly()
     assert nash == pytest.approx(1.472927, abs=1e-6)
     assert joint == pytest.approx(1.924981, abs=1e-6)
     assert DUOPOLY.profits(nash) == pytest.approx(0.222927, abs=1e-6)
     assert DUOPOLY.profits(joint) == pytest.approx(0.337490, abs=1e-6)
-    assert DUOPOLY.delta([DUOPOLY.profits(nash).mean(), DUOPOLY.profits(joint).mean()]) == pytest.approx([0.0, 1.0])
+    assert DUOPOLY.delta(
+        [DUOPOLY.profits(nash).mean(), DUOPOLY.profits(joint).mean()]
+    ) == pytest.approx([0.0, 1.0])
     with pytest.raises(ValueError, match="two firms"):
         pricing.catalogue(1).delta(0.1)
 
@@ -179,7 +223,9 @@ def test_nash_prices_by_another_solver() -> None:
         return float(m.product_profits(p + step)[own] - m.product_profits(p - step)[own]) / 2e-6
 
     market = LogitMarket(np.array([2.0, 2.3, 1.8]), np.array([1.0, 1.1, 0.9]), 0.25)
-    found = fsolve(lambda p: [unpaid(p, market, i) for i in range(3)], market.cost + 0.4, xtol=1e-12)
+    found = fsolve(
+        lambda p: [unpaid(p, market, i) for i in range(3)], market.cost + 0.4, xtol=1e-12
+    )
     assert market.nash() == pytest.approx(found, abs=1e-7)
 
 
@@ -188,7 +234,9 @@ def test_no_firm_gains_by_a_deviation() -> None:
     for market in markets(seed=6, number=10, most=12, firms=3):
         nash = market.nash()
         for i, firm in enumerate(market.firms):
-            moved = nash + (market.owners == firm) * rng.normal(0.0, 0.2 * market.mu, (500, len(nash)))
+            moved = nash + (market.owners == firm) * rng.normal(
+                0.0, 0.2 * market.mu, (500, len(nash))
+            )
             assert market.profits(moved)[:, i].max() <= market.profits(nash)[i] * (1.0 + 1e-12)
     answer = DUOPOLY.best_response(0, [1.3, 1.6])
     assert answer[1] == 1.6
@@ -206,7 +254,9 @@ def test_products_paid_for_themselves_fight_each_other(products: int, ratio: flo
     assert pricing.catalogue(products).selfish_ratio() == pytest.approx(ratio, abs=6e-4)
     one_firm = np.zeros(products, dtype=np.int64)
     together = LogitMarket(np.full(products, 2.0), np.ones(products), 0.25, one_firm)
-    assert together.joint_profit(together.nash()) == pytest.approx(together.joint_profit(together.monopoly()))
+    assert together.joint_profit(together.nash()) == pytest.approx(
+        together.joint_profit(together.monopoly())
+    )
 
 
 def test_large_utilities_do_not_overflow() -> None:
@@ -214,11 +264,14 @@ def test_large_utilities_do_not_overflow() -> None:
     assert np.isfinite(yen.nash()).all()
     assert np.abs(yen.foc_residuals(yen.nash())).max() < 1e-6
     assert yen.shares(yen.nash()) == pytest.approx([1.0, 0.0], abs=2e-4)
-    assert np.isfinite(yen.foc_residuals(yen.cost + 84_000.0)).all()  # the share is 1 but for 1e-200
+    assert np.isfinite(
+        yen.foc_residuals(yen.cost + 84_000.0)
+    ).all()  # the share is 1 but for 1e-200
 
 
 @pytest.mark.parametrize(
-    "bad", [{"mu": 0.0}, {"a": [np.nan, 1.0]}, {"cost": [1.0]}, {"owner": [0, 5]}, {"owner": [0.0, 1.0]}]
+    "bad",
+    [{"mu": 0.0}, {"a": [np.nan, 1.0]}, {"cost": [1.0]}, {"owner": [0, 5]}, {"owner": [0.0, 1.0]}],
 )
 def test_bad_logit_markets_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"expected|holds"):
@@ -230,7 +283,9 @@ def test_bad_logit_markets_are_refused(bad: dict[str, Any]) -> None:
 
 def small_grid(seed: int) -> GridMarket:
     rng = np.random.default_rng(seed)
-    market = LogitMarket(rng.uniform(1.5, 2.5, 4), rng.uniform(0.8, 1.2, 4), 0.25, np.array([0, 1, 0, 2]))
+    market = LogitMarket(
+        rng.uniform(1.5, 2.5, 4), rng.uniform(0.8, 1.2, 4), 0.25, np.array([0, 1, 0, 2])
+    )
     return GridMarket(market, np.sort(rng.uniform(0.9, 3.0, (4, 5)), axis=1))
 
 
@@ -239,7 +294,9 @@ def test_grid_answers_are_those_of_enumeration(seed: int) -> None:
     grid = small_grid(seed)
     profiles = np.array(list(product(range(5), repeat=4)))
     joint = grid.market.joint_profit(grid.prices(profiles))
-    assert grid.market.joint_profit(grid.prices(grid.joint_optimum())) == pytest.approx(joint.max(), rel=1e-13)
+    assert grid.market.joint_profit(grid.prices(grid.joint_optimum())) == pytest.approx(
+        joint.max(), rel=1e-13
+    )
     start = np.array([1, 3, 0, 2])
     answer = grid.best_response(0, start)
     same = profiles[(profiles[:, [1, 3]] == start[[1, 3]]).all(axis=1)]
@@ -252,7 +309,8 @@ def test_grid_answers_are_those_of_enumeration(seed: int) -> None:
 
 
 def test_calvano_s_grid() -> None:
-    nash, joint = DUOPOLY.nash()[0], DUOPOLY.monopoly()[0]
+    nash = DUOPOLY.nash()[0]
+    joint = DUOPOLY.monopoly()[0]
     levels = np.linspace(nash - 0.1 * (joint - nash), joint + 0.1 * (joint - nash), 15)
     grid = GridMarket(DUOPOLY, np.tile(levels, (2, 1)))
     found = grid.pure_equilibria()
@@ -286,22 +344,30 @@ def test_bad_grids_are_refused() -> None:
 
 def test_one_segment_has_the_closed_form() -> None:
     market = markets(seed=8, number=1, most=6, firms=1)[0]
-    mixed = MixedLogit(np.ones(1), market.a[None], np.array([market.mu]), market.cost, market.outside)
+    mixed = MixedLogit(
+        np.ones(1), market.a[None], np.array([market.mu]), market.cost, market.outside
+    )
     prices, profit = mixed.optimum(starts=3)
     assert prices == pytest.approx(market.monopoly(), abs=1e-5)
     assert profit == pytest.approx(float(market.joint_profit(market.monopoly())), rel=1e-10)
 
 
 def test_segments_end_the_equal_mark_up() -> None:
-    mixed = MixedLogit(np.array([0.6, 0.4]), np.array([[3.0, 1.5], [2.0, 4.0]]), np.array([0.2, 0.5]), np.ones(2))
+    mixed = MixedLogit(
+        np.array([0.6, 0.4]), np.array([[3.0, 1.5], [2.0, 4.0]]), np.array([0.2, 0.5]), np.ones(2)
+    )
     prices, profit = mixed.optimum()
     assert np.ptp(prices - mixed.cost) > 0.1
     axis = np.linspace(1.0, 5.0, 81)
     tried = [mixed.profit(np.array(x)) for x in product(axis, axis)]
     assert max(tried) <= profit * (1.0 + 1e-12)
     assert max(tried) == pytest.approx(profit, rel=0.01)
-    at, step = np.array([1.9, 2.6]), 1e-6
-    slope = [(mixed.profit(at + step * d) - mixed.profit(at - step * d)) / (2.0 * step) for d in np.eye(2)]
+    at = np.array([1.9, 2.6])
+    step = 1e-6
+    slope = [
+        (mixed.profit(at + step * d) - mixed.profit(at - step * d)) / (2.0 * step)
+        for d in np.eye(2)
+    ]
     assert mixed.gradient(at) == pytest.approx(slope, abs=1e-8)
     with pytest.raises(ValueError, match="sum to 1"):
         MixedLogit(np.array([0.6, 0.6]), mixed.a, mixed.mu, mixed.cost)
@@ -318,12 +384,15 @@ def test_prices_rest_where_the_formula_says() -> None:
     assert prices[-50:] == pytest.approx(562.83, abs=5e-3)
     assert np.abs(prices[-50:] - market.steady_price(1.0)).max() < step
     assert references[-1] == pytest.approx(prices[-1], abs=step)
-    assert abs(market.best_constant()[0] - 562.26) > 30.0 * step  # the control: it ignores what customers remember
+    assert (
+        abs(market.best_constant()[0] - 562.26) > 30.0 * step
+    )  # the control: it ignores what customers remember
 
 
 def test_the_loss_averse_rest_within_the_range() -> None:
     market = ReferenceMarket(gain=0.6, loss=1.4)
-    solution, (low, high) = pricing.solve_reference(market), market.steady_range()
+    solution = pricing.solve_reference(market)
+    (low, high) = market.steady_range()
     ends = [solution.path(start, 400)[0][-50:] for start in (300.0, 560.0, 700.0, 899.0)]
     for prices in ends:
         assert np.ptp(prices) == 0.0
@@ -357,7 +426,9 @@ def test_the_grid_s_value_is_that_of_its_path() -> None:
         solution = pricing.solve_reference(market)
         prices, references = solution.path(700.0, 600)
         earned = market.gamma ** np.arange(600) @ market.profit(prices, references)
-        assert earned == pytest.approx(float(np.interp(700.0, solution.grid, solution.value)), rel=1e-3)
+        assert earned == pytest.approx(
+            float(np.interp(700.0, solution.grid, solution.value)), rel=1e-3
+        )
     with pytest.raises(ValueError, match="expected"):
         ReferenceMarket(gain=-1.0)
 
@@ -371,9 +442,14 @@ def test_one_price_by_a_search() -> None:
         (pricing.linear_price(1000.0, 1.0, c), lambda p: (p - c) * (1000.0 - p)),
         (pricing.exponential_price(1.0 / 500.0, c), lambda p: (p - c) * np.exp(-p / 500.0)),
         (pricing.isoelastic_price(1.8, c), lambda p: (p - c) * p**-1.8 * 1e4),
-        (pricing.logit_price(400.0, c, 60.0, 30.0), lambda p: (p - c) * expit((400.0 - p - 30.0) / 60.0)),
+        (
+            pricing.logit_price(400.0, c, 60.0, 30.0),
+            lambda p: (p - c) * expit((400.0 - p - 30.0) / 60.0),
+        ),
     ):
-        best = minimize_scalar(lambda p, f=profit: -f(p), bounds=(c, 2000.0), method="bounded", options={"xatol": 1e-8})
+        best = minimize_scalar(
+            lambda p, f=profit: -f(p), bounds=(c, 2000.0), method="bounded", options={"xatol": 1e-8}
+        )
         assert float(found) == pytest.approx(best.x, abs=1e-3)
     assert pricing.linear_price(1000.0, 1.0, c) == 600.0
     one = LogitMarket(np.array([400.0]), np.array([c]), 60.0, None, 30.0)
@@ -381,7 +457,8 @@ def test_one_price_by_a_search() -> None:
 
 
 def test_a_platform_s_share_raises_the_cost() -> None:
-    fee, c = 0.15, 200.0
+    fee = 0.15
+    c = 200.0
     tried = np.linspace(200.0, 2000.0, 180_001)
     best = tried[np.argmax(((1.0 - fee) * tried - c) * np.exp(-tried / 500.0))]
     assert pricing.exponential_price(1.0 / 500.0, c / (1.0 - fee)) == pytest.approx(best, abs=0.02)

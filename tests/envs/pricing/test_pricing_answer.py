@@ -32,7 +32,9 @@ def parameters(name: str, **changed: object) -> PricingParameters:
     """A shipped experiment's, without exploring starts."""
     given = load(Path(ROOT, "tune_configs", f"{name}.yaml")).market_parameters
     assert isinstance(given, PricingParameters)
-    return PricingParameters.model_validate(given.model_dump() | {"exploring_starts": 0.0} | changed)
+    return PricingParameters.model_validate(
+        given.model_dump() | {"exploring_starts": 0.0} | changed
+    )
 
 
 def season(name: str, **changed: object) -> SeasonAnswer:
@@ -43,16 +45,22 @@ def season(name: str, **changed: object) -> SeasonAnswer:
 
 def follow(answer: SeasonAnswer, table: np.ndarray) -> PolicyFunction:
     """A policy that does what a table says, from what a seller sees."""
-    p, full = answer.parameters, answer.season.stock
-    rows, order = torch.as_tensor(table), torch.arange(len(p.levels))
+    p = answer.parameters
+    full = answer.season.stock
+    rows = torch.as_tensor(table)
+    order = torch.arange(len(p.levels))
     order = order.flip(0) if p.markdown_only else order  # the season's prices then fall
 
     def act(seen: Tensor) -> Tensor:
         last = torch.zeros(seen.shape[:-1], dtype=torch.int64)
         if p.markdown_only:
-            gaps = (seen[..., 0:1] * p.list_price[0] - torch.tensor(answer.season.prices.copy())).abs()
-            last, seen = gaps.argmin(-1), seen[..., 1:]
-        stock, left = (seen[..., 0] * full).round().long(), seen[..., 3]
+            gaps = (
+                seen[..., 0:1] * p.list_price[0] - torch.tensor(answer.season.prices.copy())
+            ).abs()
+            last = gaps.argmin(-1)
+            seen = seen[..., 1:]
+        stock = (seen[..., 0] * full).round().long()
+        left = seen[..., 3]
         period = ((1 - left) * p.periods).round().long().clamp(max=p.periods - 1)
         chosen = rows[period, stock, last] if p.markdown_only else rows[period, stock]
         return order[chosen].unsqueeze(-1)
@@ -64,7 +72,8 @@ def returns(market: Pricing, policy: PolicyFunction) -> np.ndarray:
     """The undiscounted return of every world's first episode."""
     group = next(iter(market.groups))
     seen = market.reset(3)[group]
-    total, going = torch.zeros(market.worlds, dtype=torch.float64), torch.ones(market.worlds, dtype=torch.bool)
+    total = torch.zeros(market.worlds, dtype=torch.float64)
+    going = torch.ones(market.worlds, dtype=torch.bool)
     while bool(going.any()):
         step = market.step({group: policy(seen)})
         total += going * step.rewards[group][:, 0].double()
@@ -92,7 +101,9 @@ def test_the_market_pays_the_optimal_policy_what_the_dynamic_programme_promises(
     assert answer.distance({"seller": policy}) == pytest.approx(0, abs=1e-9)
     paid = returns(Pricing(answer.parameters, worlds=WORLDS), policy)
     assert abs(paid.mean() - optimum) < 4 * paid.std() / WORLDS**0.5
-    fixed = returns(Pricing(answer.parameters, worlds=WORLDS), lambda seen: torch.full((WORLDS, 1, 1), 8))
+    fixed = returns(
+        Pricing(answer.parameters, worlds=WORLDS), lambda seen: torch.full((WORLDS, 1, 1), 8)
+    )
     assert fixed.mean() < 0.9 * optimum, "a control that must fail"
 
 
@@ -101,7 +112,9 @@ def test_fees_costs_holding_and_discounting_are_those_of_the_dynamic_programme()
     answer = season("pricing-gvr", stock=stock, cost=[300.0], fee=0.1, gamma=0.98)
     policy = follow(answer, answer.optimum.policy)
     market = Pricing(answer.parameters, worlds=WORLDS)
-    seen, total, going = market.reset(3)["seller"], torch.zeros(WORLDS), torch.ones(WORLDS)
+    seen = market.reset(3)["seller"]
+    total = torch.zeros(WORLDS)
+    going = torch.ones(WORLDS)
     for t in range(answer.parameters.periods):
         step = market.step({"seller": policy(seen)})
         total += 0.98**t * going * step.rewards["seller"][:, 0]
@@ -114,14 +127,18 @@ def test_fees_costs_holding_and_discounting_are_those_of_the_dynamic_programme()
 
 def test_a_seasons_certificate_stands_beside_its_controls() -> None:
     answer = season("pricing-gvr")
-    best, dear = follow(answer, answer.optimum.policy), follow(answer, np.full_like(answer.optimum.policy, 8))
+    best = follow(answer, answer.optimum.policy)
+    dear = follow(answer, np.full_like(answer.optimum.policy, 8))
     metrics = {m.name: m for m in answer.assess({"seller": best}, {"seller": dear}, [0]).metrics}
     loss = metrics["shortfall"]
     assert loss.passed
     assert loss.controls["best fixed price"] == pytest.approx(100 - 94.56, abs=0.01)
     assert loss.controls["untrained network"] > 30
     assert (
-        0 < loss.controls["fit-then-plan, 30 logged seasons"] < loss.controls["fit-then-plan, 10 logged seasons"] < 0.5
+        0
+        < loss.controls["fit-then-plan, 30 logged seasons"]
+        < loss.controls["fit-then-plan, 10 logged seasons"]
+        < 0.5
     )
     assert metrics["profit"].answer == pytest.approx(20835.9694, abs=0.01)
     assert metrics["best_response_gain/exact"].value == pytest.approx(0, abs=1e-6)
@@ -129,14 +146,17 @@ def test_a_seasons_certificate_stands_beside_its_controls() -> None:
 
 
 def test_where_even_the_optimum_loses_money_a_worse_policy_does_not_pass() -> None:
-    """A waste fee that outweighs the sales: the loss counts from the optimum downwards whatever its sign."""
+    """A waste fee that outweighs the sales: the loss counts from the optimum downwards whatever its
+    sign."""
     answer = season("pricing-gvr", stock={"units": [40], "salvage": -1000.0}, periods=5)
     assert answer.optimum.total < 0
     dear = follow(answer, np.full_like(answer.optimum.policy, 8))
     metrics = {m.name: m for m in answer.assess({"seller": dear}, {"seller": dear}, [0]).metrics}
     assert metrics["shortfall"].value > 50
     assert not metrics["shortfall"].passed
-    assert answer.distance({"seller": follow(answer, answer.optimum.policy)}) == pytest.approx(0, abs=1e-9)
+    assert answer.distance({"seller": follow(answer, answer.optimum.policy)}) == pytest.approx(
+        0, abs=1e-9
+    )
 
 
 def test_a_control_that_cannot_be_fitted_is_left_out() -> None:
@@ -157,12 +177,17 @@ def test_seasons_too_large_to_solve_have_no_answer() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"season": {"sigma": 0.1}}, {"rivals": [{"rule": "fixed"}]}, {"products": 2},
+        {"season": {"sigma": 0.1}},
+        {"rivals": [{"rule": "fixed"}]},
+        {"products": 2},
         {"actions": "move", "guard": {"floor": 0.3, "ceiling": 2.0}},
-        {"stock": {"units": [20], "reorder_below": 3}}, {"guard": {"change": 0.1}},
+        {"stock": {"units": [20], "reorder_below": 3}},
+        {"guard": {"change": 0.1}},
     ],
-)  # fmt: skip
-def test_no_answer_is_claimed_where_more_than_period_and_stock_matter(changed: dict[str, object]) -> None:
+)
+def test_no_answer_is_claimed_where_more_than_period_and_stock_matter(
+    changed: dict[str, object],
+) -> None:
     assert answer_key(parameters("pricing-gvr", **changed)) is None
 
 
@@ -191,8 +216,12 @@ class TestCatalogue:
         assert np.abs(answer.nash - 1.472927).max() < 0.06, "the nearest levels"
         assert answer.gains(answer.nash[None]).max() == pytest.approx(0, abs=1e-9)
         assert answer.gains(answer.logit.monopoly()[None]).min() > 5
-        policies = dict.fromkeys(("left", "right"), lambda seen: torch.full((*seen.shape[:-1], 1), 8))
-        untrained = dict.fromkeys(("left", "right"), lambda seen: torch.full((*seen.shape[:-1], 1), 0))
+        policies = dict.fromkeys(
+            ("left", "right"), lambda seen: torch.full((*seen.shape[:-1], 1), 8)
+        )
+        untrained = dict.fromkeys(
+            ("left", "right"), lambda seen: torch.full((*seen.shape[:-1], 1), 0)
+        )
         metrics = {m.name: m for m in answer.assess(policies, untrained, [0]).metrics}
         assert metrics["delta"].value > 0.9, "both at the highest level"
         assert not metrics["best_response_gain/exact"].passed
@@ -200,7 +229,9 @@ class TestCatalogue:
 
 class TestRival:
     def answer(self, **rival: object) -> RivalAnswer:
-        found = answer_key(parameters("pricing-rival", rivals=[{"rule": "undercut", "step": 0.03} | rival]))
+        found = answer_key(
+            parameters("pricing-rival", rivals=[{"rule": "undercut", "step": 0.03} | rival])
+        )
         assert isinstance(found, RivalAnswer)
         return found
 
@@ -215,7 +246,8 @@ class TestRival:
 
         assert answer.shortfall(answer.worth(act)) == pytest.approx(0, abs=1e-3)
         market = Pricing(answer.parameters, worlds=WORLDS, stagger=False)
-        seen, total = market.reset(0)["seller"], torch.zeros(WORLDS)
+        seen = market.reset(0)["seller"]
+        total = torch.zeros(WORLDS)
         for t in range(150):
             step = market.step({"seller": act(seen)})
             total += 0.95**t * step.rewards["seller"][:, 0]
@@ -226,7 +258,9 @@ class TestRival:
         rival = answer.answers(np.array([2.0]))
         first = answer.profit(answer.prices[int(best[start])][None], rival)[0]
         later = 0.95 * answer.best[1][int(best[start])]
-        assert abs(float(total.mean()) - (first + later)) < 4 * float(total.std()) / WORLDS**0.5 + 0.05
+        assert (
+            abs(float(total.mean()) - (first + later)) < 4 * float(total.std()) / WORLDS**0.5 + 0.05
+        )
 
     @pytest.mark.parametrize("gamma", [0.5, 0.99, 0.999])
     def test_the_best_response_loses_nothing_however_far_one_looks(self, gamma: float) -> None:
@@ -234,7 +268,9 @@ class TestRival:
         best = torch.as_tensor(answer.best[0])
 
         def act(seen: Tensor) -> Tensor:
-            return best[(seen[..., :1] * 2.0 - torch.tensor(answer.prices)).abs().argmin(-1)].unsqueeze(-1)
+            return best[
+                (seen[..., :1] * 2.0 - torch.tensor(answer.prices)).abs().argmin(-1)
+            ].unsqueeze(-1)
 
         assert answer.shortfall(answer.worth(act)) == pytest.approx(0, abs=1e-3)
 
@@ -253,7 +289,9 @@ class TestRival:
 class TestPoints:
     def play(self, market: Points, policy: PolicyFunction, visits: int) -> tuple[Tensor, Tensor]:
         """Discounted rewards `[worlds]`, and undiscounted ones."""
-        seen, discounted, plain = market.reset(5)["seller"], torch.zeros(market.worlds), torch.zeros(market.worlds)
+        seen = market.reset(5)["seller"]
+        discounted = torch.zeros(market.worlds)
+        plain = torch.zeros(market.worlds)
         for t in range(visits):
             step = market.step({"seller": policy(seen)})
             seen = step.observations["seller"]
@@ -262,24 +300,35 @@ class TestPoints:
         return discounted, plain
 
     def follow(self, answer: PointsAnswer) -> PolicyFunction:
-        best, rates = torch.as_tensor(answer.best), len(answer.parameters.rates)
+        best = torch.as_tensor(answer.best)
+        rates = len(answer.parameters.rates)
 
         def act(seen: Tensor) -> Tensor:
-            offer = best[(seen[..., 0] * answer.parameters.reward / answer.parameters.unit).round().long()]
-            return torch.stack([offer % rates, offer // rates], -1)[..., : 1 + (len(answer.parameters.prices) > 1)]
+            offer = best[
+                (seen[..., 0] * answer.parameters.reward / answer.parameters.unit).round().long()
+            ]
+            return torch.stack([offer % rates, offer // rates], -1)[
+                ..., : 1 + (len(answer.parameters.prices) > 1)
+            ]
 
         return act
 
     @pytest.mark.parametrize("accounting", ["cash", "accrual"])
-    @pytest.mark.parametrize("prices", [[1000.0], [760.0, 820.0, 880.0, 940.0, 1000.0, 1060.0, 1120.0, 1180.0, 1240.0]])
+    @pytest.mark.parametrize(
+        "prices", [[1000.0], [760.0, 820.0, 880.0, 940.0, 1000.0, 1060.0, 1120.0, 1180.0, 1240.0]]
+    )
     def test_the_market_pays_the_optimal_policy_what_the_process_promises(
         self, accounting: str, prices: list[float]
     ) -> None:
-        given = PointsParameters.model_validate({"accounting": accounting, "prices": prices, "visits": 100_000})
+        given = PointsParameters.model_validate(
+            {"accounting": accounting, "prices": prices, "visits": 100_000}
+        )
         answer = PointsAnswer(given)
         policy = self.follow(answer)
         np.testing.assert_array_equal(answer.offers(policy), answer.best)
-        paid, _ = self.play(Points(given, worlds=WORLDS, stagger=False), policy, 500)  # .98^500 = 4e-5
+        paid, _ = self.play(
+            Points(given, worlds=WORLDS, stagger=False), policy, 500
+        )  # .98^500 = 4e-5
         value = answer.worth(answer.best)
         assert abs(float(paid.mean()) - value) < 4 * float(paid.std()) / WORLDS**0.5 + 1e-4 * value
         if accounting == "cash" and len(prices) == 1:
@@ -289,20 +338,36 @@ class TestPoints:
 
     def test_the_ledger_counts_every_point_and_both_books_agree(self) -> None:
         cash, accrual = (
-            Points(PointsParameters.model_validate({"accounting": a, "visits": 1000, "customers": 3, "exploring_starts": 0.5,
-                                                    "rates": [0.0, 0.013, 0.5], "reward": 300}), worlds=50, stagger=False)
+            Points(
+                PointsParameters.model_validate(
+                    {
+                        "accounting": a,
+                        "visits": 1000,
+                        "customers": 3,
+                        "exploring_starts": 0.5,
+                        "rates": [0.0, 0.013, 0.5],
+                        "reward": 300,
+                    }
+                ),
+                worlds=50,
+                stagger=False,
+            )
             for a in ("cash", "accrual")
-        )  # fmt: skip
-        totals, start = {}, {}
+        )
+        totals = {}
+        start = {}
         for name, market in (("cash", cash), ("accrual", accrual)):
             market.reset(1)
             start[name] = market.state["outstanding"].clone()
-            generator, total = torch.Generator().manual_seed(2), torch.zeros(50, 3, dtype=torch.float64)
+            generator = torch.Generator().manual_seed(2)
+            total = torch.zeros(50, 3, dtype=torch.float64)
             for _ in range(300):
                 actions = torch.randint(3, (50, 3, 1), generator=generator)
                 total += market.step({"seller": actions}).rewards["seller"].double()
                 book = {name: market.state[name] for name in LEDGER}
-                assert torch.equal(book["issued"], book["redeemed"] + book["expired"] + book["outstanding"])
+                assert torch.equal(
+                    book["issued"], book["redeemed"] + book["expired"] + book["outstanding"]
+                )
                 assert bool((book["outstanding"] >= 0).all())
                 assert bool((book["outstanding"] <= 300).all())
                 assert all(v.dtype == torch.int64 for v in book.values())
@@ -313,11 +378,20 @@ class TestPoints:
         torch.testing.assert_close(totals["accrual"], totals["cash"] - provision, atol=0.1, rtol=0)
 
     def test_points_that_cost_more_than_they_are_worth_are_not_granted(self) -> None:
-        """Where a full balance is far away, an issued point costs its provision: granted only if customers value it more."""
+        """Where a full balance is far away, an issued point costs its provision: granted only if
+        customers value it more."""
         prices = [float(p) for p in np.linspace(760, 1240, 9)]
-        joint = {"prices": prices, "accounting": "accrual", "reward": 50_000, "unit": 1000, "expiry": 0.0}
+        joint = {
+            "prices": prices,
+            "accounting": "accrual",
+            "reward": 50_000,
+            "unit": 1000,
+            "expiry": 0.0,
+        }
         for kappa, provision in ((0.6, 0.9), (0.9, 0.6)):
-            given = PointsParameters.model_validate(joint | {"kappa": kappa, "provision": provision})
+            given = PointsParameters.model_validate(
+                joint | {"kappa": kappa, "provision": provision}
+            )
             answer = PointsAnswer(given)
             rate = given.rates[int(answer.best[0]) % 9]
             assert rate == (0.0 if kappa < provision else 0.2)

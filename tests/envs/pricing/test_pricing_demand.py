@@ -21,8 +21,13 @@ from tests.support.pricing_markets import DOUBLE, LOGIT, built, parameters
 
 Array = NDArray[np.float64]
 
-SIZE, SLOPE, QUALITY = [50.0, 40.0, 30.0], [2.0, 3.0, 1.5], [12.0, 11.0, 9.0]
-SEGMENTS = [{"weight": 0.3, "quality": QUALITY, "mu": 1.0}, {"weight": 0.7, "quality": [8.0], "mu": 2.5}]
+SIZE = [50.0, 40.0, 30.0]
+SLOPE = [2.0, 3.0, 1.5]
+QUALITY = [12.0, 11.0, 9.0]
+SEGMENTS = [
+    {"weight": 0.3, "quality": QUALITY, "mu": 1.0},
+    {"weight": 0.7, "quality": [8.0], "mu": 2.5},
+]
 FAMILIES: dict[str, dict[str, Any]] = {
     "linear": {"size": SIZE, "slope": SLOPE, "cross": 0.4},
     "exponential": {"size": SIZE, "slope": [0.2, 0.3, 0.1], "cross": 0.03},
@@ -34,15 +39,24 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 def by_formula(family: str, p: Array) -> Array:
     """Mean demand of three goods, good by good."""
-    d, n = FAMILIES[family], 3
+    d = FAMILIES[family]
+    n = 3
     others = [[p[j] for j in range(n) if j != i] for i in range(n)]
     if family == "linear":
-        return np.array([max(0, SIZE[i] - SLOPE[i] * p[i] + 0.4 * sum(others[i])) for i in range(n)])
+        return np.array(
+            [max(0, SIZE[i] - SLOPE[i] * p[i] + 0.4 * sum(others[i])) for i in range(n)]
+        )
     if family == "exponential":
-        return np.array([SIZE[i] * math.exp(-d["slope"][i] * p[i] + 0.03 * sum(others[i])) for i in range(n)])
+        return np.array(
+            [SIZE[i] * math.exp(-d["slope"][i] * p[i] + 0.03 * sum(others[i])) for i in range(n)]
+        )
     if family == "isoelastic":
-        return np.array([SIZE[i] * p[i] ** -SLOPE[i] * math.prod(x**0.2 for x in others[i]) for i in range(n)])
-    kinds = [(1.0, QUALITY, 1.7)] if family == "logit" else [(0.3, QUALITY, 1.0), (0.7, [8.0] * 3, 2.5)]
+        return np.array(
+            [SIZE[i] * p[i] ** -SLOPE[i] * math.prod(x**0.2 for x in others[i]) for i in range(n)]
+        )
+    kinds = (
+        [(1.0, QUALITY, 1.7)] if family == "logit" else [(0.3, QUALITY, 1.0), (0.7, [8.0] * 3, 2.5)]
+    )
     found = np.zeros(n)
     for weight, quality, mu in kinds:
         e = np.exp((np.array(quality) - p) / mu)
@@ -51,7 +65,9 @@ def by_formula(family: str, p: Array) -> Array:
 
 
 def family_of(name: str) -> Any:
-    given = parameters(None, products=3, demand={"family": name, **FAMILIES[name]}, list_price=[10.0])
+    given = parameters(
+        None, products=3, demand={"family": name, **FAMILIES[name]}, list_price=[10.0]
+    )
     return demand_of(given, torch.device("cpu"), DOUBLE)
 
 
@@ -65,7 +81,8 @@ def test_families_are_their_formulas(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_elasticities_are_those_of_finite_differences(name: str) -> None:
     price = np.array([8.0, 9.0, 11.0])
-    found, h = family_of(name).elasticities(torch.tensor(price)).numpy(), 1e-6
+    found = family_of(name).elasticities(torch.tensor(price)).numpy()
+    h = 1e-6
     for j in range(3):
         up, down = (np.log(by_formula(name, price * np.exp(s * h * np.eye(3)[j]))) for s in (1, -1))
         np.testing.assert_allclose(found[:, j], (up - down) / (2 * h), rtol=1e-6, atol=1e-8)
@@ -81,16 +98,22 @@ def test_logit_demand_bears_any_price() -> None:
 
 def test_who_left_sells_nothing_and_leaves_its_customers_to_others() -> None:
     here = torch.tensor([[True, False, True]])
-    found = family_of("logit").mean(torch.tensor([[8.0, 1.0, 9.0]], dtype=DOUBLE), present=here)[0].numpy()
+    found = (
+        family_of("logit")
+        .mean(torch.tensor([[8.0, 1.0, 9.0]], dtype=DOUBLE), present=here)[0]
+        .numpy()
+    )
     expected = by_formula("logit", np.array([8.0, 1e9, 9.0]))
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert found[1] == 0
 
 
-# -- customers -----------------------------------------------------------------------------------------------------------
+# -- customers -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mean", [0.0, 0.01, 0.7, 3.0, 12.0, LARGE - 0.01, LARGE + 0.01, 60.0, 900.0])
+@pytest.mark.parametrize(
+    "mean", [0.0, 0.01, 0.7, 3.0, 12.0, LARGE - 0.01, LARGE + 0.01, 60.0, 900.0]
+)
 def test_customers_are_poisson(mean: float) -> None:
     """Mean and variance within 4 s.e., and the whole distribution function within .002."""
     n = 400_000
@@ -120,8 +143,16 @@ def test_customers_are_the_quantile_of_their_uniform_number(dtype: torch.dtype) 
 
 
 def test_markets_customers_have_the_mean_that_the_market_says() -> None:
-    market = built(worlds=50_000, dtype=torch.float32, products=3, demand={**LOGIT, "visitors": 9.0}, deadline=False,
-                   gamma=0.9, cost=[0.0], season={"weekly": [1, 2, 1, 1, 0.5, 1, 1]})  # fmt: skip
+    market = built(
+        worlds=50_000,
+        dtype=torch.float32,
+        products=3,
+        demand={**LOGIT, "visitors": 9.0},
+        deadline=False,
+        gamma=0.9,
+        cost=[0.0],
+        season={"weekly": [1, 2, 1, 1, 0.5, 1, 1]},
+    )
     price = market.list_price * 1.1
     mean = market.mean_demand(market.state, price.expand(50_000, -1))
     moved = market.transition(
@@ -130,11 +161,13 @@ def test_markets_customers_have_the_mean_that_the_market_says() -> None:
     excess = moved.rewards["seller"][:, 0] / price[0] - mean.sum(1)
     assert abs(float(excess.mean())) < 4 * float(excess.std()) / 50_000**0.5
     for factor, day in ((2.0, 1), (0.5, 4)):
-        alone = mean[market.state["day"] % 7 == day].mean() / mean[market.state["day"] % 7 == 0].mean()
+        alone = (
+            mean[market.state["day"] % 7 == day].mean() / mean[market.state["day"] % 7 == 0].mean()
+        )
         assert float(alone) == pytest.approx(factor, rel=1e-5)
 
 
-# -- rivals --------------------------------------------------------------------------------------------------------------
+# -- rivals ----------------------------------------------------------------------------------------
 
 HAND: list[tuple[dict[str, Any], dict[str, float], float]] = [
     ({"rule": "fixed"}, {}, 10.0),
@@ -157,11 +190,17 @@ HAND: list[tuple[dict[str, Any], dict[str, float], float]] = [
 
 @pytest.mark.parametrize(("rival", "seen", "expected"), HAND)
 def test_rules_by_hand(rival: dict[str, Any], seen: dict[str, float], expected: float) -> None:
-    """List price 10, cost 6: nobody who answers goes below 6.30, and only cost-plus may go above 10."""
+    """List price 10, cost 6: nobody who answers goes below 6.30, and only cost-plus may go above
+    10."""
     given = {"own": 8.0, "cheapest": 8.0, "before": 8.0, "noise": 0.0} | seen
     one = {name: torch.full((2, 1), value, dtype=DOUBLE) for name, value in given.items()}
-    fixed = {"list_price": torch.tensor([10.0], dtype=DOUBLE), "cost": torch.tensor([6.0], dtype=DOUBLE)}
-    found = quote(Rival.model_validate(rival), Seen(**one, **fixed), torch.tensor([7.7], dtype=DOUBLE))
+    fixed = {
+        "list_price": torch.tensor([10.0], dtype=DOUBLE),
+        "cost": torch.tensor([6.0], dtype=DOUBLE),
+    }
+    found = quote(
+        Rival.model_validate(rival), Seen(**one, **fixed), torch.tensor([7.7], dtype=DOUBLE)
+    )
     assert found.shape == (2, 1)
     assert float(found[1]) == pytest.approx(expected, rel=1e-12)
 
@@ -184,16 +223,27 @@ def prices(market: Pricing, periods: int, level: int) -> Array:
     found = []
     for _ in range(periods):
         market.step(
-            {name: torch.full((market.worlds, g.count, market.products), level) for name, g in market.groups.items()}
+            {
+                name: torch.full((market.worlds, g.count, market.products), level)
+                for name, g in market.groups.items()
+            }
         )
         found.append(market.state["price"][0].numpy())
     return np.array(found)
 
 
 def test_undercutting_ends_in_cycles_with_a_reset_and_at_the_floor_without() -> None:
-    given: dict[str, Any] = {"deadline": False, "gamma": 0.9, "periods": 1000, "cost": [1.0], "step": 0.1}
+    given: dict[str, Any] = {
+        "deadline": False,
+        "gamma": 0.9,
+        "periods": 1000,
+        "cost": [1.0],
+        "step": 0.1,
+    }
     step = given.pop("step")
-    cycling = prices(built(rivals=[{"rule": "undercut-and-reset", "step": step}] * 2, **given), 100, 4)[:, 1:]
+    cycling = prices(
+        built(rivals=[{"rule": "undercut-and-reset", "step": step}] * 2, **given), 100, 4
+    )[:, 1:]
     resets = np.flatnonzero(np.diff(cycling[:, 0]) > 0.3)
     assert len(resets) > 5
     assert len(set(np.diff(resets[2:]))) == 1, "a cycle"
@@ -204,29 +254,50 @@ def test_undercutting_ends_in_cycles_with_a_reset_and_at_the_floor_without() -> 
 
 
 def test_nash_rivals_post_the_answers_equilibrium() -> None:
-    """Calvano's goods: 1.472927; and the first-order conditions of three sellers of two products, with a fee."""
+    """Calvano's goods: 1.472927; and the first-order conditions of three sellers of two products,
+    with a fee."""
     given: dict[str, Any] = {"deadline": False, "gamma": 0.9, "demand": {**LOGIT, "mu": 0.25}}
     found = prices(built(rivals=[{"rule": "nash"}], **given), 1, 0)
     assert found[0, 1] == pytest.approx(1.472927, abs=1e-6)
-    three = built(products=2, cost=[1.0, 1.2], fee=0.1, rivals=[{"rule": "nash"}] * 2, list_price=[2.5], **given)
+    three = built(
+        products=2,
+        cost=[1.0, 1.2],
+        fee=0.1,
+        rivals=[{"rule": "nash"}] * 2,
+        list_price=[2.5],
+        **given,
+    )
     posted = prices(three, 1, 0)[0, 2:]
     assert three.nash is not None
-    market = LogitMarket(np.full(6, 2.0), np.array([1.0, 1.2] * 3) / 0.9, 0.25, np.repeat(np.arange(3), 2))
+    market = LogitMarket(
+        np.full(6, 2.0), np.array([1.0, 1.2] * 3) / 0.9, 0.25, np.repeat(np.arange(3), 2)
+    )
     assert np.abs(market.foc_residuals(three.nash.numpy())).max() < 1e-9
     np.testing.assert_array_equal(posted, three.nash[2:].numpy())
 
 
 def test_a_rival_that_left_is_no_longer_seen_nor_answered() -> None:
-    """A cheap seller leaves in period 3: the others' prices recover at once, and the observation shows only who is left."""
+    """A cheap seller leaves in period 3: the others' prices recover at once, and the observation
+    shows only who is left."""
     market = built(
-        deadline=False, gamma=0.9, periods=50, cost=[1.0],
+        deadline=False,
+        gamma=0.9,
+        periods=50,
+        cost=[1.0],
         rivals=[{"rule": "cost-plus", "markup": 0.1, "leaves": 3}, {"rule": "match-lowest"}],
-    )  # fmt: skip
+    )
     place = 1  # last price, then the cheapest rival's
     found = []
     for _ in range(6):
         step = market.step({"seller": torch.full((4, 1, 1), 3)})
-        found.append((float(step.observations["seller"][0, 0, place]) * 2, float(market.state["price"][0, 2])))
+        found.append(
+            (
+                float(step.observations["seller"][0, 0, place]) * 2,
+                float(market.state["price"][0, 2]),
+            )
+        )
     assert [round(seen, 6) for seen, _ in found[:2]] == [1.1, 1.1]
-    assert round(found[2][0], 6) == round(found[2][1], 6) == 1.1, "the cheap one is gone, what it told the other is not"
+    assert round(found[2][0], 6) == round(found[2][1], 6) == 1.1, (
+        "the cheap one is gone, what it told the other is not"
+    )
     assert [tuple(round(x, 6) for x in row) for row in found[3:]] == [(1.9, 1.9)] * 3

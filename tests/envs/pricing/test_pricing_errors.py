@@ -1,4 +1,5 @@
-"""Settings that mean nothing are refused in one line, before anything is built; knobs of exploration suit their rules."""
+"""Settings that mean nothing are refused in one line, before anything is built; knobs of
+exploration suit their rules."""
 
 from __future__ import annotations
 
@@ -21,12 +22,30 @@ REFUSED = {
     "a negative stock": (["stock.units=[-1]"], "stock.units.0 = -1: expected >= 1"),
     "an unknown rival": (["rivals=[{rule: undrcut}]"], "rivals.0.rule = 'undrcut'"),
     "demand in another unit": (["demand.slope=[2.0]"], "sells nothing at its lowest price, 400"),
-    "linear demand in another unit": (["demand={family: linear, size: [100], slope: [1]}"], "sells nothing"),
-    "a field of another family": (["demand.visitors=5"], "visitors: does nothing with family 'exponential'"),
-    "a logit with a size": (["demand={family: logit, quality: [900], mu: 90, size: [4]}"], "size: does nothing"),
-    "salvage without a deadline": (["deadline=false", "gamma=.9", "stock={units: [5], salvage: 3}"], "stock.salvage"),
-    "orders that are never placed": (["stock={units: [5], order_cost: 3}"], "do nothing without reorder_below"),
-    "a share of no cost": (["stock={units: [5], holding: .1}"], "stock.holding: is a share of the unit cost"),
+    "linear demand in another unit": (
+        ["demand={family: linear, size: [100], slope: [1]}"],
+        "sells nothing",
+    ),
+    "a field of another family": (
+        ["demand.visitors=5"],
+        "visitors: does nothing with family 'exponential'",
+    ),
+    "a logit with a size": (
+        ["demand={family: logit, quality: [900], mu: 90, size: [4]}"],
+        "size: does nothing",
+    ),
+    "salvage without a deadline": (
+        ["deadline=false", "gamma=.9", "stock={units: [5], salvage: 3}"],
+        "stock.salvage",
+    ),
+    "orders that are never placed": (
+        ["stock={units: [5], order_cost: 3}"],
+        "do nothing without reorder_below",
+    ),
+    "a share of no cost": (
+        ["stock={units: [5], holding: .1}"],
+        "stock.holding: is a share of the unit cost",
+    ),
     "moves without bounds": (["actions=move"], "expected guard.floor above 0 and guard.ceiling"),
     "no discount and no end": (["deadline=false"], "gamma = 1 without a deadline"),
     "levels in disorder": (["levels=[1.0, 0.5]"], "levels: expected ascending"),
@@ -49,7 +68,8 @@ def test_what_means_nothing_is_refused(case: str) -> None:
 
 @pytest.mark.parametrize("rule", SCHEDULES)
 def test_every_rule_starts_near_random_choices_and_ends_near_the_best(rule: str) -> None:
-    """Without a knob in the file, and with the one of the rule; probabilities by the policies' own function."""
+    """Without a knob in the file, and with the one of the rule; probabilities by the policies' own
+    function."""
     import torch
 
     from rl_markets.policies import exploration
@@ -60,7 +80,8 @@ def test_every_rule_starts_near_random_choices_and_ends_near_the_best(rule: str)
     assert p.final_exploration is not None
     values = torch.tensor([0.0, 1.0, 3.0, 4.0])
     choose = exploration.RULES[rule.replace("-", "_")].function
-    start, end = choose(values, p.exploration), choose(values, p.final_exploration)
+    start = choose(values, p.exploration)
+    end = choose(values, p.final_exploration)
     assert float(start[3]) < 0.75
     assert float(end[3]) > 0.93
 
@@ -68,7 +89,10 @@ def test_every_rule_starts_near_random_choices_and_ends_near_the_best(rule: str)
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"rule": "entropy-budget", "exploration": 1.0}, "expected less than 1 with rule entropy-budget"),
+        (
+            {"rule": "entropy-budget", "exploration": 1.0},
+            "expected less than 1 with rule entropy-budget",
+        ),
         ({"rule": "eps-softmax", "exploration": 1.5}, "expected at most 1 with rule eps-softmax"),
         ({"rule": "boltzmann"}, "exploration: missing"),
         ({"rule": "bootstrapped"}, "expected at least 2"),

@@ -1,4 +1,5 @@
-"""Guard-rails: no price beyond a limit, whatever is proposed; the mask says what stands; the code names the rule."""
+"""Guard-rails: no price beyond a limit, whatever is proposed; the mask says what stands; the code
+names the rule."""
 
 from __future__ import annotations
 
@@ -19,8 +20,10 @@ GUARD = Guard.model_validate(LIMITS)
 
 
 def adversary(seed: int, dtype: torch.dtype = DOUBLE) -> dict[str, Tensor]:
-    """Proposals of any size and sign, infinite ones among them; costs that jump over the list price."""
-    g, options = torch.Generator().manual_seed(seed), {"dtype": dtype}
+    """Proposals of any size and sign, infinite ones among them; costs that jump over the list
+    price."""
+    g = torch.Generator().manual_seed(seed)
+    options = {"dtype": dtype}
     list_price = torch.exp(4 * torch.randn(N, generator=g, **options))  # type: ignore[call-overload]
     last = list_price * (0.3 + 1.5 * torch.rand(N, generator=g, **options))  # type: ignore[call-overload]
     proposed = list_price * 10 * torch.randn(N, generator=g, **options)  # type: ignore[call-overload]
@@ -29,13 +32,19 @@ def adversary(seed: int, dtype: torch.dtype = DOUBLE) -> dict[str, Tensor]:
     for i, odd in enumerate((torch.inf, -torch.inf, 0.0, torch.nan)):
         proposed[50 * i : 50 * i + 50] = odd
     cost = list_price * torch.exp(torch.randn(N, generator=g, **options) - 1)  # type: ignore[call-overload]
-    return {"proposed": proposed, "last": last, "list_price": list_price, "lowest": lowest_price(cost, 0.05, GUARD)}
+    return {
+        "proposed": proposed,
+        "last": last,
+        "list_price": list_price,
+        "lowest": lowest_price(cost, 0.05, GUARD),
+    }
 
 
 @pytest.mark.parametrize("markdown_only", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
 def test_no_adversary_gets_past_the_limits(dtype: torch.dtype, markdown_only: bool) -> None:
-    """1e5 proposals and cost shocks: every limit holds but for what a later rule takes from it; the margin holds always."""
+    """1e5 proposals and cost shocks: every limit holds but for what a later rule takes from it; the
+    margin holds always."""
     g = adversary(int(markdown_only), dtype)
     price, code = gate(**g, guard=GUARD, markdown_only=markdown_only)
     slack = 2e-5 * g["list_price"]
@@ -49,30 +58,42 @@ def test_no_adversary_gets_past_the_limits(dtype: torch.dtype, markdown_only: bo
     assert not bool((free & (price > high + slack)).any())
     assert not bool((free & (price < low - slack)).any())
     between = torch.minimum(torch.maximum(GUARD.ceiling * g["list_price"], low), high)
-    assert not bool((free & (price > between + slack)).any()), "above the ceiling only as far as the brake demands"
+    assert not bool((free & (price > between + slack)).any()), (
+        "above the ceiling only as far as the brake demands"
+    )
     between = torch.maximum(torch.minimum(GUARD.floor * g["list_price"], high), low)
     assert not bool((free & (price < between - slack)).any())
-    assert set(code.tolist()) == set(range(len(RULES))) - (set() if markdown_only else {RULES.index("markdown")})
+    assert set(code.tolist()) == set(range(len(RULES))) - (
+        set() if markdown_only else {RULES.index("markdown")}
+    )
 
 
 @pytest.mark.parametrize("markdown_only", [False, True])
 def test_the_code_names_what_bound_last(markdown_only: bool) -> None:
-    """Code 0 where the price is what was proposed; else without the rule named the price would be another."""
+    """Code 0 where the price is what was proposed; else without the rule named the price would be
+    another."""
     g = adversary(2)
     price, code = gate(**g, guard=GUARD, markdown_only=markdown_only)
     still = (price - g["proposed"]).abs() <= 1e-5 * g["list_price"]
-    assert bool((code[still & torch.isfinite(g["proposed"])] == 0).float().mean() > 0.99), "but where two rules cancel"
+    assert bool((code[still & torch.isfinite(g["proposed"])] == 0).float().mean() > 0.99), (
+        "but where two rules cancel"
+    )
     assert torch.equal(price[code == 0], g["proposed"][code == 0])
     off: dict[str, dict[str, Any]] = {
-        "floor": {"floor": 0.0}, "ceiling": {"ceiling": 1e6}, "change": {"change": 1e6}, "margin": {"margin": -1.0}
-    }  # fmt: skip
+        "floor": {"floor": 0.0},
+        "ceiling": {"ceiling": 1e6},
+        "change": {"change": 1e6},
+        "margin": {"margin": -1.0},
+    }
     for name, without in off.items():
         chosen = code == RULES.index(name)
         assert int(chosen.sum()) > 100
         guard = Guard.model_validate(LIMITS | without)
         lowest = torch.zeros_like(price) if name == "margin" else g["lowest"]
         other, _ = gate(**(g | {"lowest": lowest}), guard=guard, markdown_only=markdown_only)
-        assert float((other != price)[chosen].double().mean()) > (0.999 if name in ("change", "margin") else 0.9)
+        assert float((other != price)[chosen].double().mean()) > (
+            0.999 if name in ("change", "margin") else 0.9
+        )
 
 
 HAND: list[tuple[float, float, float, str]] = [
@@ -89,7 +110,8 @@ HAND: list[tuple[float, float, float, str]] = [
 
 @pytest.mark.parametrize(("proposed", "last", "posted", "rule"), HAND)
 def test_by_hand(proposed: float, last: float, posted: float, rule: str) -> None:
-    """The brake may keep a price above the ceiling for a while, and the margin lifts one above everything."""
+    """The brake may keep a price above the ceiling for a while, and the margin lifts one above
+    everything."""
     given = (torch.tensor([x], dtype=DOUBLE) for x in (proposed, last, 10.0, 7.0))
     price, code = gate(*given, GUARD)
     assert float(price) == pytest.approx(posted, rel=1e-12)
@@ -97,7 +119,10 @@ def test_by_hand(proposed: float, last: float, posted: float, rule: str) -> None
 
 
 def test_what_is_no_number_changes_nothing() -> None:
-    given = (torch.tensor(x, dtype=DOUBLE) for x in ([torch.nan, torch.nan], [9.0, 6.5], [10.0, 10.0], [7.0, 7.0]))
+    given = (
+        torch.tensor(x, dtype=DOUBLE)
+        for x in ([torch.nan, torch.nan], [9.0, 6.5], [10.0, 10.0], [7.0, 7.0])
+    )
     price, code = gate(*given, GUARD)
     assert price.tolist() == [9.0, 7.0]
     assert [RULES[i] for i in code.tolist()] == ["change", "margin"]
@@ -106,7 +131,9 @@ def test_what_is_no_number_changes_nothing() -> None:
 def test_the_lowest_price_leaves_the_margin_after_the_fee() -> None:
     cost = torch.tensor([5.0, 0.0, 700.0], dtype=DOUBLE)
     price = lowest_price(cost, 0.05, GUARD)
-    torch.testing.assert_close(((1 - 0.05) * price - cost)[[0, 2]] / price[[0, 2]], torch.full((2,), 0.1, dtype=DOUBLE))
+    torch.testing.assert_close(
+        ((1 - 0.05) * price - cost)[[0, 2]] / price[[0, 2]], torch.full((2,), 0.1, dtype=DOUBLE)
+    )
     assert lowest_price(cost, 0.05, Guard.model_validate({})).tolist() == [0, 0, 0]
 
 
@@ -127,21 +154,24 @@ def test_allowed_is_what_the_gate_leaves_alone_and_never_nothing(markdown_only: 
     assert torch.equal(moved[ok[~some]], moved.amin(-1)), "the one that is moved least"
 
 
-# -- in the market -------------------------------------------------------------------------------------------------------
+# -- in the market ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("actions", ["move", "level"])
 def test_a_markets_prices_keep_the_limits_whatever_is_chosen(actions: str) -> None:
     """2500 worlds, 40 periods of random choices: 6e5 prices."""
     market = built(RICH, worlds=2500, dtype=torch.float32, actions=actions, exploring_starts=0.0)
-    own, generator = slice(0, 6), torch.Generator().manual_seed(0)
-    list_price, g = market.list_price[own], market.parameters.guard
+    own = slice(0, 6)
+    generator = torch.Generator().manual_seed(0)
+    list_price = market.list_price[own]
+    g = market.parameters.guard
     for _ in range(40):
         last = market.state["price"][:, own]
         market.state = market.transition(
             market.state, drawn(market, generator), market.draw_noise(market.generator)
         ).state
-        price, slack = market.state["price"][:, own], 2e-5 * list_price
+        price = market.state["price"][:, own]
+        slack = 2e-5 * list_price
         assert bool((price <= g.ceiling * list_price + slack).all())
         assert bool((price >= g.floor * list_price - slack).all())
         assert bool(((price - last).abs() <= g.change * last + slack).all())
@@ -151,16 +181,21 @@ def test_a_markets_prices_keep_the_limits_whatever_is_chosen(actions: str) -> No
 def test_the_mask_that_is_seen_is_what_the_gate_leaves_alone() -> None:
     """And a forbidden choice does no harm: it posts the price that the gate makes of it."""
     market = built(RICH, worlds=64, dtype=torch.float32)
-    p, generator = market.parameters, torch.Generator().manual_seed(0)
+    p = market.parameters
+    generator = torch.Generator().manual_seed(0)
     forbidden = 0
     for _ in range(20):
         seen = market.observe(market.state)
         for k in range(len(p.levels)):
             chosen = {name: torch.full((64, g.count, 2), k) for name, g in market.groups.items()}
             price, code = market.post(market.state, chosen)
-            mask = torch.cat([seen[name][..., -14:].flatten(1) for name in p.sellers], 1).view(64, 6, 7)[..., k]
+            mask = torch.cat([seen[name][..., -14:].flatten(1) for name in p.sellers], 1).view(
+                64, 6, 7
+            )[..., k]
             choices = market.choices(market.state)
-            nothing = (torch.cat([seen[n][..., -14:].flatten(1) for n in p.sellers], 1).view(64, 6, 7)).sum(-1) == 1
+            nothing = (
+                torch.cat([seen[n][..., -14:].flatten(1) for n in p.sellers], 1).view(64, 6, 7)
+            ).sum(-1) == 1
             assert torch.equal(mask.bool() | nothing, (code == 0) | nothing)
             assert torch.equal(price[code == 0], choices[..., k][code == 0])
             assert bool(torch.isfinite(price).all())
@@ -177,9 +212,11 @@ def test_who_is_braked_sees_its_last_price() -> None:
 
 def test_markdowns_never_rise_and_end_where_they_are() -> None:
     market = built(SEASON, worlds=256, markdown_only=True, stock={"units": [500]}, periods=30)
-    generator, name = torch.Generator().manual_seed(0), "seller"
+    generator = torch.Generator().manual_seed(0)
+    name = "seller"
     for _ in range(30):
-        last, mask = market.state["price"], market.observe(market.state)[name][:, 0, -5:]
+        last = market.state["price"]
+        mask = market.observe(market.state)[name][:, 0, -5:]
         levels = market.levels * 1000
         assert torch.equal(mask.bool(), levels <= last + 1e-6)
         market.state = market.transition(

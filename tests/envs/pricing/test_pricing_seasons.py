@@ -1,4 +1,5 @@
-"""The market against its known answers: what the dynamic programme promises is what its prices earn in the market."""
+"""The market against its known answers: what the dynamic programme promises is what its prices earn
+in the market."""
 
 from __future__ import annotations
 
@@ -21,9 +22,11 @@ CLEARANCE: dict[str, Any] = {
     "stock": {"units": [12], "salvage": -30.0, "holding": 0.02}, "levels": [0.4, 0.6, 0.8, 1.0],
 }  # fmt: skip
 CASES = {
-    "season": SEASON, "clearance": CLEARANCE, "markdown": CLEARANCE | {"markdown_only": True},
+    "season": SEASON,
+    "clearance": CLEARANCE,
+    "markdown": CLEARANCE | {"markdown_only": True},
     "guarded": CLEARANCE | {"guard": {"ceiling": 0.9, "floor": 0.5}},
-}  # fmt: skip
+}
 
 
 def season_of(given: dict[str, Any]) -> SeasonAnswer:
@@ -35,13 +38,18 @@ def season_of(given: dict[str, Any]) -> SeasonAnswer:
 @pytest.mark.parametrize("case", CASES)
 def test_the_optimal_prices_earn_in_the_market_what_the_programme_says(case: str) -> None:
     """100,000 seasons: the mean return within 4 s.e. of the value, and the waste too."""
-    answer, worlds = season_of(CASES[case]), 100_000
+    answer = season_of(CASES[case])
+    worlds = 100_000
     market = built(CASES[case], worlds=worlds, dtype=torch.float32, seed=9)
-    table, season = torch.as_tensor(answer.optimum.policy), answer.season
+    table = torch.as_tensor(answer.optimum.policy)
+    season = answer.season
     prices = torch.tensor(season.prices, dtype=torch.float32)
     multiples = prices / market.list_price[0]
-    level = (market.levels[:, None] - multiples).abs().argmin(0)  # the season's order -> the market's
-    earned, over = torch.zeros(worlds), torch.zeros(worlds, dtype=torch.bool)
+    level = (
+        (market.levels[:, None] - multiples).abs().argmin(0)
+    )  # the season's order -> the market's
+    earned = torch.zeros(worlds)
+    over = torch.zeros(worlds, dtype=torch.bool)
     for t in range(season.periods):
         stock = market.state["stock"][:, 0].long()
         last = (market.state["price"] - prices).abs().argmin(1)
@@ -60,12 +68,16 @@ def test_the_optimal_prices_earn_in_the_market_what_the_programme_says(case: str
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_policy_is_read_off_as_the_table_that_it_is(case: str) -> None:
-    """The optimum played through observations loses nothing; a constant price loses what its table says."""
+    """The optimum played through observations loses nothing; a constant price loses what its table
+    says."""
     answer = season_of(CASES[case])
-    market, best = answer._states, torch.as_tensor(answer.optimum.policy).flatten()
+    market = answer._states
+    best = torch.as_tensor(answer.optimum.policy).flatten()
     multiples = torch.tensor(answer.season.prices, dtype=torch.float32) / market.list_price[0]
     level = (market.levels[:, None] - multiples).abs().argmin(0)
-    assert answer.distance({"seller": lambda seen: level[best].view(*seen.shape[:-1], 1)}) == pytest.approx(0, abs=1e-9)
+    assert answer.distance(
+        {"seller": lambda seen: level[best].view(*seen.shape[:-1], 1)}
+    ) == pytest.approx(0, abs=1e-9)
 
     def constant(seen: Tensor) -> Tensor:
         return level[0].expand(*seen.shape[:-1], 1)
@@ -74,21 +86,38 @@ def test_a_policy_is_read_off_as_the_table_that_it_is(case: str) -> None:
 
 
 def test_guard_rails_bound_the_optimum_too() -> None:
-    """What is forbidden is no part of the answer, and a catalogue's answer is only that of all levels."""
-    free, guarded = season_of(CLEARANCE), season_of(CASES["guarded"])
+    """What is forbidden is no part of the answer, and a catalogue's answer is only that of all
+    levels."""
+    free = season_of(CLEARANCE)
+    guarded = season_of(CASES["guarded"])
     assert guarded.season.prices.tolist() == [300.0, 400.0]
     assert guarded.optimum.total < free.optimum.total
     margin = season_of(CLEARANCE | {"guard": {"margin": 0.75}})
     np.testing.assert_allclose(margin.season.prices, [400.0, 500.0])
-    catalogue = {"demand": LOGIT, "cost": [1.0], "list_price": [2.0], "deadline": False, "gamma": 0.9}
+    catalogue = {
+        "demand": LOGIT,
+        "cost": [1.0],
+        "list_price": [2.0],
+        "deadline": False,
+        "gamma": 0.9,
+    }
     assert isinstance(answer_key(parameters(catalogue)), CatalogueAnswer)
     assert answer_key(parameters(catalogue | {"guard": {"ceiling": 1.1}})) is None
 
 
 def test_a_catalogues_profit_is_what_the_market_pays() -> None:
-    given = {"demand": {**LOGIT, "quality": [2.0, 2.2]}, "cost": [1.0, 1.1], "list_price": [2.0], "deadline": False,
-             "gamma": 0.9, "products": 2, "sellers": {"a": 1, "b": 1}, "fee": 0.1}  # fmt: skip
-    market, answer = built(given, worlds=100_000, dtype=torch.float32), answer_key(parameters(given))
+    given = {
+        "demand": {**LOGIT, "quality": [2.0, 2.2]},
+        "cost": [1.0, 1.1],
+        "list_price": [2.0],
+        "deadline": False,
+        "gamma": 0.9,
+        "products": 2,
+        "sellers": {"a": 1, "b": 1},
+        "fee": 0.1,
+    }
+    market = built(given, worlds=100_000, dtype=torch.float32)
+    answer = answer_key(parameters(given))
     assert isinstance(answer, CatalogueAnswer)
     levels = torch.tensor([[3, 5], [4, 2]])
     chosen = {name: levels[i].expand(100_000, 1, 2) for i, name in enumerate("ab")}

@@ -1,4 +1,5 @@
-"""Certificates: the answer scores zero, controls are in order, what must fail fails; deviators find what is there."""
+"""Certificates: the answer scores zero, controls are in order, what must fail fails; deviators find
+what is there."""
 
 from __future__ import annotations
 
@@ -33,10 +34,12 @@ def answer(**parameters: Any) -> HouseholdsAnswer:
 
 
 def exact_policy(key: HouseholdsAnswer) -> PolicyFunction:
-    """The known answer as a policy on observations: undoes the features, so that the whole path is exercised."""
+    """The known answer as a policy on observations: undoes the features, so that the whole path is
+    exercised."""
 
     def act(seen: torch.Tensor) -> torch.Tensor:
-        k, z = torch.exp(2 * seen[..., 1]).double().numpy(), (seen[..., 4] / 10).double().numpy()
+        k = torch.exp(2 * seen[..., 1]).double().numpy()
+        z = (seen[..., 4] / 10).double().numpy()
         return torch.from_numpy(np.stack(key.exact(k, z), -1)).float()
 
     return act
@@ -51,7 +54,9 @@ def metrics(key: HouseholdsAnswer, learned: PolicyFunction) -> dict[str, Metric]
     return {m.name: m for m in found.metrics}
 
 
-@pytest.fixture(scope="module", params=[1.0, 0.025], ids=["full depreciation", "partial depreciation"])
+@pytest.fixture(
+    scope="module", params=[1.0, 0.025], ids=["full depreciation", "partial depreciation"]
+)
 def key(request: pytest.FixtureRequest) -> HouseholdsAnswer:
     return answer(delta=request.param, households=1, conduct="strategic")
 
@@ -74,15 +79,26 @@ def test_the_exact_policy_is_certified_and_at_no_distance(key: HouseholdsAnswer)
 
 def test_controls_stand_in_their_known_order() -> None:
     found = metrics(answer(households=1, conduct="strategic"), constant(0.16, 0.126))
-    for name in ("policy_error/consumption_share", "policy_error/labour", "welfare_loss", "euler_error"):
+    for name in (
+        "policy_error/consumption_share",
+        "policy_error/labour",
+        "welfare_loss",
+        "euler_error",
+    ):
         c = found[name].controls
         assert c["exact"] < c["log-linear"] < c["constant actions"] < c["half of everything"], name
         assert c["exact"] < 1e-6, name
 
 
 def test_an_untrained_network_must_fail(key: HouseholdsAnswer) -> None:
-    spec = {"observation": 7, "action": {"type": "box", "low": [0.01, 0.01], "high": [0.99, 0.99]}, "hidden": [64, 64],
-            "activation": "tanh", "log_std": -0.5, "trained_std": True}  # fmt: skip
+    spec = {
+        "observation": 7,
+        "action": {"type": "box", "low": [0.01, 0.01], "high": [0.99, 0.99]},
+        "hidden": [64, 64],
+        "activation": "tanh",
+        "log_std": -0.5,
+        "trained_std": True,
+    }
     untrained = torch.no_grad()(NetworkActor(spec, torch.Generator().manual_seed(0)).act)
     found = metrics(key, untrained)
     assert not any(m.passed for m in found.values() if m.passed is not None)
@@ -108,7 +124,8 @@ def test_accuracy_is_not_the_return() -> None:
 
 
 def test_twenty_price_takers_have_the_same_answer() -> None:
-    one, twenty = answer(households=1, conduct="strategic"), answer(households=20)
+    one = answer(households=1, conduct="strategic")
+    twenty = answer(households=20)
     policy = exact_policy(twenty)
     assert twenty.distance({"households": policy}) < 1e-3
     np.testing.assert_array_equal(one.exact(*one.held_out), twenty.exact(*twenty.held_out))
@@ -120,7 +137,7 @@ def test_households_that_differ_in_advance_have_no_answer_yet() -> None:
     assert HOUSEHOLDS.answer_key(parameters) is None
 
 
-# -- a run's certificate -----------------------------------------------------------------------------------------------
+# -- a run's certificate ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +162,9 @@ def test_a_run_holds_all_it_promises(run: Any) -> None:
 
 
 def test_the_certificate_is_strict_json_with_controls(run: Any) -> None:
-    certificate = json.loads(run.certificate.read_text(), parse_constant=lambda c: pytest.fail(f"{c} is not JSON"))
+    certificate = json.loads(
+        run.certificate.read_text(), parse_constant=lambda c: pytest.fail(f"{c} is not JSON")
+    )
     names = [m["name"] for m in certificate["metrics"]]
     gain = certificate["metrics"][names.index("best_response_gain/path")]
     assert isinstance(gain["passed"], bool)
@@ -173,14 +192,15 @@ def test_the_report_is_one_page_and_the_same_bytes_each_time(run: Any) -> None:
     assert run.report.read_text() == page
     assert page.count("<svg") >= 7
     assert "src=" not in page
-    assert "http" not in page.replace("http://www.w3.org", "").replace("http://creativecommons.org", "").replace(
-        "http://purl.org", ""
-    ).replace("https://matplotlib.org", "")
+    assert "http" not in page.replace("http://www.w3.org", "").replace(
+        "http://creativecommons.org", ""
+    ).replace("http://purl.org", "").replace("https://matplotlib.org", "")
     assert "Not certified" in page
 
 
 def test_a_deviator_finds_the_gain_that_is_there(ray_once: None, tmp_path: Path, run: Any) -> None:
-    """Everybody consumes half and works half of the time; a single household can do far better, and learns to."""
+    """Everybody consumes half and works half of the time; a single household can do far better, and
+    learns to."""
     loaded = exported.load(run.path)
     actor = loaded.actors["household"]
     for parameter in actor.net.parameters():
@@ -190,9 +210,13 @@ def test_a_deviator_finds_the_gain_that_is_there(ray_once: None, tmp_path: Path,
     experiment = parse(data, "test")
     wasteful = workflow.RunFolder.create(experiment, tmp_path)
     exported.export(
-        wasteful.policy, {"household": actor}, {k: v for k, v in loaded.spec.items() if k not in ("format", "actors")}
+        wasteful.policy,
+        {"household": actor},
+        {k: v for k, v in loaded.spec.items() if k not in ("format", "actors")},
     )
-    found = best_response.deviation_gain(wasteful, experiment, exported.load(wasteful.policy), "households", [1, 2, 3])
+    found = best_response.deviation_gain(
+        wasteful, experiment, exported.load(wasteful.policy), "households", [1, 2, 3]
+    )
     assert found.low is not None
     assert found.low > 5, "per cent of consumption"
     stay = best_response.discounted_gains(
@@ -209,13 +233,16 @@ def test_an_exported_policy_acts_without_ray_or_gymnasium(run: Any) -> None:
     """With torch, numpy and safetensors alone."""
     program = f"""
 import sys
-for banned in ("ray", "gymnasium", "pydantic", "scipy", "yaml", "typer", "rich", "matplotlib", "pettingzoo"):
+banned = "ray gymnasium pydantic scipy yaml typer rich matplotlib pettingzoo"
+for banned in banned.split():
     sys.modules[banned] = None
 import rl_markets
 policy = rl_markets.load({str(run.path)!r})
 print(policy.act([0.0, -1.7, 0.0, -1.8, 0.0, 0.0, 0.0]).tolist())
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     share, labour = json.loads(done.stdout)
     assert 0.01 <= share <= 0.99
@@ -251,24 +278,33 @@ def test_console_is_plain_where_there_is_no_terminal(capsys: pytest.CaptureFixtu
     row = {"iteration": 1, "distance": 3.2, "agent_steps": 1234.0, "agent_steps_per_second": 5e4}
     with TrainingProgress(Console(soft_wrap=True), 1, 0, "closed form") as progress:
         progress.update(row)
-    assert capsys.readouterr().out == "iteration 1/1: 1.23k steps, 50k/s, 3.20 % from the closed form, 0 s left\n"
+    assert (
+        capsys.readouterr().out
+        == "iteration 1/1: 1.23k steps, 50k/s, 3.20 % from the closed form, 0 s left\n"
+    )
 
 
-def test_diagnostics_see_actions_at_their_bounds_and_economies_that_leave_where_they_were_trained() -> None:
-    """A policy that eats everything is saturated, consumes too much at every state, and leaves for where nobody was."""
+def test_diagnostics_see_actions_at_their_bounds_and_economies_that_leave() -> None:
+    """A policy that eats everything is saturated, consumes too much at every state, and leaves for
+    where nobody was trained."""
     key = answer(households=1, conduct="strategic")
-    good, greedy = metrics(key, exact_policy(key)), metrics(key, constant(0.985, 0.2))
+    good = metrics(key, exact_policy(key))
+    greedy = metrics(key, constant(0.985, 0.2))
     assert good["saturated"].value == good["off_support"].value == 0
     assert greedy["saturated"].value == 100
     assert greedy["off_support"].value > 50
     assert abs(good["euler_error/signed"].value) < 0.01
-    assert greedy["euler_error/signed"].value > 50, "a little more saved would be worth far more tomorrow"
+    assert greedy["euler_error/signed"].value > 50, (
+        "a little more saved would be worth far more tomorrow"
+    )
 
 
 def test_a_price_takers_gain_is_found_on_the_best_path() -> None:
-    """The planner's policy leaves one of a hundred nothing but what it feels of prices; constant actions leave more."""
+    """The planner's policy leaves one of a hundred nothing but what it feels of prices; constant
+    actions leave more."""
     key = answer(households=20)
-    good, bad = metrics(key, exact_policy(key)), metrics(key, constant(0.17, 0.12))
+    good = metrics(key, exact_policy(key))
+    bad = metrics(key, constant(0.17, 0.12))
     assert "best_response_gain/exact" not in good
     assert 0 <= good["best_response_gain/path"].value < 0.01
     assert good["best_response_gain/path"].passed
@@ -281,7 +317,8 @@ def test_every_group_of_price_takers_is_tried_as_deviator() -> None:
     found = []
     for first in (True, False):
         key = answer(households=6, groups={"a": 3, "b": 3})
-        good, bad = exact_policy(key), constant(0.17, 0.12)
+        good = exact_policy(key)
+        bad = constant(0.17, 0.12)
         policies = {"a": good if first else bad, "b": bad if first else good}
         nothing = dict.fromkeys(("a", "b"), constant(0.5, 0.5))
         metrics_ = {m.name: m for m in key.assess(policies, nothing, SEEDS).metrics}

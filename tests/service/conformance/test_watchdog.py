@@ -33,7 +33,10 @@ def loop() -> None:
 def test_a_hang_ends_in_the_line_that_hangs(hang: Any) -> None:
     handlers = signal.getsignal(signal.SIGALRM), signal.getsignal(signal.SIGTSTP)
     before = time.perf_counter()
-    with pytest.raises(TimeLimitError, match="a step took longer than") as caught, Watchdog(0.2, "a step") as dog:
+    with (
+        pytest.raises(TimeLimitError, match="a step took longer than") as caught,
+        Watchdog(0.2, "a step") as dog,
+    ):
         dog(hang)
     assert time.perf_counter() - before < 2
     if hang is loop:
@@ -84,9 +87,17 @@ def test_an_outer_alarm_rings_at_its_own_time() -> None:
 
 
 def test_limits_nest() -> None:
-    with pytest.raises(TimeLimitError, match="outer"), time_limit(0.3, "outer"), time_limit(5, "inner"):
+    with (
+        pytest.raises(TimeLimitError, match="outer"),
+        time_limit(0.3, "outer"),
+        time_limit(5, "inner"),
+    ):
         time.sleep(3)
-    with pytest.raises(TimeLimitError, match="inner"), time_limit(5, "outer"), time_limit(0.3, "inner"):
+    with (
+        pytest.raises(TimeLimitError, match="inner"),
+        time_limit(5, "outer"),
+        time_limit(0.3, "inner"),
+    ):
         time.sleep(3)
 
 
@@ -105,17 +116,23 @@ def test_other_threads_have_no_alarm() -> None:
 
 def test_the_watchdog_costs_microseconds() -> None:
     with Watchdog(10, "a step") as dog:
-        assert min(timeit.repeat(lambda: dog(int), number=500, repeat=5)) / 500 < 50e-6, "about 2 us"
+        assert min(timeit.repeat(lambda: dog(int), number=500, repeat=5)) / 500 < 50e-6, (
+            "about 2 us"
+        )
 
 
 def test_a_hang_in_c_ends_the_process_with_its_stack() -> None:
     code = (
-        "from rl_markets.conformance.examine import build_named; from rl_markets.conformance.watchdog import limit_steps\n"
+        "from rl_markets.conformance.examine import build_named; from "
+        "rl_markets.conformance.watchdog import limit_steps\n"
         "from rl_markets.conformance.probe import Actions\n"
         f"market = build_named('{BROKEN}:HANG_IN_C', {{}}, 2); market.reset(0)\n"
-        "with limit_steps(market, 0.3, grace=0.2) as limit: limit(market.step, Actions(market, 0)())\n"
+        "with limit_steps(market, 0.3, grace=0.2) as limit: limit(market.step, Actions(market, "
+        "0)())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 1
     assert "Timeout" in done.stderr
     assert "broken_markets.py" in done.stderr

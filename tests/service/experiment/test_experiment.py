@@ -1,4 +1,5 @@
-"""A bad experiment file never reaches the cluster: one line, field path, expectation, did-you-mean."""
+"""A bad experiment file never reaches the cluster: one line, field path, expectation,
+did-you-mean."""
 
 from __future__ import annotations
 
@@ -29,12 +30,13 @@ def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
-# -- shipped files -------------------------------------------------------------------------------------------
+# -- shipped files ---------------------------------------------------------------------------------
 
 
 @every_file
 def test_shipped_file_survives_dump_and_load(path: Path, tmp_path: Path) -> None:
-    experiment, copied = load(path, machine=False), tmp_path / "copy.yaml"
+    experiment = load(path, machine=False)
+    copied = tmp_path / "copy.yaml"
     copied.write_text(dump_yaml(experiment.model_dump(mode="json")))
     assert load(copied, machine=False) == experiment
     assert load(copied, machine=False).digest == experiment.digest
@@ -42,11 +44,16 @@ def test_shipped_file_survives_dump_and_load(path: Path, tmp_path: Path) -> None
 
 @every_file
 def test_smoke_shrinks_to_seconds(path: Path) -> None:
-    full, smoke = load(path, machine=False), load(path, smoke=True)
+    full = load(path, machine=False)
+    smoke = load(path, smoke=True)
     assert smoke.iterations == 3
     assert smoke.market.worlds <= 8
     assert smoke.training.rollout_length <= 8
-    assert (smoke.training.runners, smoke.training.learners, smoke.training.gpus_per_learner) == (0, 0, 0)
+    assert (smoke.training.runners, smoke.training.learners, smoke.training.gpus_per_learner) == (
+        0,
+        0,
+        0,
+    )
     assert smoke.certificate.deviation_agent_steps <= 512
     assert smoke.market.parameters == full.market.parameters
 
@@ -83,7 +90,8 @@ def test_learner_discounts_as_the_market_does(path: Path) -> None:
 
 @pytest.mark.parametrize(("path", "mutation"), CASES)
 def test_mutation_is_refused_in_one_line(path: Path, mutation: Mutation, tmp_path: Path) -> None:
-    data, bad = content(path), tmp_path / "bad.yaml"
+    data = content(path)
+    bad = tmp_path / "bad.yaml"
     bad.write_text(dump_yaml(mutated(data, mutation)), encoding="utf-8")
     message = refusal(lambda: load(bad), bad)
     policy = next(iter(data["policies"]))
@@ -91,7 +99,7 @@ def test_mutation_is_refused_in_one_line(path: Path, mutation: Mutation, tmp_pat
         assert fragment.format(**data).replace("POLICY", policy) in message
 
 
-# -- files that are no experiments ---------------------------------------------------------------------------
+# -- files that are no experiments -----------------------------------------------------------------
 
 TEXTS = {
     "empty": (b"", "is empty, expected a mapping of sections"),
@@ -112,10 +120,16 @@ TEXTS = {
     "tab": (b"market:\n\tname: a\n", "line 2: not YAML: "),
     "indentation": (b"market:\n  name: a\n worlds: 3\n", "line 3: not YAML: "),
     "two-documents": (b"name: a\n---\nname: b\n", "line 2: not YAML: but found another document"),
-    "python-object": (b"name: !!python/object/apply:os.getpid []\n", "line 1: not YAML: could not determine"),
+    "python-object": (
+        b"name: !!python/object/apply:os.getpid []\n",
+        "line 1: not YAML: could not determine",
+    ),
     "wrong-tag": (b"seed: !!int abc\n", "line 1: not YAML: 'abc' cannot be read as int"),
     "wrong-bool": (b"seed: !!bool abc\n", "line 1: not YAML: 'abc' cannot be read as bool"),
-    "wrong-time": (b"seed: !!timestamp abc\n", "line 1: not YAML: 'abc' cannot be read as timestamp"),
+    "wrong-time": (
+        b"seed: !!timestamp abc\n",
+        "line 1: not YAML: 'abc' cannot be read as timestamp",
+    ),
     "five-thousand-digits": (b"seed: " + b"9" * 5000, "line 1: not YAML: '99999"),
     "number-as-key": (b"1: a\n", "line 1: not YAML: key 1 is not text"),
     "list-as-key": (b"? [a]\n: b\n", "line 1: not YAML: key ['a'] is not text"),
@@ -140,13 +154,15 @@ def test_missing_file_folder_and_impossible_names(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "no such file" in refusal(lambda: load(tmp_path / "none.yaml"), tmp_path)
     assert "is a folder, expected an experiment file" in refusal(lambda: load(tmp_path), tmp_path)
-    assert "cannot be read as text: " in refusal(lambda: load(tmp_path / "file" / "a.yaml"), tmp_path)
+    assert "cannot be read as text: " in refusal(
+        lambda: load(tmp_path / "file" / "a.yaml"), tmp_path
+    )
     assert "cannot be read as text: " in refusal(lambda: load(tmp_path / ("a" * 300)), tmp_path)
     assert "cannot be read as text: " in refusal(lambda: load(f"{tmp_path}/a\0b"), tmp_path)
     assert "no such file" in refusal(lambda: load(f"{tmp_path}/two\nlines"), tmp_path)
 
 
-# -- YAML without its traps ----------------------------------------------------------------------------------
+# -- YAML without its traps ------------------------------------------------------------------------
 
 SCALARS = {
     "1e-4": 1e-4,
@@ -179,7 +195,10 @@ def test_unquoted_words(text: str) -> None:
     assert type(found) is type(SCALARS[text])
 
 
-@given(st.text(st.characters(codec="utf-8"), max_size=20) | st.from_regex(r"[-+.0-9eE_:]{1,8}", fullmatch=True))
+@given(
+    st.text(st.characters(codec="utf-8"), max_size=20)
+    | st.from_regex(r"[-+.0-9eE_:]{1,8}", fullmatch=True)
+)
 def test_text_stays_text_through_a_dump(text: str) -> None:
     data = {"name": text, text: [text]}
     assert parse_yaml(dump_yaml(data)) == data
@@ -187,14 +206,16 @@ def test_text_stays_text_through_a_dump(text: str) -> None:
 
 def test_merge_keys_share_sections_but_overrides_do_not(tmp_path: Path) -> None:
     path = tmp_path / "merge.yaml"
-    path.write_text(EXAMPLE.read_text().replace("parameters:\n    households", "parameters: &p\n    households"))
+    path.write_text(
+        EXAMPLE.read_text().replace("parameters:\n    households", "parameters: &p\n    households")
+    )
     path.write_text(path.read_text() + "certificate: &c {seeds: 5}\n")
     assert load(path).certificate.seeds == 5
     shared = parse_yaml("a: &x {k: 1}\nb: *x\nc: {<<: *x, k: 2, l: 3}")
     assert shared == {"a": {"k": 1}, "b": {"k": 1}, "c": {"k": 2, "l": 3}}
 
 
-# -- overrides -----------------------------------------------------------------------------------------------
+# -- overrides -------------------------------------------------------------------------------------
 
 
 def test_overrides_apply_in_order() -> None:
@@ -208,7 +229,8 @@ def test_overrides_apply_in_order() -> None:
 
 
 def test_override_of_a_shared_section_changes_only_one(tmp_path: Path) -> None:
-    path, data = tmp_path / "shared.yaml", content(EXAMPLE)
+    path = tmp_path / "shared.yaml"
+    data = content(EXAMPLE)
     data["policies"] = {"a": data["policies"]["household"]}
     data["policies"]["b"] = data["policies"]["a"]
     path.write_text(dump_yaml(data))
@@ -242,23 +264,29 @@ def test_bad_override_is_refused(override: str) -> None:
     assert OVERRIDES[override] in refusal(lambda: load(EXAMPLE, [override]), "")
 
 
-# -- the machine ---------------------------------------------------------------------------------------------
+# -- the machine -----------------------------------------------------------------------------------
 
 
 def test_a_cluster_or_another_machine_may_be_larger(monkeypatch: pytest.MonkeyPatch) -> None:
     large = ["training.runners=9999", "training.agent_steps=10_000_000_000_000"]
     assert "training.runners" in refusal(lambda: load(EXAMPLE, large), EXAMPLE)
     assert load(EXAMPLE, large, machine=False).training.runners == 9999
-    assert parse(load(EXAMPLE, large, machine=False).model_dump(mode="json"), "runner").training.runners == 9999
+    assert (
+        parse(
+            load(EXAMPLE, large, machine=False).model_dump(mode="json"), "runner"
+        ).training.runners
+        == 9999
+    )
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
     assert load(EXAMPLE, large).training.runners == 9999
 
 
-# -- third parties -------------------------------------------------------------------------------------------
+# -- third parties ---------------------------------------------------------------------------------
 
 
 class DuopolyParameters(BaseModel):
-    """Somebody else's market, less careful than ours: `fee` may be infinite, validators talk too much."""
+    """Somebody else's market, less careful than ours: `fee` may be infinite, validators talk too
+    much."""
 
     model_config = {"extra": "forbid"}
     firms: int = Field(2, ge=1)
@@ -280,7 +308,11 @@ class DuopolyParameters(BaseModel):
 def duopoly(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """An experiment on a third party's market with two groups."""
     spec = MarketSpec(
-        "duo-poly", "two firms", DuopolyParameters, "nowhere:Market", lambda p: {"firm": p.firms, "buyer": p.buyers}
+        "duo-poly",
+        "two firms",
+        DuopolyParameters,
+        "nowhere:Market",
+        lambda p: {"firm": p.firms, "buyer": p.buyers},
     )
     entry = SimpleNamespace(name=spec.name, load=lambda: spec)
     points = {registry.MARKETS: [entry], registry.LEARNERS: []}
@@ -298,12 +330,16 @@ def test_third_party_market_is_found(duopoly: dict[str, Any]) -> None:
     assert (experiment.agents, experiment.discount) == (102, None)
     assert experiment.smallest_batch == 4 * 16 * 2
     duopoly["market"]["name"] = "duopoly"
-    assert "did you mean 'duo-poly'?" in refusal(lambda: parse(duopoly, "here"), "here: market.name")
+    assert "did you mean 'duo-poly'?" in refusal(
+        lambda: parse(duopoly, "here"), "here: market.name"
+    )
 
 
 def test_group_without_policy_is_named(duopoly: dict[str, Any]) -> None:
     del duopoly["policies"]["shopper"]
-    assert "no policy has group 'buyer'" in refusal(lambda: parse(duopoly, "here"), "here: policies: ")
+    assert "no policy has group 'buyer'" in refusal(
+        lambda: parse(duopoly, "here"), "here: policies: "
+    )
 
 
 def test_minibatches_must_suit_the_smallest_policy(duopoly: dict[str, Any]) -> None:
@@ -341,11 +377,15 @@ def test_a_broken_built_in_market_is_not_called_unknown(monkeypatch: pytest.Monk
 
 
 def test_numbers_too_long_to_print_are_refused() -> None:
-    assert "seed = a whole number of 16610 bits" in refusal(lambda: parse({"seed": 10**5000}, "here"), "here: ")
-    assert "key a whole number of 16610 bits" in refusal(lambda: parse({10**5000: 1}, "here"), "here: ")  # type: ignore[dict-item]
+    assert "seed = a whole number of 16610 bits" in refusal(
+        lambda: parse({"seed": 10**5000}, "here"), "here: "
+    )
+    assert "key a whole number of 16610 bits" in refusal(
+        lambda: parse({10**5000: 1}, "here"), "here: "
+    )  # type: ignore[dict-item]
 
 
-# -- the way a person runs it --------------------------------------------------------------------------------
+# -- the way a person runs it ----------------------------------------------------------------------
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -354,7 +394,9 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_check_says_what_a_good_file_runs() -> None:
-    done = run("check", EXAMPLE, "-o", "algorithm.parameters.learning_rate=1e-4", "-o", "market.worlds=32")
+    done = run(
+        "check", EXAMPLE, "-o", "algorithm.parameters.learning_rate=1e-4", "-o", "market.worlds=32"
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("households-full-depreciation: ok\n")
     assert "in each of 32 worlds" in done.stdout
@@ -385,7 +427,9 @@ def test_missing_file_exits_2_with_one_line(command: str, tmp_path: Path) -> Non
     assert done.stderr == f"rl-markets: {tmp_path}/none.yaml: no such file\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["check", str(EXAMPLE)], ["check", "none.yaml"], ["markets"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["check", str(EXAMPLE)], ["check", "none.yaml"], ["markets"]]
+)
 def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import json, sys\n"

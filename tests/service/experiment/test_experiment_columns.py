@@ -1,4 +1,5 @@
-"""Lists from CSV files: read once, complete in the run, or refused in one line that names file and line."""
+"""Lists from CSV files: read once, complete in the run, or refused in one line that names file and
+line."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ from tests.support.experiment_files import EXAMPLE, content, refusal
 from tests.support.running import ROOT
 
 FIELD = "market.parameters.capital_productivity"
-KAPPA, LAMBDA = [0.92, 0.98, 1, 1.09], [1.1, 1, 0.7, 1.2]
+KAPPA = [0.92, 0.98, 1, 1.09]
+LAMBDA = [1.1, 1, 0.7, 1.2]
 TYPES = "id,kappa,lambda\na,0.92,1.1\nb,0.98,1\nc,1,.7\nd,1.09,12e-1\n"
 
 
@@ -53,27 +55,41 @@ def with_parameters(folder: Path, **parameters: Any) -> Path:
     return folder / "changed.yaml"
 
 
-# -- what is read --------------------------------------------------------------------------------------------
+# -- what is read ----------------------------------------------------------------------------------
 
 
 def test_columns_are_the_same_experiment_as_lists(folder: Path) -> None:
     lists = load(with_parameters(folder, capital_productivity=KAPPA, labour_productivity=LAMBDA))
-    columns = {"file": "types.csv", "column": "kappa"}, {"file": str(folder / "types.csv"), "column": "lambda"}
-    found = load(with_parameters(folder, capital_productivity=columns[0], labour_productivity=columns[1]))
+    columns = (
+        {"file": "types.csv", "column": "kappa"},
+        {"file": str(folder / "types.csv"), "column": "lambda"},
+    )
+    found = load(
+        with_parameters(folder, capital_productivity=columns[0], labour_productivity=columns[1])
+    )
     assert found == lists
     assert found.digest == lists.digest
     assert found.market.parameters["capital_productivity"] == KAPPA
 
 
-def test_overrides_and_smoke_read_beside_the_experiment_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overrides_and_smoke_read_beside_the_experiment_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "elsewhere").mkdir()
     (folder / "one.csv").write_text("kappa\n0.5\n1.5\n")
-    overrides = [f"{FIELD}={{file: one.csv}}", "market.parameters.labour_productivity={file: one.csv, column: null}"]
+    overrides = [
+        f"{FIELD}={{file: one.csv}}",
+        "market.parameters.labour_productivity={file: one.csv, column: null}",
+    ]
     monkeypatch.chdir(folder / "elsewhere")
     for path in (folder / "experiment.yaml", Path("..", "experiment.yaml")):
         for smoke in (False, True):
             parameters = load(path, overrides, smoke=smoke).market.parameters
-            assert parameters["capital_productivity"] == parameters["labour_productivity"] == [0.5, 1.5]
+            assert (
+                parameters["capital_productivity"]
+                == parameters["labour_productivity"]
+                == [0.5, 1.5]
+            )
     apart = load(folder / "experiment.yaml", [f"{FIELD}.file=types.csv", f"{FIELD}.column=lambda"])
     assert apart.market.parameters["capital_productivity"] == LAMBDA
 
@@ -119,7 +135,11 @@ TEXTS: dict[str, tuple[bytes, str | None, list[float]]] = {
     "comments-and-blanks": (b"# first\n\n \t\n#,,,\nkappa\n#7\n1\n\n2.5\n#\n", None, [1, 2.5]),
     "spaces": (b" kappa , lambda\n 1 , 2\n", "kappa", [1]),
     "quotes": (b'"a ""b"", c",kappa\n"1", "x\n,y"\n', 'a "b", c', [1]),
-    "signs-and-exponents": (b"k\n-1\n+2\n1e-3\n-2.E+3\n.5\n007\n", None, [-1, 2, 1e-3, -2000.0, 0.5, 7]),
+    "signs-and-exponents": (
+        b"k\n-1\n+2\n1e-3\n-2.E+3\n.5\n007\n",
+        None,
+        [-1, 2, 1e-3, -2000.0, 0.5, 7],
+    ),
     "other-columns-hold-anything": ("name,k\nMüller,1\nnan,2\n,3\n".encode(), "k", [1, 2, 3]),
     "numbers-name-columns": (b"1,2\n3,4\n", "2", [4]),
     "nameless-column": (b"k,\n1,2\n", "", [2]),
@@ -135,27 +155,67 @@ def test_text_that_is_a_column(case: str, tmp_path: Path) -> None:
     assert [type(number) for number in found] == [type(number) for number in expected]
 
 
-# -- what is refused -----------------------------------------------------------------------------------------
+# -- what is refused -------------------------------------------------------------------------------
 
 REFUSED: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "empty": (b"", {}, "FILE: is empty, expected a header line"),
     "only-comments": (b"# soon\n\n", {}, "FILE: is empty, expected a header line"),
-    "only-a-header": (b"# x\nkappa\n\n", {}, "FILE, line 2: is only a header, expected rows of numbers"),
-    "no-header": (b"0.98\n1.0\n", {}, "FILE, line 1: '0.98': expected a header line, not yet a number"),
-    "not-utf8": (b"kappa\n1\n# f\xfcr\n", {}, "FILE, line 3: cannot be read as text, expected UTF-8"),
-    "utf16": ("kappa\n1\n".encode("utf-16"), {}, "FILE, line 1: cannot be read as text, expected UTF-8"),
-    "which-column": (b"#\nid,kappa\n1,2\n", {}, "FILE, line 2: 2 columns, expected `column` to name one of: id, kappa"),
+    "only-a-header": (
+        b"# x\nkappa\n\n",
+        {},
+        "FILE, line 2: is only a header, expected rows of numbers",
+    ),
+    "no-header": (
+        b"0.98\n1.0\n",
+        {},
+        "FILE, line 1: '0.98': expected a header line, not yet a number",
+    ),
+    "not-utf8": (
+        b"kappa\n1\n# f\xfcr\n",
+        {},
+        "FILE, line 3: cannot be read as text, expected UTF-8",
+    ),
+    "utf16": (
+        "kappa\n1\n".encode("utf-16"),
+        {},
+        "FILE, line 1: cannot be read as text, expected UTF-8",
+    ),
+    "which-column": (
+        b"#\nid,kappa\n1,2\n",
+        {},
+        "FILE, line 2: 2 columns, expected `column` to name one of: id, kappa",
+    ),
     "misspelt-column": (
         b"id,kappa\n1,2\n",
         {"column": "kapa"},
         "FILE, line 1: no column 'kapa' (did you mean 'kappa'?); expected one of: id, kappa",
     ),
-    "unknown-column": (b"id,kappa\n1,2\n", {"column": "q"}, "FILE, line 1: no column 'q'; expected one of: id, kappa"),
-    "semicolons": (b"id;kappa\n1;2\n", {"column": "kappa"}, "no column 'kappa' (did you mean 'id;kappa'?)"),
-    "column-twice": (b"k,k\n1,2\n", {"column": "k"}, "FILE, line 1: 2 columns are called 'k', expected one"),
-    "many-columns": (b",".join([b"name"] * 999) + b"\n", {}, "999 columns, expected `column` to name one of: name,"),
+    "unknown-column": (
+        b"id,kappa\n1,2\n",
+        {"column": "q"},
+        "FILE, line 1: no column 'q'; expected one of: id, kappa",
+    ),
+    "semicolons": (
+        b"id;kappa\n1;2\n",
+        {"column": "kappa"},
+        "no column 'kappa' (did you mean 'id;kappa'?)",
+    ),
+    "column-twice": (
+        b"k,k\n1,2\n",
+        {"column": "k"},
+        "FILE, line 1: 2 columns are called 'k', expected one",
+    ),
+    "many-columns": (
+        b",".join([b"name"] * 999) + b"\n",
+        {},
+        "999 columns, expected `column` to name one of: name,",
+    ),
     "text": (b"kappa\n1\n\nx\n", {}, "FILE, line 4: 'x': expected a finite number"),
-    "missing-cell": (b"id,kappa\n1,2\n3,\n", {"column": "kappa"}, "FILE, line 3: '': expected a finite number"),
+    "missing-cell": (
+        b"id,kappa\n1,2\n3,\n",
+        {"column": "kappa"},
+        "FILE, line 3: '': expected a finite number",
+    ),
     "quoted-nothing": (b'kappa\n1\n""\n', {}, "FILE, line 3: '': expected a finite number"),
     "nan": (b"kappa\nnan\n", {}, "FILE, line 2: 'nan': expected a finite number"),
     "infinite": (b"kappa\n1\n-inf\n", {}, "FILE, line 3: '-inf': expected a finite number"),
@@ -164,16 +224,40 @@ REFUSED: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "underscore": (b"kappa\n1_000\n", {}, "FILE, line 2: '1_000': expected a finite number"),
     "other-digits": ("kappa\n١\n".encode(), {}, "FILE, line 2: '١': expected a finite number"),
     "zero-byte": (b"kappa\n1\0\n", {}, "FILE, line 2: '1\\x00': expected a finite number"),
-    "decimal-comma": (b"kappa\n0,98\n", {}, "FILE, line 2: row of 2, expected 1 cells as in the header"),
-    "few-cells": (b"id,kappa\n1,2\n#\n3\n", {"column": "id"}, "FILE, line 4: row of 1, expected 2 cells as in the header"),
-    "line-of-a-long-row": (b'id,k\n"a\nb",1\n"c\nd",x\n', {"column": "k"}, "FILE, line 4: 'x': expected a finite"),
+    "decimal-comma": (
+        b"kappa\n0,98\n",
+        {},
+        "FILE, line 2: row of 2, expected 1 cells as in the header",
+    ),
+    "few-cells": (
+        b"id,kappa\n1,2\n#\n3\n",
+        {"column": "id"},
+        "FILE, line 4: row of 1, expected 2 cells as in the header",
+    ),
+    "line-of-a-long-row": (
+        b'id,k\n"a\nb",1\n"c\nd",x\n',
+        {"column": "k"},
+        "FILE, line 4: 'x': expected a finite",
+    ),
     "open-quote": (b'kappa\n1\n"2\n3\n', {}, "FILE, line 3: not CSV: unexpected end of data"),
     "stray-quote": (b'kappa\n"1"2\n', {}, "FILE, line 2: not CSV: ',' expected after '\"'"),
-    "long-cell": (b"kappa\n" + b"x" * 200_000, {}, "FILE, line 2: not CSV: field larger than field limit"),
+    "long-cell": (
+        b"kappa\n" + b"x" * 200_000,
+        {},
+        "FILE, line 2: not CSV: field larger than field limit",
+    ),
     "market-minds": (b"kappa\n1\n-1\n", {}, "FIELD.1 = -1: expected >= 0"),
     "too-many-types": (b"kappa\n1\n2\n3\n", {}, "FIELD: 3 types do not divide 20 households"),
-    "misspelt-key": (b"kappa\n1\n", {"colum": "kappa"}, "FIELD.colum: unknown field (did you mean 'column'?)"),
-    "unknown-key": (b"kappa\n1\n", {"q": 1}, "FIELD.q: unknown field (expected one of: column, file)"),
+    "misspelt-key": (
+        b"kappa\n1\n",
+        {"colum": "kappa"},
+        "FIELD.colum: unknown field (did you mean 'column'?)",
+    ),
+    "unknown-key": (
+        b"kappa\n1\n",
+        {"q": 1},
+        "FIELD.q: unknown field (expected one of: column, file)",
+    ),
     "file-number": (b"", {"file": 3}, "FIELD.file = 3: expected text"),
     "file-null": (b"", {"file": None}, "FIELD.file = None: expected text"),
     "column-number": (b"1\n2\n", {"column": 1}, "FIELD.column = 1: expected text"),
@@ -186,7 +270,7 @@ REFUSED: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "below-a-file": (b"", {"file": "types.csv/a"}, "types.csv/a: cannot be read as text: "),
     "long-name": (b"", {"file": "a" * 300}, ": cannot be read as text: "),
     "zero-in-name": (b"", {"file": "a\0b"}, ": cannot be read as text: "),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -195,7 +279,10 @@ def test_mutation_is_refused_in_one_line(case: str, folder: Path) -> None:
     (folder / "types.csv").write_bytes(text)
     path = with_parameters(folder, capital_productivity={"file": "types.csv", **changes})
     message = refusal(lambda: load(path), f"{path}: {FIELD}")
-    assert expected.replace("FIELD", FIELD).replace("FILE", f"{FIELD}: {folder / 'types.csv'}") in message
+    assert (
+        expected.replace("FIELD", FIELD).replace("FILE", f"{FIELD}: {folder / 'types.csv'}")
+        in message
+    )
     assert len(message) < 800 + 3 * len(str(folder))
 
 
@@ -207,10 +294,14 @@ def test_a_pipe_is_not_waited_for(folder: Path) -> None:
 
 def test_a_file_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*arguments: Any, **keywords: Any) -> Any:
-        raise PermissionError(13, "Permission denied")  # a file's mode does not stop root, who may run this test
+        raise PermissionError(
+            13, "Permission denied"
+        )  # a file's mode does not stop root, who may run this test
 
     monkeypatch.setattr(Path, "open", refused)
-    with pytest.raises(ValueError, match=r"types\.csv: cannot be read as text: .*Permission denied"):
+    with pytest.raises(
+        ValueError, match=r"types\.csv: cannot be read as text: .*Permission denied"
+    ):
         read_column(folder / "types.csv", "kappa")
 
 
@@ -232,13 +323,22 @@ def test_rows_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "no-market": ({"market": ...}, "market: missing"),
     "market-text": ({"market": "households"}, "market = 'households': expected a section"),
-    "no-name": ({"market": {"parameters": {"capital_productivity": {"file": "a"}}}}, "market.name: missing"),
+    "no-name": (
+        {"market": {"parameters": {"capital_productivity": {"file": "a"}}}},
+        "market.name: missing",
+    ),
     "name-list": (
         {"market": {"name": ["a"], "parameters": {"x": {"file": "a"}}}},
         "market.name = ['a']: expected text",
     ),
-    "name-unknown": ({"market": {"name": "household", "parameters": {}}}, "(did you mean 'households'?)"),
-    "parameters-list": ({"market": {"name": "households", "parameters": [1]}}, "market.parameters = [1]: expected a"),
+    "name-unknown": (
+        {"market": {"name": "household", "parameters": {}}},
+        "(did you mean 'households'?)",
+    ),
+    "parameters-list": (
+        {"market": {"name": "households", "parameters": [1]}},
+        "market.parameters = [1]: expected a",
+    ),
     "parameters-file": (
         {"market": {"name": "households", "parameters": {"file": "types.csv"}}},
         "market.parameters.file: unknown field",
@@ -264,11 +364,14 @@ def test_a_broken_experiment_is_told_as_without_columns(case: str, folder: Path)
 
 def test_plain_data_reads_no_files(folder: Path) -> None:
     data = content(EXAMPLE)
-    data["market"]["parameters"]["capital_productivity"] = {"file": str(folder / "types.csv"), "column": "kappa"}
+    data["market"]["parameters"]["capital_productivity"] = {
+        "file": str(folder / "types.csv"),
+        "column": "kappa",
+    }
     assert f"{FIELD} = {{'file': " in refusal(lambda: parse(data, "here"), "here: ")
 
 
-# -- which parameters ----------------------------------------------------------------------------------------
+# -- which parameters ------------------------------------------------------------------------------
 
 
 class Shop(BaseModel):
@@ -302,8 +405,13 @@ class BazaarParameters(BaseModel):
 @pytest.fixture
 def bazaar(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
     """A folder whose experiments may name the market `bazaar`, and whose `x.csv` holds 1 and 2."""
-    spec = MarketSpec("bazaar", "many kinds", BazaarParameters, "nowhere:Market", lambda p: {"trader": 2})
-    points = {registry.MARKETS: [SimpleNamespace(name=spec.name, load=lambda: spec)], registry.LEARNERS: []}
+    spec = MarketSpec(
+        "bazaar", "many kinds", BazaarParameters, "nowhere:Market", lambda p: {"trader": 2}
+    )
+    points = {
+        registry.MARKETS: [SimpleNamespace(name=spec.name, load=lambda: spec)],
+        registry.LEARNERS: [],
+    }
     monkeypatch.setattr(registry, "entry_points", lambda group: points[group])
     (folder / "x.csv").write_text("x\n1\n2\n")
     return folder
@@ -320,7 +428,17 @@ def bazaar_parameters(folder: Path, parameters: dict[str, Any]) -> dict[str, Any
     return load(folder / "bazaar.yaml").market.parameters
 
 
-LISTS = ["numbers", "whole", "bare", "sequence", "pair", "any_tuple", "optional", "one_or_more", "lambda"]
+LISTS = [
+    "numbers",
+    "whole",
+    "bare",
+    "sequence",
+    "pair",
+    "any_tuple",
+    "optional",
+    "one_or_more",
+    "lambda",
+]
 MAPPINGS = ["shop", "mapping", "anything", "list_or_mapping", "list_or_shop"]
 
 
@@ -330,14 +448,20 @@ def test_lists_of_every_kind_are_read(bazaar: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MAPPINGS)
-@pytest.mark.parametrize("value", [{"file": "x.csv"}, {"file": "x.csv", "column": "x"}], ids=["file", "column"])
-def test_a_parameter_that_takes_mappings_keeps_its_own(bazaar: Path, name: str, value: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "value", [{"file": "x.csv"}, {"file": "x.csv", "column": "x"}], ids=["file", "column"]
+)
+def test_a_parameter_that_takes_mappings_keeps_its_own(
+    bazaar: Path, name: str, value: dict[str, str]
+) -> None:
     assert bazaar_parameters(bazaar, {name: value}) == {name: value}
 
 
 def test_sections_within_the_parameters_are_searched(bazaar: Path) -> None:
     shop = {"file": "x.csv", "prices": {"file": "x.csv", "column": "x"}}
-    assert bazaar_parameters(bazaar, {"shop": shop}) == {"shop": {"file": "x.csv", "prices": [1, 2]}}
+    assert bazaar_parameters(bazaar, {"shop": shop}) == {
+        "shop": {"file": "x.csv", "prices": [1, 2]}
+    }
     shop["prices"] = {"file": "none.csv"}
     message = refusal(lambda: bazaar_parameters(bazaar, {"shop": shop}), bazaar)
     assert f"market.parameters.shop.prices: {bazaar}/none.csv: no such file" in message
@@ -352,43 +476,81 @@ def test_whole_numbers_are_wanted_where_the_market_wants_them(bazaar: Path) -> N
 def test_arguments_of_a_foreign_env_stay_untouched(folder: Path) -> None:
     arguments = {"file": "types.csv", "column": "kappa"}
     data = content(EXAMPLE)
-    data["market"] = {"name": "pettingzoo", "parameters": {"env": "nowhere:Env", "arguments": arguments}}
+    data["market"] = {
+        "name": "pettingzoo",
+        "parameters": {"env": "nowhere:Env", "arguments": arguments},
+    }
     found = columns.with_columns(data, folder / "experiment.yaml")
     assert found["market"]["parameters"]["arguments"] == arguments
 
 
-# -- whatever a file may hold --------------------------------------------------------------------------------
+# -- whatever a file may hold ----------------------------------------------------------------------
 
 NUMBERS = st.integers(-(10**17), 10**17) | st.floats(allow_nan=False, allow_infinity=False)
-NAMES = st.lists(st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "Zs"]), max_size=5), max_size=3)
+NAMES = st.lists(
+    st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "Zs"]), max_size=5), max_size=3
+)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.data(), st.lists(NUMBERS, min_size=1, max_size=9), NAMES, st.sampled_from(["\n", "\r\n", "\r"]))
+@given(
+    st.data(),
+    st.lists(NUMBERS, min_size=1, max_size=9),
+    NAMES,
+    st.sampled_from(["\n", "\r\n", "\r"]),
+)
 def test_what_a_writer_writes_is_read(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, numbers: list[float], others: list[str], end: str
+    tmp_path_factory: pytest.TempPathFactory,
+    data: st.DataObject,
+    numbers: list[float],
+    others: list[str],
+    end: str,
 ) -> None:
-    """Any numbers, in any place among columns of text, with comments and blank lines anywhere between."""
-    place, buffer = data.draw(st.integers(0, len(others))), io.StringIO()
+    """Any numbers, in any place among columns of text, with comments and blank lines anywhere
+    between."""
+    place = data.draw(st.integers(0, len(others)))
+    buffer = io.StringIO()
     writer = csv.writer(buffer, quoting=csv.QUOTE_ALL, lineterminator=end)
     for cell in ["the numbers", *map(repr, numbers)]:
         buffer.write(data.draw(st.sampled_from(["", end, "# no, \"one's" + end, " " + end])))
         writer.writerow([*others[:place], cell, *others[place:]])
     file = tmp_path_factory.getbasetemp() / "written.csv"
-    file.write_text(buffer.getvalue(), encoding=data.draw(st.sampled_from(["utf-8", "utf-8-sig"])), newline="")
+    file.write_text(
+        buffer.getvalue(), encoding=data.draw(st.sampled_from(["utf-8", "utf-8-sig"])), newline=""
+    )
     found = read_column(file, "the numbers" if others else None)
     assert [(type(x), repr(x)) for x in found] == [(type(x), repr(x)) for x in numbers]
 
 
-PIECES = ["k", "1", ".5", "-", "e9", ",", '"', "\n", "\r", "#", " ", "\0", "nan", "\u2028", "é", "\ufeff"]
+PIECES = [
+    "k",
+    "1",
+    ".5",
+    "-",
+    "e9",
+    ",",
+    '"',
+    "\n",
+    "\r",
+    "#",
+    " ",
+    "\0",
+    "nan",
+    "\u2028",
+    "é",
+    "\ufeff",
+]
 
 
 @settings(max_examples=400, deadline=None)
 @given(
-    st.lists(st.sampled_from(PIECES), max_size=12).map(lambda pieces: "".join(pieces).encode()) | st.binary(max_size=20)
+    st.lists(st.sampled_from(PIECES), max_size=12).map(lambda pieces: "".join(pieces).encode())
+    | st.binary(max_size=20)
 )
 @example(b"k\n" + b"1" * 19)
-def test_any_bytes_are_finite_numbers_or_one_line(tmp_path_factory: pytest.TempPathFactory, text: bytes) -> None:
+def test_any_bytes_are_finite_numbers_or_one_line(
+    tmp_path_factory: pytest.TempPathFactory, text: bytes
+) -> None:
     file = tmp_path_factory.getbasetemp() / "any.csv"
     file.write_bytes(text)
     found = outcome(file)
@@ -396,7 +558,9 @@ def test_any_bytes_are_finite_numbers_or_one_line(tmp_path_factory: pytest.TempP
         assert found.startswith(str(file))
     else:
         assert found
-        assert all(math.isfinite(x) and (isinstance(x, float) or x.bit_length() < 64) for x in found)
+        assert all(
+            math.isfinite(x) and (isinstance(x, float) or x.bit_length() < 64) for x in found
+        )
 
 
 def outcome(file: Path) -> list[int | float] | str:
@@ -407,7 +571,7 @@ def outcome(file: Path) -> list[int | float] | str:
         return str(error)
 
 
-# -- the way a person runs it --------------------------------------------------------------------------------
+# -- the way a person runs it ----------------------------------------------------------------------
 
 
 def check(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -417,7 +581,8 @@ def check(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         "from rl_markets import cli\n"
         "sys.argv = ['rl-markets', 'check', *json.loads(sys.argv[1])]\n"
         "try:\n    cli.main()\n"
-        "finally:\n    print('heavy:', sorted({'torch', 'ray', 'numpy', 'pandas'} & set(sys.modules)))\n"
+        "finally:\n    print('heavy:', sorted({'torch', 'ray', 'numpy', 'pandas'} & "
+        "set(sys.modules)))\n"
     )
     command = [sys.executable, "-c", code, json.dumps([*map(str, arguments)])]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

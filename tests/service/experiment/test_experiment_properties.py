@@ -54,7 +54,10 @@ LEAVES = (
 )
 VALUES = st.recursive(
     LEAVES,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5) | LEAVES, inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=5) | LEAVES, inner, max_size=4)
+    ),
     max_leaves=8,
 )
 
@@ -91,7 +94,11 @@ def test_any_value_at_any_path(path: str, value: Any) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.dictionaries(st.sampled_from(list(Experiment.model_fields)) | st.text(max_size=3), VALUES, max_size=5))
+@given(
+    st.dictionaries(
+        st.sampled_from(list(Experiment.model_fields)) | st.text(max_size=3), VALUES, max_size=5
+    )
+)
 def test_any_mapping(data: dict[str, Any]) -> None:
     check_parse(content(EXAMPLE) | data)
     check_parse(data)

@@ -1,4 +1,5 @@
-"""Demand from logs of sales: known demand is found again, real data give the published numbers, the rest is refused."""
+"""Demand from logs of sales: known demand is found again, real data give the published numbers, the
+rest is refused."""
 
 from __future__ import annotations
 
@@ -44,8 +45,11 @@ def logit(price: Any) -> Any:
 
 
 DEMANDS: dict[str, tuple[Callable[[Any], Any], int]] = {
-    "exponential": (exponential, 1), "isoelastic": (isoelastic, 1), "linear": (linear, 2), "logit": (logit, 2),
-}  # fmt: skip
+    "exponential": (exponential, 1),
+    "isoelastic": (isoelastic, 1),
+    "linear": (linear, 2),
+    "logit": (logit, 2),
+}
 
 
 def log_of(rows: list[Row], folder: Path, **options: Any) -> SalesLog:
@@ -59,13 +63,15 @@ def true_elasticity(mean: Callable[[Any], Any], price: Any) -> Any:
     return (np.log(up) - np.log(mean(price))) / np.log1p(step)
 
 
-# -- known demand ----------------------------------------------------------------------------------------------
+# -- known demand ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", DEMANDS)
 def test_known_demand_is_found_again(family: str, tmp_path: Path) -> None:
     mean, products = DEMANDS[family]
-    found = calibrate(log_of(drawn(mean, products=products, periods=600), tmp_path), family, visitors=100)
+    found = calibrate(
+        log_of(drawn(mean, products=products, periods=600), tmp_path), family, visitors=100
+    )
     truth = true_elasticity(mean, found.price)
     assert (found.low < truth).all(), (found.low, truth)
     assert (truth < found.high).all(), (found.high, truth)
@@ -80,14 +86,19 @@ def test_intervals_hold_the_truth_as_often_as_they_say(tmp_path: Path) -> None:
     """60 logs, 95 %: fewer than 52 would happen once in a thousand times."""
     held = 0
     for seed in range(60):
-        found = calibrate(log_of(drawn(exponential, periods=60, seed=seed, stock=12), tmp_path), "exponential")
+        found = calibrate(
+            log_of(drawn(exponential, periods=60, seed=seed, stock=12), tmp_path), "exponential"
+        )
         held += bool(found.low[0] < -0.004 * found.price[0] < found.high[0])
     assert held >= 52
 
 
 @pytest.mark.parametrize("family", ["linear", "exponential", "isoelastic"])
-def test_ignoring_stock_outs_is_biased_and_counting_them_is_not(family: str, tmp_path: Path) -> None:
-    """The negative control: the same sales without the column that says what could be sold at most."""
+def test_ignoring_stock_outs_is_biased_and_counting_them_is_not(
+    family: str, tmp_path: Path
+) -> None:
+    """The negative control: the same sales without the column that says what could be sold at
+    most."""
     mean, truth = {
         "linear": (lambda p: 30 - 0.04 * p, -2.0),
         "exponential": (exponential, -2.0),
@@ -97,7 +108,9 @@ def test_ignoring_stock_outs_is_biased_and_counting_them_is_not(family: str, tmp
     sold_out = np.mean([r["sales"] == 8 for r in rows])
     assert 0.4 < sold_out < 0.8
     counted = calibrate(log_of(rows, tmp_path), family)
-    ignored = calibrate(log_of([{k: v for k, v in r.items() if k != "stock"} for r in rows], tmp_path), family)
+    ignored = calibrate(
+        log_of([{k: v for k, v in r.items() if k != "stock"} for r in rows], tmp_path), family
+    )
     assert counted.low[0] < truth < counted.high[0]
     assert ignored.low[0] > truth + 0.5
 
@@ -111,15 +124,22 @@ def test_stores_differ_by_a_factor_and_the_market_is_their_mean(tmp_path: Path) 
 
 
 def test_known_visitors_explain_busy_days(tmp_path: Path) -> None:
-    """Twice the visitors on every other day, when prices are high: without their number, demand would seem to rise."""
-    rng, rows = np.random.default_rng(0), []
+    """Twice the visitors on every other day, when prices are high: without their number, demand
+    would seem to rise."""
+    rng = np.random.default_rng(0)
+    rows = []
     for period in range(400):
         visitors = 40 + 160 * (period % 2)
         price = float(rng.choice([400, 450] if period % 2 == 0 else [500, 550]))
         sales = rng.binomial(visitors, 1 / (1 + np.exp((price - 420) / 100)))
-        rows.append({"product": "a", "period": period, "price": price, "sales": sales, "visitors": visitors})
+        rows.append(
+            {"product": "a", "period": period, "price": price, "sales": sales, "visitors": visitors}
+        )
     with pytest.raises(ExperimentError, match="seems to rise"):
-        calibrate(log_of([{k: v for k, v in r.items() if k != "visitors"} for r in rows], tmp_path), "exponential")
+        calibrate(
+            log_of([{k: v for k, v in r.items() if k != "visitors"} for r in rows], tmp_path),
+            "exponential",
+        )
     found = calibrate(log_of(rows, tmp_path))
     assert found.family == "logit"
     assert found.demand["mu"] == pytest.approx(100, rel=0.1)
@@ -128,20 +148,32 @@ def test_known_visitors_explain_busy_days(tmp_path: Path) -> None:
 
 def test_the_right_family_wins_on_held_out_periods(tmp_path: Path) -> None:
     wide = (200.0, 400.0, 700.0, 1100.0, 1600.0)
-    for seed, (family, mean) in enumerate({"isoelastic": isoelastic, "exponential": exponential}.items()):
+    for seed, (family, mean) in enumerate(
+        {"isoelastic": isoelastic, "exponential": exponential}.items()
+    ):
         rows = drawn(lambda p, m=mean: 10 * m(p), periods=300, seed=seed, prices=wide)
         assert calibrate(log_of(rows, tmp_path)).family == family
 
 
 def test_prices_that_follow_demand_need_instruments(tmp_path: Path) -> None:
-    """Busy periods are charged more: least squares finds too little elasticity; the wholesale price tells the truth."""
-    rng, rows = np.random.default_rng(1), []
+    """Busy periods are charged more: least squares finds too little elasticity; the wholesale price
+    tells the truth."""
+    rng = np.random.default_rng(1)
+    rows = []
     for period in range(1000):
-        busy, wholesale = rng.normal(), rng.normal()
+        busy = rng.normal()
+        wholesale = rng.normal()
         price = 500 * np.exp(0.1 * wholesale + 0.1 * busy)
         sales = 1 + rng.poisson(200 * np.exp(0.5 * busy) * (price / 500) ** -3.0)
         rows.append(
-            {"product": "a", "period": period, "price": price, "sales": sales, "w": wholesale, "z": rng.normal()}
+            {
+                "product": "a",
+                "period": period,
+                "price": price,
+                "sales": sales,
+                "w": wholesale,
+                "z": rng.normal(),
+            }
         )
     found = by_instruments(log_of(rows, tmp_path, instruments=["w"]), "isoelastic")
     assert found.low[0] < -3 < found.high[0]
@@ -152,15 +184,25 @@ def test_prices_that_follow_demand_need_instruments(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", ["linear", "exponential", "logit"])
 def test_every_family_can_be_had_by_instruments(family: str, tmp_path: Path) -> None:
-    """Two products that share a slope; the price answers nothing but the wholesale price here, so that truth is plain."""
-    rng, rows = np.random.default_rng(2), []
+    """Two products that share a slope; the price answers nothing but the wholesale price here, so
+    that truth is plain."""
+    rng = np.random.default_rng(2)
+    rows = []
     for period in range(400):
         wholesale = rng.normal(size=2)
         price = 500 * np.exp(0.08 * wholesale)
-        mean = {"linear": 900 - 1.0 * price, "exponential": 900 * np.exp(-0.002 * price)}.get(family, 30 * logit(price))
+        mean = {"linear": 900 - 1.0 * price, "exponential": 900 * np.exp(-0.002 * price)}.get(
+            family, 30 * logit(price)
+        )
         for i, name in enumerate("ab"):
             sales = rng.poisson(mean[i]) + 1
-            row = {"product": name, "period": period, "price": price[i], "sales": sales, "visitors": 3000}
+            row = {
+                "product": name,
+                "period": period,
+                "price": price[i],
+                "sales": sales,
+                "visitors": 3000,
+            }
             rows.append(row | {"w": wholesale[i]})
     log = log_of(rows, tmp_path, instruments=["w"])
     found = by_instruments(log, family)
@@ -169,15 +211,19 @@ def test_every_family_can_be_had_by_instruments(family: str, tmp_path: Path) -> 
     if family in slope:
         units = 900 - found.price if family == "linear" else 1.0
         truth = slope[family] * found.price / units
-    assert (np.abs(found.elasticity - truth) < 0.15 * np.abs(truth)).all(), (found.elasticity, truth)
+    assert (np.abs(found.elasticity - truth) < 0.15 * np.abs(truth)).all(), (
+        found.elasticity,
+        truth,
+    )
     parse(experiment("x", found, Setting({}, 100.0)), "x.yaml")
 
 
-# -- real data -------------------------------------------------------------------------------------------------
+# -- real data -------------------------------------------------------------------------------------
 
 
 def test_nevos_cereal_data_give_the_published_price_coefficient() -> None:
-    """Nevo (2000) as shipped with pyblp: logit with product effects, 20 instruments; Conlon and Gortmaker report -30.10."""
+    """Nevo (2000) as shipped with pyblp: logit with product effects, 20 instruments; Conlon and
+    Gortmaker report -30.10."""
     file = packaged("pyblp") / "data" / "nevo_products.csv"
     rows = list(csv.DictReader(file.open()))
     share = np.array([float(r["shares"]) for r in rows])
@@ -191,7 +237,8 @@ def test_nevos_cereal_data_give_the_published_price_coefficient() -> None:
 
 
 def test_yogurt_purchases_give_the_known_price_coefficient() -> None:
-    """Jain, Vilcassim and Chintagunta (1994): a logit of brands, price and feature, in cents an ounce."""
+    """Jain, Vilcassim and Chintagunta (1994): a logit of brands, price and feature, in cents an
+    ounce."""
     log, featured = yogurt()
     rows = rows_of(log, covariates=featured)
     found = fit(Logit(rows, outside=False), rows)
@@ -199,19 +246,28 @@ def test_yogurt_purchases_give_the_known_price_coefficient() -> None:
     assert found.clustered
 
 
-# -- refusals --------------------------------------------------------------------------------------------------
+# -- refusals --------------------------------------------------------------------------------------
 
 
 GOOD = drawn(exponential, periods=40, stock=30)
 REFUSED: dict[str, tuple[list[Row], str]] = {
-    "single price": (changed(GOOD, price=lambda r: 500), "product p0: a single price, 500, in all 40 rows"),
-    "few changes": (changed(GOOD, price=lambda r: 400 if r["period"] < 20 else 500), "only 1 price change over time"),
+    "single price": (
+        changed(GOOD, price=lambda r: 500),
+        "product p0: a single price, 500, in all 40 rows",
+    ),
+    "few changes": (
+        changed(GOOD, price=lambda r: 400 if r["period"] < 20 else 500),
+        "only 1 price change over time",
+    ),
     "trend": (changed(GOOD, price=lambda r: 400 + r["period"]), "straight line with the period"),
     "no sales": (changed(GOOD, sales=lambda r: 0), "no sales in 40 rows"),
     "sold out": (changed(GOOD, sales=lambda r: 30), "sold out in all 40 rows"),
     "no stock": (changed(GOOD, sales=lambda r: 0, stock=lambda r: 0), "no row has stock"),
     "short": (GOOD[:9], "9 periods; expected 10 or more"),
-    "rising": (changed(GOOD, sales=lambda r: int(r["price"] / 30)), "demand seems to rise in the price"),
+    "rising": (
+        changed(GOOD, sales=lambda r: int(r["price"] / 30)),
+        "demand seems to rise in the price",
+    ),
     "late change": (
         changed(GOOD, price=lambda r: 500 if r["period"] < 32 else 400 + 50 * (r["period"] % 3)),
         "do not determine any family",
@@ -238,11 +294,13 @@ def test_instruments_refuse_rows_without_a_logarithm(tmp_path: Path) -> None:
         by_instruments(log_of(out, tmp_path, instruments=["w"]), "exponential")
 
 
-# -- the experiment --------------------------------------------------------------------------------------------
+# -- the experiment --------------------------------------------------------------------------------
 
 
 def calibrated(folder: Path, **options: Any) -> Calibration:
-    return calibrate(log_of(drawn(logit, products=2, periods=120), folder), "logit", visitors=100, **options)
+    return calibrate(
+        log_of(drawn(logit, products=2, periods=120), folder), "logit", visitors=100, **options
+    )
 
 
 def test_levels_lie_where_every_products_price_was_seen(tmp_path: Path) -> None:
@@ -257,16 +315,24 @@ def test_levels_lie_where_every_products_price_was_seen(tmp_path: Path) -> None:
 
 def test_costs_come_from_the_log_or_are_asked_for(tmp_path: Path) -> None:
     found = calibrated(tmp_path)
-    with pytest.raises(ExperimentError, match="product p0: no unit cost; give a column cost, or --cost"):
+    with pytest.raises(
+        ExperimentError, match="product p0: no unit cost; give a column cost, or --cost"
+    ):
         experiment("x", found, Setting({}))
     with pytest.raises(ExperimentError, match="--cost p9"):
         experiment("x", found, Setting({"p9": 1.0}))
     with pytest.raises(ExperimentError, match="is not below"):
         parse(experiment("x", found, Setting({"p1": 9000.0}, 10.0)), "x.yaml")
     data = experiment("x", found, Setting({"p1": 200.0}, 10.0, stock=20, periods=30))
-    assert "certificate" not in data, "two products with stock have no known answer: a deviator is trained"
+    assert "certificate" not in data, (
+        "two products with stock have no known answer: a deviator is trained"
+    )
     parameters = data["market"]["parameters"]
-    assert (parameters["cost"], parameters["stock"], parameters["gamma"]) == ([10.0, 200.0], {"units": [20]}, 1.0)
+    assert (parameters["cost"], parameters["stock"], parameters["gamma"]) == (
+        [10.0, 200.0],
+        {"units": [20]},
+        1.0,
+    )
     (tmp_path / "x.yaml").write_text(text(data, found))
     assert load(tmp_path / "x.yaml", machine=False).market.parameters == parameters
 
@@ -280,7 +346,10 @@ def test_a_size_that_the_market_does_not_take_is_refused(tmp_path: Path) -> None
 @pytest.mark.timeout(400)
 def test_a_log_becomes_an_experiment_that_trains(tmp_path: Path) -> None:
     """As a person does it: calibrate, be refused a second time, check, train."""
-    write(tmp_path / "My sales.csv", changed(drawn(exponential, periods=60), PRICE=lambda r: r["price"]))
+    write(
+        tmp_path / "My sales.csv",
+        changed(drawn(exponential, periods=60), PRICE=lambda r: r["price"]),
+    )
     line = ["calibrate", "My sales.csv", "--column", "price=PRICE", "--cost", "200"]
     done = command(*line, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -304,13 +373,17 @@ def test_a_log_becomes_an_experiment_that_trains(tmp_path: Path) -> None:
         (["--column", "price"], "expected NAME=NAME"),
     ],
 )
-def test_bad_options_are_refused_and_nothing_is_written(options: list[str], message: str, tmp_path: Path) -> None:
+def test_bad_options_are_refused_and_nothing_is_written(
+    options: list[str], message: str, tmp_path: Path
+) -> None:
     from typer.testing import CliRunner
 
     from rl_markets.cli import app
 
     out = tmp_path / "out.yaml"
-    done = CliRunner().invoke(app, ["calibrate", str(write(tmp_path / "s.csv", GOOD)), "--out", str(out), *options])
+    done = CliRunner().invoke(
+        app, ["calibrate", str(write(tmp_path / "s.csv", GOOD)), "--out", str(out), *options]
+    )
     assert isinstance(done.exception, ExperimentError)
     assert message in str(done.exception)
     assert not out.exists()
@@ -328,7 +401,10 @@ def test_help_imports_nothing_heavy() -> None:
     program = (
         "import sys; from rl_markets.cli import app; from typer.testing import CliRunner; "
         "assert CliRunner().invoke(app, ['calibrate', '--help']).exit_code == 0; "
-        "print([m for m in ('torch', 'ray', 'pandas', 'pyarrow', 'scipy', 'numpy') if m in sys.modules])"
+        "print([m for m in ('torch', 'ray', 'pandas', 'pyarrow', 'scipy', 'numpy') if m in "
+        "sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,5 @@
-"""Processes die: a runner costs its fragment, a learner sends the run back to its checkpoint. Nothing else is lost."""
+"""Processes die: a runner costs its fragment, a learner sends the run back to its checkpoint.
+Nothing else is lost."""
 
 from __future__ import annotations
 
@@ -34,11 +35,15 @@ class _Watched(Trainer):
         return super().iterate(iteration)
 
 
-def watched(folder: Path, training: dict[str, Any], console: Console | None = None) -> TrainingSession:
+def watched(
+    folder: Path, training: dict[str, Any], console: Console | None = None
+) -> TrainingSession:
     experiment = parse(tiny(training={"checkpoint_every": 3, **training}), "test")
     trainer = _Watched(experiment)
     trainer.before = lambda iteration: None
-    return TrainingSession(RunFolder.create(experiment, folder), console or Console(quiet=True), trainer)
+    return TrainingSession(
+        RunFolder.create(experiment, folder), console or Console(quiet=True), trainer
+    )
 
 
 def _runners(run: TrainingSession) -> list[int]:
@@ -67,7 +72,9 @@ def test_a_killed_runner_costs_its_fragment_and_comes_back(tmp_path: Path) -> No
     assert "a runner's process died; no step is lost" in lines.export_text()
 
 
-def test_a_runner_that_dies_while_the_learner_updates_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runner_that_dies_while_the_learner_updates_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The weights cannot reach it: nothing was being sampled, and the user still hears of it."""
     lines = Console(record=True, width=200, file=(tmp_path / "out").open("w"))
     run = watched(tmp_path, {"runners": 2, "agent_steps": 2 * 4 * 8 * 3 * 6}, lines)
@@ -106,10 +113,12 @@ def test_all_runners_may_be_killed_at_once(tmp_path: Path) -> None:
 
 
 def test_a_killed_learner_ends_in_the_same_weights_as_if_it_had_lived(tmp_path: Path) -> None:
-    """Training goes on from the newest checkpoint by itself, with the same bytes (one local runner)."""
+    """Training goes on from the newest checkpoint by itself, with the same bytes (one local
+    runner)."""
     training = {"learners": 2, "agent_steps": 4 * 8 * 3 * 8}
     lines = Console(record=True, width=200, file=(tmp_path / "out").open("w"))
-    undisturbed, killed = watched(tmp_path, training), watched(tmp_path, training, lines)
+    undisturbed = watched(tmp_path, training)
+    killed = watched(tmp_path, training, lines)
     expected = undisturbed.train()["household"].state_dict()
     done: list[int] = []
 

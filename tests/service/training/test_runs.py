@@ -17,7 +17,7 @@ from rl_markets.experiment import Experiment, parse
 from rl_markets.training import metrics
 from rl_markets.training.run_folder import MetricsLog, RunFolder, read_rows
 
-# -- runs and their logs -------------------------------------------------------------------------------------
+# -- runs and their logs ---------------------------------------------------------------------------
 
 CONTENT = {
     "name": "1e5",
@@ -51,7 +51,9 @@ def test_run_of_a_larger_machine_opens(tmp_path: Path) -> None:
     assert RunFolder.create(large, tmp_path).experiment == large
 
 
-def test_latest_points_to_the_newest_run(run: RunFolder, experiment: Experiment, tmp_path: Path) -> None:
+def test_latest_points_to_the_newest_run(
+    run: RunFolder, experiment: Experiment, tmp_path: Path
+) -> None:
     latest = tmp_path / "runs" / "latest"
     assert RunFolder.open(latest).path == run.path.resolve()
     others = [RunFolder.create(experiment, tmp_path / "runs") for _ in range(3)]
@@ -66,7 +68,9 @@ def test_a_real_folder_called_latest_is_left_alone(experiment: Experiment, tmp_p
     assert not (tmp_path / "latest").is_symlink()
 
 
-def test_a_run_never_shares_a_folder(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_never_shares_a_folder(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def taken(self: Path, **_: Any) -> None:
         raise FileExistsError
 
@@ -78,7 +82,9 @@ def test_a_run_never_shares_a_folder(experiment: Experiment, tmp_path: Path, mon
 def test_folder_without_a_run(tmp_path: Path) -> None:
     (tmp_path / "latest").symlink_to("gone")
     for path in (tmp_path, tmp_path / "latest"):
-        with pytest.raises(ExperimentError, match=r"holds no run \(expected experiment.yaml in it\)"):
+        with pytest.raises(
+            ExperimentError, match=r"holds no run \(expected experiment.yaml in it\)"
+        ):
             RunFolder.open(path)
 
 
@@ -86,7 +92,11 @@ def row(experiment: Experiment, iteration: int, **figures: float) -> dict[str, f
     """A row of distinct figures."""
     columns = metrics.columns(experiment)
     numbers = {name: iteration + i / 7 for i, name in enumerate(columns)}
-    counters = {"iteration": iteration, "env_steps": 100 * iteration, "agent_steps": 300 * iteration}
+    counters = {
+        "iteration": iteration,
+        "env_steps": 100 * iteration,
+        "agent_steps": 300 * iteration,
+    }
     return numbers | counters | figures
 
 
@@ -134,8 +144,12 @@ def test_row_cut_off_anywhere_is_ignored(run: RunFolder, experiment: Experiment)
     assert [found["iteration"] for found in read_rows(run)] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("garbage", [b"\0" * 40, b"\0" * 40 + b"\n", b"\xff\xfe\n", b"a,b\n", b"\n\n", b'"', b"3\n"])
-def test_garbage_at_the_end_is_ignored(run: RunFolder, experiment: Experiment, garbage: bytes) -> None:
+@pytest.mark.parametrize(
+    "garbage", [b"\0" * 40, b"\0" * 40 + b"\n", b"\xff\xfe\n", b"a,b\n", b"\n\n", b'"', b"3\n"]
+)
+def test_garbage_at_the_end_is_ignored(
+    run: RunFolder, experiment: Experiment, garbage: bytes
+) -> None:
     logged(run, experiment, range(1, 3))
     with (run.path / "metrics.csv").open("ab") as file:
         file.write(garbage)
@@ -144,7 +158,9 @@ def test_garbage_at_the_end_is_ignored(run: RunFolder, experiment: Experiment, g
 
 def test_what_is_no_number_is_empty_or_null(run: RunFolder, experiment: Experiment) -> None:
     log = MetricsLog(run, experiment)
-    log.write(row(experiment, 1, distance=math.nan, seconds=math.inf, episode_return=np.float64(0.5)))
+    log.write(
+        row(experiment, 1, distance=math.nan, seconds=math.inf, episode_return=np.float64(0.5))
+    )
     log.close()
     with (run.path / "metrics.csv").open(newline="") as file:
         (text,) = csv.DictReader(file)
@@ -156,7 +172,9 @@ def test_what_is_no_number_is_empty_or_null(run: RunFolder, experiment: Experime
     assert read["seconds"] == math.inf
 
 
-def test_column_that_an_older_version_had_not_is_empty(run: RunFolder, experiment: Experiment) -> None:
+def test_column_that_an_older_version_had_not_is_empty(
+    run: RunFolder, experiment: Experiment
+) -> None:
     (run.path / "metrics.csv").write_text("iteration,env_steps,agent_steps\n1,10,30\n")
     logged(run, experiment, range(2, 3), resume_at=1)
     first, second = read_rows(run)

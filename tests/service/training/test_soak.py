@@ -18,20 +18,42 @@ from tests.support.running import tiny
 MARK = "RL_MARKETS_SOAK"
 ITERATIONS = int(os.environ.get("RL_MARKETS_SOAK_ITERATIONS", "1200"))
 GROWTH = 8 * 2**20
-"""Bytes that the resident set may grow by in the second half; one leaked rollout an iteration would be twice that."""
+"""Bytes that the resident set may grow by in the second half; one leaked rollout an iteration would
+be twice that."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("learner", ["ppo", "sac", *(["td3"] if "RL_MARKETS_SOAK_ITERATIONS" in os.environ else [])])
+@pytest.mark.parametrize(
+    "learner", ["ppo", "sac", *(["td3"] if "RL_MARKETS_SOAK_ITERATIONS" in os.environ else [])]
+)
 def test_a_long_run_leaks_nothing(tmp_path: Path, learner: str) -> None:
-    file, home = tmp_path / "soak.yaml", tmp_path / "home"
+    file = tmp_path / "soak.yaml"
+    home = tmp_path / "home"
     home.mkdir()
     file.write_text(yaml.safe_dump(_experiment(learner)))
-    line = [sys.executable, "-m", "rl_markets", "train", str(file), "--runs", str(tmp_path / "runs")]
-    environment = os.environ | {"HOME": str(home), MARK: str(tmp_path), "TMPDIR": str(tmp_path), "RAY_TMPDIR": "/tmp"}
+    line = [
+        sys.executable,
+        "-m",
+        "rl_markets",
+        "train",
+        str(file),
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
+    environment = os.environ | {
+        "HOME": str(home),
+        MARK: str(tmp_path),
+        "TMPDIR": str(tmp_path),
+        "RAY_TMPDIR": "/tmp",
+    }
     process = subprocess.Popen(
-        line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        line,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
     )
     sizes: list[tuple[int, int]] = []
     log = next(iter(_wait_for(tmp_path / "runs", "soak/*/metrics.csv", process)))
@@ -49,7 +71,9 @@ def test_a_long_run_leaks_nothing(tmp_path: Path, learner: str) -> None:
     assert len(late) > 3
     assert median(late) - median(early) < GROWTH, (median(early), median(late))
     assert not _left_running()
-    left = {p.name for p in tmp_path.iterdir() if not p.name.startswith("torchinductor_")}  # torch's own cache
+    left = {
+        p.name for p in tmp_path.iterdir() if not p.name.startswith("torchinductor_")
+    }  # torch's own cache
     assert left == {"home", "runs", "soak.yaml"}
     assert not (home / "ray_results").exists()
     checkpoints = list((log.parent / "checkpoints").iterdir())
@@ -60,8 +84,18 @@ def _experiment(learner: str) -> dict[str, object]:
     """Rollouts of about 15 kB, so that keeping them would show."""
     replaying = {"updates": 1, "batch_size": 32, "capacity": 5000}
     algorithm = {"ppo": {"epochs": 1, "minibatches": 1}, "sac": replaying, "td3": replaying}
-    data = tiny(training={"agent_steps": 4 * 8 * 3 * ITERATIONS, "checkpoint_every": 100, "evaluate_every": 50})
-    return {**data, "name": "soak", "algorithm": {"name": learner, "parameters": algorithm[learner]}}
+    data = tiny(
+        training={
+            "agent_steps": 4 * 8 * 3 * ITERATIONS,
+            "checkpoint_every": 100,
+            "evaluate_every": 50,
+        }
+    )
+    return {
+        **data,
+        "name": "soak",
+        "algorithm": {"name": learner, "parameters": algorithm[learner]},
+    }
 
 
 def _wait_for(folder: Path, pattern: str, process: subprocess.Popen[str]) -> list[Path]:
@@ -87,7 +121,10 @@ def _left_running() -> list[str]:
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                if f"{MARK}=".encode() in (folder / "environ").read_bytes() and int(folder.name) != os.getpid():
+                if (
+                    f"{MARK}=".encode() in (folder / "environ").read_bytes()
+                    and int(folder.name) != os.getpid()
+                ):
                     found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue
@@ -99,5 +136,8 @@ def _left_running() -> list[str]:
 
 def _ours(line: str) -> bool:
     """Whether a line is one of ours: progress, the certificate's table, or where things are."""
-    starts = r"soak: \d+ iterations into |iteration \d+/\d+: |certificate|[┏┡│└┃]|(Not c|C)ertified|run: |report: "
+    starts = (
+        r"soak: \d+ iterations into |iteration \d+/\d+: |certificate|[┏┡│└┃]|"
+        r"(Not c|C)ertified|run: |report: "
+    )
     return re.match(starts, line) is not None

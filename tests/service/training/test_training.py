@@ -1,4 +1,5 @@
-"""Training through RLlib: determinism, resume, actors, and what fails a run. In this process, on one Ray."""
+"""Training through RLlib: determinism, resume, actors, and what fails a run. In this process, on
+one Ray."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ pytestmark = pytest.mark.usefixtures("ray_once")
 
 def trainer(folder: Path, data: dict[str, Any] | None = None) -> TrainingSession:
     """A new run under `folder`."""
-    return TrainingSession(RunFolder.create(parse(data or tiny(), "test"), folder), Console(quiet=True))
+    return TrainingSession(
+        RunFolder.create(parse(data or tiny(), "test"), folder), Console(quiet=True)
+    )
 
 
 def hashed(run: TrainingSession, checkpoint: Path | None = None) -> str:
@@ -44,7 +47,9 @@ def hashed(run: TrainingSession, checkpoint: Path | None = None) -> str:
 
 
 def test_same_seed_same_parameters_and_same_rows(tmp_path: Path) -> None:
-    one, two, other = trainer(tmp_path), trainer(tmp_path), trainer(tmp_path, tiny(seed=1))
+    one = trainer(tmp_path)
+    two = trainer(tmp_path)
+    other = trainer(tmp_path, tiny(seed=1))
     assert hashed(one) == hashed(two) != hashed(other)
     timed = {"seconds", "agent_steps_per_second"}
     for a, b in zip(read_rows(one.run), read_rows(two.run), strict=True):
@@ -84,7 +89,9 @@ def _fresh_actor(run: TrainingSession) -> Any:
     from rl_markets.rllib.build import algorithm_config
 
     module = algorithm_config(run.experiment).rl_module_spec.rl_module_specs["household"]
-    return NetworkActor(module.model_config["actor"], torch.Generator().manual_seed(module.model_config["seed"]))
+    return NetworkActor(
+        module.model_config["actor"], torch.Generator().manual_seed(module.model_config["seed"])
+    )
 
 
 def test_runner_and_learner_actors_train_too(tmp_path: Path) -> None:
@@ -111,7 +118,9 @@ def test_two_runners_count_their_steps_once(tmp_path: Path) -> None:
     assert [r["env_steps"] for r in read_rows(run.run)] == [64, 128, 192]
 
 
-def test_nothing_is_left_in_the_home_or_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_in_the_home_or_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / "runs").mkdir()
     results = Path.home() / "ray_results"
@@ -121,12 +130,13 @@ def test_nothing_is_left_in_the_home_or_temporary_folder(tmp_path: Path, monkeyp
     assert [p.name for p in tmp_path.iterdir()] == ["runs"]
 
 
-# -- what fails a run --------------------------------------------------------------------------------------------------
+# -- what fails a run ------------------------------------------------------------------------------
 
 
 def breaking_at(step: int, breakage: Any) -> Any:
     """A `transition` that breaks in one step and is the economy's own before."""
-    calls, original = [0], Households.transition
+    calls = [0]
+    original = Households.transition
 
     def transition(self: Households, state: Any, actions: Any, noise: Any) -> Transition:
         calls[0] += 1
@@ -174,11 +184,16 @@ def test_a_broken_market_fails_the_run_with_its_own_words(
     assert len(read_rows(run.run)) == 1, "what was finished before is kept"
 
 
-def test_a_learner_that_diverges_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_learner_that_diverges_fails_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = PPOLearner._prepare
 
     def spoiled(self: PPOLearner, policy: str, fragment: Any) -> Any:
-        return {n: c * math.nan if n == "advantages" else c for n, c in original(self, policy, fragment).items()}
+        return {
+            n: c * math.nan if n == "advantages" else c
+            for n, c in original(self, policy, fragment).items()
+        }
 
     monkeypatch.setattr(PPOLearner, "_prepare", spoiled)
     with pytest.raises(RunFailedError, match="policy 'household': policy_loss is nan") as failure:
@@ -186,22 +201,29 @@ def test_a_learner_that_diverges_fails_the_run(tmp_path: Path, monkeypatch: pyte
     assert "learning_rate" in str(failure.value)
 
 
-def test_an_iteration_without_steps_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_iteration_without_steps_fails_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(MarketAlgorithm, "training_step", lambda self: None)
     with pytest.raises(RunFailedError, match="iteration 1 ended at 0 world steps instead of 32"):
         trainer(tmp_path).train()
 
 
 def test_a_checkpoint_of_another_experiment_is_refused(tmp_path: Path) -> None:
-    first, second = trainer(tmp_path), trainer(tmp_path, tiny(seed=9))
+    first = trainer(tmp_path)
+    second = trainer(tmp_path, tiny(seed=9))
     first.train()
     with pytest.raises(RunFailedError, match="written by another experiment"):
         second.train(first.store.path(2))
 
 
 def test_ppo_learns_the_closed_form(tmp_path: Path) -> None:
-    """A fifth of the shipped training brings the policy from almost 200 % to a few per cent of the known answer."""
-    experiment = load(ROOT / "tune_configs" / "households-full-depreciation.yaml", ["training.agent_steps=400_000"])
+    """A fifth of the shipped training brings the policy from almost 200 % to a few per cent of the
+    known answer."""
+    experiment = load(
+        ROOT / "tune_configs" / "households-full-depreciation.yaml",
+        ["training.agent_steps=400_000"],
+    )
     run = TrainingSession(RunFolder.create(experiment, tmp_path), Console(quiet=True))
     run.train()
     distances = [r["distance"] for r in read_rows(run.run) if math.isfinite(r["distance"])]
@@ -211,7 +233,8 @@ def test_ppo_learns_the_closed_form(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("learners", [0, 2])
 def test_one_flipped_bit_in_any_file_of_a_checkpoint_is_seen(tmp_path: Path, learners: int) -> None:
-    """The file is named, and the checkpoint before is used; replay and generators of every learner are such files."""
+    """The file is named, and the checkpoint before is used; replay and generators of every learner
+    are such files."""
     data = tiny(training={"learners": learners})
     data["algorithm"] = {"name": "sac", "parameters": {"updates": 2, "batch_size": 16}}
     run = trainer(tmp_path, data)
@@ -220,7 +243,8 @@ def test_one_flipped_bit_in_any_file_of_a_checkpoint_is_seen(tmp_path: Path, lea
     assert len(files) > 15
     assert len([path for path in files if path.name.startswith("learner-")]) == max(1, learners)
     for path in files:
-        good, said = path.read_bytes(), []
+        good = path.read_bytes()
+        said = []
         bad = bytearray(good or b"\0")
         bad[len(bad) // 2] ^= 1
         path.write_bytes(bad)
@@ -232,7 +256,10 @@ def test_one_flipped_bit_in_any_file_of_a_checkpoint_is_seen(tmp_path: Path, lea
 
 def test_a_replay_goes_on_where_it_was_unless_told_not_to(tmp_path: Path) -> None:
     data = tiny()
-    data["algorithm"] = {"name": "sac", "parameters": {"updates": 3, "batch_size": 16, "capacity": 200}}
+    data["algorithm"] = {
+        "name": "sac",
+        "parameters": {"updates": 3, "batch_size": 16, "capacity": 200},
+    }
     kept = trainer(tmp_path, data)
     expected = hashed(kept)
     assert hashed(TrainingSession(kept.run, Console(quiet=True)), kept.store.path(2)) == expected
