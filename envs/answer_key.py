@@ -17,14 +17,14 @@ class Metric:
     Attributes:
         name: flat metric name, such as `policy_error/labour`.
         label: what a reader sees.
-        value: the trained policy's figure; NaN where it could not be computed.
-        low, high: the interval over evaluation seeds, or None for a deterministic figure.
+        value: the trained policy's value; NaN where it could not be computed.
+        low, high: the interval over evaluation seeds, or None for a deterministic one.
         unit: such as `%`.
-        answer: the known answer's own figure, if there is one.
-        controls: name of a control -> its figure.
+        answer: the known answer's own value, if there is one.
+        controls: name of a control -> its value.
         limit: the certificate passes this line when `value <= limit`; None where the line only
             informs.
-        note: how the figure was computed, in a sentence.
+        note: how the value was computed, in a sentence.
     """
 
     name: str
@@ -40,13 +40,13 @@ class Metric:
 
     @property
     def passed(self) -> bool | None:
-        """Whether the figure is within its limit; None where there is no limit."""
+        """Whether the value is within its limit; None where there is no limit."""
         return None if self.limit is None else bool(self.value <= self.limit)
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve of a figure: `style` is `ours`, `answer`, `control`, or `points` (ours, as a
+    """One curve of a plot: `style` is `ours`, `answer`, `control`, or `points` (ours, as a
     cloud).
 
     Where `upper` is given, the band from `y` up to it is filled instead.
@@ -60,7 +60,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Plot:
     """A picture of the report, as data: curves on one pair of axes."""
 
     title: str
@@ -76,7 +76,7 @@ class Assessment:
     """What an answer key says of a profile of policies."""
 
     metrics: list[Metric]
-    figures: list[Figure] = field(default_factory=list)
+    plots: list[Plot] = field(default_factory=list)
 
 
 class AnswerKey(ABC):
@@ -93,5 +93,5 @@ class AnswerKey(ABC):
     def assess(
         self, policies: Mapping[str, Policy], untrained: Mapping[str, Policy], seeds: list[int]
     ) -> Assessment:
-        """The certificate's figures, each beside its controls; `untrained` is the control that must
+        """The certificate's values, each beside its controls; `untrained` is the control that must
         fail."""

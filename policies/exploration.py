@@ -37,9 +37,9 @@ LOG_BETA_HIGH = math.log(1e12)
 still resolved."""
 
 
-def _check(ok: bool, rule: str, knob: str, value: float, expected: str) -> None:
+def _check(ok: bool, rule: str, parameter: str, value: float, expected: str) -> None:
     if not ok:
-        raise ValueError(f"{rule}: {knob} is {value}, expected {expected}")
+        raise ValueError(f"{rule}: {parameter} is {value}, expected {expected}")
 
 
 def _allowed(Q: Tensor, mask: Tensor | None) -> Tensor:
@@ -119,7 +119,7 @@ def eps_softmax(
         Probabilities `[..., A]`.
 
     Raises:
-        ValueError: for a knob out of range.
+        ValueError: for a parameter out of range.
     """
     _check(0 <= eps <= 1, "eps_softmax", "eps", eps, "a number in [0, 1]")
     _check(0 <= beta < math.inf, "eps_softmax", "beta", beta, "a finite number >= 0")
@@ -346,30 +346,31 @@ class Rule:
     """A selection rule by name.
 
     Attributes:
-        function: Q and the knobs, as keywords, to probabilities.
-        knobs: names of the knobs.
+        function: Q and the parameters, as keywords, to probabilities.
+        parameters: names of the parameters.
         invariant: whether c Q + b, c > 0, gives the same probabilities.
         heads: whether Q is `[heads, ..., A]`.
     """
 
     function: Callable[..., Tensor]
-    knobs: tuple[str, ...]
+    parameters: tuple[str, ...]
     invariant: bool = True
     heads: bool = False
 
-    def __call__(self, Q: Tensor, *, mask: Tensor | None = None, **knobs: Any) -> Tensor:
+    def __call__(self, Q: Tensor, *, mask: Tensor | None = None, **parameters: Any) -> Tensor:
         """Probabilities `[..., A]`.
 
         Raises:
-            ValueError: for a knob that the rule lacks, or out of range.
+            ValueError: for a parameter that the rule lacks, or out of range.
         """
-        unknown = sorted(set(knobs) - set(self.knobs))
+        unknown = sorted(set(parameters) - set(self.parameters))
         if unknown:
-            known = ", ".join(self.knobs) or "none"
+            known = ", ".join(self.parameters) or "none"
+            name = self.function.__name__
             raise ValueError(
-                f"{self.function.__name__} has no knob {', '.join(unknown)}; its knobs: {known}"
+                f"{name} has no parameter {', '.join(unknown)}; its parameters: {known}"
             )
-        return self.function(Q, mask=mask, **knobs)
+        return self.function(Q, mask=mask, **parameters)
 
 
 RULES: dict[str, Rule] = {

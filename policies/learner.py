@@ -114,16 +114,16 @@ class RolloutLearner(TorchLearner, Generic[P]):  # type: ignore[misc]
         """RLlib's hook for its own minibatch loop, which is not used."""
         raise NotImplementedError("rollout learners compute their losses in `learn`")
 
-    # -- figures and state -------------------------------------------------------------------------
+    # -- metrics and state -------------------------------------------------------------------------
 
-    def report(self, policy: str, figures: dict[str, Tensor]) -> None:
-        """Logs the figures of one update, once; those of separate policies as their mean.
+    def report(self, policy: str, metrics: dict[str, Tensor]) -> None:
+        """Logs the metrics of one update, once; those of separate policies as their mean.
 
         Raises:
-            LearnerError: where a figure is not finite.
+            LearnerError: where a metric is not finite.
         """
-        for name, figure in figures.items():
-            value = float(figure.mean())
+        for name, metric in metrics.items():
+            value = float(metric.mean())
             if not math.isfinite(value):
                 raise LearnerError(
                     f"policy {policy!r}: {name} is {value} at {self.progress:.0%} of training; "

@@ -91,16 +91,16 @@ class OffPolicyLearner(GradientLearner[R]):
             replay.add(transitions(fragment, self.columns))
             self.before_updates(policy, replay.sample(max(p.batch_size, 1024), self.generator))
             rows = p.batch_size // max(1, self.config.num_learners)
-            figures = []
+            metrics = []
             for step in range(p.updates):
                 self.gradient_step = (self._weights_seq_no - 1) * p.updates + step
                 batch = replay.sample(max(1, rows), self.generator)
                 found = self.update_policy(policy, batch, reporting=step >= p.updates * 3 // 4)
                 if found:
-                    figures.append(found)
+                    metrics.append(found)
             self.report(
                 policy,
-                {name: torch.stack([f[name] for f in figures]).mean(0) for name in figures[0]},
+                {name: torch.stack([f[name] for f in metrics]).mean(0) for name in metrics[0]},
             )
             self.after_updates(policy)
 
@@ -159,7 +159,7 @@ class OffPolicyLearner(GradientLearner[R]):
 
     @abstractmethod
     def update_policy(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
-        """One gradient step; its figures, if they are reported."""
+        """One gradient step; its metrics, if they are reported."""
 
     def value_mean(self, module: Any, batch: Batch, q: Tensor) -> Tensor:
         """The mean action value, in discounted reward, of `[critics, ...]` normalised ones."""

@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from rl_markets import exported
-from rl_markets.certificate import certify, report
+from rl_markets.certificate import tables
+from rl_markets.certificate.certify import certify
+from rl_markets.certificate.document import Certificate
 from rl_markets.conformance.examine import preflight
 from rl_markets.errors import ExperimentError, RunFailedError
 from rl_markets.experiment import Experiment
@@ -35,10 +37,8 @@ def train(experiment: Experiment, root: Path) -> RunFolder:
                 ray.get(ray.remote(max_retries=0)(_look).remote(experiment))
         run = RunFolder.create(experiment, root)
         out = console()
-        out.print(
-            f"{experiment.name}: {experiment.iterations} iterations into {run.path}",
-            highlight=False,
-        )
+        start = f"{experiment.name}: {experiment.iterations} iterations into {run.path}"
+        out.print(start, highlight=False)
         _finish(run, TrainingSession(run, out).train(), out)
     return run
 
@@ -60,10 +60,8 @@ def resume(path: Path) -> RunFolder:
             )
         out.print("no checkpoint yet: starting over", highlight=False)
     elif int(checkpoint.name) >= run.experiment.iterations and run.report.is_file():
-        out.print(
-            f"{run.path}: finished already; `rl-markets evaluate` examines it again",
-            highlight=False,
-        )
+        finished = f"{run.path}: finished already; `rl-markets evaluate` examines it again"
+        out.print(finished, highlight=False)
         return run
     else:
         out.print(f"resuming {run.path} after iteration {int(checkpoint.name)}", highlight=False)
@@ -89,43 +87,49 @@ def report_only(path: Path) -> RunFolder:
     run = RunFolder.open(path)
     if not run.certificate.is_file():
         raise ExperimentError(f"{path}: holds no certificate yet; `rl-markets evaluate` makes one")
-    report.write(run)
+    _report(run)
     console().print(f"report: {run.report}", highlight=False)
     return run
 
 
 def _finish(run: RunFolder, actors: dict[str, Actor], out: Console) -> None:
+    """Exports what was trained, unless an earlier attempt did, then certifies it."""
     experiment = run.experiment
     if not run.policy.exists():
+        policies = {
+            name: {"groups": list(section.groups), "scripted": section.scripted}
+            for name, section in experiment.policies.items()
+        }
         spec = {
             "market": experiment.market.model_dump(mode="json"),
             "experiment": experiment.name,
             "digest": experiment.digest,
             "seed": experiment.seed,
-            "policies": {
-                name: {"groups": list(section.groups), "scripted": section.scripted}
-                for name, section in experiment.policies.items()
-            },
+            "policies": policies,
         }
         exported.export(run.policy, actors | frozen_actors(experiment), spec)
     _certify(run, out)
 
 
 def _certify(run: RunFolder, out: Console) -> None:
-    certificate = certify.certify(run, out)
-    report.write(run)
-    rows = report.summary_rows(certificate)
-    if rows:
-        table = Table(
-            "figure",
-            "learned",
-            "limit",
-            "met",
-            title=f"certificate against the {certificate['answer']}",
-            title_justify="left",
-        )
-        for row in rows:
-            table.add_row(*row)
-        out.print(table)
-    out.print(report.verdict(certificate), highlight=False)
+    certificate = certify(run, out)
+    _report(run)
+    if certificate.judged:
+        out.print(_judged(certificate))
+    out.print(tables.verdict(certificate), highlight=False)
     out.print(f"run:    {run.path}\nreport: {run.report}", highlight=False)
+
+
+def _judged(certificate: Certificate) -> Table:
+    title = f"certificate against the {certificate.answer}"
+    table = Table("figure", "learned", "limit", "met", title=title, title_justify="left")
+    for row in tables.summary(certificate):
+        table.add_row(*row)
+    return table
+
+
+def _report(run: RunFolder) -> None:
+    # Imported when it is needed: matplotlib takes half a second, which no start should wait for.
+    from rl_markets.certificate import report
+
+    report.write(run)

@@ -12,7 +12,9 @@ from typing import Any
 
 from benchmarks.results.plan import LEARNERS, PICTURED, Plan, Run
 from benchmarks.results.pool import LOOKED_AT, record_of
-from rl_markets.certificate import certify, report
+from rl_markets.certificate import document as certificates
+from rl_markets.certificate.document import metric_as_json
+from rl_markets.certificate.plots import svg
 from rl_markets.experiment.rules import LATEST
 from rl_markets.store import write_text
 from rl_markets.training.run_folder import RunFolder, read_rows
@@ -51,24 +53,24 @@ def document(name: str, runs: Sequence[Run], root: Path) -> dict[str, Any]:
         folder = RunFolder.open(root / run.folder / LATEST)
         record = record_of(run, root)
         assert record is not None
-        certificate = certify.read(folder.certificate)
+        certificate = certificates.read(folder.certificate)
         rows = read_rows(folder)
         seeds.append(
             {
-                "seed": certificate["seed"],
-                "passed": certificate["passed"],
+                "seed": certificate.seed,
+                "passed": certificate.passed,
                 "seconds": round(rows[-1]["seconds"], 1),
                 "cpu_seconds": round(record.cpu_seconds, 1),
                 "peak_mib": round(record.peak_mib),
-                "metrics": {m["name"]: m for m in certificate["metrics"]},
+                "metrics": {m.name: metric_as_json(m) for m in certificate.metrics},
                 "curve": curve(rows),
             }
         )
     return {
         "experiment": name,
         "command": f"rl-markets train tune_configs/{name}.yaml -o seed=SEED",
-        "agent_steps": certificate["agent_steps"],
-        "made_with": certificate["made_with"],
+        "agent_steps": certificate.agent_steps,
+        "made_with": vars(certificate.made_with),
         "seeds": seeds,
     }
 
@@ -86,9 +88,9 @@ def _pictures(folder: Path, name: str, run: RunFolder) -> None:
     """The figures of an experiment's first run, in the place of those that were there."""
     for old in folder.glob(f"{name}-picture-*.svg"):
         old.unlink()
-    figures = certify.read(run.certificate)["figures"][:PICTURES] if name in PICTURED else []
-    for i, figure in enumerate(figures, 1):
-        write_text(folder / f"{name}-picture-{i}.svg", report.svg(figure))
+    plots = certificates.read(run.certificate).plots if name in PICTURED else []
+    for i, plot in enumerate(plots[:PICTURES], 1):
+        write_text(folder / f"{name}-picture-{i}.svg", svg(plot))
 
 
 def comparison(plan: Plan, root: Path) -> dict[str, Any]:
@@ -114,12 +116,12 @@ def varied(plan: Plan, root: Path) -> dict[str, Any]:
         seeds = []
         for run in runs:
             folder = RunFolder.open(root / run.folder / LATEST)
-            metrics = {m["name"]: m for m in certify.read(folder.certificate)["metrics"]}
+            metrics = {m.name: m for m in certificates.read(folder.certificate).metrics}
             rows_of = read_rows(folder)
             seeds.append(
                 {
                     "seed": run.seed,
-                    "shortfall": metrics["shortfall"]["value"],
+                    "shortfall": metrics["shortfall"].value,
                     "seconds": round(rows_of[-1]["seconds"], 1),
                 }
             )

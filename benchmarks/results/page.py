@@ -12,7 +12,9 @@ from typing import Any
 
 from benchmarks.results.documents import COMPARISON, middle, read
 from benchmarks.results.plan import EXPERIMENTS, FULL_DEPRECIATION, LEARNERS, RBC
-from rl_markets.certificate import report
+from rl_markets.certificate.plots import svg
+from rl_markets.certificate.tables import shown
+from rl_markets.envs.answer_key import Line, Plot
 from rl_markets.store import write_text
 
 BEGIN = "<!-- results: made by `make results` -->"
@@ -28,14 +30,14 @@ PAGE = "households.md"
 def write(folder: Path) -> None:
     """Curves and page, from the documents in `folder`."""
     for economy in ECONOMIES:
-        write_text(folder / f"{economy}-curves.svg", report.svg(curves(folder, economy)))
+        write_text(folder / f"{economy}-curves.svg", svg(curves(folder, economy)))
     for what, label in (
         ("error", "error of the worse action, %"),
         ("training_seconds", "seconds of training"),
     ):
         write_text(
             folder / f"{COMPARISON}-{what.split('_')[-1]}.svg",
-            report.svg(by_size(folder, what, label)),
+            svg(by_size(folder, what, label)),
         )
     write_text(folder / PAGE, page(folder))
 
@@ -51,27 +53,21 @@ def put(path: Path, begin: str, text: str, end: str) -> None:
     write_text(path, f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
 
 
-def curves(folder: Path, economy: str) -> dict[str, Any]:
-    """Every learner's distance from one economy's answer against agent steps, as a figure of the
+def curves(folder: Path, economy: str) -> Plot:
+    """Every learner's distance from one economy's answer against agent steps, as a plot of the
     report."""
     lines = []
     for (suffix, label), style in zip(LEARNERS.items(), STYLES, strict=True):
         for seed in read(folder, f"{economy}{suffix}")["seeds"]:
             steps, _, y = zip(*seed["curve"], strict=True)
             x = [n / 1e6 for n in steps]
-            lines.append({"label": f"{label}, seed {seed['seed']}", "style": style, "x": x, "y": y})
-    return {
-        "title": economy,
-        "x_label": "agent steps, millions",
-        "y_label": "distance from the answer, %",
-        "log_x": False,
-        "log_y": True,
-        "lines": lines,
-    }
+            lines.append(Line(f"{label}, seed {seed['seed']}", x, list(y), style))
+    y_label = "distance from the answer, %"
+    return Plot(economy, "agent steps, millions", y_label, lines, log_y=True)
 
 
-def by_size(folder: Path, what: str, label: str) -> dict[str, Any]:
-    """A figure of every learner against the number of households, a line for each seed."""
+def by_size(folder: Path, what: str, label: str) -> Plot:
+    """A plot of every learner against the number of households, a line for each seed."""
     rows = read(folder, COMPARISON)["rows"]
     lines = []
     for learner, style in zip(LEARNERS.values(), STYLES, strict=False):
@@ -79,22 +75,9 @@ def by_size(folder: Path, what: str, label: str) -> dict[str, Any]:
             mine = [row for row in rows if row["learner"] == learner and i < len(row["seeds"])]
             seeds = [row["seeds"][i] for row in mine]
             y = [_error(seed) if what == "error" else seed[what] for seed in seeds]
-            lines.append(
-                {
-                    "label": f"{learner}, seed {i}",
-                    "style": style,
-                    "x": [r["households"] for r in mine],
-                    "y": y,
-                }
-            )
-    return {
-        "title": f"{RBC}, by number of households",
-        "x_label": "households n",
-        "y_label": label,
-        "log_x": True,
-        "log_y": True,
-        "lines": lines,
-    }
+            lines.append(Line(f"{learner}, seed {i}", [r["households"] for r in mine], y, style))
+    title = f"{RBC}, by number of households"
+    return Plot(title, "households n", label, lines, log_x=True, log_y=True)
 
 
 def _error(seed: dict[str, float]) -> float:
@@ -262,16 +245,11 @@ def _by_size_section(folder: Path) -> list[str]:
 
 def spread(values: list[float]) -> str:
     """The median, and the range, as text."""
-    return (
-        f"**{report.figure(middle(values))}** ({report.figure(min(values))} to "
-        f"{report.figure(max(values))})"
-    )
+    return f"**{shown(middle(values))}** ({shown(min(values))} to {shown(max(values))})"
 
 
 def _control(metric: dict[str, Any], names: tuple[str, ...]) -> str:
-    return next(
-        (report.figure(metric["controls"][n]) for n in names if n in metric["controls"]), ""
-    )
+    return next((shown(metric["controls"][n]) for n in names if n in metric["controls"]), "")
 
 
 def _row(metrics: list[dict[str, Any]]) -> str:
@@ -282,7 +260,7 @@ def _row(metrics: list[dict[str, Any]]) -> str:
     cells = [
         labelled(first),
         spread([float(m["value"]) for m in metrics]),
-        report.figure(first["answer"]),
-        report.figure(first["limit"]),
+        shown(first["answer"]),
+        shown(first["limit"]),
     ]
     return "| " + " | ".join([*cells, *controls]) + " |"

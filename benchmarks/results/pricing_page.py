@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.results.documents import VARIED, read
 from benchmarks.results.page import labelled, made_by, opening, pictures, put, spread
 from benchmarks.results.plan import PRICING, SEASON
-from rl_markets.certificate import report
+from rl_markets.certificate.tables import shown
 from rl_markets.store import write_text
 
 BEGIN = "<!-- pricing: made by `make results` -->"
@@ -61,11 +61,9 @@ def table(folder: Path) -> str:
             f"`{name}`",
             f"{sum(bool(seed['passed']) for seed in seeds)} of {len(seeds)}",
             spread([float(judged(seed)["value"]) for seed in seeds]),
-            next(
-                (report.figure(first["controls"][n]) for n in SIMPLE if n in first["controls"]), ""
-            ),
-            report.figure(planned[0]) if planned else "",
-            report.figure(first["controls"]["untrained network"]),
+            next((shown(first["controls"][n]) for n in SIMPLE if n in first["controls"]), ""),
+            shown(planned[0]) if planned else "",
+            shown(first["controls"]["untrained network"]),
             spread([float(seed["cpu_seconds"]) for seed in seeds]),
         ]
         lines.append("| " + " | ".join(cells) + " |")
@@ -122,9 +120,9 @@ def _section(folder: Path, name: str) -> list[str]:
         cells = [
             labelled(first),
             spread([float(seed["metrics"][key]["value"]) for seed in seeds]),
-            report.figure(first["answer"]),
-            report.figure(first["limit"]),
-            *(report.figure(first["controls"].get(label)) for label in labels),
+            shown(first["answer"]),
+            shown(first["limit"]),
+            *(shown(first["controls"].get(label)) for label in labels),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, *pictures(folder, name)]

@@ -15,7 +15,7 @@ def interval(samples: NDArray[np.float64], level: float = 0.95) -> tuple[float, 
     return float(samples.mean()) - half, float(samples.mean()) + half
 
 
-def shortfall(value: float, best: float) -> float:
+def optimality_gap(value: float, best: float) -> float:
     """What a value lacks of the best one, in % of the best's size, whatever its sign; NaN where the
     best is 0."""
     return 100 * (best - value) / abs(best) if best else float("nan")

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from rl_markets.policies.exploration import RULES, draw
 
-Knobs = Mapping[str, Any] | Callable[[float], Mapping[str, Any]]
-"""Knobs of a rule, or a function from progress in [0, 1] to knobs."""
+Parameters = Mapping[str, Any] | Callable[[float], Mapping[str, Any]]
+"""Parameters of a rule, or a function from progress in [0, 1] to parameters."""
 
 
-def _at(knobs: Knobs, progress: float) -> Mapping[str, Any]:
-    return knobs(progress) if callable(knobs) else knobs
+def _at(parameters: Parameters, progress: float) -> Mapping[str, Any]:
+    return parameters(progress) if callable(parameters) else parameters
 
 
 def _positive(**numbers: float) -> None:
@@ -55,7 +55,7 @@ def bandit(
     margins: Tensor,
     *,
     periods: int,
-    knobs: Knobs,
+    parameters: Parameters,
     seed: int,
     scale: float = 1.0,
     heads: int = 10,
@@ -69,14 +69,14 @@ def bandit(
         rates: mean sales of a period, Poisson, `[shops, prices]`.
         margins: profit of a sale, `[prices]`.
         periods: of every shop, at least the number of prices.
-        knobs: of the rule.
+        parameters: of the rule.
         seed: of sales and choices; the same at every scale.
         scale: the unit of money; a rule that does not depend on it chooses the same prices at every
             power of two.
         heads: of a rule over heads.
 
     Raises:
-        ValueError: for fewer periods than prices, or a knob out of range.
+        ValueError: for fewer periods than prices, or a parameter out of range.
     """
     shops, prices = rates.shape
     if periods < prices:
@@ -92,7 +92,7 @@ def bandit(
         if t < prices:
             action = torch.full((shops,), t)
         else:
-            p = RULES[rule](values if several else values[0], **_at(knobs, t / periods))
+            p = RULES[rule](values if several else values[0], **_at(parameters, t / periods))
             action = draw(p, chooses)
         sales = torch.poisson(rates.gather(1, action[:, None]).squeeze(1), generator=sells)
         reward = (sales * margins[action] * scale).double()
@@ -168,7 +168,7 @@ def q_learning(
     *,
     learners: int,
     episodes: int,
-    knobs: Knobs,
+    parameters: Parameters,
     seed: int,
     scale: float = 1.0,
     power: float = 0.7,
@@ -183,12 +183,12 @@ def q_learning(
         rule: a key of `RULES`, not one over heads.
         season: what is sold.
         learners, episodes: how many, side by side, and the seasons of each.
-        knobs: of the rule, or a function of progress that anneals them.
+        parameters: of the rule, or a function of progress that anneals them.
         seed: of demand and choices.
         scale, power: the unit of money; that of the step size, in (.5, 1] for convergence.
 
     Raises:
-        ValueError: for a rule over heads, or a knob out of range.
+        ValueError: for a rule over heads, or a parameter out of range.
     """
     if RULES[rule].heads:
         raise ValueError(f"{rule} chooses by several heads, q_learning has one table")
@@ -201,7 +201,7 @@ def q_learning(
     values = learned.values
     counts = torch.zeros_like(learned.values)
     for e in range(episodes):
-        now = _at(knobs, e / episodes)
+        now = _at(parameters, e / episodes)
         stock = torch.full((learners,), season.stock)
         for t in range(len(demand)):
             action = draw(RULES[rule](values[t][each, stock], **now), chooses)

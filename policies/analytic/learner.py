@@ -55,7 +55,7 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
     def learn(self, fragments: dict[str, Fragment]) -> None:
         """A step of every actor and critic from each of the rollout's states."""
         market = self._market_of(next(iter(self.states.values())).shape[1])
-        figures: dict[str, list[dict[str, Tensor]]] = defaultdict(list)
+        metrics: dict[str, list[dict[str, Tensor]]] = defaultdict(list)
         for t in range(len(next(iter(self.states.values())))):
             state = {name: states[t] for name, states in self.states.items()}
             unrolled = self._unroll(market, state)
@@ -66,8 +66,8 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
                 p: self._differentiate(p, unrolled, keep=i < last) for i, p in enumerate(fragments)
             }
             for policy, found in slopes.items():
-                figures[policy].append(self._improve(policy, unrolled, *found, renormalize=t == 0))
-        for policy, each in figures.items():
+                metrics[policy].append(self._improve(policy, unrolled, *found, renormalize=t == 0))
+        for policy, each in metrics.items():
             self.report(
                 policy, {name: torch.stack([f[name] for f in each]).mean(0) for name in each[0]}
             )
@@ -168,7 +168,7 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
         *,
         renormalize: bool,
     ) -> dict[str, Tensor]:
-        """A step of actor and critic along what `_differentiate` found; its figures."""
+        """A step of actor and critic along what `_differentiate` found; its metrics."""
         module = self.networks(policy)
         separate = module.actor.spec.get("copies") is not None
         rows = objective.shape[0] if separate else objective.numel()
@@ -240,7 +240,7 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
         module = self.networks(policy)
         critic = module.critic
         aims = (targets - critic.shift) / critic.scale
-        figures: tuple[Tensor, Tensor] | None = None
+        metrics: tuple[Tensor, Tensor] | None = None
         for _ in range(p.critic_steps):
             error = critic.normalized(seen) - aims
             if (
@@ -253,10 +253,10 @@ class AnalyticLearner(GradientLearner[AnalyticParameters]):
             loss.backward()
             self.optimizer_step(policy, "critic")
             explained = 1 - error.detach().var() / aims.var().clamp_min(1e-6)
-            figures = figures or (0.5 * squares.detach().mean(), explained)
+            metrics = metrics or (0.5 * squares.detach().mean(), explained)
         follow(list(module.target.parameters()), list(module.critic.parameters()), p.target_rate)
-        assert figures is not None
-        return figures
+        assert metrics is not None
+        return metrics
 
     @torch.no_grad()
     def _saturated(self, policy: str, unrolled: Unrolled) -> Tensor:

@@ -15,7 +15,7 @@ SPEC = LearnerSpec(
         "loss": "mean Huber loss of the normalised action values",
         "td_error": "running root mean square of the temporal-difference errors, normalised",
         "value_mean": "mean value of the actions taken, in discounted reward",
-        "exploration": "the knob of the exploration rule now",
+        "exploration": "the parameter of the exploration rule now",
         "explored": "share of choices that are not the greedy ones",
     },
     actions=("discrete", "multidiscrete"),

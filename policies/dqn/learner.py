@@ -122,7 +122,7 @@ class DQNLearner(OffPolicyLearner[DQNParameters]):
             "loss": loss.detach() / agents,
             "td_error": module.td_error.clone(),
             "value_mean": self.value_mean(module, batch, q.detach().mean(-1)),
-            "exploration": module.knob.clone(),
+            "exploration": module.exploration_parameter.clone(),
             "explored": (chosen != values.detach().mean(0).argmax(-1)).float().mean(),
         }
 
@@ -139,5 +139,5 @@ class DQNLearner(OffPolicyLearner[DQNParameters]):
         end = p.final_exploration
         if end is not None:
             moved = min(1.0, self.progress / p.exploration_share)
-            self.networks(policy).knob.fill_(start + (end - start) * moved)
+            self.networks(policy).exploration_parameter.fill_(start + (end - start) * moved)
         super().after_updates(policy)

@@ -58,11 +58,11 @@ class DQNModule(EMAModule[DQNParameters]):
             slowly.
         critic: the statistics.
         td_error: running root mean square of the temporal-difference errors, normalised `[1]`.
-        knob: of the exploration rule `[1]`.
+        exploration_parameter: of the rule, such as eps `[1]`.
     """
 
     td_error: Tensor
-    knob: Tensor
+    exploration_parameter: Tensor
 
     def setup(self) -> None:
         """Builds the networks from `model_config`."""
@@ -70,7 +70,9 @@ class DQNModule(EMAModule[DQNParameters]):
         self.target = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic = Scale((self.actor, self.ema, self.target), self.actor.spec.get("copies"))
         self.register_buffer("td_error", torch.zeros(1))
-        self.register_buffer("knob", torch.tensor([self.hyperparameters.exploration]))
+        self.register_buffer(
+            "exploration_parameter", torch.tensor([self.hyperparameters.exploration])
+        )
 
     def actor_options(self) -> dict[str, Any]:
         """Opinions of every choice."""
@@ -110,10 +112,10 @@ class DQNModule(EMAModule[DQNParameters]):
         if p.rule == "bootstrapped":
             return exploration.bootstrapped(values, generator, mask=mask)
         values = values.mean(0)
-        knob = float(self.knob)
+        exploration_parameter = float(self.exploration_parameter)
         if p.rule == "eps-softmax":
             return exploration.eps_softmax(
-                values, knob, p.beta, p.noise_floor * self.td_error, mask=mask
+                values, exploration_parameter, p.beta, p.noise_floor * self.td_error, mask=mask
             )
         rule = exploration.RULES[p.rule.replace("-", "_")]
-        return rule.function(values, knob, mask=mask)
+        return rule.function(values, exploration_parameter, mask=mask)

@@ -19,8 +19,9 @@ SCHEDULES: dict[str, tuple[float, float | None]] = {
     "zscore-softmax": (0.5, 10.0),
     "bootstrapped": (1.0, None),
 }
-"""Rule -> its knob at the start and in the end, where an experiment gives none. Boltzmann's is an
-amount of money."""
+"""Rule -> its parameter at the start and in the end, where an experiment gives none.
+
+Boltzmann's is an amount of money."""
 SHARES = {
     "eps-softmax": True,
     "eps-greedy": True,
@@ -28,7 +29,7 @@ SHARES = {
     "loss-budget": False,
     "rank": False,
 }
-"""Rule whose knob is a share -> whether it may be 1."""
+"""Rule whose parameter is a share -> whether it may be 1."""
 
 
 class DQNParameters(ReplayParameters):
@@ -77,14 +78,14 @@ class DQNParameters(ReplayParameters):
     exploration: float = Field(
         1.0,
         gt=0,
-        description="the rule's knob at the start: eps, h, d, rho, k, b, or tau in the unit of "
-        "what is learned",
+        description="the rule's parameter at the start: eps, h, d, rho, k, b, or tau in the unit "
+        "of what is learned",
     )
     final_exploration: float | None = Field(
-        0.02, gt=0, description="the knob in the end, linear in between; null keeps it"
+        0.02, gt=0, description="the parameter in the end, linear in between; null keeps it"
     )
     exploration_share: float = Field(
-        0.7, gt=0, le=1, description="share of training in which the knob moves"
+        0.7, gt=0, le=1, description="share of training in which the parameter moves"
     )
     beta: float = Field(
         2.0, ge=0, description="how firmly eps-softmax ranks, in mean gaps; 0 is eps-greedy"
@@ -114,7 +115,7 @@ class DQNParameters(ReplayParameters):
         return {"exploration": start, "final_exploration": end} | given
 
     @model_validator(mode="after")
-    def _knob(self) -> DQNParameters:
+    def _exploration_in_range(self) -> DQNParameters:
         if self.rule == "boltzmann" and "exploration" not in self.model_fields_set:
             raise ValueError(
                 "exploration: missing; the temperature of rule boltzmann is in the unit of what is "

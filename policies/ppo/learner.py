@@ -33,16 +33,16 @@ class PPOLearner(GradientLearner[PPOParameters]):
         batches = {
             policy: self.before_updates(policy, fragment) for policy, fragment in fragments.items()
         }
-        figures: dict[str, list[dict[str, Tensor]]] = defaultdict(list)
+        metrics: dict[str, list[dict[str, Tensor]]] = defaultdict(list)
         epochs = self.common.epochs
         for epoch in range(1, epochs + 1):
             for minibatch in self.slices(batches, self.common.minibatches):
                 for policy, batch in minibatch.items():
                     found = self.update_policy(
                         policy, batch, reporting=epoch == epochs
-                    )  # figures are of the last epoch
-                    figures[policy].append(found)
-        for policy, of_policy in figures.items():
+                    )  # metrics are of the last epoch
+                    metrics[policy].append(found)
+        for policy, of_policy in metrics.items():
             last = [f for f in of_policy if f]
             self.report(
                 policy, {name: torch.stack([f[name] for f in last]).mean() for name in last[0]}
@@ -91,7 +91,7 @@ class PPOLearner(GradientLearner[PPOParameters]):
         return {name: column[active] for name, column in batch.items()}
 
     def update_policy(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
-        """One gradient step of actor and critic; its figures, if they are reported."""
+        """One gradient step of actor and critic; its metrics, if they are reported."""
         p = self.parameters(policy)
         module = self.networks(policy)
         head = module.actor.head

@@ -1,22 +1,20 @@
-"""The report: one self-contained HTML page with the certificate, pictures, and how the run was
-made."""
+"""The report: one self-contained HTML page with certificate, pictures, and how it was made."""
 
 from __future__ import annotations
 
 import html
-import io
 import math
-from typing import Any
 
-from rl_markets.certificate import certify
+from rl_markets.certificate import document
+from rl_markets.certificate.document import Certificate
+from rl_markets.certificate.plots import svg
+from rl_markets.certificate.tables import shown, verdict
+from rl_markets.envs.answer_key import Line, Metric, Plot
 from rl_markets.experiment import Experiment
 from rl_markets.progress import short
 from rl_markets.store import write_text
+from rl_markets.training.metrics import Row
 from rl_markets.training.run_folder import RunFolder, read_rows
-
-OURS = "#1f6feb"
-ANSWER = "#24292f"
-CONTROL = "#9a6700"
 
 _STYLE = """
 :root { color-scheme: light; --line: #d0d7de; --soft: #57606a; \
@@ -42,10 +40,17 @@ pre { background: #f6f8fa; padding: .8rem 1rem; overflow-x: auto; font-size: .85
 details summary { cursor: pointer; }
 """
 
+MET = {
+    True: "<span class='yes'>yes</span>",
+    False: "<span class='no'>no</span>",
+    None: "",
+}
+COLOR = {True: "var(--green)", False: "var(--red)", None: "var(--soft)"}
+
 
 def write(run: RunFolder) -> None:
     """Writes `report.html` from the run's certificate and metrics."""
-    certificate = certify.read(run.certificate)
+    certificate = document.read(run.certificate)
     rows = read_rows(run)
     experiment = run.experiment
     body = [
@@ -56,271 +61,116 @@ def write(run: RunFolder) -> None:
         "<h2>Where the time went</h2>" + _time(rows),
         "<h2>How this was made</h2>" + _making(run, experiment, certificate),
     ]
-    title = html.escape(f"{experiment.name}: certificate")
-    page = (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
-        "<meta name='viewport' content='width=device-width, "
-        f"initial-scale=1'><style>{_STYLE}</style></head>"
-        f"<body>{''.join(body)}</body></html>"
-    )
-    write_text(run.report, page)
+    write_text(run.report, _page(f"{experiment.name}: certificate", "".join(body)))
+
+
+def _page(title: str, body: str) -> str:
+    parts = [
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+        f"<title>{html.escape(title)}</title>",
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
+        f"<style>{_STYLE}</style></head><body>{body}</body></html>",
+    ]
+    return "".join(parts)
 
 
 # -- words -----------------------------------------------------------------------------------------
 
 
-def _head(experiment: Experiment, certificate: dict[str, Any]) -> str:
+def _head(experiment: Experiment, certificate: Certificate) -> str:
     market = experiment.market
     agents = f"{experiment.agents} agent{'s' * (experiment.agents > 1)}"
+    steps = f"{short(certificate.agent_steps)} agent steps"
     line = (
         f"market {market.name}, {agents} in {market.worlds} worlds; "
-        f"{experiment.algorithm.name}, {short(certificate['agent_steps'])} agent steps, seed "
-        f"{experiment.seed}"
+        f"{experiment.algorithm.name}, {steps}, seed {experiment.seed}"
     )
-    summary = f"<p>{html.escape(experiment.summary)}</p>" if experiment.summary else ""
-    return (
-        f"<h1>{html.escape(experiment.name)}</h1><div "
-        f"class='soft'>{html.escape(line)}</div>{summary}"
-    )
+    parts = [
+        f"<h1>{html.escape(experiment.name)}</h1>",
+        f"<div class='soft'>{html.escape(line)}</div>",
+        f"<p>{html.escape(experiment.summary)}</p>" if experiment.summary else "",
+    ]
+    return "".join(parts)
 
 
-def verdict(certificate: dict[str, Any]) -> str:
-    """The certificate in a sentence."""
-    judged = [m for m in certificate["metrics"] if m["passed"] is not None]
-    if not judged:
-        return "No answer is known for this parameterisation: nothing was judged against limits."
-    missed = [m for m in judged if not m["passed"]]
-    if not missed:
-        return (
-            f"Certified: all {len(judged)} judged figures are within their limits of the "
-            f"{certificate['answer']}."
-        )
-    names = "; ".join(
-        f"{m['label']} {figure(m['value'])} {m['unit']} (limit {figure(m['limit'])})"
-        for m in missed
-    )
-    count = f"{len(missed)} of {len(judged)} judged figures"
-    return f"Not certified: {count} miss their limits against the {certificate['answer']}: {names}."
+def _verdict(certificate: Certificate) -> str:
+    color = COLOR[certificate.passed]
+    text = html.escape(verdict(certificate))
+    return f"<div class='verdict' style='--c:{color}'>{text}</div>"
 
 
-def _verdict(certificate: dict[str, Any]) -> str:
-    color = {True: "var(--green)", False: "var(--red)", None: "var(--soft)"}[certificate["passed"]]
-    return f"<div class='verdict' style='--c:{color}'>{html.escape(verdict(certificate))}</div>"
-
-
-def figure(value: float | str | None) -> str:
-    """A figure with three significant digits, from a thousand on in whole numbers; `NaN` stays
-    itself."""
-    if value is None:
-        return ""
-    number = float(value)
-    if math.isnan(number):
-        return "NaN"
-    if abs(number) < 5e-6:
-        return "0"
-    if 1e3 <= abs(number) < 1e9:
-        return f"{number:,.0f}"
-    return f"{number:.3g}" if abs(number) >= 1e-3 else f"{number:.1e}"
-
-
-def _table(certificate: dict[str, Any]) -> str:
-    controls = list(dict.fromkeys(name for m in certificate["metrics"] for name in m["controls"]))
+def _table(certificate: Certificate) -> str:
+    controls = list(dict.fromkeys(name for m in certificate.metrics for name in m.controls))
     head = ["figure", "learned", "answer", "limit", "met", *controls]
-    rows = []
-    for m in certificate["metrics"]:
-        label = f"{html.escape(m['label'])} <span class='soft'>{html.escape(m['unit'])}</span>"
-        label += f"<div class='note'>{html.escape(m['note'])}</div>" if m["note"] else ""
-        span = (
-            f"<div class='note'>[{figure(m['low'])}, {figure(m['high'])}]</div>"
-            if m["low"] is not None
-            else ""
-        )
-        met = {True: "<span class='yes'>yes</span>", False: "<span class='no'>no</span>", None: ""}[
-            m["passed"]
-        ]
-        cells = [
-            figure(m["answer"]),
-            figure(m["limit"]),
-            met,
-            *(figure(m["controls"].get(c)) for c in controls),
-        ]
-        rows.append(
-            f"<tr><td>{label}</td><td class='ours'>{figure(m['value'])}{span}</td>"
-            + "".join(f"<td>{c}</td>" for c in cells)
-            + "</tr>"
-        )
-    head_cells = "".join(f"<th>{html.escape(h)}</th>" for h in head)
+    head_cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+    rows = "".join(_row(metric, controls) for metric in certificate.metrics)
     intervals = (
-        f"<p class='note'>Intervals: 95 %, over {certificate['evaluation_seeds']} evaluation "
-        "seeds. "
+        f"<p class='note'>Intervals: 95 %, over {certificate.evaluation_seeds} evaluation seeds. "
         "Controls: the same figure for policies that did not learn here.</p>"
     )
-    return f"<div class='wide'><table><tr>{head_cells}</tr>{''.join(rows)}</table></div>{intervals}"
+    return f"<div class='wide'><table><tr>{head_cells}</tr>{rows}</table></div>{intervals}"
 
 
-def _time(rows: list[dict[str, float]]) -> str:
+def _row(metric: Metric, controls: list[str]) -> str:
+    m = metric
+    label = f"{html.escape(m.label)} <span class='soft'>{html.escape(m.unit)}</span>"
+    if m.note:
+        label += f"<div class='note'>{html.escape(m.note)}</div>"
+    learned = shown(m.value)
+    if m.low is not None:
+        learned += f"<div class='note'>[{shown(m.low)}, {shown(m.high)}]</div>"
+    cells = [shown(m.answer), shown(m.limit), MET[m.passed]]
+    cells += [shown(m.controls.get(control)) for control in controls]
+    others = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f"<tr><td>{label}</td><td class='ours'>{learned}</td>{others}</tr>"
+
+
+def _time(rows: list[Row]) -> str:
     if not rows:
         return "<p>No iteration was logged.</p>"
     shares = {
-        name: sum(r[f"{name}_share"] for r in rows) / len(rows)
+        name: sum(row[f"{name}_share"] for row in rows) / len(rows)
         for name in ("market", "policy", "learner", "framework")
     }
     words = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-    last = rows[-1]
-    speed = last["agent_steps"] / last["seconds"]
-    return (
-        f"<p>{last['seconds']:.0f} s of training, {short(speed)} agent steps per second: "
-        f"{words}.</p>"
-    )
+    seconds = rows[-1]["seconds"]
+    speed = short(rows[-1]["agent_steps"] / seconds)
+    return f"<p>{seconds:.0f} s of training, {speed} agent steps per second: {words}.</p>"
 
 
-def _making(run: RunFolder, experiment: Experiment, certificate: dict[str, Any]) -> str:
-    made = certificate["made_with"]
-    with_ = (
-        f"rl-markets {made['rl_markets']}, torch {made['torch']}, Python {made['python']}, "
-        f"{made['machine']}"
-    )
-    text = html.escape(run.experiment_file.read_text(encoding="utf-8"))
-    return (
-        f"<pre>rl-markets train experiment.yaml   # the file below; seed {experiment.seed}</pre>"
-        f"<p class='soft'>{html.escape(with_)}</p>"
-        "<details><summary>experiment.yaml (sha256 "
-        f"{certificate['digest'][:12]})</summary><pre>{text}</pre></details>"
-    )
+def _making(run: RunFolder, experiment: Experiment, certificate: Certificate) -> str:
+    made = certificate.made_with
+    versions = f"rl-markets {made.rl_markets}, torch {made.torch}, Python {made.python}"
+    file = html.escape(run.experiment_file.read_text(encoding="utf-8"))
+    summary = f"experiment.yaml (sha256 {certificate.digest[:12]})"
+    parts = [
+        f"<pre>rl-markets train experiment.yaml   # the file below; seed {experiment.seed}</pre>",
+        f"<p class='soft'>{html.escape(f'{versions}, {made.machine}')}</p>",
+        f"<details><summary>{summary}</summary><pre>{file}</pre></details>",
+    ]
+    return "".join(parts)
 
 
 # -- pictures --------------------------------------------------------------------------------------
 
 
-def _pictures(certificate: dict[str, Any], rows: list[dict[str, float]]) -> list[str]:
-    figures = [f for f in (_learning_curve(rows, certificate),) if f is not None]
-    return [svg(f) for f in [*figures, *certificate["figures"]]]
+def _pictures(certificate: Certificate, rows: list[Row]) -> list[str]:
+    learning = _learning_curve(rows, certificate)
+    plots = certificate.plots if learning is None else [learning, *certificate.plots]
+    return [svg(plot) for plot in plots]
 
 
-def _learning_curve(
-    rows: list[dict[str, float]], certificate: dict[str, Any]
-) -> dict[str, Any] | None:
-    looked = [r for r in rows if math.isfinite(r["distance"])]
+def _learning_curve(rows: list[Row], certificate: Certificate) -> Plot | None:
+    """The distance from the answer against agent steps; returns where no answer is known."""
+    name = "distance"
+    label = f"% from the {certificate.answer}"
+    looked = [row for row in rows if math.isfinite(row[name])]
     if not looked:
-        looked = [r for r in rows if math.isfinite(r["episode_return"])]
+        name = "episode_return"
         label = "return per agent"
-        key = "episode_return"
-        log = False
-    else:
-        label = f"% from the {certificate['answer']}"
-        key = "distance"
-        log = True
+        looked = [row for row in rows if math.isfinite(row[name])]
     if len(looked) < 2:
         return None
-    line = {
-        "label": "learned",
-        "style": "ours",
-        "x": [r["agent_steps"] for r in looked],
-        "y": [r[key] for r in looked],
-    }
-    return {
-        "title": "Learning",
-        "x_label": "agent steps",
-        "y_label": label,
-        "log_x": False,
-        "log_y": log,
-        "lines": [line],
-    }
-
-
-STYLES: dict[str, dict[str, Any]] = {
-    "ours": {"color": OURS, "lw": 1.8},
-    "answer": {
-        "color": ANSWER,
-        "lw": 1.2,
-        "ls": (0, (4, 3)),
-        "zorder": 3,
-    },  # on top: both must be seen
-    "control": {"color": CONTROL, "lw": 1.2},
-    "third": {"color": "#2a9d4a", "lw": 1.2},
-    "fourth": {"color": "#8e5bb5", "lw": 1.2},
-    "fifth": {"color": "#c43c5e", "lw": 1.2},
-    "points": {"color": OURS, "ls": "none", "marker": ".", "ms": 2, "alpha": 0.4},
-}
-
-
-def svg(spec: dict[str, Any]) -> str:
-    """One pair of axes as inline SVG; the same data gives the same bytes."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib.figure import Figure as Canvas
-
-    with matplotlib.rc_context(
-        {"svg.hashsalt": "rl-markets", "svg.fonttype": "none", "font.size": 9}
-    ):
-        canvas = Canvas(figsize=(4.4, 3.1), layout="constrained")
-        axes = canvas.subplots()
-        seen = set[str]()
-        for line in spec["lines"]:
-            _draw(axes, line, seen)
-        axes.set(title=spec["title"], xlabel=spec["x_label"], ylabel=spec["y_label"])
-        _scale(axes, spec)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        if len(seen) > 1:
-            axes.legend(frameon=False, markerscale=4)
-        buffer = io.StringIO()
-        canvas.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
-
-
-def _draw(axes: Any, line: dict[str, Any], seen: set[str]) -> None:
-    """A curve, a cloud or a band; kinds that were seen are not named again."""
-    kind = line["label"].split(",")[0]
-    style = STYLES[line["style"]]
-    y = [float(v) for v in line["y"]]
-    label = None if kind in seen else kind
-    if "upper" in line:
-        upper = [float(v) for v in line["upper"]]
-        axes.fill_between(line["x"], y, upper, label=label, color=style["color"], alpha=0.15, lw=0)
-    else:
-        axes.plot(line["x"], y, label=label, **style)
-    seen.add(kind)
-
-
-def _scale(axes: Any, spec: dict[str, Any]) -> None:
-    """Logarithmic axes with plain numbers; others not wilder than what they show."""
-    from matplotlib import ticker
-
-    if spec["log_x"]:
-        axes.set_xscale("log")
-        low, high = axes.get_xlim()
-        subs = (1.0, 2.0, 3.0, 5.0) if high < 30 * low else (1.0, 3.0)
-        axes.xaxis.set_major_locator(ticker.LogLocator(subs=subs))
-        axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
-    if spec["log_y"]:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-        axes.yaxis.set_minor_formatter(
-            ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(1.2, 0.5))
-        )
-    else:
-        _widen(axes)
-
-
-def _widen(axes: Any) -> None:
-    """At least a tenth of the level from bottom to top, so that what hardly moves does not look
-    wild."""
-    low, high = axes.get_ylim()
-    middle = (low + high) / 2
-    least = 0.1 * max(abs(low), abs(high))
-    if high - low < least:
-        axes.set_ylim(middle - least / 2, middle + least / 2)
-
-
-def summary_rows(certificate: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """The judged figures as (label, figure, limit, met) for the terminal."""
-    met = {True: "yes", False: "no"}
-    return [
-        (m["label"], f"{figure(m['value'])} {m['unit']}", figure(m["limit"]), met[m["passed"]])
-        for m in certificate["metrics"]
-        if m["passed"] is not None
-    ]
+    steps = [row["agent_steps"] for row in looked]
+    line = Line("learned", steps, [row[name] for row in looked], "ours")
+    return Plot("Learning", "agent steps", label, [line], log_y=name == "distance")

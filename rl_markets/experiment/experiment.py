@@ -75,6 +75,11 @@ class Experiment(Section):
         """The policies that are trained."""
         return {name: section for name, section in self.policies.items() if section.learns}
 
+    @property
+    def learning_groups(self) -> list[str]:
+        """The groups whose policies are trained, policy by policy."""
+        return [group for section in self.learned.values() for group in section.groups]
+
     def parameters(self, policy: str) -> LearnerParameters:
         """The learner's parameters for a policy, complete; gamma is the market's own unless
         given."""

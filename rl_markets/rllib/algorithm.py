@@ -65,8 +65,8 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
     def training_step(self) -> None:
         """One iteration."""
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            rollouts, figures = self._sample()
-            self.metrics.aggregate(figures, key=ENV_RUNNER_RESULTS)
+            rollouts, metrics = self._sample()
+            self.metrics.aggregate(metrics, key=ENV_RUNNER_RESULTS)
         steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME))
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             try:
@@ -88,12 +88,12 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
             )
 
     def _sample(self) -> tuple[list[Any], list[Any]]:
-        """Rollouts of exactly one iteration's steps, and the runners' figures."""
+        """Rollouts of exactly one iteration's steps, and the runners' metrics."""
         group = self.env_runner_group
         if group.num_remote_env_runners() == 0:
             return group.local_env_runner.sample(), [group.local_env_runner.get_metrics()]
         rollouts = []
-        figures = []
+        metrics = []
         steps = 0
         waiting_since = time.monotonic()
         while (missing := self.config.total_train_batch_size - steps) > 0:
@@ -108,7 +108,7 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
                     self._lose(answer.actor_id)
                 elif answer.ok:
                     rollouts += result[0]
-                    figures.append(result[1])
+                    metrics.append(result[1])
                     steps += sum(rollout.env_steps() for rollout in result[0])
                 elif isinstance(result, RayActorError):
                     self._lose(answer.actor_id)
@@ -120,7 +120,7 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
                         f"no runner is left, and none came back in {RESTART_SECONDS:.0f} s"
                     )
                 time.sleep(0.2)
-        return rollouts, figures
+        return rollouts, metrics
 
     def _lose(self, runner: int) -> None:
         self.runners_lost += 1

@@ -25,19 +25,19 @@ RUN: dict[str, str] = {
     "framework_share": "share of this iteration spent elsewhere: RLlib, weight transfer, "
     "bookkeeping",
 }
-"""Figures of the whole run."""
+"""Metrics of the whole run."""
 
 
 def columns(experiment: Experiment) -> list[str]:
-    """All columns of `metrics.csv`, in order: the run's, then `policy/figure` for each policy."""
-    figures = experiment.learner_spec.metrics
-    return list(RUN) + [f"{policy}/{figure}" for policy in experiment.learned for figure in figures]
+    """All columns of `metrics.csv`, in order: the run's, then `policy/metric` for each policy."""
+    metrics = experiment.learner_spec.metrics
+    return list(RUN) + [f"{policy}/{metric}" for policy in experiment.learned for metric in metrics]
 
 
 def flatten(
     result: dict[str, Any], experiment: Experiment, *, seconds: float, distance: float | None
 ) -> Row:
-    """One row from RLlib's nested result of one iteration; NaN where a figure is missing."""
+    """One row from RLlib's nested result of one iteration; NaN where a metric is missing."""
     runners = result.get("env_runners", {})
     learners = result.get("learners", {})
     env_steps = int(runners.get("num_env_steps_sampled_lifetime", 0))

@@ -193,7 +193,7 @@ def read_rows(run: RunFolder) -> list[Row]:
 
 
 def _numbers(row: dict[str, str]) -> Row | None:
-    """A row's figures, or None where it is not whole."""
+    """A row's metrics, or None where it is not whole."""
     try:
         numbers = {name: float(text) if text else math.nan for name, text in row.items()}
         return numbers | {name: int(row[name]) for name in COUNTERS}

@@ -19,7 +19,7 @@ TUNED = {
     "entropy_budget": {"h": 0.1},
     "boltzmann": {"tau": 100.0},
 }
-"""Knobs from a coarse search at scale 1, on other shops of the same kind."""
+"""Parameters from a coarse search at scale 1, on other shops of the same kind."""
 
 PRICES = torch.tensor([400.0, 550, 700, 850, 1000, 1150, 1300, 1500, 1800], dtype=torch.float64)
 SEASON = Season(demand=(6 * torch.exp(-PRICES / 500)).expand(15, 9), prices=PRICES, stock=10)
@@ -39,7 +39,7 @@ def regrets(rule: str, scales: tuple[float, ...] = SCALES) -> list[float]:
     """Mean regret of 200 shops over 2000 periods, in % of the best profit, at each scale."""
     rates, margins = logit_shops(200)
     runs = (
-        bandit(rule, rates, margins, periods=2000, knobs=TUNED[rule], seed=1, scale=scale)
+        bandit(rule, rates, margins, periods=2000, parameters=TUNED[rule], seed=1, scale=scale)
         for scale in scales
     )
     found = [float(run.regret.mean()) for run in runs]
@@ -78,7 +78,7 @@ def test_boltzmann_tuned_in_yen_loses_a_third_at_a_hundredth() -> None:
 def test_a_bandit_chooses_the_same_at_powers_of_two(rule: str) -> None:
     rates, margins = logit_shops(30)
     runs = [
-        bandit(rule, rates, margins, periods=120, knobs={}, seed=2, scale=s)
+        bandit(rule, rates, margins, periods=120, parameters={}, seed=2, scale=s)
         for s in (1.0, 4.0, 2.0**-20)
     ]
     for run in runs[1:]:
@@ -89,7 +89,7 @@ def test_a_bandit_chooses_the_same_at_powers_of_two(rule: str) -> None:
 def test_boltzmann_does_not() -> None:
     rates, margins = logit_shops(30)
     one, four = (
-        bandit("boltzmann", rates, margins, periods=120, knobs={"tau": 100}, seed=2, scale=s)
+        bandit("boltzmann", rates, margins, periods=120, parameters={"tau": 100}, seed=2, scale=s)
         for s in (1, 4)
     )
     assert not torch.equal(one.actions, four.actions)
@@ -98,11 +98,11 @@ def test_boltzmann_does_not() -> None:
 def test_regret_is_zero_where_all_prices_are_alike_and_half_where_one_of_two_earns_nothing() -> (
     None
 ):
-    alike = bandit("eps_greedy", torch.ones(3, 4), torch.ones(4), periods=20, knobs={}, seed=0)
+    alike = bandit("eps_greedy", torch.ones(3, 4), torch.ones(4), periods=20, parameters={}, seed=0)
     torch.testing.assert_close(alike.regret, torch.zeros(3, dtype=torch.float64), atol=1e-5, rtol=0)
     rates = torch.ones(400, 2)
     margins = torch.tensor([1.0, 0.0])
-    half = bandit("eps_greedy", rates, margins, periods=50, knobs={"eps": 1.0}, seed=0)
+    half = bandit("eps_greedy", rates, margins, periods=50, parameters={"eps": 1.0}, seed=0)
     assert float(half.regret.mean()) == pytest.approx(50, abs=1.5)
 
 
@@ -113,7 +113,7 @@ def test_knobs_may_be_annealed() -> None:
         rates,
         margins,
         periods=400,
-        knobs=lambda x: {"eps": 1 - min(1, 2 * x)},
+        parameters=lambda x: {"eps": 1 - min(1, 2 * x)},
         seed=0,
     )
     switches = (run.actions.diff(dim=0) != 0).double().mean(1)
@@ -124,11 +124,11 @@ def test_knobs_may_be_annealed() -> None:
 def test_bandit_errors() -> None:
     rates, margins = logit_shops(2)
     with pytest.raises(ValueError, match="periods is 8, expected at least the number of prices, 9"):
-        bandit("rank", rates, margins, periods=8, knobs={}, seed=0)
+        bandit("rank", rates, margins, periods=8, parameters={}, seed=0)
     with pytest.raises(ValueError, match="scale is 0, expected a positive number"):
-        bandit("rank", rates, margins, periods=9, knobs={}, seed=0, scale=0)
-    with pytest.raises(ValueError, match="rank has no knob tau"):
-        bandit("rank", rates, margins, periods=10, knobs={"tau": 1}, seed=0)
+        bandit("rank", rates, margins, periods=9, parameters={}, seed=0, scale=0)
+    with pytest.raises(ValueError, match="rank has no parameter tau"):
+        bandit("rank", rates, margins, periods=10, parameters={"tau": 1}, seed=0)
 
 
 # -- Q-learning ------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def test_the_same_actions_at_1024_times_the_reward(rule: str) -> None:
     """Proposition 4: selection, targets, steps and the first values all scale; a power of two
     rounds nothing."""
     one, many = (
-        q_learning(rule, SEASON, learners=16, episodes=50, knobs={}, seed=5, scale=s)
+        q_learning(rule, SEASON, learners=16, episodes=50, parameters={}, seed=5, scale=s)
         for s in (1.0, 1024.0)
     )
     assert torch.equal(one.actions, many.actions)
@@ -150,9 +150,11 @@ def test_the_same_actions_at_1024_times_the_reward(rule: str) -> None:
 
 
 def test_decimal_scales_differ_only_where_rounding_breaks_a_tie() -> None:
-    knobs = {"eps": 0.5, "beta": 2.0}
+    parameters = {"eps": 0.5, "beta": 2.0}
     runs = [
-        q_learning("eps_softmax", SEASON, learners=16, episodes=50, knobs=knobs, seed=5, scale=s)
+        q_learning(
+            "eps_softmax", SEASON, learners=16, episodes=50, parameters=parameters, seed=5, scale=s
+        )
         for s in (1, 0.01)
     ]
     assert float((runs[0].actions == runs[1].actions).double().mean()) > 0.95
@@ -160,9 +162,11 @@ def test_decimal_scales_differ_only_where_rounding_breaks_a_tie() -> None:
 
 def test_boltzmann_acts_otherwise_at_1024_times_the_reward() -> None:
     """The negative control."""
-    knobs = {"tau": 500.0}
+    parameters = {"tau": 500.0}
     runs = [
-        q_learning("boltzmann", SEASON, learners=16, episodes=50, knobs=knobs, seed=5, scale=s)
+        q_learning(
+            "boltzmann", SEASON, learners=16, episodes=50, parameters=parameters, seed=5, scale=s
+        )
         for s in (1, 1024)
     ]
     assert not torch.equal(runs[0].actions, runs[1].actions)
@@ -174,7 +178,7 @@ def test_values_are_those_of_the_dynamic_program() -> None:
     prices = torch.tensor([2.0, 5.0])
     season = Season(demand, prices, stock=1)
     found = q_learning(
-        "eps_greedy", season, learners=200, episodes=600, knobs={"eps": 1.0}, seed=0, power=0.8
+        "eps_greedy", season, learners=200, episodes=600, parameters={"eps": 1.0}, seed=0, power=0.8
     )
     last = prices * (1 - torch.exp(-demand[1]))
     first = prices * (1 - torch.exp(-demand[0])) + torch.exp(-demand[0]) * last.amax()
@@ -186,7 +190,9 @@ def test_values_are_those_of_the_dynamic_program() -> None:
 
 
 def test_revenue_is_within_what_stock_and_prices_allow() -> None:
-    found = q_learning("eps_softmax", SEASON, learners=8, episodes=300, knobs={"eps": 0.3}, seed=0)
+    found = q_learning(
+        "eps_softmax", SEASON, learners=8, episodes=300, parameters={"eps": 0.3}, seed=0
+    )
     assert float(found.revenue.min()) >= 0
     assert float(found.revenue.max()) <= 10 * 1800
     assert float(found.revenue[-100:].mean()) > float(found.revenue[:100].mean()), "it learns"
@@ -194,6 +200,6 @@ def test_revenue_is_within_what_stock_and_prices_allow() -> None:
 
 def test_q_learning_errors() -> None:
     with pytest.raises(ValueError, match="bootstrapped chooses by several heads"):
-        q_learning("bootstrapped", SEASON, learners=1, episodes=1, knobs={}, seed=0)
+        q_learning("bootstrapped", SEASON, learners=1, episodes=1, parameters={}, seed=0)
     with pytest.raises(ValueError, match="scale is inf"):
-        q_learning("rank", SEASON, learners=1, episodes=1, knobs={}, seed=0, scale=math.inf)
+        q_learning("rank", SEASON, learners=1, episodes=1, parameters={}, seed=0, scale=math.inf)

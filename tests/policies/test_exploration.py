@@ -314,7 +314,7 @@ def test_leading_axes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "knobs"),
+    ("rule", "parameters"),
     [
         (eps_softmax, {"eps": 1.1}),
         (eps_softmax, {"eps": math.nan}),
@@ -330,11 +330,11 @@ def test_leading_axes() -> None:
         (boltzmann, {"tau": 0.0}),
     ],
 )
-def test_knobs_out_of_range(rule: Callable[..., Tensor], knobs: dict[str, float]) -> None:
+def test_knobs_out_of_range(rule: Callable[..., Tensor], parameters: dict[str, float]) -> None:
     with pytest.raises(
-        ValueError, match=f"{rule.__name__}: {next(iter(knobs))} is .*, expected"
+        ValueError, match=f"{rule.__name__}: {next(iter(parameters))} is .*, expected"
     ) as error:
-        rule(values(2), **knobs)
+        rule(values(2), **parameters)
     assert "\n" not in str(error.value)
 
 
@@ -345,7 +345,7 @@ def test_other_errors() -> None:
         eps_greedy(values(2), mask=torch.ones(2, 9))
     with pytest.raises(ValueError, match="expected a floating dtype"):
         eps_greedy(torch.arange(3))
-    with pytest.raises(ValueError, match="rank has no knob tau; its knobs: rho"):
+    with pytest.raises(ValueError, match="rank has no parameter tau; its parameters: rho"):
         RULES["rank"](values(2), tau=1.0)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rl_markets.envs.answer_key import AnswerKey, Assessment, Figure, Line, Metric
+from rl_markets.envs.answer_key import AnswerKey, Assessment, Line, Metric, Plot
 from rl_markets.envs.fiscal import solution as known
 from rl_markets.envs.fiscal.market import Fiscal
 from rl_markets.envs.fiscal.parameters import FiscalParameters
@@ -175,7 +175,7 @@ class FiscalAnswer(AnswerKey):
                 note="where capital stays without shocks",
             ),
         ]
-        return Assessment(metrics, self._figures(ours))
+        return Assessment(metrics, self._plots(ours))
 
     def _controls(self) -> list[_Candidate]:
         """A government that only looks at today, the best constant actions, the exact answer."""
@@ -295,12 +295,12 @@ class FiscalAnswer(AnswerKey):
         except ConvergenceError:
             return float("nan")
 
-    def _figures(self, ours: Rules) -> list[Figure]:
+    def _plots(self, ours: Rules) -> list[Plot]:
         """All three actions over capital, at low, mean and high productivity."""
         multiples = np.geomspace(*self.reach, 80)
         reach = HELD_OUT_SD * self.economy.economy.tfp_sd
         x = multiples.tolist()
-        figures = []
+        plots = []
         for i, action in enumerate(ACTIONS):
             lines: list[Any] = []
             for z, label in ((-reach, "low A"), (0.0, "mean A"), (reach, "high A")):
@@ -310,10 +310,10 @@ class FiscalAnswer(AnswerKey):
                     Line(f"{self.name}, {label}", x, self.exact(K, zs)[i].tolist(), "answer")
                 )
                 lines.append(Line(f"learned, {label}", x, ours(K, zs)[i].tolist(), "ours"))
-            figures.append(
-                Figure(action.capitalize(), "capital / rest point", action, lines, log_x=True)
+            plots.append(
+                Plot(action.capitalize(), "capital / rest point", action, lines, log_x=True)
             )
-        return figures
+        return plots
 
 
 def answer_key(parameters: FiscalParameters) -> AnswerKey | None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rl_markets.envs.answer_key import AnswerKey, Assessment, Figure, Line, Metric
+from rl_markets.envs.answer_key import AnswerKey, Assessment, Line, Metric, Plot
 from rl_markets.envs.groups import JoinedGroups
 from rl_markets.envs.households import economics
 from rl_markets.envs.households import solution as known
@@ -510,7 +510,7 @@ class HouseholdsAnswer(AnswerKey):
 
     def _responses(
         self, ours: StatePolicy, controls: list[_Candidate], seed: int
-    ) -> tuple[list[Metric], list[Figure]]:
+    ) -> tuple[list[Metric], list[Plot]]:
         """Impulse responses to +1 % productivity: at rest, and from the states that the answer
         visits."""
         mine, exact = (
@@ -557,8 +557,8 @@ class HouseholdsAnswer(AnswerKey):
             ),
         ]
         periods = [float(t) for t in range(RESPONSE)]
-        figures = [
-            Figure(
+        plots = [
+            Plot(
                 f"{label} after +1 % productivity",
                 "period",
                 "% deviation",
@@ -576,9 +576,9 @@ class HouseholdsAnswer(AnswerKey):
             )
             for v, label in RESPONSES
         ]
-        return metrics, figures
+        return metrics, plots
 
-    def _transition(self, ours: StatePolicy, controls: list[_Candidate]) -> tuple[Metric, Figure]:
+    def _transition(self, ours: StatePolicy, controls: list[_Candidate]) -> tuple[Metric, Plot]:
         """From the old rest to the new one, after productivity has risen for good."""
         start = known.start_after_growth(self.economy, GROWTH)
         answer = known.perfect_foresight(self.economy, start).k[:TRANSITION] / self.rest.k
@@ -610,14 +610,14 @@ class HouseholdsAnswer(AnswerKey):
             Line("perfect foresight", periods, answer.tolist(), "answer"),
             Line("learned", periods, mine.tolist(), "ours"),
         ]
-        return metric, Figure(title, "period", "capital / new balanced level", lines)
+        return metric, Plot(title, "period", "capital / new balanced level", lines)
 
-    def _policy_figures(self, ours: StatePolicy) -> list[Figure]:
+    def _policy_figures(self, ours: StatePolicy) -> list[Plot]:
         """Both actions over capital, at low, mean and high productivity."""
         multiples = np.exp(np.linspace(np.log(0.3), np.log(3.0), 80))
         reach = HELD_OUT_SD * self.economy.tfp_sd
         x = multiples.tolist()
-        figures = []
+        plots = []
         for i, action in enumerate(ACTIONS):
             lines = []
             for z, label in ((-reach, "low A"), (0.0, "mean A"), (reach, "high A")):
@@ -627,10 +627,10 @@ class HouseholdsAnswer(AnswerKey):
                     Line(f"{self.name}, {label}", x, self.exact(k, zs)[i].tolist(), "answer")
                 )
                 lines.append(Line(f"learned, {label}", x, ours(k, zs)[i].tolist(), "ours"))
-            figures.append(
-                Figure(action.capitalize(), "capital / steady state", action, lines, log_x=True)
+            plots.append(
+                Plot(action.capitalize(), "capital / steady state", action, lines, log_x=True)
             )
-        return figures
+        return plots
 
 
 def _constant(share: float, labour: float) -> StatePolicy:

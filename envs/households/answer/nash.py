@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rl_markets.envs.answer_key import AnswerKey, Assessment, Figure, Line, Metric
+from rl_markets.envs.answer_key import AnswerKey, Assessment, Line, Metric, Plot
 from rl_markets.envs.groups import JoinedGroups
 from rl_markets.envs.households import economics
 from rl_markets.envs.households import solution as known
@@ -259,9 +259,9 @@ class NashAnswer(AnswerKey):
             )
         return found
 
-    def _figure(self, what: str, shares: Array, exact: Array) -> Figure:
+    def _figure(self, what: str, shares: Array, exact: Array) -> Plot:
         order = [float(i + 1) for i in range(len(exact))]
-        return Figure(
+        return Plot(
             f"Shares of {what} at rest",
             "household",
             f"share of all {what}",

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rl_markets.envs.answer_key import AnswerKey, Assessment, Figure, Line, Metric
+from rl_markets.envs.answer_key import AnswerKey, Assessment, Line, Metric, Plot
 from rl_markets.envs.krusell_smith import solution as known
 from rl_markets.envs.krusell_smith.answer import panel
 from rl_markets.envs.krusell_smith.answer.panel import Array, Panel, SharePolicy
@@ -187,7 +187,7 @@ class KrusellSmithAnswer(AnswerKey):
             *self._propensities(ours),
             *self._best_response(ours, mine, candidates, theirs, seeds),
         ]
-        return Assessment(metrics, self._figures(ours, mine))
+        return Assessment(metrics, self._plots(ours, mine))
 
     def _constant_share(self) -> SharePolicy:
         """The best simple rule: everybody consumes the share that keeps the answer's capital."""
@@ -477,7 +477,7 @@ class KrusellSmithAnswer(AnswerKey):
 
     # -- pictures ----------------------------------------------------------------------------------
 
-    def _figures(self, ours: SharePolicy, mine: Panel) -> list[Figure]:
+    def _plots(self, ours: SharePolicy, mine: Panel) -> list[Plot]:
         multiples = np.exp(np.linspace(np.log(0.01), np.log(4.0), 60))
         k = self.solution.mean_capital * multiples
         K = self.solution.mean_effective_capital
@@ -497,14 +497,14 @@ class KrusellSmithAnswer(AnswerKey):
                 )
         axes = "capital / mean capital"
         return [
-            Figure(
+            Plot(
                 "Consumption share of wealth",
                 axes,
                 "share, employed and unemployed",
                 share,
                 log_x=True,
             ),
-            Figure(
+            Plot(
                 "Propensity to consume",
                 axes,
                 "of a windfall; upper: unemployed",
@@ -516,12 +516,12 @@ class KrusellSmithAnswer(AnswerKey):
             *([self._wealth_figure(mine)] if len(self.kinds) > 1 else []),
         ]
 
-    def _lorenz_figure(self, mine: Panel) -> Figure:
+    def _lorenz_figure(self, mine: Panel) -> Plot:
         people, held = known.lorenz(mine.capital[-1, 0])
         every = max(1, len(people) // 200)
         exact = self.solution.lorenz()
         shown = np.linspace(0, len(exact[0]) - 1, 200).astype(int)
-        return Figure(
+        return Plot(
             "Lorenz curve of capital",
             "share of households",
             "share of capital",
@@ -532,7 +532,7 @@ class KrusellSmithAnswer(AnswerKey):
             ],
         )
 
-    def _law_figure(self, mine: Panel) -> Figure:
+    def _law_figure(self, mine: Panel) -> Plot:
         K = mine.K[:-1, 0]
         following = mine.K[1:, 0]
         z = mine.z[:-1, 0]
@@ -551,9 +551,9 @@ class KrusellSmithAnswer(AnswerKey):
                     "answer",
                 )
             )
-        return Figure("Law of motion", "capital K", "K next quarter; upper: good state", lines)
+        return Plot("Law of motion", "capital K", "K next quarter; upper: good state", lines)
 
-    def _wealth_figure(self, mine: Panel) -> Figure:
+    def _wealth_figure(self, mine: Panel) -> Plot:
         """Distribution of capital, type by type."""
         lines = []
         edges = np.linspace(0, np.quantile(mine.capital[-1], 0.99), 60)
@@ -565,7 +565,7 @@ class KrusellSmithAnswer(AnswerKey):
             lines.append(Line(f"{self.name}, {kappa:g}", edges.tolist(), exact.tolist(), "answer"))
             below = np.searchsorted(np.sort(own), edges, side="right") / len(own)
             lines.append(Line(f"learned, {kappa:g}", edges.tolist(), below.tolist(), "ours"))
-        return Figure(
+        return Plot(
             "Capital by type (right: higher kappa)", "capital", "share of the type below", lines
         )
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rl_markets.envs.answer_key import AnswerKey, Assessment, Figure, Line, Metric
+from rl_markets.envs.answer_key import AnswerKey, Assessment, Line, Metric, Plot
 from rl_markets.envs.market import PolicyFunction
 from rl_markets.envs.numerics.decision_process import DecisionProcess
-from rl_markets.envs.numerics.statistics import shortfall
+from rl_markets.envs.numerics.statistics import optimality_gap
 from rl_markets.envs.points.market import Points
 from rl_markets.envs.points.parameters import PointsParameters
 from rl_markets.envs.points.solution import PointsProgramme
@@ -70,9 +70,9 @@ class PointsAnswer(AnswerKey):
         """A new customer's value, in money."""
         return float(self.process.values(offers)[0])
 
-    def shortfall(self, offers: Choices) -> float:
+    def optimality_gap(self, offers: Choices) -> float:
         """What is lost against the optimum, in %."""
-        return shortfall(self.worth(offers), self.worth(self.best))
+        return optimality_gap(self.worth(offers), self.worth(self.best))
 
     @torch.no_grad()
     def offers(self, policy: PolicyFunction) -> Choices:
@@ -88,7 +88,7 @@ class PointsAnswer(AnswerKey):
 
     def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         """What the policy loses against the optimum, in %."""
-        return self.shortfall(self.offers(policies["seller"]))
+        return self.optimality_gap(self.offers(policies["seller"]))
 
     def assess(
         self,
@@ -110,11 +110,11 @@ class PointsAnswer(AnswerKey):
             Metric(
                 "shortfall",
                 "loss against the decision process",
-                self.shortfall(ours),
+                self.optimality_gap(ours),
                 "%",
                 answer=0.0,
                 limit=LIMIT,
-                controls={n: self.shortfall(t) for n, t in tables.items()},
+                controls={n: self.optimality_gap(t) for n, t in tables.items()},
                 note="exact policy evaluation, no simulation",
             ),
             Metric(
@@ -135,7 +135,7 @@ class PointsAnswer(AnswerKey):
                 note="alone in its market, its best response is the optimum",
             ),
         ]
-        return Assessment(metrics, self._figures(ours))
+        return Assessment(metrics, self._plots(ours))
 
     def _flat(self, offer: int) -> Choices:
         return np.full(len(self.balances), offer, dtype=np.int64)
@@ -153,7 +153,7 @@ class PointsAnswer(AnswerKey):
             (self._flat(i * rates) for i in range(len(self.parameters.prices))), key=self.worth
         )
 
-    def _figures(self, ours: Choices) -> list[Figure]:
+    def _plots(self, ours: Choices) -> list[Plot]:
         """Rates (and prices) by balance, and what a customer is worth."""
         p = self.parameters
         rates = len(self.parameters.rates)
@@ -163,16 +163,16 @@ class PointsAnswer(AnswerKey):
             "best constant offer": (self._constant, "control"),
         }
 
-        def figure(title: str, label: str, of: Callable[[Choices], Array], *names: str) -> Figure:
+        def figure(title: str, label: str, of: Callable[[Choices], Array], *names: str) -> Plot:
             lines = [
                 Line(n, self.balances.tolist(), of(shown[n][0]).tolist(), shown[n][1])
                 for n in names
             ]
-            return Figure(title, "balance, points", label, lines)
+            return Plot(title, "balance, points", label, lines)
 
         rate = 100 * np.array(p.rates)
         price = np.array(p.prices)
-        figures = [
+        plots = [
             figure(
                 "Rate by balance",
                 "rate, %",
@@ -182,7 +182,7 @@ class PointsAnswer(AnswerKey):
             )
         ]
         if len(price) > 1:
-            figures.append(
+            plots.append(
                 figure(
                     "Price by balance",
                     "price",
@@ -192,7 +192,7 @@ class PointsAnswer(AnswerKey):
                 )
             )
         return [
-            *figures,
+            *plots,
             figure("Value of a customer by balance", "money", self.process.values, *shown),
         ]
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rl_markets.envs.answer_key import AnswerKey, Assessment, Figure, Line, Metric
+from rl_markets.envs.answer_key import AnswerKey, Assessment, Line, Metric, Plot
 from rl_markets.envs.market import PolicyFunction
-from rl_markets.envs.numerics.statistics import shortfall
+from rl_markets.envs.numerics.statistics import optimality_gap
 from rl_markets.envs.pricing import solution as known
 from rl_markets.envs.pricing.logit import logit_of
 from rl_markets.envs.pricing.market import Pricing
@@ -85,9 +85,9 @@ class CatalogueAnswer(AnswerKey):
                 posted.append(market.state["price"].double().numpy())
         return np.stack(posted)
 
-    def shortfall(self, prices: Array) -> float:
+    def optimality_gap(self, prices: Array) -> float:
         """What prices lose against the joint optimum on the levels, over all sellers, in %."""
-        return shortfall(
+        return optimality_gap(
             float(self.profits(prices).sum(-1).mean()), float(self.profits(self.best).sum())
         )
 
@@ -119,7 +119,7 @@ class CatalogueAnswer(AnswerKey):
         """One seller: its loss against the optimum, in %. Several: the distance of their prices
         from the equilibrium's, in %."""
         prices = self.play(policies)
-        return self.shortfall(prices) if self.parameters.firms == 1 else self.away(prices)
+        return self.optimality_gap(prices) if self.parameters.firms == 1 else self.away(prices)
 
     def assess(
         self,
@@ -141,11 +141,11 @@ class CatalogueAnswer(AnswerKey):
                 Metric(
                     "shortfall",
                     "loss against the joint optimum",
-                    self.shortfall(ours),
+                    self.optimality_gap(ours),
                     "%",
                     answer=0.0,
                     limit=LIMIT,
-                    controls={n: self.shortfall(x) for n, x in controls.items()},
+                    controls={n: self.optimality_gap(x) for n, x in controls.items()},
                     note="mean demand at the prices posted; every product for itself is what "
                     "rewards by product lead to",
                 ),
@@ -234,7 +234,7 @@ class CatalogueAnswer(AnswerKey):
         except ConvergenceError:
             return alone.nash()
 
-    def _figure(self, ours: Array) -> Figure:
+    def _figure(self, ours: Array) -> Plot:
         """Mean posted price of each good, beside equilibrium and joint optimum."""
         goods = list(map(float, range(ours.shape[-1])))
         lines = [
@@ -245,4 +245,4 @@ class CatalogueAnswer(AnswerKey):
             nash = self.logit.nash() if self.parameters.firms > 1 else self._selfish
             label = "equilibrium" if self.parameters.firms > 1 else "every product for itself"
             lines.append(Line(label, goods, nash.tolist(), "control"))
-        return Figure("Mean price of each good", "good", "price", lines)
+        return Plot("Mean price of each good", "good", "price", lines)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rl_markets.envs.answer_key import AnswerKey, Assessment, Figure, Line, Metric
+from rl_markets.envs.answer_key import AnswerKey, Assessment, Line, Metric, Plot
 from rl_markets.envs.market import PolicyFunction
 from rl_markets.envs.numerics.decision_process import DecisionProcess
-from rl_markets.envs.numerics.statistics import shortfall
+from rl_markets.envs.numerics.statistics import optimality_gap
 from rl_markets.envs.pricing import solution as known
 from rl_markets.envs.pricing.market import Pricing
 from rl_markets.envs.pricing.parameters import PricingParameters
@@ -153,9 +153,9 @@ class RivalAnswer(AnswerKey):
         )  # what then goes round for ever
         return float(gamma ** np.arange(len(paid)) @ paid + rest)
 
-    def shortfall(self, value: float) -> float:
+    def optimality_gap(self, value: float) -> float:
         """What is lost against the best response, in %."""
-        return shortfall(value, float(self.best[1].mean()))
+        return optimality_gap(value, float(self.best[1].mean()))
 
     def recovery(self, policy: PolicyFunction) -> float:
         """Periods after the rival has left until the price is within one level of the optimum for
@@ -170,7 +170,7 @@ class RivalAnswer(AnswerKey):
 
     def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         """What the policy loses against the best response, in %."""
-        return self.shortfall(self.worth(policies[self.group]))
+        return self.optimality_gap(self.worth(policies[self.group]))
 
     def assess(
         self,
@@ -188,11 +188,11 @@ class RivalAnswer(AnswerKey):
             Metric(
                 "shortfall",
                 "loss against the best response to the rival",
-                self.shortfall(value),
+                self.optimality_gap(value),
                 "%",
                 answer=0.0,
                 limit=LIMIT,
-                controls={n: self.shortfall(v) for n, v in worth.items()},
+                controls={n: self.optimality_gap(v) for n, v in worth.items()},
                 note="discounted mean profit from every first price, without noise",
             ),
             Metric("value", "discounted profit", value, "money", answer=best, controls=worth),
@@ -238,14 +238,14 @@ class RivalAnswer(AnswerKey):
 
         return {"best fixed price": fixed, "best for today": myopic}
 
-    def _figure(self, policy: PolicyFunction, leaves: bool) -> Figure:
+    def _figure(self, policy: PolicyFunction, leaves: bool) -> Plot:
         """The first periods from the lowest price."""
         own, theirs = self.play(policy, leaves=leaves)
         x = list(map(float, range(min(SHOWN, len(own)))))
         lines = [Line("learned", x, own[: len(x), 0].tolist(), "ours")]
         if leaves:
             lines.append(Line("optimal", x, [float(self.prices[self.after])] * len(x), "answer"))
-            return Figure("Price after the rival has left", "period", "price", lines)
+            return Plot("Price after the rival has left", "period", "price", lines)
         level = 0
         optimal = []
         for _ in x:
@@ -255,4 +255,4 @@ class RivalAnswer(AnswerKey):
             Line("optimal", x, optimal, "answer"),
             Line("the rival", x, theirs[: len(x), 0].tolist(), "control"),
         ]
-        return Figure("Price against the rival", "period", "price", lines)
+        return Plot("Price against the rival", "period", "price", lines)

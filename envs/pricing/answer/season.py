@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from rl_markets.envs.answer_key import AnswerKey, Assessment, Figure, Line, Metric
+from rl_markets.envs.answer_key import AnswerKey, Assessment, Line, Metric, Plot
 from rl_markets.envs.market import PolicyFunction
-from rl_markets.envs.numerics.statistics import shortfall
+from rl_markets.envs.numerics.statistics import optimality_gap
 from rl_markets.envs.pricing import solution as known
 from rl_markets.envs.pricing.levels import standing
 from rl_markets.envs.pricing.market import Pricing
@@ -142,11 +142,11 @@ class SeasonAnswer(AnswerKey):
             return float(known.evaluate_markdown(self.season, table)[0, -1, 0])
         return float(known.evaluate(self.season, table)[0, -1])
 
-    def shortfall(self, value: float) -> float:
+    def optimality_gap(self, value: float) -> float:
         """What is lost against the optimum, in %."""
-        return shortfall(value, self.optimum.total)
+        return optimality_gap(value, self.optimum.total)
 
-    def waste(self, table: Choices) -> float:
+    def spoilage(self, table: Choices) -> float:
         """Units left at the deadline, in % of the stock."""
         left = known.leftover_markdown if self.parameters.markdown_only else known.leftover
         return 100 * left(self.season, table) / self.season.stock
@@ -155,7 +155,7 @@ class SeasonAnswer(AnswerKey):
 
     def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         """What the policy loses against the dynamic programme, in %."""
-        return self.shortfall(self.worth(self.table(policies[self.group])))
+        return self.optimality_gap(self.worth(self.table(policies[self.group])))
 
     def assess(
         self,
@@ -180,11 +180,11 @@ class SeasonAnswer(AnswerKey):
             Metric(
                 "shortfall",
                 "loss against the dynamic programme",
-                self.shortfall(value),
+                self.optimality_gap(value),
                 "%",
                 answer=0.0,
                 limit=LIMIT,
-                controls={n: self.shortfall(v) for n, v in worth.items()},
+                controls={n: self.optimality_gap(v) for n, v in worth.items()},
                 note="exact policy evaluation, no simulation",
             ),
             Metric(
@@ -207,10 +207,10 @@ class SeasonAnswer(AnswerKey):
             Metric(
                 "waste",
                 "units left at the deadline",
-                self.waste(ours),
+                self.spoilage(ours),
                 "%",
-                answer=self.waste(self._best),
-                controls={n: self.waste(t) for n, t in tables.items()},
+                answer=self.spoilage(self._best),
+                controls={n: self.spoilage(t) for n, t in tables.items()},
             ),
             Metric(
                 "grid_loss",
@@ -221,7 +221,7 @@ class SeasonAnswer(AnswerKey):
                 "and the highest",
             ),
         ]
-        return Assessment(metrics, self._figures(ours, seeds[0]))
+        return Assessment(metrics, self._plots(ours, seeds[0]))
 
     @property
     def _best(self) -> Choices:
@@ -284,11 +284,11 @@ class SeasonAnswer(AnswerKey):
         prices = np.linspace(season.prices.max(), season.prices.min(), 200)
         fine = replace(season, demand=self.demand(prices), prices=prices)
         solve = known.solve_markdown if self.parameters.markdown_only else known.solve
-        return shortfall(self.optimum.total, solve(fine).total)
+        return optimality_gap(self.optimum.total, solve(fine).total)
 
     # -- pictures ----------------------------------------------------------------------------------
 
-    def _figures(self, ours: Choices, seed: int) -> list[Figure]:
+    def _plots(self, ours: Choices, seed: int) -> list[Plot]:
         return [self._prices(ours), *self._paths(ours), self._demand(seed)]
 
     def _at(self, table: Choices, stock: int) -> list[float]:
@@ -296,7 +296,7 @@ class SeasonAnswer(AnswerKey):
         row = table[:, stock, 0] if self.parameters.markdown_only else table[:, stock]
         return [float(x) for x in self.season.prices[row]]
 
-    def _prices(self, ours: Choices) -> Figure:
+    def _prices(self, ours: Choices) -> Plot:
         """Prices over time, at three stocks."""
         full = self.season.stock
         time = list(map(float, range(self.season.periods)))
@@ -308,9 +308,9 @@ class SeasonAnswer(AnswerKey):
             )
             lines.append(Line(f"learned, {stock} units", time, self._at(ours, stock), "ours"))
         shown = ", ".join(map(str, stocks[:-1])) + f" and {stocks[-1]}"
-        return Figure(f"Price with {shown} units, dearer with fewer", "period", "price", lines)
+        return Plot(f"Price with {shown} units, dearer with fewer", "period", "price", lines)
 
-    def _paths(self, ours: Choices) -> list[Figure]:
+    def _paths(self, ours: Choices) -> list[Plot]:
         """Mean price and stock of a season as it goes."""
         if self.parameters.markdown_only:
             return []
@@ -334,11 +334,11 @@ class SeasonAnswer(AnswerKey):
             )
             prices.append(Line(name, time[:-1], paid.tolist(), style))
         return [
-            Figure("Mean price of a season, while there is stock", "period", "price", prices),
-            Figure("Mean stock of a season", "period", "units", stocks),
+            Plot("Mean price of a season, while there is stock", "period", "price", prices),
+            Plot("Mean stock of a season", "period", "units", stocks),
         ]
 
-    def _demand(self, seed: int) -> Figure:
+    def _demand(self, seed: int) -> Plot:
         """Mean demand in the first, the middle and the last period; where it stays the same, also
         as fitted to a log."""
         prices = np.linspace(self.season.prices.min(), self.season.prices.max(), 60)
@@ -366,7 +366,7 @@ class SeasonAnswer(AnswerKey):
                 Line("95 % interval of the fit", x, low.tolist(), "control", high.tolist())
             )
         when = "a period" if len(shown) == 1 else f"periods {', '.join(map(str, shown))}"
-        return Figure(f"Demand of {when}", "price", "units", lines)
+        return Plot(f"Demand of {when}", "price", "units", lines)
 
     @staticmethod
     def _band(fitted: known.DemandFit, prices: Array) -> tuple[Array, Array]:

@@ -168,10 +168,10 @@ def test_consumption_share_and_wealth_agree(economy: Economy) -> None:
     [(0, (0.258, 0.146, 0.055, 0.050)), (1, (0.587, 0.405, 0.061, 0.050))],
     ids=["job", "no job"],
 )
-def test_marginal_propensity_to_consume(e: int, figures: tuple[float, ...]) -> None:
+def test_marginal_propensity_to_consume(e: int, plots: tuple[float, ...]) -> None:
     found = solved(IMPATIENT)
     K = found.mean_capital
-    assert found.mpc(np.array([0.01, 0.1, 1.0, 3.0]) * K, e) == pytest.approx(figures, rel=0.1)
+    assert found.mpc(np.array([0.01, 0.1, 1.0, 3.0]) * K, e) == pytest.approx(plots, rel=0.1)
     curve = found.mpc(np.geomspace(0.01, 3.0, 12) * K, e)
     assert np.all(np.diff(curve) < 0.0)
     assert curve[0] > 3.0 * found.mpc(K, e)

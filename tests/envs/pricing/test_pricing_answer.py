@@ -207,8 +207,8 @@ class TestCatalogue:
     def test_products_that_look_to_themselves_lose_a_third(self) -> None:
         answer = CatalogueAnswer(parameters("pricing-profit"))
         assert answer.logit.selfish_ratio() == pytest.approx(0.661, abs=1e-3)
-        assert answer.shortfall(answer._selfish) > 25
-        assert answer.shortfall(answer.best) == pytest.approx(0, abs=1e-9)
+        assert answer.optimality_gap(answer._selfish) > 25
+        assert answer.optimality_gap(answer.best) == pytest.approx(0, abs=1e-9)
         assert answer.distance({"seller": lambda seen: torch.full((*seen.shape[:-1], 2), 5)}) < 0.1
 
     def test_a_duopolys_equilibrium_has_no_gains_and_the_monopoly_has(self) -> None:
@@ -244,7 +244,7 @@ class TestRival:
             last = (seen[..., :1] * 2.0 - torch.tensor(answer.prices)).abs().argmin(-1)
             return best[last].unsqueeze(-1)
 
-        assert answer.shortfall(answer.worth(act)) == pytest.approx(0, abs=1e-3)
+        assert answer.optimality_gap(answer.worth(act)) == pytest.approx(0, abs=1e-3)
         market = Pricing(answer.parameters, worlds=WORLDS, stagger=False)
         seen = market.reset(0)["seller"]
         total = torch.zeros(WORLDS)
@@ -272,7 +272,7 @@ class TestRival:
                 (seen[..., :1] * 2.0 - torch.tensor(answer.prices)).abs().argmin(-1)
             ].unsqueeze(-1)
 
-        assert answer.shortfall(answer.worth(act)) == pytest.approx(0, abs=1e-3)
+        assert answer.optimality_gap(answer.worth(act)) == pytest.approx(0, abs=1e-3)
 
     def test_today_alone_loses_a_third_and_nobody_recovers_by_standing_still(self) -> None:
         answer = self.answer(leaves=100)

@@ -1,4 +1,4 @@
-"""Settings that mean nothing are refused in one line, before anything is built; knobs of
+"""Settings that mean nothing are refused in one line, before anything is built; parameters of
 exploration suit their rules."""
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def test_what_means_nothing_is_refused(case: str) -> None:
 
 @pytest.mark.parametrize("rule", SCHEDULES)
 def test_every_rule_starts_near_random_choices_and_ends_near_the_best(rule: str) -> None:
-    """Without a knob in the file, and with the one of the rule; probabilities by the policies' own
-    function."""
+    """Without a parameter in the file, and with the one of the rule; probabilities by the
+    policies' own function."""
     import torch
 
     from rl_markets.policies import exploration

@@ -62,8 +62,8 @@ def test_the_optimal_prices_earn_in_the_market_what_the_programme_says(case: str
         market.state = moved.state
     assert abs(float(earned.mean()) - answer.optimum.total) < 4 * float(earned.std()) / worlds**0.5
     left = market.state["stock"][:, 0]
-    waste = answer.waste(answer.optimum.policy) / 100 * season.stock
-    assert abs(float(left.mean()) - waste) < 4 * float(left.std()) / worlds**0.5 + 1e-4
+    spoilage = answer.spoilage(answer.optimum.policy) / 100 * season.stock
+    assert abs(float(left.mean()) - spoilage) < 4 * float(left.std()) / worlds**0.5 + 1e-4
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from rl_markets import exported, workflow
-from rl_markets.certificate import best_response, report
+from rl_markets.certificate import best_response, report, tables
 from rl_markets.envs.answer_key import Metric
 from rl_markets.envs.households import SPEC as HOUSEHOLDS
 from rl_markets.envs.households.answer.identical import HouseholdsAnswer
@@ -264,12 +264,12 @@ def test_what_is_exported_is_what_was_trained(run: Any) -> None:
 
 
 def test_nan_is_shown_as_nan() -> None:
-    assert report.figure(math.nan) == "NaN"
-    assert report.figure("NaN") == "NaN"
-    assert report.figure(0.000001) == "0"
-    assert report.figure(0.04567) == "0.0457"
-    assert report.figure(20835.97) == "20,836"
-    assert report.figure(1.23e12) == "1.23e+12"
+    assert tables.shown(math.nan) == "NaN"
+    assert tables.shown("NaN") == "NaN"
+    assert tables.shown(0.000001) == "0"
+    assert tables.shown(0.04567) == "0.0457"
+    assert tables.shown(20835.97) == "20,836"
+    assert tables.shown(1.23e12) == "1.23e+12"
 
 
 def test_console_is_plain_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
