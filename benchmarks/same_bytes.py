@@ -1,15 +1,15 @@
 """Proof that a change of the code changed nothing that it makes.
 
-    python benchmarks/same_bytes.py record before.json --command "OLD/.venv/bin/python -m
-    rl_markets" --root OLD python benchmarks/same_bytes.py record after.json python
-    benchmarks/same_bytes.py compare before.json after.json
+    OLD_COMMAND="OLD/.venv/bin/python -m rl_markets"
+    python benchmarks/same_bytes.py record before.json --command "$OLD_COMMAND" --root OLD
+    python benchmarks/same_bytes.py record after.json
+    python benchmarks/same_bytes.py compare before.json after.json
 
 `record` runs the command line as a person does: a short training of every shipped experiment
-    (`--smoke`), the
-commands for one's own data, and a table of bad experiment files. It writes down a hash of the
-exported weights, every metric and every value of the certificate (all but what depends on the
-clock), the report page, and every line that refused a bad file. Only the command line is used, so
-that two revisions with different layouts can be compared.
+(`--smoke`), the commands for one's own data, and a table of bad experiment files. It writes down a
+hash of the exported weights, every metric and every value of the certificate (all but what depends
+on the clock), the report page, and every line that refused a bad file. Only the command line is
+used, so that two revisions with different layouts can be compared.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CLOCKED = {"seconds", "agent_steps_per_second", "learner_share"}
 CLOCKED |= {"market_share", "policy_share", "framework_share"}
 """Metrics that depend on the machine and the clock."""
+TIMES = re.compile(r"<h2>Where the time went</h2>.*?<h2>", flags=re.S)
+"""The report's section that depends on the clock, and the heading behind it."""
 
 CHECKS = """
 import contextlib, io, json, sys
@@ -72,17 +74,17 @@ class Runner:
 
     def __call__(self, *arguments: str | Path, cwd: Path) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of one command."""
-        line = [*self.command, *map(str, arguments)]
-        ended = subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False)
-        return ended.returncode, ended.stdout, ended.stderr
+        command = [*self.command, *map(str, arguments)]
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
 
     def python(self, program: str, text: str, cwd: Path) -> str:
         """What a program prints in this revision's interpreter."""
-        line = [self.command[0], "-c", program]
-        ended = subprocess.run(
-            line, cwd=cwd, input=text, capture_output=True, text=True, check=True
+        command = [self.command[0], "-c", program]
+        done = subprocess.run(
+            command, cwd=cwd, input=text, capture_output=True, text=True, check=True
         )
-        return ended.stdout
+        return done.stdout
 
 
 def sha256(data: bytes | str) -> str:
@@ -97,36 +99,28 @@ def trained(run: Runner, file: Path) -> dict[str, Any]:
     """What a short run of an experiment leaves behind, without what depends on the clock."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        # through a link, so that the paths of both revisions read alike
         shipped = folder / "shipped"
         shipped.symlink_to(file.parent)
         code, out, err = run("train", shipped / file.name, "--smoke", "--runs", "runs", cwd=folder)
         if code:
             return {"failed": [code, _timeless(out, folder), _timeless(err, folder)]}
-        left = folder / "runs" / "latest"
-        certificate = json.loads((left / "certificate.json").read_text())
+        results = folder / "runs" / "latest"
+        certificate = json.loads((results / "certificate.json").read_text())
         certificate.pop("made_with")
-        page = re.sub(
-            r"<h2>Where the time went</h2>.*?<h2>",
-            "<h2>",
-            (left / "report.html").read_text(),
-            flags=re.S,
-        )
+        report = TIMES.sub("<h2>", (results / "report.html").read_text())
+        policy = sorted((results / "policy").iterdir())
+        # TensorBoard's files have the time and the process in their names
+        files = [p for p in results.rglob("*") if p.is_file() and "tfevents" not in p.name]
         return {
-            "experiment": sha256((left / "experiment.yaml").read_bytes()),
-            "weights": {
-                p.name: sha256(p.read_bytes()) for p in sorted((left / "policy").iterdir())
-            },
-            "metrics": _metrics(left / "metrics.csv"),
+            "experiment": sha256((results / "experiment.yaml").read_bytes()),
+            "weights": {p.name: sha256(p.read_bytes()) for p in policy},
+            "metrics": _metrics(results / "metrics.csv"),
             "certificate": certificate,
-            "report": sha256(_timeless(page, folder)),
-            "files": sorted(str(p.relative_to(left)) for p in left.rglob("*") if _lasting(p)),
+            "report": sha256(_timeless(report, folder)),
+            "files": sorted(str(p.relative_to(results)) for p in files),
             "printed": _timeless(out, folder),
         }
-
-
-def _lasting(path: Path) -> bool:
-    """TensorBoard's files have the time and the process in their names."""
-    return path.is_file() and "tfevents" not in path.name
 
 
 def _timeless(text: str, folder: Path) -> str:
@@ -159,18 +153,8 @@ WRONG: dict[str, Any] = {
 }
 """What each field of an experiment file is replaced by, in turn; `gone` removes it."""
 
-NO_EXPERIMENTS = [
-    "",
-    "[]",
-    "3",
-    "a: [",
-    "a: 1\na: 2\n",
-    "\t",
-    "name: x\n",
-    "- a\n- b\n",
-    "&a [*a]",
-    "!!python/name:os.x",
-]
+NO_EXPERIMENTS = ["", "[]", "3", "a: [", "a: 1\na: 2\n", "\t", "name: x\n", "- a\n- b\n"]
+NO_EXPERIMENTS += ["&a [*a]", "!!python/name:os.x"]
 """Texts that are no experiments at all."""
 
 
@@ -185,8 +169,8 @@ def paths(value: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]
 
 def changed(content: dict[str, Any], path: tuple[str, ...], kind: str) -> dict[str, Any]:
     """The content with the field at `path` replaced, removed, or misspelt."""
-    result = copy.deepcopy(content)
-    section = result
+    copied = copy.deepcopy(content)
+    section = copied
     for key in path[:-1]:
         section = section[key]
     if kind == "misspelt":
@@ -195,7 +179,7 @@ def changed(content: dict[str, Any], path: tuple[str, ...], kind: str) -> dict[s
         section.pop(path[-1])
     else:
         section[path[-1]] = WRONG[kind]
-    return result
+    return copied
 
 
 def refused(run: Runner, files: list[Path]) -> dict[str, Any]:
@@ -239,17 +223,9 @@ def decisions(path: Path, seed: int) -> None:
         for period in range(6):
             choice = int(rng.integers(4))
             sold = min(stock, int(rng.poisson(6 * np.exp(-prices[choice] / 500))))
-            line = [
-                season,
-                period,
-                stock,
-                choice,
-                prices[choice],
-                sold,
-                sold * prices[choice],
-                0.25,
-            ]
-            lines.append(",".join(f"{value:g}" for value in line))
+            price = prices[choice]
+            row = (season, period, stock, choice, price, sold, sold * price, 0.25)
+            lines.append(",".join(f"{value:g}" for value in row))
             stock -= sold
             if stock == 0:
                 break
@@ -273,78 +249,62 @@ training: {agent_steps: 10000}
 """
 
 
+GOOD_LOGS = {
+    "calibrate": "calibrate sales.csv",
+    "calibrate season": "calibrate sales.csv --product tea --stock 20 --periods 30 --out tea.yaml",
+    "calibrate again": "calibrate sales.csv",
+    "offline": "offline decisions.csv season.yaml --export learned",
+}
+"""Commands in their order: `calibrate again` meets the file that `calibrate` wrote."""
+
+DAMAGE = ((2, 1, "May"), (3, 2, "-3"), (4, 3, "nan"), (5, 4, ""), (1, 2, "1e400"))
+"""Line, column, and what stands there in a damaged log."""
+
+
 def own_data(run: Runner) -> dict[str, Any]:
     """What `calibrate` and `offline` print and write, for good logs and for damaged ones."""
-    answers: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sales(folder / "sales.csv", seed=0)
         decisions(folder / "decisions.csv", seed=1)
         (folder / "season.yaml").write_text(SEASON)
-        answers["calibrate"] = run("calibrate", "sales.csv", cwd=folder)
-        answers["calibrate season"] = run(
-            "calibrate",
-            "sales.csv",
-            "--product",
-            "tea",
-            "--stock",
-            "20",
-            "--periods",
-            "30",
-            "--out",
-            "tea.yaml",
-            cwd=folder,
-        )
-        answers["calibrate again"] = run("calibrate", "sales.csv", cwd=folder)
-        answers["offline"] = run(
-            "offline", "decisions.csv", "season.yaml", "--export", "learned", cwd=folder
-        )
-        for file in ("sales.csv", "decisions.csv"):
-            lines = (folder / file).read_text().splitlines()
-            for row, column, value in (
-                (2, 1, "May"),
-                (3, 2, "-3"),
-                (4, 3, "nan"),
-                (5, 4, ""),
-                (1, 2, "1e400"),
-            ):
-                cells = lines[row].split(",")
-                cells[column] = value
-                bad = [*lines[:row], ",".join(cells), *lines[row + 1 :]]
-                (folder / f"bad-{file}").write_text("\n".join(bad) + "\n")
-                rest = ("season.yaml",) if file == "decisions.csv" else ()
-                command = "offline" if rest else "calibrate"
-                answers[f"{command} {row} {column} {value}"] = run(
-                    command, f"bad-{file}", *rest, cwd=folder
-                )
-                (folder / "bad-sales.yaml").unlink(missing_ok=True)
-        answers["files"] = {
-            str(p.relative_to(folder)): sha256(p.read_bytes())
-            for p in sorted(folder.rglob("*"))
-            if p.is_file()
-        }
+        answers: dict[str, Any] = {}
+        for title, command in GOOD_LOGS.items():
+            answers[title] = run(*command.split(), cwd=folder)
+        answers |= _damaged(run, folder, "calibrate", "sales.csv")
+        answers |= _damaged(run, folder, "offline", "decisions.csv", "season.yaml")
+        files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+        answers["files"] = {str(p.relative_to(folder)): sha256(p.read_bytes()) for p in files}
     return answers
+
+
+def _damaged(run: Runner, folder: Path, command: str, log: str, *rest: str) -> dict[str, Any]:
+    """What a command says of a log with one wrong cell, for each of `DAMAGE`."""
+    answers = {}
+    lines = (folder / log).read_text().splitlines()
+    for row, column, value in DAMAGE:
+        cells = lines[row].split(",")
+        cells[column] = value
+        damaged = [*lines[:row], ",".join(cells), *lines[row + 1 :]]
+        (folder / f"bad-{log}").write_text("\n".join(damaged) + "\n")
+        title = f"{command} {row} {column} {value}"
+        answers[title] = run(command, f"bad-{log}", *rest, cwd=folder)
+        # written where the log was good enough; the next `calibrate` would refuse to replace it
+        (folder / "bad-sales.yaml").unlink(missing_ok=True)
+    return answers
+
+
+HELPED = ("train", "check", "evaluate", "calibrate", "offline", "resume", "report")
+SCREENS = ["--help", "markets", "train nowhere.yaml", "evaluate nowhere", "report nowhere"]
+SCREENS += ["resume nowhere", "check", "check --market qqq", *(f"{name} --help" for name in HELPED)]
 
 
 def screens(run: Runner) -> dict[str, Any]:
     """What the command line says of itself."""
-    asked = [
-        ["--help"],
-        ["markets"],
-        ["train", "nowhere.yaml"],
-        ["evaluate", "nowhere"],
-        ["report", "nowhere"],
-    ]
-    asked += [["resume", "nowhere"], ["check"], ["check", "--market", "qqq"]]
-    asked += [
-        [name, "--help"]
-        for name in ("train", "check", "evaluate", "calibrate", "offline", "resume", "report")
-    ]
-    return {" ".join(arguments): run(*arguments, cwd=run.root) for arguments in asked}
+    return {screen: run(*screen.split(), cwd=run.root) for screen in SCREENS}
 
 
 # -- the two commands ------------------------------------------------------------------------------
-
 
 PARTS = ("experiments", "bad files", "own data", "screens")
 """What is recorded."""
@@ -354,28 +314,28 @@ def record(run: Runner, only: list[str], parts: list[str]) -> dict[str, Any]:
     """Everything that must stay the same."""
     shipped = sorted((run.root / "tune_configs").glob("*.yaml"))
     files = [file for file in shipped if not only or file.stem in only]
-    found: dict[str, Any] = {}
+    recorded: dict[str, Any] = {}
     if "experiments" in parts:
-        found["experiments"] = {}
+        recorded["experiments"] = {}
         for file in files:
             print(f"training {file.stem}", file=sys.stderr, flush=True)
-            found["experiments"][file.stem] = trained(run, file)
+            recorded["experiments"][file.stem] = trained(run, file)
     if "bad files" in parts:
         print("bad files", file=sys.stderr, flush=True)
-        found["bad files"] = refused(run, files)
+        recorded["bad files"] = refused(run, files)
     if "own data" in parts:
         print("own data", file=sys.stderr, flush=True)
-        found["own data"] = own_data(run)
+        recorded["own data"] = own_data(run)
     if "screens" in parts:
-        found["screens"] = screens(run)
-    return found
+        recorded["screens"] = screens(run)
+    return recorded
 
 
 def differences(before: Any, after: Any, path: str = "") -> list[str]:
     """Where two records differ."""
     if isinstance(before, dict) and isinstance(after, dict):
         keys = [*before, *(key for key in after if key not in before)]
-        gone = object()
+        gone = object()  # equal to nothing that a record holds
         return [
             line
             for key in keys
@@ -388,25 +348,22 @@ def differences(before: Any, after: Any, path: str = "") -> list[str]:
 
 
 def compare(before: dict[str, Any], after: dict[str, Any]) -> int:
-    """Prints the table of experiments and what differs; 1 where anything does. Only what both
-    recorded is compared."""
+    """Prints the table of experiments and what differs; 1 where anything does.
+
+    Only what both recorded is compared.
+    """
     both = [part for part in PARTS if part in before and part in after]
-    before, after = ({part: record[part] for part in both} for record in (before, after))
+    before, after = ({part: recorded[part] for part in both} for recorded in (before, after))
     if "experiments" in both:
         print("| experiment | hash before | hash after | same |\n|---|---|---|---|")
         for name in before["experiments"]:
-            pair = [
-                sha256(json.dumps(r["experiments"].get(name), sort_keys=True))
-                for r in (before, after)
-            ]
-            print(
-                f"| `{name}` | {pair[0]} | {pair[1]} | {'yes' if pair[0] == pair[1] else '**no**'} "
-                "|"
-            )
+            experiments = (recorded["experiments"].get(name) for recorded in (before, after))
+            old, new = (sha256(json.dumps(e, sort_keys=True)) for e in experiments)
+            print(f"| `{name}` | {old} | {new} | {'yes' if old == new else '**no**'} |")
     print("\ncompared: " + ", ".join(f"{len(before[part])} {part}" for part in both))
-    found = differences(before, after)
-    print(f"differences: {len(found)}", *found[:60], sep="\n")
-    return 1 if found else 0
+    lines = differences(before, after)
+    print(f"differences: {len(lines)}", *lines[:60], sep="\n")
+    return 1 if lines else 0
 
 
 def main() -> int:
@@ -426,13 +383,15 @@ def main() -> int:
     comparer = commands.add_parser("compare")
     comparer.add_argument("before", type=Path)
     comparer.add_argument("after", type=Path)
-    given = parser.parse_args()
-    if given.action == "compare":
-        return compare(json.loads(given.before.read_text()), json.loads(given.after.read_text()))
+    arguments = parser.parse_args()
+    if arguments.action == "compare":
+        before = json.loads(arguments.before.read_text())
+        after = json.loads(arguments.after.read_text())
+        return compare(before, after)
     os.environ["COLUMNS"] = "120"  # the terminal's width, so that tables break alike
-    given.output.write_text(
-        json.dumps(record(Runner(given.command, given.root), given.only, given.parts), indent=1)
-    )
+    runner = Runner(arguments.command, arguments.root)
+    recorded = record(runner, arguments.only, arguments.parts)
+    arguments.output.write_text(json.dumps(recorded, indent=1))
     return 0
 
 

@@ -27,26 +27,23 @@ INDEX = (torch.int64,)
 
 def refuse(market: object, detail: str, fix: str) -> NoReturn:
     """Raises the `ContractError` of `detail` (found and expected) and `fix` (what to do)."""
-    error = ContractError(
-        f"market {type(market).__name__}: {detail}; {fix}"
-    )  # one argument: errors travel pickled
+    # One argument: errors travel pickled.
+    error = ContractError(f"market {type(market).__name__}: {detail}; {fix}")
     error.detail = detail
     error.fix = fix
     raise error
 
 
 def check_groups(market: Market) -> None:
-    """Worlds, device, groups and spaces are what runners and networks can use. Once, after
-    building.
+    """Worlds, device, groups and spaces are what runners and networks can use.
+
+    Called once, after building.
 
     Raises:
         ContractError: what was found, what was expected, and how to mend it.
     """
-    missing = [
-        name
-        for name in ("worlds", "episode_length", "device", "groups")
-        if not hasattr(market, name)
-    ]
+    needed = ("worlds", "episode_length", "device", "groups")
+    missing = [name for name in needed if not hasattr(market, name)]
     if missing:
         refuse(market, f"has no {', '.join(missing)}", "set them in __init__, before any step")
     if not isinstance(market.groups, Mapping) or not market.groups:
@@ -56,22 +53,26 @@ def check_groups(market: Market) -> None:
             "give a non-empty mapping: group -> AgentGroup",
         )
     for name, group in market.groups.items():
-        if not isinstance(name, str) or not isinstance(group, AgentGroup):
-            refuse(
-                market,
-                f"group {name!r} is a {type(group).__name__}",
-                "give groups as text -> AgentGroup",
-            )
-        if isinstance(group.count, bool) or not isinstance(group.count, int) or group.count < 1:
-            refuse(
-                market,
-                f"group {name!r} has count = {group.count!r}",
-                "give a whole number of at least 1",
-            )
-        _check_observation_space(market, name, group.observation_space)
-        _check_action_space(market, name, group.action_space)
-        if group.masked:
-            _check_choices(market, name, group)
+        _check_group(market, name, group)
+
+
+def _check_group(market: Market, name: str, group: AgentGroup) -> None:
+    if not isinstance(name, str) or not isinstance(group, AgentGroup):
+        refuse(
+            market,
+            f"group {name!r} is a {type(group).__name__}",
+            "give groups as text -> AgentGroup",
+        )
+    if isinstance(group.count, bool) or not isinstance(group.count, int) or group.count < 1:
+        refuse(
+            market,
+            f"group {name!r} has count = {group.count!r}",
+            "give a whole number of at least 1",
+        )
+    _check_observation_space(market, name, group.observation_space)
+    _check_action_space(market, name, group.action_space)
+    if group.masked:
+        _check_choices(market, name, group)
 
 
 def _check_observation_space(market: Market, name: str, space: Any) -> None:
@@ -79,8 +80,8 @@ def _check_observation_space(market: Market, name: str, space: Any) -> None:
         refuse(
             market,
             f"group {name!r}: observation space {space!s:.80}, expected a Box of one dimension",
-            "flatten an agent's observation to [entries]; group and world come from the tensors' "
-            "leading axes",
+            "flatten an agent's observation to [entries]; "
+            "group and world come from the tensors' leading axes",
         )
     if space.dtype != np.float32:
         refuse(
@@ -114,14 +115,13 @@ def _check_action_space(market: Market, name: str, space: Any) -> None:
             f"{what}, expected Discrete, MultiDiscrete or a Box of one dimension",
             "use one of these",
         )
-    if not all(
-        math.isfinite(low) and math.isfinite(high) and low < high for low, high in _bounds(space)
-    ):
-        refuse(
-            market,
-            f"{what}: bounds must be finite and low < high",
-            "give finite bounds; policies act inside them",
-        )
+    for low, high in zip(space.low.tolist(), space.high.tolist(), strict=True):
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            refuse(
+                market,
+                f"{what}: bounds must be finite and low < high",
+                "give finite bounds; policies act inside them",
+            )
 
 
 def choices(space: gym.spaces.Discrete | gym.spaces.MultiDiscrete) -> int:
@@ -130,6 +130,7 @@ def choices(space: gym.spaces.Discrete | gym.spaces.MultiDiscrete) -> int:
 
 
 def _check_choices(market: Market, name: str, group: AgentGroup) -> None:
+    """A masked group's observations end with an entry for each choice of each branch."""
     space = group.action_space
     if not isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
         refuse(
@@ -145,10 +146,6 @@ def _check_choices(market: Market, name: str, group: AgentGroup) -> None:
             f"group {name!r}: masked, with {width} entries in an observation and {total} choices",
             "let observations end with an entry for each choice",
         )
-
-
-def _bounds(space: gym.spaces.Box) -> list[tuple[float, float]]:
-    return list(zip(space.low.tolist(), space.high.tolist(), strict=True))
 
 
 def check_observations(market: Market, observations: Mapping[str, Tensor]) -> None:
@@ -220,22 +217,21 @@ def _check_ended(market: Market, ended: Ended) -> None:
     count = len(worlds)
     _check(market, worlds, (count,), INDEX, "ended.worlds")
     if worlds.device.type == "cpu":  # elsewhere this would wait for the device
-        found = worlds.tolist()
-        if found[0] < 0 or found[-1] >= market.worlds or sorted(set(found)) != found:
+        indices = worlds.tolist()
+        ascending = sorted(set(indices)) == indices
+        if indices[0] < 0 or indices[-1] >= market.worlds or not ascending:
             refuse(
                 market,
-                f"ended.worlds = {found!s:.60}, expected ascending indices below {market.worlds}",
+                f"ended.worlds = {indices!s:.60}, expected ascending indices below {market.worlds}",
                 "give each world once, as mask.nonzero().squeeze(-1) does",
             )
     _check(market, terminated, (count,), BOOL, "ended.terminated")
-    if (
-        not isinstance(ended.observations, Mapping)
-        or ended.observations.keys() != market.groups.keys()
-    ):
-        _refuse_groups(market, "ended.observations", ended.observations)
+    last = ended.observations
+    if not isinstance(last, Mapping) or last.keys() != market.groups.keys():
+        _refuse_groups(market, "ended.observations", last)
     for name, group in market.groups.items():
         shape = (count, group.count, *group.observation_space.shape)
-        _check(market, ended.observations[name], shape, FLOAT, "ended.observations", name)
+        _check(market, last[name], shape, FLOAT, "ended.observations", name)
     if ended.global_state is not None:
         check_global_state(market, ended.global_state, count, "ended.global_state")
 
@@ -272,74 +268,78 @@ def _check(
         and not value.requires_grad
     ):
         return
-    what = f"{what} of group {group!r}" if group else what
+    _check_closely(market, value, shape, dtypes, f"{what} of group {group!r}" if group else what)
+
+
+def _check_closely(
+    market: Market,
+    value: Tensor,
+    shape: tuple[Any, ...],
+    dtypes: tuple[torch.dtype, ...],
+    what: str,
+) -> None:
     if not isinstance(value, Tensor):
         refuse(market, f"{what}: found a {type(value).__name__}", "give a torch tensor")
     if value.shape != shape:
         _refuse_shape(market, value, shape, what)
     if value.dtype not in dtypes:
         expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-        found = str(value.dtype).removeprefix("torch.")
-        refuse(market, f"{what}: found {found}, expected {expected}", f"end with .to({dtypes[0]})")
-    mine = market.device
-    theirs = value.device  # `cuda` means any of them, tensors say which
-    if mine.type != theirs.type or mine.index not in (None, theirs.index):
+        actual = str(value.dtype).removeprefix("torch.")
+        refuse(market, f"{what}: found {actual}, expected {expected}", f"end with .to({dtypes[0]})")
+    # `cuda` means any of them, tensors say which.
+    device = market.device
+    if device.type != value.device.type or device.index not in (None, value.device.index):
         refuse(
             market,
-            f"{what}: found on {theirs}, expected {mine}",
+            f"{what}: found on {value.device}, expected {device}",
             "create every tensor with device=self.device",
         )
     if value.requires_grad and not torch.is_grad_enabled():
         refuse(
             market,
             f"{what}: carries a gradient though gradients are off",
-            "drop enable_grad and nn.Parameter from the step, or detach(): the graph would grow "
-            "with every step",
+            "drop enable_grad and nn.Parameter from the step, or detach(): "
+            "the graph would grow with every step",
         )
 
 
 def _refuse_shape(market: Market, value: Tensor, shape: tuple[Any, ...], what: str) -> NoReturn:
-    found = list(value.shape)
-    wanted = f"[{', '.join(map(str, shape))}]"
-    fix = (
-        "the axes are [worlds, agents, ...]"
-        if len(shape) > 1
-        else "one entry for each world that ended"
-    )
-    if len(shape) == len(found) >= 2 and found[1] != shape[1]:
+    actual = list(value.shape)
+    expected = f"[{', '.join(map(str, shape))}]"
+    fix = "the axes are [worlds, agents, ...]"
+    if len(shape) == 1:
+        fix = "one entry for each world that ended"
+    elif len(shape) == len(actual) and actual[1] != shape[1]:
         fix = f"give one row for each of the group's {shape[1]} agents, or set AgentGroup.count"
-        if found[1] == 1:
+        if actual[1] == 1:
             fix = (
-                f"give each of the {shape[1]} agents its own, e.g. .expand(-1, {shape[1]}): it "
-                "would be broadcast"
+                f"give each of the {shape[1]} agents its own, "
+                f"e.g. .expand(-1, {shape[1]}): it would be broadcast"
             )
-    elif len(shape) == len(found) == 3:
+    elif len(shape) == len(actual) == 3:
         fix = "give observation_space the shape that observe() returns, or the reverse"
-    refuse(market, f"{what}: found shape {found}, expected {wanted}", fix)
+    refuse(market, f"{what}: found shape {actual}, expected {expected}", fix)
 
 
-def _refuse_groups(market: Market, what: str, found: Any) -> NoReturn:
-    if not isinstance(found, Mapping):
-        refuse(market, f"{what}: found a {type(found).__name__}", "give a dict: group -> tensor")
-    missing = [name for name in market.groups if name not in found]
-    unknown = [name for name in found if name not in market.groups]
+def _refuse_groups(market: Market, what: str, value: Any) -> NoReturn:
+    if not isinstance(value, Mapping):
+        refuse(market, f"{what}: found a {type(value).__name__}", "give a dict: group -> tensor")
+    missing = [name for name in market.groups if name not in value]
+    unknown = [name for name in value if name not in market.groups]
     if not missing and not unknown:
         refuse(
-            market, f"{what}: found a {type(found).__name__}", "give a plain dict: group -> tensor"
+            market, f"{what}: found a {type(value).__name__}", "give a plain dict: group -> tensor"
         )
-    parts = [f"no entry for group {name!r}" for name in missing] + [
-        f"unknown group {name!r}" for name in unknown
-    ]
+    problems = [f"no entry for group {name!r}" for name in missing]
+    problems += [f"unknown group {name!r}" for name in unknown]
     refuse(
         market,
-        f"{what}: {', '.join(parts)}",
+        f"{what}: {', '.join(problems)}",
         f"give exactly the market's groups: {', '.join(market.groups)}",
     )
 
 
 def _shown(value: object) -> str:
-    return (
-        f"{value.dtype} {list(value.shape)}"
-        if isinstance(value, Tensor)
-        else f"a {type(value).__name__}"
-    )
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {list(value.shape)}"
+    return f"a {type(value).__name__}"

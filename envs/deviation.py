@@ -23,8 +23,9 @@ DEVIATOR = "deviator"
 
 
 class DeviationMarket(Market):
-    """`market` with a single learning agent; whatever it can gain is what the frozen profile leaves
-    on the table.
+    """`market` with a single learning agent, everybody else frozen.
+
+    Whatever it can gain is what the frozen profile leaves on the table.
 
     Args:
         market: the market to deviate in.
@@ -43,7 +44,7 @@ class DeviationMarket(Market):
         self.worlds = market.worlds
         self.device = market.device
         self.groups = {DEVIATOR: replace(market.groups[group], count=1)}
-        self._seen: dict[str, Tensor] = {}
+        self._observations: dict[str, Tensor] = {}
 
     @property
     def episode_length(self) -> int | None:  # type: ignore[override]
@@ -56,31 +57,26 @@ class DeviationMarket(Market):
 
     def reset(self, seed: int) -> dict[str, Tensor]:
         """The market's own; what the deviator sees."""
-        return self._own(self._note(self.market.reset(seed)))
+        return self._own(self._remember(self.market.reset(seed)))
 
     @torch.no_grad()
     def profile(self) -> dict[str, Tensor]:
-        """What everybody does now who follows the frozen policies, the deviator's place
-        included."""
-        return {group: self.policies[group](seen) for group, seen in self._seen.items()}
+        """What the frozen policies do now, in the deviator's place too."""
+        return self._act(self._observations)
 
     def step(self, actions: Mapping[str, Tensor]) -> Step:
         """The market's step with the deviator's action in its place."""
         step = self.market.step(self._in_place(self.profile(), actions))
         ended = step.ended
         if ended is not None:
-            ended = Ended(
-                ended.worlds, ended.terminated, self._own(ended.observations), ended.global_state
-            )
-        active, agent_done = (
-            None if mask is None else self._own(mask) for mask in (step.active, step.agent_done)
-        )
+            final = self._own(ended.observations)
+            ended = Ended(ended.worlds, ended.terminated, final, ended.global_state)
         return Step(
-            self._own(self._note(step.observations)),
-            self._own(step.rewards),
-            ended,
-            active,
-            agent_done,
+            observations=self._own(self._remember(step.observations)),
+            rewards=self._own(step.rewards),
+            ended=ended,
+            active=self._own_mask(step.active),
+            agent_done=self._own_mask(step.agent_done),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -89,7 +85,7 @@ class DeviationMarket(Market):
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> dict[str, Tensor]:
         """The reverse of `state_dict`."""
-        return self._own(self._note(self.market.load_state_dict(saved)))
+        return self._own(self._remember(self.market.load_state_dict(saved)))
 
     def global_state(self) -> Tensor:
         """The market's own."""
@@ -107,21 +103,32 @@ class DeviationMarket(Market):
         self, profile: dict[str, Tensor], actions: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """The profile with the deviator's action in its place."""
-        mine = profile[self.group].clone()
-        mine[:, self.agent] = actions[DEVIATOR][:, 0]
-        return profile | {self.group: mine}
+        group_actions = profile[self.group].clone()
+        group_actions[:, self.agent] = actions[DEVIATOR][:, 0]
+        return profile | {self.group: group_actions}
 
-    def _note(self, observations: dict[str, Tensor]) -> dict[str, Tensor]:
-        self._seen = observations
+    def _act(self, observations: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The frozen policies' actions."""
+        return {group: self.policies[group](obs) for group, obs in observations.items()}
+
+    def _remember(self, observations: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the frozen policies will act on in the next step."""
+        self._observations = observations
         return observations
 
     def _own(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The deviator's part of what all agents have."""
         return {DEVIATOR: values[self.group][:, self.agent : self.agent + 1]}
+
+    def _own_mask(self, mask: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+        return None if mask is None else self._own(mask)
 
 
 class DifferentiableDeviation(DeviationMarket):
-    """The same on a differentiable market, as pure functions too: the others' answer to a deviation
-    is differentiated."""
+    """The same on a differentiable market, as pure functions too.
+
+    The others' answer to a deviation is differentiated.
+    """
 
     differentiable = True
     market: TensorMarket
@@ -145,15 +152,15 @@ class DifferentiableDeviation(DeviationMarket):
 
     def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
         """The market's own, with the deviator's action in its place."""
-        profile = {
-            group: self.policies[group](seen) for group, seen in self.market.observe(state).items()
-        }
-        moved = self.market.transition(state, self._in_place(profile, actions), noise)
-        active, agent_done = (
-            None if mask is None else self._own(mask) for mask in (moved.active, moved.agent_done)
-        )
+        # Not `profile`, which is without gradients: the others react, and that counts.
+        profile = self._act(self.market.observe(state))
+        transition = self.market.transition(state, self._in_place(profile, actions), noise)
         return Transition(
-            moved.state, self._own(moved.rewards), moved.terminated, active, agent_done
+            state=transition.state,
+            rewards=self._own(transition.rewards),
+            terminated=transition.terminated,
+            active=self._own_mask(transition.active),
+            agent_done=self._own_mask(transition.agent_done),
         )
 
 
@@ -161,9 +168,6 @@ def deviation(
     market: Market, policies: Mapping[str, PolicyFunction], group: str
 ) -> DeviationMarket:
     """`market` with the first agent of `group` free to deviate from `policies`."""
-    kind = (
-        DifferentiableDeviation
-        if market.differentiable and isinstance(market, TensorMarket)
-        else DeviationMarket
-    )
-    return kind(market, policies, group)
+    if market.differentiable and isinstance(market, TensorMarket):
+        return DifferentiableDeviation(market, policies, group)
+    return DeviationMarket(market, policies, group)

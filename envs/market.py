@@ -10,7 +10,7 @@ agents, ...]`; nothing on the training path loops over agents.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -18,40 +18,13 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from rl_markets.envs.policy import Policy as Policy  # a market's author finds all nouns here
+from rl_markets.envs.policy import PolicyFunction as PolicyFunction
 from rl_markets.errors import MarketError
 
 State = dict[str, Tensor]
 """A market's state: name -> tensor `[worlds, ...]`. Everything that the future depends on, and
 nothing else."""
-
-PolicyFunction = Callable[[Tensor], Tensor]
-"""A deterministic policy: observations `[..., observation]` -> actions `[..., action]` in the
-action space."""
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What a group follows: a deterministic policy, and the probabilities of all choices where it
-    mixes them.
-
-    Attributes:
-        act: observations `[..., observation]` -> actions `[..., action]`, as a call of the policy
-            itself gives them.
-        mixed: observations -> probabilities `[..., choices]` (`[..., branches, choices]`), or None
-            where it has none.
-    """
-
-    act: PolicyFunction
-    mixed: Callable[[Tensor], Tensor | None] | None = None
-
-    def __call__(self, observations: Tensor) -> Tensor:
-        """The deterministic policy's actions."""
-        return self.act(observations)
-
-    def probabilities(self, observations: Tensor) -> Tensor | None:
-        """With which probabilities it makes each choice, or None where it is deterministic or its
-        actions continuous."""
-        return None if self.mixed is None else self.mixed(observations)
 
 
 @dataclass(frozen=True)
@@ -197,6 +170,13 @@ class Market(ABC):
     @abstractmethod
     def load_state_dict(self, saved: Mapping[str, Any]) -> dict[str, Tensor]:
         """Goes on where `state_dict` was taken; returns the observations of that state."""
+
+    def truncate_after(self, steps: int | None) -> None:
+        """Episodes end after so many steps from now on, or by themselves alone (None).
+
+        For judges, who look at longer episodes than training does.
+        """
+        self.episode_length = steps
 
     def global_state(self) -> Tensor:
         """What a central critic sees beside an agent's own observation, `[worlds, width]`.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rl_markets.envs.market import Policy
+from rl_markets.envs.policy import Policy
 from rl_markets.policies.heads import FORBIDDEN, Categorical, action_head
 from rl_markets.policies.networks import mlp
 
@@ -21,8 +21,9 @@ TABLE = "table"
 
 
 class Actor(nn.Module, ABC):
-    """A deterministic or mixed policy, or one for each agent: observations `[..., observation]` to
-    actions.
+    """A deterministic or mixed policy, or one for each agent.
+
+    It takes observations `[..., observation]` to actions.
 
     Args:
         spec: everything needed to build it again, as JSON: `kind` (left out for a network),
@@ -45,13 +46,11 @@ class Actor(nn.Module, ABC):
 
     @abstractmethod
     def probabilities(self, observations: Tensor) -> Tensor | None:
-        """With which probabilities each choice is made, `[..., choices]`; None where there is no
-        such thing."""
+        """The probability of each choice, `[..., choices]`; None where there is no such thing."""
 
     @abstractmethod
     def of_agent(self, agent: int) -> Actor:
-        """The policy of one agent: a copy of this one where it is shared, the agent's own where it
-        is stacked."""
+        """The policy of one agent: the agent's own where it is stacked, else a copy of this one."""
 
 
 def build_actor(spec: dict[str, Any], generator: torch.Generator | None = None) -> Actor:
@@ -72,11 +71,10 @@ class NetworkActor(Actor):
     """A network and an action head, or one network for each agent.
 
     Args:
-        spec: everything needed to build it again, as JSON: `observation` (width), `action`
-            (`describe_space`), `hidden` (widths), `activation`, `log_std`, `trained_std`,
-            optionally `distribution` and `copies` (agents with weights of their own; observations
-            are then `[..., copies, observation]`) and `masked` (observations end with the mask of
-            allowed choices, see `AgentGroup`) and `heads` (`heads.Ensemble`).
+        spec: see `Actor`; beside it `hidden` (widths), `activation`, `log_std`, `trained_std`,
+            optionally `distribution` (a name in `heads`), `masked` (observations end with the mask
+            of allowed choices, see `AgentGroup`) and `heads` (`heads.Ensemble`). With `copies`,
+            observations are `[..., copies, observation]`.
         generator: draws the initial weights.
     """
 
@@ -94,44 +92,47 @@ class NetworkActor(Actor):
     def forward(self, observations: Tensor) -> Tensor:
         """The head's input; far below all others where a mask forbids the choice."""
         out: Tensor = self.net(observations)
-        if self.spec.get("masked"):
-            heads = self.spec.get("heads") or 1
-            forbidden = observations[..., -out.shape[-1] // heads :] < 0.5
-            return out.masked_fill(torch.cat([forbidden] * heads, -1), FORBIDDEN)
-        return out
+        if not self.spec.get("masked"):
+            return out
+        # the mask, 0 or 1 of each choice, comes last; all heads share it
+        heads = self.spec.get("heads") or 1
+        forbidden = observations[..., -out.shape[-1] // heads :] < 0.5
+        return out.masked_fill(torch.cat([forbidden] * heads, -1), FORBIDDEN)
 
     def act(self, observations: Tensor) -> Tensor:
         """The deterministic policy's actions, in the action space."""
         return self.head.deterministic(self(observations))
 
     def probabilities(self, observations: Tensor) -> Tensor | None:
-        """The softmax over choices, `[..., choices]` or `[..., branches, choices]`; None for other
-        heads."""
+        """The softmax over choices; None for heads that are not about choices.
+
+        `[..., choices]`, or `[..., branches, choices]` where several choices are made.
+        """
         if not isinstance(self.head, Categorical):
             return None
         return self.head.probabilities(self(observations))
 
     @torch.no_grad()
     def of_agent(self, agent: int) -> NetworkActor:
-        """The policy of one agent: a copy of this one where it is shared, the agent's own weights
-        where it is stacked."""
-        copies = self.spec.get("copies")
-        alone = NetworkActor({**self.spec, "copies": None})
+        """The policy of one agent: the agent's own where it is stacked, else a copy of this one."""
+        single = NetworkActor({**self.spec, "copies": None})
         weights = self.state_dict()
-        if copies is not None:
-            alone.load_state_dict(
-                {_unstacked(name): _slice(value, name, agent) for name, value in weights.items()}
-            )
-        else:
-            alone.load_state_dict(weights)
-        return alone
+        if self.spec.get("copies") is not None:
+            weights = {
+                _unstacked_name(name): _of_agent(value, name, agent)
+                for name, value in weights.items()
+            }
+        single.load_state_dict(weights)
+        return single
 
 
-def _unstacked(name: str) -> str:
+def _unstacked_name(name: str) -> str:
     return name.replace("net.layers.", "net.")
 
 
-def _slice(value: Tensor, name: str, agent: int) -> Tensor:
+def _of_agent(value: Tensor, name: str, agent: int) -> Tensor:
+    """An agent's own part of a stacked weight, as a single network has it."""
+    # StackedLinear has weights `[copies, in, out]` and biases `[copies, 1, out]`
     if name.endswith(".weight") and value.dim() == 3:
         return value[agent].T
     if name.endswith(".bias") and value.dim() == 3:
@@ -140,23 +141,26 @@ def _slice(value: Tensor, name: str, agent: int) -> Tensor:
 
 
 class TableActor(Actor):
-    """A mixed strategy over a few choices, whatever is observed: for learners with closed-form
-    updates.
+    """A mixed strategy over a few choices, whatever is observed.
+
+    For learners with closed-form updates.
 
     Args:
         spec: see `Actor`; `action` is discrete.
+
+    Raises:
+        ValueError: for another action space.
     """
 
     weights: Tensor
+    """`[agents, choices]`, probabilities up to a factor."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         super().__init__(spec)
         if spec["action"]["type"] != "discrete":
             raise ValueError(f"action space {spec['action']}: a table needs Discrete")
         agents = spec.get("copies") or 1
-        self.register_buffer(
-            "weights", torch.ones(agents, spec["action"]["n"])
-        )  # `[agents, choices]`, up to a factor
+        self.register_buffer("weights", torch.ones(agents, spec["action"]["n"]))
 
     def act(self, observations: Tensor) -> Tensor:
         """The most probable choice, the lowest of several, `[...]`."""
@@ -165,13 +169,14 @@ class TableActor(Actor):
     def probabilities(self, observations: Tensor) -> Tensor:
         """The weights' shares, `[..., choices]`."""
         shares = self.weights / self.weights.sum(-1, keepdim=True)
-        own = shares if self.spec.get("copies") is not None else shares[0]
-        return own.expand(*observations.shape[:-1], own.shape[-1])
+        if self.spec.get("copies") is None:
+            shares = shares[0]
+        return shares.expand(*observations.shape[:-1], shares.shape[-1])
 
     @torch.no_grad()
     def of_agent(self, agent: int) -> TableActor:
         """One row of the table."""
-        alone = TableActor({**self.spec, "copies": None})
+        single = TableActor({**self.spec, "copies": None})
         row = agent if self.spec.get("copies") is not None else 0
-        alone.weights.copy_(self.weights[row : row + 1])
-        return alone
+        single.weights.copy_(self.weights[row : row + 1])
+        return single

@@ -1,5 +1,4 @@
-"""Selection rules for learners of action values: from Q `[..., A]` to the probabilities of the A
-actions.
+"""Selection rules for learners of action values: from Q `[..., A]` to probabilities of the actions.
 
 The rules see Q only by its gaps g_a = max Q - Q_a in units of a scale that Q itself sets. So they
 are the same for Q and c Q + b, c > 0: in yen or in dollars, with or without a fixed cost.
@@ -7,11 +6,10 @@ are the same for Q and c Q + b, c > 0: in yen or in dollars, with or without a f
 proofs.
 
 Every rule takes an optional `mask`, bool and broadcastable to Q: False forbids an action, whose
-    probability is then
-exactly 0; whatever Q holds there (an infinity, a NaN) is not read. Gaps, means, ranks and counts
-are over the allowed actions. Greedy actions that tie share equally, and where all values are equal
-the rule is uniform, `eps_greedy` too. Any device and floating dtype; a mask costs one
-synchronisation of the device, to refuse a row without actions.
+probability is then exactly 0; whatever Q holds there (an infinity, a NaN) is not read. Gaps, means,
+ranks and counts are over the allowed actions. Greedy actions that tie share equally, and where all
+values are equal the rule is uniform, `eps_greedy` too. Any device and floating dtype; a mask costs
+one synchronisation of the device, to refuse a row without actions.
 """
 
 from __future__ import annotations
@@ -24,70 +22,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rl_markets.policies.gaps import (
+    allowed_actions,
+    gaps_to_best,
+    greedy,
+    mean_over,
+    ratio,
+    softmax_over,
+    uniform_over,
+)
+
 BISECTIONS = 12
 NEWTON_STEPS = 4
-"""Halvings of the bracket of log beta, to a width of .01, and Newton steps from there to the
-rounding of a float64.
-Their number is fixed: a row's result does not depend on the rows beside it, and no device has to be
-    asked."""
+"""Halvings of the bracket of log beta, then Newton steps from there.
+
+They reach a width of .01, and the rounding of a float64. Their number is fixed: a row's result does
+not depend on the rows beside it, and no device has to be asked.
+"""
 
 LOG_BETA_LOW = math.log(1e-8)
 LOG_BETA_HIGH = math.log(1e12)
-"""Bracket of the inverse temperature in units of the mean gap; a near-tie of 1e-10 mean gaps is
-still resolved."""
+"""Bracket of the inverse temperature, in units of the mean gap.
+
+A near-tie of 1e-10 mean gaps is still resolved.
+"""
 
 
 def _check(ok: bool, rule: str, parameter: str, value: float, expected: str) -> None:
     if not ok:
         raise ValueError(f"{rule}: {parameter} is {value}, expected {expected}")
-
-
-def _allowed(Q: Tensor, mask: Tensor | None) -> Tensor:
-    """The mask at Q's shape, bool.
-
-    Raises:
-        ValueError: if Q is not floating, the mask is not bool, or a row allows no action.
-    """
-    if not Q.is_floating_point():
-        raise ValueError(f"Q is {Q.dtype}, expected a floating dtype")
-    if mask is None:
-        return torch.ones_like(Q, dtype=torch.bool)
-    if mask.dtype != torch.bool:
-        raise ValueError(f"mask is {mask.dtype}, expected torch.bool")
-    mask = mask.expand_as(Q)
-    if not bool(mask.any(-1).all()):
-        raise ValueError("mask: a row allows no action")
-    return mask
-
-
-def _gaps(Q: Tensor, allowed: Tensor) -> Tensor:
-    """max Q - Q over the allowed actions, 0 elsewhere, `[..., A]`."""
-    best = Q.masked_fill(~allowed, -math.inf).amax(-1, keepdim=True)
-    return (best - Q).masked_fill(~allowed, 0.0)
-
-
-def _over(x: Tensor, scale: Tensor) -> Tensor:
-    """x / scale, and 0 where the scale is 0: there all values are equal."""
-    return torch.where(scale > 0, x / scale, torch.zeros_like(x))
-
-
-def _mean(x: Tensor, allowed: Tensor) -> Tensor:
-    """Mean over the allowed actions of an x that is 0 elsewhere, `[..., 1]`."""
-    return x.sum(-1, keepdim=True) / allowed.sum(-1, keepdim=True)
-
-
-def _greedy(gaps: Tensor, allowed: Tensor) -> Tensor:
-    best = ((gaps == 0) & allowed).to(gaps.dtype)
-    return best / best.sum(-1, keepdim=True)
-
-
-def _softmax(x: Tensor, allowed: Tensor) -> Tensor:
-    return torch.softmax(x.masked_fill(~allowed, -math.inf), -1)
-
-
-def _uniform(allowed: Tensor, dtype: torch.dtype) -> Tensor:
-    share = allowed.to(dtype)
-    return share / share.sum(-1, keepdim=True)
 
 
 # -- rules that do not depend on the scale ---------------------------------------------------------
@@ -125,19 +88,20 @@ def eps_softmax(
     _check(0 <= beta < math.inf, "eps_softmax", "beta", beta, "a finite number >= 0")
     if not isinstance(floor, Tensor):
         _check(0 <= floor < math.inf, "eps_softmax", "floor", floor, "a finite number >= 0")
-    allowed = _allowed(Q, mask)
-    gaps = _gaps(Q, allowed)
-    scale = torch.maximum(
-        _mean(gaps, allowed), torch.as_tensor(floor, dtype=Q.dtype, device=Q.device)
-    )
-    return (1 - eps) * _greedy(gaps, allowed) + eps * _softmax(-beta * _over(gaps, scale), allowed)
+    allowed = allowed_actions(Q, mask)
+    gaps = gaps_to_best(Q, allowed)
+    floor = torch.as_tensor(floor, dtype=Q.dtype, device=Q.device)
+    scale = torch.maximum(mean_over(allowed, gaps), floor)
+    exploit = greedy(gaps, allowed)
+    explore = softmax_over(allowed, -beta * ratio(gaps, scale))
+    return (1 - eps) * exploit + eps * explore
 
 
 def entropy_budget(Q: Tensor, h: float = 0.3, *, mask: Tensor | None = None) -> Tensor:
-    """R2: the best expected value among distributions with an entropy of at least h log A; a
-    softmax of solved temperature.
+    """R2: the best expected value among distributions with an entropy of at least h log A.
 
-    Where so many greedy actions tie that they alone have that entropy, they share equally.
+    That is a softmax of solved temperature. Where so many greedy actions tie that they alone have
+    that entropy, they share equally.
 
     Args:
         Q: action values, `[..., A]`; solved in float64 whatever their dtype.
@@ -148,19 +112,15 @@ def entropy_budget(Q: Tensor, h: float = 0.3, *, mask: Tensor | None = None) -> 
         ValueError: for h out of range.
     """
     _check(0 < h < 1, "entropy_budget", "h", h, "a number in (0, 1)")
-    allowed = _allowed(Q, mask)
+    allowed = allowed_actions(Q, mask)
     target = h * torch.log(allowed.sum(-1, keepdim=True).double())
-
-    def entropy(p: Tensor, _: Tensor) -> Tensor:
-        found: Tensor = torch.special.entr(p).sum(-1, keepdim=True)
-        return found
-
-    return _solved(Q, allowed, entropy, 2, target)
+    return _solved_softmax(Q, allowed, _entropy, 2, target)
 
 
 def loss_budget(Q: Tensor, d: float = 0.1, *, mask: Tensor | None = None) -> Tensor:
-    """R3: a softmax whose expected gap is d times the mean gap: exploring may cost d of what
-    uniform draws cost.
+    """R3: a softmax whose expected gap is d times the mean gap.
+
+    Exploring may cost d of what uniform draws cost.
 
     Args:
         Q: action values, `[..., A]`; solved in float64 whatever their dtype.
@@ -171,17 +131,21 @@ def loss_budget(Q: Tensor, d: float = 0.1, *, mask: Tensor | None = None) -> Ten
         ValueError: for d out of range.
     """
     _check(0 < d < 1, "loss_budget", "d", d, "a number in (0, 1)")
-    allowed = _allowed(Q, mask)
-
+    allowed = allowed_actions(Q, mask)
     target = torch.full_like(Q[..., :1], d, dtype=torch.float64)
-    return _solved(Q, allowed, _expected, 1, target)
+    return _solved_softmax(Q, allowed, _expected, 1, target)
+
+
+def _entropy(p: Tensor, _: Tensor) -> Tensor:
+    nats: Tensor = torch.special.entr(p).sum(-1, keepdim=True)
+    return nats
 
 
 def _expected(p: Tensor, x: Tensor) -> Tensor:
     return (p * x).sum(-1, keepdim=True)
 
 
-def _solved(
+def _solved_softmax(
     Q: Tensor,
     allowed: Tensor,
     measure: Callable[[Tensor, Tensor], Tensor],
@@ -190,31 +154,36 @@ def _solved(
 ) -> Tensor:
     """softmax(-beta g / mean g) whose measure, of p and the scaled gaps, is the target.
 
-    The measure falls in beta, strictly unless Q is constant; its slope in log beta is -beta^power
-    Var g.
+    The measure falls in beta, strictly unless Q is constant; its slope in log beta is
+    -beta^power Var g.
     """
-    gaps = _gaps(Q.double(), allowed)
-    gaps = _over(gaps, _mean(gaps, allowed))
+    gaps = gaps_to_best(Q.double(), allowed)
+    gaps = ratio(gaps, mean_over(allowed, gaps))
+
+    # bisection: Newton alone may run away where the measure is flat
     low = torch.full_like(target, LOG_BETA_LOW)
     high = torch.full_like(target, LOG_BETA_HIGH)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        explores = measure(_softmax(-middle.exp() * gaps, allowed), gaps) > target
-        low = torch.where(explores, middle, low)
-        high = torch.where(explores, high, middle)
-    x = (low + high) / 2
+        beta_too_low = measure(softmax_over(allowed, -middle.exp() * gaps), gaps) > target
+        low = torch.where(beta_too_low, middle, low)
+        high = torch.where(beta_too_low, high, middle)
+
+    # Newton's steps, kept inside the bracket
+    log_beta = (low + high) / 2
     for _ in range(NEWTON_STEPS):
-        beta = x.exp()
-        p = _softmax(-beta * gaps, allowed)
+        beta = log_beta.exp()
+        p = softmax_over(allowed, -beta * gaps)
         slope = -(beta**power) * _expected(p, (gaps - _expected(p, gaps)).square())
-        step = torch.where(slope < 0, (target - measure(p, gaps)) / slope, torch.zeros_like(x))
-        x = torch.minimum(torch.maximum(x + step, low), high)
-    return _softmax(-x.exp() * gaps, allowed).to(Q.dtype)
+        # no slope: all values are equal, or p is greedy but for rounding
+        missing = target - measure(p, gaps)
+        step = torch.where(slope < 0, missing / slope, torch.zeros_like(log_beta))
+        log_beta = torch.minimum(torch.maximum(log_beta + step, low), high)
+    return softmax_over(allowed, -log_beta.exp() * gaps).to(Q.dtype)
 
 
 def rank(Q: Tensor, rho: float = 0.4, *, mask: Tensor | None = None) -> Tensor:
-    """R4: probabilities in proportion to rho^rank, the best action's rank being 0; ties take their
-    mean rank.
+    """R4: probabilities in proportion to rho^rank; the best action has rank 0, ties their mean.
 
     The same under any increasing map of Q, not only linear ones.
 
@@ -227,14 +196,15 @@ def rank(Q: Tensor, rho: float = 0.4, *, mask: Tensor | None = None) -> Tensor:
         ValueError: for rho out of range.
     """
     _check(0 < rho < 1, "rank", "rho", rho, "a number in (0, 1)")
-    allowed = _allowed(Q, mask)
-    rival = Q.unsqueeze(-2)
+    allowed = allowed_actions(Q, mask)
     own = Q.unsqueeze(-1)
-    counts = allowed.unsqueeze(-2)
-    better = ((rival > own) & counts).sum(-1)
-    equal = ((rival == own) & counts).sum(-1)
+    rival = Q.unsqueeze(-2)
+    rival_allowed = allowed.unsqueeze(-2)
+    better = ((rival > own) & rival_allowed).sum(-1)
+    # an action ties with itself, too
+    equal = ((rival == own) & rival_allowed).sum(-1)
     ranks = better.to(Q.dtype) + (equal - 1).to(Q.dtype) / 2
-    return _softmax(math.log(rho) * ranks, allowed)
+    return softmax_over(allowed, math.log(rho) * ranks)
 
 
 def range_softmax(Q: Tensor, k: float = 6.0, *, mask: Tensor | None = None) -> Tensor:
@@ -249,9 +219,10 @@ def range_softmax(Q: Tensor, k: float = 6.0, *, mask: Tensor | None = None) -> T
         ValueError: for k out of range.
     """
     _check(0 <= k < math.inf, "range_softmax", "k", k, "a finite number >= 0")
-    allowed = _allowed(Q, mask)
-    gaps = _gaps(Q, allowed)
-    return _softmax(-k * _over(gaps, gaps.amax(-1, keepdim=True)), allowed)
+    allowed = allowed_actions(Q, mask)
+    gaps = gaps_to_best(Q, allowed)
+    largest = gaps.amax(-1, keepdim=True)
+    return softmax_over(allowed, -k * ratio(gaps, largest))
 
 
 def zscore_softmax(Q: Tensor, b: float = 3.0, *, mask: Tensor | None = None) -> Tensor:
@@ -266,13 +237,13 @@ def zscore_softmax(Q: Tensor, b: float = 3.0, *, mask: Tensor | None = None) -> 
         ValueError: for b out of range.
     """
     _check(0 <= b < math.inf, "zscore_softmax", "b", b, "a finite number >= 0")
-    allowed = _allowed(Q, mask)
-    gaps = _gaps(Q, allowed)
-    gaps = _over(
-        gaps, gaps.amax(-1, keepdim=True)
-    )  # else the squares of small values would underflow
-    away = (_mean(gaps, allowed) - gaps).masked_fill(~allowed, 0.0)
-    return _softmax(b * _over(away, _mean(away.square(), allowed).sqrt()), allowed)
+    allowed = allowed_actions(Q, mask)
+    gaps = gaps_to_best(Q, allowed)
+    # in units of the largest: else the squares of small values would underflow
+    gaps = ratio(gaps, gaps.amax(-1, keepdim=True))
+    centred = (mean_over(allowed, gaps) - gaps).masked_fill(~allowed, 0.0)
+    std = mean_over(allowed, centred.square()).sqrt()
+    return softmax_over(allowed, b * ratio(centred, std))
 
 
 def bootstrapped(
@@ -291,21 +262,20 @@ def bootstrapped(
     Returns:
         Probabilities `[..., A]`.
     """
-    allowed = _allowed(values, mask)
-    greedy = _greedy(_gaps(values, allowed), allowed)
+    allowed = allowed_actions(values, mask)
+    by_head = greedy(gaps_to_best(values, allowed), allowed)
     if generator is None:
-        return greedy.mean(0)
-    rows = greedy.shape[1:-1]
+        return by_head.mean(0)
+    rows = by_head.shape[1:-1]
     head = torch.randint(len(values), (1, *rows, 1), generator=generator, device=values.device)
-    return greedy.gather(0, head.expand(1, *greedy.shape[1:])).squeeze(0)
+    return by_head.gather(0, head.expand(1, *by_head.shape[1:])).squeeze(0)
 
 
 # -- controls --------------------------------------------------------------------------------------
 
 
 def eps_greedy(Q: Tensor, eps: float = 0.1, *, mask: Tensor | None = None) -> Tensor:
-    """Greedy, and with probability eps a uniform draw from all allowed actions, the greedy one
-    among them.
+    """Greedy, and with probability eps a uniform draw from all allowed actions, the greedy one too.
 
     Does not depend on the scale, nor on anything else that Q says of the other actions.
 
@@ -318,8 +288,9 @@ def eps_greedy(Q: Tensor, eps: float = 0.1, *, mask: Tensor | None = None) -> Te
         ValueError: for eps out of range.
     """
     _check(0 <= eps <= 1, "eps_greedy", "eps", eps, "a number in [0, 1]")
-    allowed = _allowed(Q, mask)
-    return (1 - eps) * _greedy(_gaps(Q, allowed), allowed) + eps * _uniform(allowed, Q.dtype)
+    allowed = allowed_actions(Q, mask)
+    exploit = greedy(gaps_to_best(Q, allowed), allowed)
+    return (1 - eps) * exploit + eps * uniform_over(allowed, Q.dtype)
 
 
 def boltzmann(Q: Tensor, tau: float = 1.0, *, mask: Tensor | None = None) -> Tensor:
@@ -334,8 +305,8 @@ def boltzmann(Q: Tensor, tau: float = 1.0, *, mask: Tensor | None = None) -> Ten
         ValueError: for tau out of range.
     """
     _check(0 < tau < math.inf, "boltzmann", "tau", tau, "a finite number > 0")
-    allowed = _allowed(Q, mask)
-    return _softmax(-_gaps(Q, allowed) / tau, allowed)
+    allowed = allowed_actions(Q, mask)
+    return softmax_over(allowed, -gaps_to_best(Q, allowed) / tau)
 
 
 # -- by name ---------------------------------------------------------------------------------------
@@ -398,10 +369,9 @@ def draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
         Indices `[...]`, int64.
     """
     rows = probabilities.shape[:-1]
-    return pick(
-        probabilities,
-        torch.rand(rows, generator=generator, dtype=torch.float64, device=probabilities.device),
-    )
+    device = probabilities.device
+    uniform = torch.rand(rows, generator=generator, dtype=torch.float64, device=device)
+    return pick(probabilities, uniform)
 
 
 def pick(probabilities: Tensor, uniform: Tensor) -> Tensor:
@@ -416,8 +386,7 @@ def pick(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """
     cumulated = probabilities.double().cumsum(-1)
     total = cumulated[..., -1:]
-    passed = (cumulated <= uniform.double().unsqueeze(-1) * total).sum(-1)
-    last = (cumulated < total).sum(
-        -1
-    )  # of the actions that count; `uniform` times the total may round up to the total
-    return torch.minimum(passed, last)
+    action = (cumulated <= uniform.double().unsqueeze(-1) * total).sum(-1)
+    # no further than the last action that counts: `uniform` times the total may round up to it
+    last = (cumulated < total).sum(-1)
+    return torch.minimum(action, last)

@@ -1,10 +1,9 @@
-"""What learners that follow gradients share: optimizers, minibatches, clipped steps, averaged
-actors."""
+"""What learners that follow gradients share: optimizers, minibatches, clipped steps."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -12,14 +11,10 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from rl_markets.policies.learner import RolloutLearner
-from rl_markets.policies.rollout import ACTIVE
+from rl_markets.policies.rollout import ACTIVE, Batch
 from rl_markets.policies.spec import GradientParameters
 
 G = TypeVar("G", bound=GradientParameters)
-
-Batch = dict[str, Tensor]
-"""Columns of one policy: `[rows, ...]`, or `[rows, agents, ...]` where each agent has a policy of
-its own."""
 
 
 class Part(NamedTuple):
@@ -47,8 +42,7 @@ class GradientLearner(RolloutLearner[G]):
         """Name -> weights that are trained together; an optimizer for each."""
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """One Adam for each part of the module, so that each has its own step size and gradient
-        norm."""
+        """One Adam for each part of the module: its own step size, its own gradient norm."""
         total = self.config.learner_config_dict["total_env_steps"]
         for name, part in self.parts(module_id).items():
             self.register_optimizer(
@@ -63,28 +57,30 @@ class GradientLearner(RolloutLearner[G]):
 
     def slices(self, batches: dict[str, Batch], count: int) -> Iterator[dict[str, Batch]]:
         """One epoch: every policy's rows in random order, in `count` equal slices."""
-        shuffled = {p: self._shuffled(batch, count) for p, batch in batches.items()}
+        shuffled = {policy: self._shuffled(batch, count) for policy, batch in batches.items()}
         for i in range(count):
-            yield {p: parts[i] for p, parts in shuffled.items()}
+            yield {policy: minibatches[i] for policy, minibatches in shuffled.items()}
 
     def _shuffled(self, batch: Batch, count: int) -> list[Batch]:
-        """The rows in random order."""
-        order = torch.randperm(
-            len(next(iter(batch.values()))), generator=self.generator, device=self._device
-        )
-        parts: list[Batch] = [{} for _ in range(count)]
+        """The rows in random order, in `count` equal slices."""
+        rows = len(next(iter(batch.values())))
+        order = torch.randperm(rows, generator=self.generator, device=self._device)
+        minibatches: list[Batch] = [{} for _ in range(count)]
         for name, column in batch.items():
-            for part, piece in zip(
-                parts, column.index_select(0, order).tensor_split(count), strict=True
-            ):
-                part[name] = piece
-        return parts
+            slices = column.index_select(0, order).tensor_split(count)
+            for minibatch, piece in zip(minibatches, slices, strict=True):
+                minibatch[name] = piece
+        return minibatches
 
     def mean(self, x: Tensor, batch: Batch) -> Tensor:
-        """The mean of `x` over rows; where policies are separate, the sum of each agent's own mean
-        over its own steps.
+        """The mean of `x` over rows; where policies are separate, the sum of the agents' own means.
 
-        Every agent's gradient is then that of its own loss, whatever the number of agents.
+        An agent's mean is over the steps in which it acted. So every agent's gradient is that of
+        its own loss, whatever the number of agents.
+
+        Args:
+            x: `[rows]` or `[rows, agents]`.
+            batch: where x comes from; says who acted.
         """
         if x.dim() == 1:
             return x.mean()
@@ -95,20 +91,18 @@ class GradientLearner(RolloutLearner[G]):
 
     def update_ema(self, policy: str, decay: float) -> None:
         """Moves the exponential moving average of the actor, at the end of an iteration."""
-        early = self._weights_seq_no / (
-            self._weights_seq_no + 9
-        )  # a short memory while everything still moves
+        # a short memory while everything still moves
+        early = self._weights_seq_no / (self._weights_seq_no + 9)
         self.networks(policy).update_ema(min(decay, early))
 
     # -- gradient steps ----------------------------------------------------------------------------
 
     def optimizer_step(self, policy: str, *names: str) -> None:
-        """A step of the named optimizers along the gradients that lie on their weights, averaged
-        and clipped.
+        """A step of the named optimizers along the gradients that lie on their weights.
 
-        The same arithmetic as RLlib's `postprocess_gradients` and `apply_gradients`, without their
-        per-parameter
-        loops: at these network sizes the loops cost a quarter of an update.
+        Gradients are averaged over learners and clipped, then taken off the weights. The same
+        arithmetic as RLlib's `postprocess_gradients` and `apply_gradients`, without their
+        per-parameter loops: at these network sizes the loops cost a quarter of an update.
         """
         copies = self.networks(policy).actor.spec.get("copies")
         largest = self.parameters(policy).gradient_clip
@@ -119,6 +113,7 @@ class GradientLearner(RolloutLearner[G]):
             if self.config.num_learners > 1:
                 self._average(gradients)
             if copies is None:
+                # Adam's kernel divides by the factor itself, which saves a pass over the gradients
                 fused_adam(optimizer, clip_factor(gradients, largest))
             else:
                 clip_by_agent(gradients, copies, largest)
@@ -127,33 +122,41 @@ class GradientLearner(RolloutLearner[G]):
                 weight.grad = None
 
     def _average(self, gradients: list[Tensor]) -> None:
-        """The mean over learners, in one message. No DDP: it ties a backward pass to one forward
-        pass through a module."""
+        """The mean over learners, in one message, in place.
+
+        No DDP: it ties a backward pass to one forward pass through a module.
+        """
         flat = torch.cat([g.flatten() for g in gradients])
         torch.distributed.all_reduce(flat)
         flat /= self.config.num_learners
-        for gradient, mean in zip(
-            gradients, flat.split([g.numel() for g in gradients]), strict=True
-        ):
+        means = flat.split([g.numel() for g in gradients])
+        for gradient, mean in zip(gradients, means, strict=True):
             gradient.copy_(mean.view_as(gradient))
 
     def _make_modules_ddp_if_necessary(self) -> None:
-        """Gradients are averaged in `optimizer_step`."""
+        """No module is wrapped: gradients are averaged in `optimizer_step`."""
 
 
 def actor_and_critic(
     module: Any, parameters: GradientParameters, critic_learning_rate: float
 ) -> dict[str, Part]:
-    """The parts of a module with an `actor` and a `critic` (one or several in a stack); both step
-    sizes fall alike."""
+    """The parts of a module with an `actor` and a `critic`, one or several in a stack.
+
+    Both step sizes fall in the same proportion.
+    """
     p = parameters
     falls = p.final_learning_rate / p.learning_rate
+    actor = list(module.actor.parameters())
+    critic = list(module.critic.parameters())
     return {
-        "actor": Part(list(module.actor.parameters()), p.learning_rate, p.final_learning_rate),
-        "critic": Part(
-            list(module.critic.parameters()), critic_learning_rate, critic_learning_rate * falls
-        ),
+        "actor": Part(actor, p.learning_rate, p.final_learning_rate),
+        "critic": Part(critic, critic_learning_rate, critic_learning_rate * falls),
     }
+
+
+def mean_over_steps(metrics: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of each metric over gradient steps; all steps have the same metrics."""
+    return {name: torch.stack([step[name] for step in metrics]).mean(0) for name in metrics[0]}
 
 
 def clip_factor(gradients: list[Tensor], largest: float) -> Tensor:
@@ -165,18 +168,20 @@ def clip_factor(gradients: list[Tensor], largest: float) -> Tensor:
 
 @torch.no_grad()
 def fused_adam(optimizer: torch.optim.Adam, divisor: Tensor | None = None) -> None:
-    """Adam's step in one call: around the same kernel torch's own spends three times its time in
-    Python.
+    """Adam's step in one call.
+
+    Around the same kernel, torch's own spends three times its time in Python.
 
     Args:
         optimizer: with `fused=True` and one group of weights, all of which have gradients; its
             state stays torch's own.
-        divisor: of the gradients.
+        divisor: of the gradients, None for 1.
     """
     (group,) = optimizer.param_groups
     weights = group["params"]
     gradients = [w.grad for w in weights]
-    if weights[0] not in optimizer.state:  # the first step: torch sets its state up
+    if weights[0] not in optimizer.state:
+        # the first step: torch sets its state up
         if divisor is not None:
             torch._foreach_div_(gradients, divisor)
         optimizer.step()
@@ -210,9 +215,8 @@ def clip_by_agent(gradients: list[Tensor], agents: int, largest: float) -> None:
         agents: how many.
         largest: the bound.
     """
-    each = [g.view(agents, -1) for g in gradients]
-    norm = torch.linalg.vector_norm(
-        torch.stack([torch.linalg.vector_norm(g, dim=1) for g in each]), dim=0
-    )
+    by_agent = [g.view(agents, -1) for g in gradients]
+    norms = torch.stack([torch.linalg.vector_norm(g, dim=1) for g in by_agent])
+    norm = torch.linalg.vector_norm(norms, dim=0)
     factor = (largest / (norm + 1e-6)).clamp_max_(1.0)[:, None]
-    torch._foreach_mul_(each, [factor] * len(each))
+    torch._foreach_mul_(by_agent, [factor] * len(by_agent))

@@ -20,7 +20,7 @@ MARGIN = 1 / 98
 """Share of the box by which the sigmoid reaches beyond each bound; turns [.01, .99] into [0, 1]."""
 
 QUADRATURE = 7
-"""Nodes of the quadrature of a mean action."""
+"""Nodes of the Gauss-Hermite quadrature of a mean action."""
 
 LOG_STD_LOW = -6.0
 LOG_STD_HIGH = 1.0
@@ -94,8 +94,7 @@ class _Squashed(ActionHead):
         return (log_std + HALF_LOG_2PI + 0.5).sum(-1).expand(mean.shape[:-1])
 
     def deterministic(self, out: Tensor) -> Tensor:
-        """The mean action, by Gauss-Hermite quadrature: on average it uses what exploration
-        used."""
+        """The mean action, by quadrature: on average it uses what exploration used."""
         raw, log_std = self.moments(out)
         std = torch.exp(log_std)
         mean = torch.zeros_like(raw)
@@ -105,8 +104,7 @@ class _Squashed(ActionHead):
 
 
 class _OneStd(_Squashed):
-    """The standard deviation does not depend on the state: a trained parameter, or set by
-    `set_log_std`."""
+    """One standard deviation for all states: a trained parameter, or set by `set_log_std`."""
 
     log_std: Tensor
 
@@ -121,9 +119,8 @@ class _OneStd(_Squashed):
     ) -> None:
         super().__init__(low, high)
         self.inputs = len(low)
-        start = torch.full(
-            (self.inputs,) if copies is None else (copies, self.inputs), float(log_std)
-        )
+        shape = (self.inputs,) if copies is None else (copies, self.inputs)
+        start = torch.full(shape, float(log_std))
         if trained_std:
             self.log_std = nn.Parameter(start)
         else:
@@ -140,13 +137,16 @@ class _OneStd(_Squashed):
 
 
 class _Tanh(_Squashed):
-    """Squashed by a tanh. `log_prob` is the density of tanh(raw) in [-1, 1]: a target entropy does
-    not depend on the box."""
+    """Squashed by a tanh.
+
+    `log_prob` is the density of tanh(raw) in [-1, 1]: a target entropy does not depend on the box.
+    """
 
     def log_prob(self, out: Tensor, raw: Tensor) -> Tensor:
         """Log density of tanh(raw): Gaussian log density less log (1 - tanh^2)."""
         mean, log_std = self.moments(out)
         z = (raw - mean) * torch.exp(-log_std)
+        # log (1 - tanh^2) as it stays finite where tanh rounds to 1
         squash = 2 * (math.log(2) - raw - nn.functional.softplus(-2 * raw))
         return -(0.5 * z.square() + log_std + HALF_LOG_2PI + squash).sum(-1)
 
@@ -157,12 +157,10 @@ class _Tanh(_Squashed):
 
 
 class LogitNormal(_OneStd):
-    """Gaussian raw actions, squashed by a sigmoid into a box a little wider than `[low, high]`, and
-    clamped to it.
+    """Gaussian raw actions, squashed by a sigmoid into a box a little too wide, and clamped to it.
 
     The margin lets the bounds themselves be played: a sigmoid only comes near its ends. `log_prob`
-        is the density of
-    the raw action: probability ratios are the same in both.
+    is the density of the raw action: probability ratios are the same in both.
 
     The standard deviation does not depend on the state, as in most PPO implementations.
     """
@@ -188,15 +186,17 @@ class LogitNormal(_OneStd):
 
     def to_action(self, raw: Tensor) -> Tensor:
         """The squashed and clamped action."""
-        wide = torch.addcmul(
-            self.low - self.margin, self.high - self.low + 2 * self.margin, torch.sigmoid(raw)
-        )
-        return torch.minimum(torch.maximum(wide, self.low), self.high)
+        low = self.low - self.margin
+        width = self.high - self.low + 2 * self.margin
+        squashed = torch.addcmul(low, width, torch.sigmoid(raw))
+        return torch.minimum(torch.maximum(squashed, self.low), self.high)
 
 
 class SquashedGaussian(_Tanh):
-    """Gaussian raw actions whose mean and standard deviation depend on the state, squashed by a
-    tanh (Haarnoja et al. 2018)."""
+    """Gaussian raw actions, squashed by a tanh (Haarnoja et al. 2018).
+
+    Mean and standard deviation depend on the state.
+    """
 
     def __init__(self, low: Sequence[float], high: Sequence[float]) -> None:
         super().__init__(low, high)
@@ -204,19 +204,20 @@ class SquashedGaussian(_Tanh):
 
     def moments(self, out: Tensor) -> tuple[Tensor, Tensor]:
         """Mean, and log standard deviation within its bounds (0 in, about -0.6 out)."""
-        mean, free = out.chunk(2, -1)
+        mean, raw_log_std = out.chunk(2, -1)
         middle = (LOG_STD_HIGH + LOG_STD_LOW) / 2
         half = (LOG_STD_HIGH - LOG_STD_LOW) / 2
-        return mean, middle + half * torch.tanh(free + 0.65)
+        return mean, middle + half * torch.tanh(raw_log_std + 0.65)
 
 
 class NoisyTanh(_OneStd, _Tanh):
-    """A deterministic policy, squashed by a tanh, that explores by Gaussian noise on its raw
-    actions."""
+    """A deterministic policy, squashed by a tanh, explored by Gaussian noise on raw actions."""
 
     def deterministic(self, out: Tensor) -> Tensor:
-        """The action without noise, at which the critics' values are largest; no average over
-        noise, as elsewhere."""
+        """The action without noise, at which the critics' values are largest.
+
+        No average over the noise, as elsewhere.
+        """
         return self.to_action(out)
 
 
@@ -230,6 +231,7 @@ class Categorical(ActionHead):
     def sample(self, out: Tensor, generator: torch.Generator) -> Tensor:
         """The Gumbel-max trick: one draw, any leading shape."""
         uniform = torch.rand(out.shape, generator=generator, device=out.device, dtype=out.dtype)
+        # neither logarithm may see a 0
         gumbel = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
         return torch.argmax(out + gumbel, -1)
 
@@ -256,8 +258,9 @@ class Categorical(ActionHead):
 
 
 class Factored(Categorical):
-    """One of `n` choices in each of several branches, independent of each other given the
-    observation.
+    """One of `n` choices in each of several branches.
+
+    The branches are independent of each other given the observation.
 
     Args:
         branches: how many choices are made at once.
@@ -272,7 +275,7 @@ class Factored(Categorical):
 
     def by_branch(self, out: Tensor) -> Tensor:
         """The network's output `[..., inputs]` as `[..., branches, n]`."""
-        branches: Tensor = out.unflatten(-1, (self.branches, self.n))  # type: ignore[no-untyped-call]
+        branches: Tensor = out.unflatten(-1, (self.branches, self.n))
         return branches
 
     def sample(self, out: Tensor, generator: torch.Generator) -> Tensor:
@@ -297,8 +300,7 @@ class Factored(Categorical):
 
 
 class Ensemble(Head):
-    """Several opinions of what each choice is worth; the deterministic action is the best of their
-    mean.
+    """Several opinions of what each choice is worth; the best of their mean is played.
 
     Not a distribution: learners of action values explore by rules of their own (`exploration`).
 
@@ -314,15 +316,14 @@ class Ensemble(Head):
         self.inputs = heads * choices.inputs
 
     def by_head(self, out: Tensor) -> Tensor:
-        """The network's output `[..., inputs]` as `[heads, ..., branches, n]`; one branch where
-        there is one choice."""
+        """The output `[..., inputs]` as `[heads, ..., branches, n]`; one choice is one branch."""
         branches = self.choices.branches if isinstance(self.choices, Factored) else 1
         shape = (self.heads, branches, self.choices.inputs // branches)
-        heads: Tensor = out.unflatten(-1, shape).movedim(-3, 0)  # type: ignore[no-untyped-call]
+        heads: Tensor = out.unflatten(-1, shape).movedim(-3, 0)
         return heads
 
     def to_action(self, raw: Tensor) -> Tensor:
-        """The indices `[..., branches]` as the market takes them."""
+        """The indices `[..., branches]` as the market takes them: `[...]` for one choice."""
         return raw if isinstance(self.choices, Factored) else raw.squeeze(-1)
 
     def deterministic(self, out: Tensor) -> Tensor:
@@ -331,7 +332,7 @@ class Ensemble(Head):
 
 
 FORBIDDEN = -1e9
-"""The network's output for what a mask forbids."""
+"""The network's output for what a mask forbids; finite, as 0 times it is in the entropy."""
 
 LOGIT_NORMAL = "logit-normal"
 SQUASHED_GAUSSIAN = "squashed-gaussian"
@@ -349,9 +350,8 @@ def action_head(spec: dict[str, Any]) -> Head:
     space = spec["action"]
     if heads := spec.get("heads"):
         choices = action_head({**spec, "heads": None})
-        assert isinstance(
-            choices, Categorical
-        )  # learners of action values take discrete spaces only
+        # learners of action values take discrete spaces only
+        assert isinstance(choices, Categorical)
         return Ensemble(heads, choices)
     if space["type"] == "discrete":
         return Categorical(space["n"])
@@ -361,22 +361,25 @@ def action_head(spec: dict[str, Any]) -> Head:
         raise ValueError(
             f"action space {space}: expected Discrete, or a one-dimensional Box with finite bounds"
         )
-    if spec.get("distribution", LOGIT_NORMAL) == SQUASHED_GAUSSIAN:
+    distribution = spec.get("distribution", LOGIT_NORMAL)
+    if distribution == SQUASHED_GAUSSIAN:
         return SquashedGaussian(space["low"], space["high"])
-    std = {
-        "log_std": spec["log_std"],
-        "trained_std": spec["trained_std"],
-        "copies": spec.get("copies"),
-    }
-    head = NoisyTanh if spec.get("distribution") == NOISY_TANH else LogitNormal
-    return head(space["low"], space["high"], **std)
+    head = NoisyTanh if distribution == NOISY_TANH else LogitNormal
+    return head(
+        space["low"],
+        space["high"],
+        log_std=spec["log_std"],
+        trained_std=spec["trained_std"],
+        copies=spec.get("copies"),
+    )
 
 
 def describe_space(space: Any) -> dict[str, Any]:
-    """A space as JSON, such as `{"type": "box", "low": [...], "high": [...]}` or `{"type":
-    "discrete", "n": 5}`.
+    """A space as JSON, what `action_head` takes as `action`.
 
-    `MultiDiscrete` is `{"type": "multidiscrete", "branches": 3, "n": 5}`.
+    A `Box` is `{"type": "box", "low": [...], "high": [...]}`, `Discrete` is
+    `{"type": "discrete", "n": 5}`, and `MultiDiscrete` with equal branches is
+    `{"type": "multidiscrete", "branches": 3, "n": 5}`.
 
     Raises:
         ValueError: for any other space.
@@ -389,6 +392,6 @@ def describe_space(space: Any) -> dict[str, Any]:
     if kind == "Box" and len(space.shape) == 1:
         return {"type": "box", "low": space.low.tolist(), "high": space.high.tolist()}
     raise ValueError(
-        f"space {space}: expected Discrete, MultiDiscrete of equal branches, or a one-dimensional "
-        "Box"
+        f"space {space}: expected Discrete, MultiDiscrete of equal branches, "
+        "or a one-dimensional Box"
     )

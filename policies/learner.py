@@ -29,6 +29,11 @@ class RolloutLearner(TorchLearner, Generic[P]):  # type: ignore[misc]
     `config.learner_config_dict` holds `policies` (policy -> its parameters, as in the experiment
     file) and `total_env_steps`, the length of training. Several learners average their gradients;
     each has its own generator.
+
+    Attributes:
+        progress: share of training that is over, in [0, 1].
+        states: the market's states of the rollout, `[times, worlds, ...]`; empty where the learner
+            wants none.
     """
 
     def build(self) -> None:
@@ -51,13 +56,16 @@ class RolloutLearner(TorchLearner, Generic[P]):  # type: ignore[misc]
         return self.learned[policy]
 
     def scheduled(self, policy: str, name: str) -> float:
-        """The value, now, of a parameter `name` that goes to `final_name` over training, linearly;
-        null keeps it."""
+        """The value, now, of a parameter `name` that goes linearly to `final_name` over training.
+
+        It stays what it is where `final_name` is null.
+        """
         p = self.parameters(policy)
-        start = getattr(p, name)
-        end = getattr(p, f"final_{name}")
-        now: float = start if end is None else start + (end - start) * self.progress
-        return now
+        start: float = getattr(p, name)
+        end: float | None = getattr(p, f"final_{name}")
+        if end is None:
+            return start
+        return start + (end - start) * self.progress
 
     @property
     def common(self) -> P:
@@ -92,11 +100,19 @@ class RolloutLearner(TorchLearner, Generic[P]):  # type: ignore[misc]
         self.progress = min(1.0, steps / self.config.learner_config_dict["total_env_steps"])
         self.before_gradient_based_update(timesteps=timesteps or {})
         self._weights_seq_no += 1
+
         started = time.perf_counter()
         rollouts = [rollout.to(self._device) for rollout in data.episodes]
-        policies = rollouts[0].fragments
-        self.states = {n: torch.cat([r.states[n] for r in rollouts], 1) for n in rollouts[0].states}
-        self.learn({p: concatenate([r.fragments[p] for r in rollouts]) for p in policies})
+        # states lie time by time: several runners' worlds side by side
+        self.states = {
+            name: torch.cat([rollout.states[name] for rollout in rollouts], 1)
+            for name in rollouts[0].states
+        }
+        fragments = {
+            policy: concatenate([rollout.fragments[policy] for rollout in rollouts])
+            for policy in rollouts[0].fragments
+        }
+        self.learn(fragments)
         self.after_gradient_based_update(timesteps=timesteps or {})
         self.metrics.log_value(
             (ALL_MODULES, LEARN_SECONDS), time.perf_counter() - started, window=1
@@ -108,7 +124,7 @@ class RolloutLearner(TorchLearner, Generic[P]):  # type: ignore[misc]
         """Updates the networks from each policy's fragment."""
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """None: a learner that follows gradients says which weights have which optimizer."""
+        """No optimizer: a learner that follows gradients says which weights have which."""
 
     def compute_loss_for_module(self, **_: Any) -> Tensor:
         """RLlib's hook for its own minibatch loop, which is not used."""
@@ -133,8 +149,10 @@ class RolloutLearner(TorchLearner, Generic[P]):  # type: ignore[misc]
             self.metrics.log_value((policy, name), value, window=1)
 
     def private_state(self) -> dict[str, Tensor]:
-        """What each learner has of its own and a resumed run needs: RLlib saves and restores the
-        first learner only."""
+        """What each learner has of its own and a resumed run needs.
+
+        RLlib saves and restores the first learner only.
+        """
         return {"generator": self.generator.get_state()}
 
     def load_private_state(self, saved: dict[str, Tensor]) -> None:
@@ -144,14 +162,21 @@ class RolloutLearner(TorchLearner, Generic[P]):  # type: ignore[misc]
     # -- over all learners -------------------------------------------------------------------------
 
     def total(self, x: Tensor) -> Tensor:
-        """The sum of `x` over learners."""
+        """The sum of `x` over learners, in place."""
         if self.config.num_learners > 1:
             torch.distributed.all_reduce(x)
         return x
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation over the rows of all learners: `[]`, or `[agents]` where
-        policies are separate."""
+        """Mean and standard deviation over the rows of all learners.
+
+        Args:
+            x: `[rows]`, or `[rows, agents]` where policies are separate.
+
+        Returns:
+            Both `[]`, or `[agents]`.
+        """
         count = self.total(torch.tensor(float(len(x)), device=x.device))
         mean = self.total(x.sum(0)) / count
-        return mean, (self.total((x - mean).square().sum(0)) / count).sqrt()
+        variance = self.total((x - mean).square().sum(0)) / count
+        return mean, variance.sqrt()

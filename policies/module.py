@@ -19,6 +19,9 @@ from rl_markets.policies.spec import LearnerParameters
 
 P = TypeVar("P", bound=LearnerParameters)
 
+RENAMED = {"averaged": "ema", "knob": "exploration_parameter"}
+"""Attributes of modules that checkpoints of version 0.1.0 hold under older names."""
+
 ACTIONS = "actions"
 """Column of the actions given to the market, in its action space."""
 
@@ -28,21 +31,20 @@ class MarketModule(TorchRLModule, InferenceOnlyAPI, Generic[P]):  # type: ignore
 
     `model_config` holds `actor` (the spec of `actors.Actor`), `central` (width of the global state
     that critics see, 0 for none), `seed` (of the initial weights), `parameters` (the policy's, as
-    in the experiment file), and optionally `weights` (a safetensors file with the actor to start
-    from; `agent` of it where it is stacked).
+    in the experiment file), and optionally `weights`: a safetensors file with the actor to start
+    from, which has `copies` agents (None where it is not stacked), of which `agent` is taken.
     """
 
     actor: Actor
 
     def setup(self) -> None:
-        """Builds the actor; subclasses add their critics after it, drawing from the same
-        generator."""
+        """Builds the actor; subclasses add their critics after it, from the same generator."""
         self.generator = torch.Generator().manual_seed(self.model_config["seed"])
         spec = {**self.model_config["actor"], **self.actor_options()}
         if weights := self.model_config.get("weights"):
-            given = build_actor({**spec, "copies": self.model_config["copies"]})
-            given.load_state_dict(load_file(weights))
-            self.actor = given.of_agent(self.model_config["agent"])
+            trained = build_actor({**spec, "copies": self.model_config["copies"]})
+            trained.load_state_dict(load_file(weights))
+            self.actor = trained.of_agent(self.model_config["agent"])
         else:
             self.actor = build_actor(spec, self.generator)
 
@@ -66,7 +68,7 @@ class MarketModule(TorchRLModule, InferenceOnlyAPI, Generic[P]):  # type: ignore
             generator: source of all randomness.
 
         Returns:
-            columns `[...]` for the learner; `actions` among them, in the action space.
+            Columns `[...]` for the learner; `actions` among them, in the action space.
         """
 
     @property
@@ -79,19 +81,27 @@ class MarketModule(TorchRLModule, InferenceOnlyAPI, Generic[P]):  # type: ignore
         return self.deployed.act(observations)
 
     def own(self, observations: Tensor) -> Tensor:
-        """What the actor sees of `observations`: all but the global state, which lies behind it."""
-        return (
-            observations[..., : self.actor.spec["observation"]]
-            if self.model_config["central"]
-            else observations
-        )
+        """What the actor sees of `observations`: all but the global state, which comes last."""
+        if not self.model_config["central"]:
+            return observations
+        return observations[..., : self.actor.spec["observation"]]
 
     def get_non_inference_attributes(self) -> list[str]:
         """What runners drop."""
         return []
 
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Loads weights; checkpoints that were written under older names are understood."""
+        super().set_state({_current_name(name): value for name, value in state.items()})
+
     def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         return {ACTIONS: self.exploit(self.own(batch["obs"]))}
+
+
+def _current_name(name: str) -> str:
+    """What a weight is called today: `averaged.net.0.bias` is `ema.net.0.bias`."""
+    first, dot, rest = name.partition(".")
+    return f"{RENAMED.get(first, first)}{dot}{rest}"
 
 
 class NetworkModule(MarketModule[P]):
@@ -112,8 +122,12 @@ class NetworkModule(MarketModule[P]):
         return cast(ActionHead, self.actor.head)
 
     def critic_on(self, inputs: int, ensemble: int | None = None) -> Critic:
-        """A critic like the actor: its layers and its copies, on `inputs` beside observations and
-        global state."""
+        """A critic with the actor's layers and copies.
+
+        Args:
+            inputs: width of what it sees beside observations and global state.
+            ensemble: critics on the same input, None for a single one.
+        """
         spec = self.actor.spec
         width = spec["observation"] + self.model_config["central"] + inputs
         return Critic(
@@ -127,10 +141,9 @@ class NetworkModule(MarketModule[P]):
 
 
 class EMAModule(NetworkModule[P]):
-    """An actor and its running average over iterations, which filters the noise that the last
-    updates left in it.
+    """An actor, and the exponential moving average (EMA) of its weights over iterations.
 
-    The average is what is deployed.
+    The average filters the noise that the last updates left in the actor; it is what is deployed.
     """
 
     def setup(self) -> None:
@@ -140,11 +153,11 @@ class EMAModule(NetworkModule[P]):
 
     @property
     def deployed(self) -> NetworkActor:
-        """The averaged actor."""
+        """The actor's moving average."""
         return self.ema
 
     @torch.no_grad()
     def update_ema(self, decay: float) -> None:
-        """Moves the average towards the actor; what is not a weight of the network is copied."""
+        """Moves the average towards the actor; the head's own state is copied."""
         follow(list(self.ema.net.parameters()), list(self.actor.net.parameters()), 1 - decay)
         self.ema.head.load_state_dict(self.actor.head.state_dict())

@@ -1,9 +1,8 @@
 """Networks in plain torch: what a policy is made of, trained or exported.
 
 Separate policies are *stacked*: their weights are `[agents, in, out]`, one batched matrix product
-    serves all agents, and
-observations are `[..., agents, observation]`. A shared policy takes any leading shape, that one
-included.
+serves all agents, and observations are `[..., agents, observation]`. A shared policy takes any
+leading shape, that one included.
 """
 
 from __future__ import annotations
@@ -19,11 +18,13 @@ from torch import Tensor, nn
 
 
 class InPlaceTanh(nn.Module):
-    """tanh of a layer's output, which nobody else needs: half the memory of `nn.Tanh`, so that more
-    stays in the cache."""
+    """tanh of a layer's output, written over it, as nobody else needs it.
+
+    Half the memory of `nn.Tanh`, so that more stays in the cache.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """In place."""
+        """tanh(x), in the place of x."""
         return x.tanh_()
 
 
@@ -31,8 +32,15 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": InPlaceTanh, "relu": nn.ReLU,
 
 
 class StackedLinear(nn.Module):
-    """`copies` linear layers as one batched product: `[copies, rows, in]` to `[copies, rows,
-    out]`."""
+    """`copies` linear layers as one batched product: `[copies, rows, in]` to `[copies, rows, out]`.
+
+    Args:
+        copies: layers with weights of their own.
+        fan_in, fan_out: widths of input and output.
+        gain: scale of the orthogonal weights.
+        generator: draws the weights.
+        bias: whether a bias is added; it starts at zero.
+    """
 
     def __init__(
         self,
@@ -50,23 +58,23 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x W + b of each copy."""
-        out: Tensor = (
-            torch.bmm(x, self.weight)
-            if self.bias is None
-            else torch.baddbmm(self.bias, x, self.weight)
-        )
-        return out
+        if self.bias is None:
+            return torch.bmm(x, self.weight)
+        return torch.baddbmm(self.bias, x, self.weight)
 
 
 def _orthogonal(copies: int, rows: int, columns: int, generator: torch.Generator) -> Tensor:
-    """`[copies, rows, columns]` with orthonormal rows or columns (Saxe et al. 2014), one draw for
-    each copy."""
+    """`[copies, rows, columns]` with orthonormal rows or columns, a draw for each copy.
+
+    Uniform over such matrices (Saxe et al. 2014).
+    """
     tall = torch.randn((copies, max(rows, columns), min(rows, columns)), generator=generator)
     q, r = torch.linalg.qr(tall)
-    unique: Tensor = q * torch.diagonal(r, dim1=-2, dim2=-1).sign().unsqueeze(-2)
-    return (
-        unique if rows >= columns else unique.transpose(-2, -1)
-    ).contiguous()  # QR's own lies column by column
+    # QR leaves the columns' signs open: a positive diagonal of R makes the draw uniform
+    weights: Tensor = q * torch.diagonal(r, dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    if rows < columns:
+        weights = weights.transpose(-2, -1)
+    return weights.contiguous()  # QR's own lies column by column
 
 
 class Stack(nn.Module):
@@ -78,7 +86,13 @@ class Stack(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Every copy's own network on its own rows."""
-        rows = x.flatten(0, -3) if x.dim() > 3 else x if x.dim() == 3 else x.unsqueeze(0)
+        if x.dim() == 2:
+            rows = x.unsqueeze(0)
+        elif x.dim() == 3:
+            rows = x
+        else:
+            rows = x.flatten(0, -3)
+        # the batched product wants the copies in front, `[copies, rows, in]`
         out: Tensor = self.layers(rows.transpose(0, 1).contiguous()).transpose(0, 1)
         return out.reshape(*x.shape[:-1], out.shape[-1])
 
@@ -90,7 +104,7 @@ def mlp(
     generator: torch.Generator,
     last_gain: float,
     copies: int | None = None,
-) -> nn.Module:
+) -> nn.Sequential | Stack:
     """A multi-layer perceptron with orthogonal weights and zero biases.
 
     Args:
@@ -108,22 +122,26 @@ def mlp(
         if copies is not None:
             layers.append(StackedLinear(copies, fan_in, fan_out, gain=gain, generator=generator))
         else:
-            layers.append(nn.Linear(fan_in, fan_out))
-            nn.init.orthogonal_(layers[-1].weight, gain, generator=generator)  # type: ignore[arg-type]
-            nn.init.zeros_(layers[-1].bias)  # type: ignore[arg-type]
+            linear = nn.Linear(fan_in, fan_out)
+            nn.init.orthogonal_(linear.weight, gain, generator=generator)
+            nn.init.zeros_(linear.bias)
+            layers.append(linear)
         if not last:
             layers.append(ACTIVATIONS[activation]())
     return nn.Sequential(*layers) if copies is None else Stack(layers)
 
 
 class PopArt(nn.Module, ABC):
-    """Statistics of values that a network predicts as (V - shift) / scale (van Hasselt et al.
-    2016).
+    """Statistics of values that a network predicts as (V - shift) / scale.
 
-    Rewards of any size and offset are learned alike.
+    Rewards of any size and offset are learned alike (Pop-Art, van Hasselt et al. 2016).
+
+    Attributes:
+        shift, scale: mean and standard deviation of the targets, `[1]`, or `[copies]`.
+        updates: how often they were moved, `[1]`.
 
     Args:
-        copies: agents with networks of their own.
+        copies: agents with networks of their own; None for one network.
     """
 
     shift: Tensor
@@ -132,20 +150,20 @@ class PopArt(nn.Module, ABC):
 
     def __init__(self, copies: int | None) -> None:
         super().__init__()
-        one = torch.ones(
-            copies or 1
-        )  # [1] where there is one: RLlib turns scalars of a state into Python numbers
+        # `[1]` where there is one: RLlib turns scalars of a state into Python numbers
+        one = torch.ones(copies or 1)
         self.register_buffer("shift", torch.zeros_like(one))
         self.register_buffer("scale", one)
         self.register_buffer("updates", torch.zeros(1, dtype=torch.int64))
 
     @torch.no_grad()
     def renormalize(self, mean: Tensor, std: Tensor, decay: float = 0.9) -> None:
-        """Moves the statistics towards those of new targets; the first call adopts them and leaves
-        the weights alone.
+        """Moves the statistics towards those of new targets.
+
+        The first call adopts them and leaves the weights alone: nothing was learned by others.
 
         Args:
-            mean, std: `[]` or `[copies]`.
+            mean, std: of the targets, `[]` or `[copies]`.
             decay: weight of the old statistics.
         """
         std = torch.maximum(std, self.smallest(mean))
@@ -167,30 +185,30 @@ class PopArt(nn.Module, ABC):
 
     @abstractmethod
     def rescale(self, shift: Tensor, scale: Tensor) -> None:
-        """The same V by other statistics: the last layers change so that every value stays what it
-        was."""
+        """The same V by other statistics: the last layers change, every value stays what it was."""
 
 
 @torch.no_grad()
-def rescale_last(net: nn.Module, factor: Tensor, move: Tensor) -> None:
-    """The last layer's output, by other statistics: factor times the output, plus move.
+def rescale_last(net: nn.Sequential | Stack, factor: Tensor, offset: Tensor) -> None:
+    """Changes the last layer so that it gives factor times its output, plus offset.
 
     Args:
         net: of `mlp`.
-        factor, move: `[1]`, or one for each copy of a stack.
+        factor, offset: `[1]`, or one for each copy of a stack.
     """
-    stacked = isinstance(net, Stack)
-    if stacked:
+    last: Any
+    if isinstance(net, Stack):
+        last = net.layers[-1]
         factor = factor.view(-1, 1, 1)
-        move = move.view(-1, 1, 1)
-    last: Any = net.layers[-1] if stacked else net[-1]  # type: ignore[union-attr, index]
-    last.bias.mul_(factor).add_(move)
+        offset = offset.view(-1, 1, 1)
+    else:
+        last = net[-1]
+    last.bias.mul_(factor).add_(offset)
     last.weight.mul_(factor)
 
 
 class Critic(PopArt):
-    """Networks whose output is normalised (Pop-Art, van Hasselt et al. 2016): V(s), or several Q(s,
-    a) side by side.
+    """Networks with a normalised output (`PopArt`): V(s), or several Q(s, a) side by side.
 
     The network predicts (V - shift) / scale. When the statistics move, the last layer is rescaled
     so that every V stays what it was; rewards of any size and offset are learned alike. A linear
@@ -199,7 +217,7 @@ class Critic(PopArt):
 
     Args:
         inputs: width of the input.
-        hidden, activation: of the hidden layers.
+        hidden, activation: widths of the hidden layers, and a key of `ACTIVATIONS`.
         generator: draws the weights.
         copies: agents with critics of their own; inputs are then `[..., copies, inputs]`.
         ensemble: critics on the same input; the output gets a leading axis `[ensemble, ...]`, None
@@ -219,18 +237,20 @@ class Critic(PopArt):
         super().__init__(copies)
         self.copies = copies
         self.ensemble = ensemble
-        stacked = None if copies is None and ensemble is None else (copies or 1) * (ensemble or 1)
+        stacked = None
+        if copies is not None or ensemble is not None:
+            stacked = (copies or 1) * (ensemble or 1)
         self.net = mlp(
             [inputs, *hidden, 1], activation, generator=generator, last_gain=1.0, copies=stacked
         )
-        self.linear: nn.Module
+        # the linear path starts at zero
+        self.linear: nn.Linear | Stack
         if stacked is None:
             self.linear = nn.Linear(inputs, 1, bias=False)
-            nn.init.zeros_(self.linear.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(self.linear.weight)
         else:
-            self.linear = Stack(
-                [StackedLinear(stacked, inputs, 1, gain=0.0, generator=generator, bias=False)]
-            )
+            layer = StackedLinear(stacked, inputs, 1, gain=0.0, generator=generator, bias=False)
+            self.linear = Stack([layer])
 
     def normalized(self, inputs: Tensor) -> Tensor:
         """(V - shift) / scale, `[...]`, or `[ensemble, ...]`."""
@@ -238,12 +258,12 @@ class Critic(PopArt):
             out: Tensor = self.net(inputs) + self.linear(inputs)
             return out.squeeze(-1)
         if self.copies is None:
-            shared = inputs.reshape(1, -1, inputs.shape[-1]).expand(
-                self.ensemble, -1, -1
-            )  # no copy for each critic
-            each: Tensor = self.net.layers(shared) + self.linear.layers(shared)  # type: ignore[operator]
-            return each.view(self.ensemble, *inputs.shape[:-1])
-        x = inputs.repeat_interleave(self.ensemble, -2)  # agent by agent, its critics side by side
+            # all critics read the same rows: expanded, not copied
+            rows = inputs.reshape(1, -1, inputs.shape[-1]).expand(self.ensemble, -1, -1)
+            values: Tensor = self.net.layers(rows) + self.linear.layers(rows)  # type: ignore[operator]
+            return values.view(self.ensemble, *inputs.shape[:-1])
+        # the stack lies agent by agent, an agent's critics side by side
+        x = inputs.repeat_interleave(self.ensemble, -2)
         stacked: Tensor = (self.net(x) + self.linear(x)).squeeze(-1)
         by_critic: Tensor = stacked.unflatten(-1, (-1, self.ensemble)).movedim(-1, 0)
         return by_critic.reshape(self.ensemble, *inputs.shape[:-1])
@@ -254,15 +274,20 @@ class Critic(PopArt):
 
     @torch.no_grad()
     def rescale(self, shift: Tensor, scale: Tensor) -> None:
-        """The same V by other statistics."""
-        factor = self.scale / scale
-        move = (self.shift - shift) / scale
-        repeats = self.ensemble or 1
-        factor = factor.repeat_interleave(repeats)
-        move = move.repeat_interleave(repeats)
-        rescale_last(self.net, factor, move)
-        linear: Any = self.linear.layers[0] if isinstance(self.linear, Stack) else self.linear
-        linear.weight.mul_(factor.view(-1, 1, 1) if isinstance(self.linear, Stack) else factor)
+        """The same V by other statistics.
+
+        (V - shift') / scale' = factor (V - shift) / scale + offset.
+        """
+        critics = self.ensemble or 1
+        factor = (self.scale / scale).repeat_interleave(critics)
+        offset = ((self.shift - shift) / scale).repeat_interleave(critics)
+        rescale_last(self.net, factor, offset)
+        # the linear path has no bias: the network's takes the offset for both
+        if isinstance(self.linear, Stack):
+            layer: Any = self.linear.layers[0]
+            layer.weight.mul_(factor.view(-1, 1, 1))
+        else:
+            self.linear.weight.mul_(factor)
         self.adopt(shift, scale)
 
 

@@ -10,27 +10,26 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from rl_markets.policies.gradient import Batch, GradientLearner
+from rl_markets.policies.gradient import GradientLearner, mean_over_steps
 from rl_markets.policies.module import ACTIONS, EMAModule
 from rl_markets.policies.networks import Critic
 from rl_markets.policies.replay import NONTERMINAL, Replay, nested, transitions
-from rl_markets.policies.rollout import ACTIVE, OBSERVATIONS, REWARDS, Fragment
+from rl_markets.policies.rollout import ACTIVE, OBSERVATIONS, REWARDS, Batch, Fragment
 from rl_markets.policies.spec import ReplayParameters
 
 R = TypeVar("R", bound=ReplayParameters)
 
 RAW = "raw"
+"""Column of the raw actions, before they are squashed."""
 REACH = 3.0
 """Critics see raw actions within about +-3, where tanh has reached .995."""
 
 
 class OffPolicyModule(EMAModule[R]):
-    """Actor, its running average over iterations (which is deployed), critics on (s, raw) and their
-    slow targets.
+    """Actor and its moving average (which is deployed), critics on (s, raw) and their slow targets.
 
     Several critics are one stack of networks: one batched product serves them all. With separate
-        policies every agent
-    has its own.
+    policies every agent has its own.
     """
 
     critic: Critic
@@ -45,11 +44,11 @@ class OffPolicyModule(EMAModule[R]):
         """Normalised Q of each critic, `[critics, ...]`.
 
         The critics see raw and not squashed actions: what is logarithmic near a bound, such as
-            utility, is about linear
-        in them. They see them bounded, so that no policy runs away to where the critics
-        extrapolate.
+        utility, is about linear in them. They see them bounded, so that no policy runs away to
+        where the critics extrapolate.
         """
-        return critic.normalized(torch.cat([observations, REACH * torch.tanh(raw / REACH)], -1))
+        bounded = REACH * torch.tanh(raw / REACH)
+        return critic.normalized(torch.cat([observations, bounded], -1))
 
     def get_non_inference_attributes(self) -> list[str]:
         """What runners drop."""
@@ -62,8 +61,9 @@ class OffPolicyModule(EMAModule[R]):
 
 
 class OffPolicyLearner(GradientLearner[R]):
-    """Base of learners of actors and critics on replayed transitions. Subclasses write `parts`,
-    `targets` and `update_policy`.
+    """Base of learners of actors and critics on replayed transitions.
+
+    Subclasses write `parts`, `targets` and `update_policy`.
 
     Everything is in normalised units, (Q - shift) / scale, so that rewards of any size and offset
     are learned alike.
@@ -83,43 +83,50 @@ class OffPolicyLearner(GradientLearner[R]):
         }
 
     def learn(self, fragments: dict[str, Fragment]) -> None:
-        """Adds the fragments, then takes `updates` gradient steps of every policy; reports the mean
-        of the last quarter."""
+        """Adds the fragments, then takes `updates` gradient steps of every policy.
+
+        Reports the mean over the last quarter of the steps.
+        """
         for policy, fragment in fragments.items():
             p = self.parameters(policy)
             replay = self.replay[policy]
             replay.add(transitions(fragment, self.columns))
             self.before_updates(policy, replay.sample(max(p.batch_size, 1024), self.generator))
-            rows = p.batch_size // max(1, self.config.num_learners)
-            metrics = []
+
+            # each learner takes its share of the batch
+            rows = max(1, p.batch_size // max(1, self.config.num_learners))
+            reported = []
             for step in range(p.updates):
                 self.gradient_step = (self._weights_seq_no - 1) * p.updates + step
-                batch = replay.sample(max(1, rows), self.generator)
-                found = self.update_policy(policy, batch, reporting=step >= p.updates * 3 // 4)
-                if found:
-                    metrics.append(found)
-            self.report(
-                policy,
-                {name: torch.stack([f[name] for f in metrics]).mean(0) for name in metrics[0]},
-            )
+                batch = replay.sample(rows, self.generator)
+                reporting = step >= p.updates * 3 // 4
+                metrics = self.update_policy(policy, batch, reporting=reporting)
+                if metrics:
+                    reported.append(metrics)
+            self.report(policy, mean_over_steps(reported))
             self.after_updates(policy)
 
     @torch.no_grad()
     def before_updates(self, policy: str, batch: Batch) -> None:
-        """Before the gradient steps of an iteration, on a large batch: adapts the values'
-        statistics to the targets.
+        """Before an iteration's gradient steps: adapts the values' statistics to the targets.
 
         At first to those of rewards summed for ever.
+
+        Args:
+            policy: which.
+            batch: a large one.
         """
         module = self.networks(policy)
         gamma = self.parameters(policy).discount
         critic = module.critic
         target = module.target
         if int(critic.updates) == 0:
+            # the moments of sum_t gamma^t r_t with independent r_t
             mean, std = self._moments(batch[REWARDS], batch)
             critic.renormalize(mean / (1 - gamma), std / math.sqrt(1 - gamma**2))
             target.adopt(critic.shift, critic.scale)
         else:
+            # targets are in the old units
             mean, std = self._moments(self.targets(policy, module, batch), batch)
             critic.renormalize(critic.shift + critic.scale * mean, critic.scale * std, decay=0.95)
             target.rescale(critic.shift, critic.scale)
@@ -131,25 +138,33 @@ class OffPolicyLearner(GradientLearner[R]):
         active = batch[ACTIVE]
         count = self.total(active.sum(0).to(x.dtype)).clamp_min(1)
         mean = self.total((x * active).sum(0)) / count
-        return mean, (self.total(((x - mean) * active).square().sum(0)) / count).sqrt()
+        variance = self.total(((x - mean) * active).square().sum(0)) / count
+        return mean, variance.sqrt()
 
     @abstractmethod
     def targets(self, policy: str, module: Any, batch: Batch) -> Tensor:
-        """What the critics should say of the batch's actions, normalised, without gradient:
-        `backed_up` of something."""
+        """What the critics should say of the batch's actions, normalised, without gradient.
 
-    def td_target(self, policy: str, module: Any, batch: Batch, following: Tensor) -> Tensor:
-        """(r + gamma V(s') - shift) / scale of normalised values V(s'); critics and targets have
-        the same statistics."""
+        `td_target` of some value of the next state.
+        """
+
+    def td_target(self, policy: str, module: Any, batch: Batch, next_values: Tensor) -> Tensor:
+        """(r + gamma V(s') - shift) / scale of normalised values V(s').
+
+        Critics and slow targets have the same statistics.
+        """
         critic = module.critic
         discount = self.parameters(policy).discount * batch[NONTERMINAL]
         centred = (batch[REWARDS] - critic.shift * (1 - discount)) / critic.scale
-        y: Tensor = centred + discount * following
+        y: Tensor = centred + discount * next_values
         return y
 
     def fit_critics(self, policy: str, module: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """A step of every critic along E[(Q_i - y)^2] / 2; the loss, and the values `[critics,
-        ...]` before it."""
+        """A step of every critic along E[(Q_i - y)^2] / 2.
+
+        Returns:
+            The loss, summed over critics, and the normalised values `[critics, ...]` before it.
+        """
         y = self.targets(policy, module, batch)
         q = module.values(module.critic, batch[OBSERVATIONS], batch[RAW])
         loss = 0.5 * self.mean((q - y).square().sum(0), batch)
@@ -163,12 +178,11 @@ class OffPolicyLearner(GradientLearner[R]):
 
     def value_mean(self, module: Any, batch: Batch, q: Tensor) -> Tensor:
         """The mean action value, in discounted reward, of `[critics, ...]` normalised ones."""
-        return self.mean(
-            (module.critic.shift + module.critic.scale * q).mean(0), batch
-        ) / agents_in(batch)
+        values = (module.critic.shift + module.critic.scale * q).mean(0)
+        return self.mean(values, batch) / agents_in(batch)
 
     def after_updates(self, policy: str) -> None:
-        """After the gradient steps of an iteration: averages the actor."""
+        """After the gradient steps of an iteration: moves the actor's average."""
         self.update_ema(policy, self.parameters(policy).averaging)
 
     def private_state(self) -> dict[str, Tensor]:
@@ -176,17 +190,16 @@ class OffPolicyLearner(GradientLearner[R]):
         state = super().private_state()
         for policy, replay in self.replay.items():
             if self.parameters(policy).store_replay:
-                state |= {
-                    f"replay.{policy}.{name}": value for name, value in replay.state_dict().items()
-                }
+                contents = replay.state_dict()
+                state |= {f"replay.{policy}.{name}": value for name, value in contents.items()}
         return state
 
     def load_private_state(self, saved: dict[str, Tensor]) -> None:
         """The reverse of `private_state`."""
         super().load_private_state(saved)
         for policy, replay in self.replay.items():
-            if kept := nested(f"replay.{policy}", saved):
-                replay.load_state_dict(kept)
+            if contents := nested(f"replay.{policy}", saved):
+                replay.load_state_dict(contents)
 
 
 def agents_in(batch: Batch) -> int:
@@ -195,7 +208,9 @@ def agents_in(batch: Batch) -> int:
 
 
 def differentiate(loss: Tensor, weights: list[Tensor]) -> None:
-    """Puts the gradients on these weights; others that the loss goes through, such as a critic's,
-    get none."""
+    """Puts the gradients on these weights.
+
+    Others that the loss goes through, such as a critic's, get none.
+    """
     for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
         weight.grad = gradient

@@ -2,54 +2,70 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rl_markets.policies.rollout import ACTIVE, OBSERVATIONS, REWARDS, Fragment
+from rl_markets.policies.rollout import ACTIVE, OBSERVATIONS, REWARDS, Batch, Fragment
 
 NEXT_OBSERVATIONS = "next_observations"
 NONTERMINAL = "nonterminal"
 
-Batch = dict[str, Tensor]
+RENAMED = {"goes_on": NONTERMINAL, "acted": ACTIVE}
+"""Columns that checkpoints of version 0.1.0 hold under older names."""
 
 
 def transitions(fragment: Fragment, columns: tuple[str, ...]) -> Batch:
-    """A fragment as rows (s, a, r, s', goes on), with the true successor where an episode ended.
+    """A fragment as rows (s, a, r, s', nonterminal), with the true successor where an episode ends.
 
     Args:
         fragment: of one policy.
         columns: which of the policy's own columns to keep (the actions).
 
     Returns:
-        columns `[rows, ...]` of the steps in which the agent acted; where policies are separate
+        Columns `[rows, ...]` of the steps in which the agent acted; where policies are separate
         `[rows, agents, ...]`, all of them, with the mask `active`.
     """
-    found = fragment.columns
+    recorded = fragment.columns
     ends = fragment.ends
     rows = fragment.rows
-    following = found[OBSERVATIONS][1:].clone()
-    following[ends.step, ends.trajectory] = ends.observations
-    nonterminal = torch.ones_like(found[REWARDS])
+    observations = recorded[OBSERVATIONS]
+
+    # the next row of the fragment is a new episode's where one ended
+    next_observations = observations[1:].clone()
+    next_observations[ends.step, ends.trajectory] = ends.observations
+    # an episode that was cut is bootstrapped: only a terminated one has no value after it
+    nonterminal = torch.ones_like(recorded[REWARDS])
     nonterminal[ends.step, ends.trajectory] = (~ends.terminated).to(nonterminal.dtype)
+
     batch = {
-        OBSERVATIONS: rows(found[OBSERVATIONS][:-1]),
-        NEXT_OBSERVATIONS: rows(following),
+        OBSERVATIONS: rows(observations[:-1]),
+        NEXT_OBSERVATIONS: rows(next_observations),
         NONTERMINAL: rows(nonterminal),
     }
-    batch |= {name: rows(found[name]) for name in (REWARDS, *columns)}
-    if ACTIVE not in found:
-        return batch
-    active = rows(found[ACTIVE])
-    if fragment.separate is not None:
-        return {**batch, ACTIVE: active}
-    return {name: column[active] for name, column in batch.items()}
+    batch |= {name: rows(recorded[name]) for name in (REWARDS, *columns)}
+    return fragment.acting(batch)
+
+
+class _Slot(NamedTuple):
+    """Where a column lies in the packed rows of its type.
+
+    Attributes:
+        name: of the column.
+        width: numbers in a row.
+        scalar: whether the column has no axis of its own.
+    """
+
+    name: str
+    width: int
+    scalar: bool
 
 
 class Replay:
-    """The last `capacity` rows. Columns of one type lie side by side, so that a row is fetched at
-    once.
+    """The last `capacity` rows, in a ring.
+
+    Columns of one type lie side by side, so that a row is fetched at once.
 
     Args:
         capacity: rows kept; the oldest go first.
@@ -62,57 +78,65 @@ class Replay:
         self.position = 0
         self.size = 0
         self.store: dict[str, Tensor] = {}
-        self._layout: dict[str, list[tuple[str, int, bool]]] = {}
+        self._layout: dict[str, list[_Slot]] = {}
 
     def add(self, batch: Batch) -> None:
         """Appends rows; the same columns in every call."""
-        lead = self._lead(batch)
         if not self._layout:
-            for name, column in sorted(batch.items()):
-                scalar = column.dim() == lead
-                width = 1 if scalar else column.shape[-1]
-                self._layout.setdefault(str(column.dtype), []).append((name, width, scalar))
-        for dtype, layout in self._layout.items():
-            parts = [batch[n].unsqueeze(-1) if scalar else batch[n] for n, _, scalar in layout]
-            packed = torch.cat(parts, -1)[-self.capacity :]
+            self._lay_out(batch)
+        rows = min(len(batch[REWARDS]), self.capacity)
+        # what does not fit behind the position goes on at the front
+        behind = min(rows, self.capacity - self.position)
+        for dtype, slots in self._layout.items():
+            columns = [
+                batch[name].unsqueeze(-1) if scalar else batch[name] for name, _, scalar in slots
+            ]
+            packed = torch.cat(columns, -1)[-self.capacity :]
             if dtype not in self.store:
                 self.store[dtype] = packed.new_empty(
                     (self.capacity, *packed.shape[1:]), device=self.device
                 )
-            first = min(len(packed), self.capacity - self.position)
-            self.store[dtype][self.position : self.position + first] = packed[:first]
-            self.store[dtype][: len(packed) - first] = packed[first:]
-        self.position = (self.position + len(packed)) % self.capacity
-        self.size = min(self.capacity, self.size + len(packed))
+            store = self.store[dtype]
+            store[self.position : self.position + behind] = packed[:behind]
+            store[: rows - behind] = packed[behind:]
+        self.position = (self.position + rows) % self.capacity
+        self.size = min(self.capacity, self.size + rows)
 
-    @staticmethod
-    def _lead(batch: Batch) -> int:
-        """Axes before a column's own: rows, and agents where policies are separate."""
-        return batch[REWARDS].dim()
+    def _lay_out(self, batch: Batch) -> None:
+        """Gives every column its place, in the order of their names."""
+        # axes before a column's own: rows, and agents where policies are separate
+        leading = batch[REWARDS].dim()
+        for name, column in sorted(batch.items()):
+            scalar = column.dim() == leading
+            width = 1 if scalar else column.shape[-1]
+            self._layout.setdefault(str(column.dtype), []).append(_Slot(name, width, scalar))
 
     def sample(self, rows: int, generator: torch.Generator) -> Batch:
         """`rows` rows drawn with replacement, every row alike."""
         index = torch.randint(self.size, (rows,), generator=generator, device=self.device)
         batch: Batch = {}
-        for dtype, layout in self._layout.items():
+        for dtype, slots in self._layout.items():
             packed = self.store[dtype].index_select(0, index)
-            for (name, _, scalar), column in zip(
-                layout, packed.split([w for _, w, _ in layout], -1), strict=True
-            ):
-                batch[name] = column.squeeze(-1) if scalar else column
+            columns = packed.split([slot.width for slot in slots], -1)
+            for slot, column in zip(slots, columns, strict=True):
+                batch[slot.name] = column.squeeze(-1) if slot.scalar else column
         return batch
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Contents and position, as tensors on the CPU."""
+        """Contents, position and layout, as tensors on the CPU."""
         layout = [
-            f"{d}|{n}|{w}|{int(s)}" for d, columns in self._layout.items() for n, w, s in columns
+            f"{dtype}|{slot.name}|{slot.width}|{int(slot.scalar)}"
+            for dtype, slots in self._layout.items()
+            for slot in slots
         ]
+        # the layout as bytes, as checkpoints hold tensors only; torch refuses an empty buffer
         text = torch.frombuffer(bytearray("\n".join(layout).encode() or b" "), dtype=torch.uint8)
+        where = torch.tensor([self.position, self.size])
         rows = {
             f"rows.{dtype}": store[: self.size].cpu().contiguous()
             for dtype, store in self.store.items()
         }
-        return {"layout": text, "where": torch.tensor([self.position, self.size]), **rows}
+        return {"layout": text, "where": where, **rows}
 
     def load_state_dict(self, saved: dict[str, Tensor]) -> None:
         """The reverse of `state_dict`."""
@@ -121,7 +145,8 @@ class Replay:
         self.store = {}
         for line in bytes(saved["layout"].tolist()).decode().split():
             dtype, name, width, scalar = line.split("|")
-            self._layout.setdefault(dtype, []).append((name, int(width), scalar == "1"))
+            slot = _Slot(RENAMED.get(name, name), int(width), scalar == "1")
+            self._layout.setdefault(dtype, []).append(slot)
         for dtype in self._layout:
             rows = saved[f"rows.{dtype}"].to(self.device)
             self.store[dtype] = rows.new_empty((self.capacity, *rows.shape[1:]))

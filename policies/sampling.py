@@ -1,5 +1,7 @@
-"""What runners are told of an experiment: the market, who follows which policy, and what learners
-want of each step."""
+"""What runners are told of an experiment.
+
+The market, who follows which policy, and what learners want of each step.
+"""
 
 from __future__ import annotations
 

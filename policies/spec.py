@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,8 +19,7 @@ class LearnerParameters(BaseModel):
     """Whether it learns with a discount factor of 1, in episodes that end."""
 
     common: ClassVar[tuple[str, ...]] = ()
-    """Parameters that all policies of an experiment share; the others may be set for each
-    policy."""
+    """Parameters that all policies of an experiment share; others may be set for each policy."""
 
     gamma: float | None = Field(
         None, ge=0, le=1, description="discount factor; null takes the market's own"
@@ -28,7 +27,11 @@ class LearnerParameters(BaseModel):
 
     @property
     def discount(self) -> float:
-        """The discount factor; experiments fill it in where it is left to the market."""
+        """The discount factor; experiments fill it in where it is left to the market.
+
+        Raises:
+            ValueError: where no experiment did.
+        """
         if self.gamma is None:
             raise ValueError("gamma: missing; an experiment takes it from its market")
         return self.gamma
@@ -66,9 +69,8 @@ class GradientParameters(LearnerParameters):
 
     def fine_tuning(self) -> dict[str, Any]:
         """Smaller steps."""
-        return {
-            name: 0.3 * getattr(self, name) for name in ("learning_rate", "final_learning_rate")
-        }
+        rates = ("learning_rate", "final_learning_rate")
+        return {name: 0.3 * getattr(self, name) for name in rates}
 
 
 class ReplayParameters(GradientParameters):
@@ -119,6 +121,7 @@ class LearnerSpec:
         module: import path of the `MarketModule` that acts and is trained.
         metrics: name -> meaning of what the learner reports of each policy in each update.
         actions: the kinds of action spaces that it can learn, as in `heads.describe_space`.
+        actor: what acts, a network or a table; see `actors.build_actor`.
         differentiates: whether it takes gradients through the market, every `horizon` steps of a
             rollout from the state that the runner was in.
     """
@@ -130,6 +133,7 @@ class LearnerSpec:
     module: str
     metrics: dict[str, str]
     actions: tuple[str, ...] = ("box", "discrete", "multidiscrete")
+    actor: Literal["network", "table"] = "network"
     differentiates: bool = False
 
     def load(self) -> tuple[type[Any], type[Any]]:

@@ -1,29 +1,24 @@
 """Every error of ours, on one page, with the exit code of the command that it ends.
 
-    RLMarketsError                        1
-      InputError (ValueError)             2   what somebody gave cannot be used; one line says what,
-        where, what instead
-        ExperimentError                   2   an experiment file, an option or a path; what the
-        command line prints
-        FieldError                        2   a rule across fields; becomes an ExperimentError that
-        names the file
-        CsvError                          2   a column of a CSV file; becomes an ExperimentError
-        UnidentifiedError                 2   a log does not determine a family of demand
-        BlanchardKahnError                2   a linear model without a unique stable solution
-      RunError (RuntimeError)             1   a run cannot go on
-        RunFailedError                    1   its details hold the traceback of what broke
-        Interrupted                       128 + signal, after a checkpoint
-        RunnersLostError                  1   no runner is left, and none came back
-        LearnersLostError                 1   a learner's process died; the run goes on from a
-        checkpoint by itself
-      MarketError (RuntimeError)          1   a market broke its contract
-        ContractError                     1   in a shape, a type, a group
-        TimeLimitError                    1   in time
-      LearnerError (RuntimeError)         1   a learner's metric is not finite
-      ConvergenceError (RuntimeError)     1   a solver stopped before its tolerance
-      CorruptError (RuntimeError)         1   a stored file is not what was written
-    Informs                               -   no error: a conformance check that only informs; never
-    leaves its room
+    RLMarketsError                     1
+      InputError (ValueError)          2    what was given cannot be used, and what instead
+        ExperimentError                2    an experiment file, option or path, in one line
+        FieldError                     2    a rule across fields; an ExperimentError names it
+        CsvError                       2    a CSV file's column; an ExperimentError names it
+        UnidentifiedError              2    a log does not determine a family of demand
+        BlanchardKahnError             2    a linear model without a unique stable solution
+      RunError (RuntimeError)          1    a run cannot go on
+        RunFailedError                 1    its details hold the traceback of what broke
+        Interrupted                    128 + signal, after a checkpoint
+        RunnersLostError               1    no runner is left, and none came back
+        LearnersLostError              1    a learner's process died; its run goes on by itself
+      MarketError (RuntimeError)       1    a market broke its contract
+        ContractError                  1    in a shape, a type, a group
+        TimeLimitError                 1    in time
+      LearnerError (RuntimeError)      1    a learner's metric is not finite
+      ConvergenceError (RuntimeError)  1    a solver stopped before its tolerance
+      CorruptError (RuntimeError)      1    a stored file is not what was written
+    Informs                            -    no error: a conformance check that only informs
 
 Other exceptions are bugs, or the system's (a full disk, a missing file: 1); a bug keeps its
 traceback. This page imports nothing, so that every floor may import it.

@@ -1,5 +1,7 @@
-"""Exported policies: safetensors and JSON, no pickle; loaded with torch, numpy and safetensors
-alone."""
+"""Exported policies: safetensors and JSON, no pickle.
+
+They are loaded with torch, numpy and safetensors alone; nothing here needs ray.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,11 @@ from rl_markets.store import MANIFEST, verify, written
 
 FORMAT = 1
 SPEC = "policy.json"
-GOLDEN = "golden.actions.safetensors"  # a policy's name holds no dots
+GOLDEN = "golden.actions.safetensors"  # no policy's file: a policy's name holds no dots
+"""Random observations of each policy, and the actions that it took when it was exported."""
 GOLDEN_ROWS = 64
 GOLDEN_TOLERANCE = 1e-5
+"""Another machine may round otherwise."""
 
 
 class LoadedPolicy:
@@ -36,8 +40,9 @@ class LoadedPolicy:
     def __init__(self, actors: dict[str, Actor], spec: dict[str, Any]) -> None:
         self.actors = actors
         self.spec = spec
-        policies = spec["policies"]
-        self.groups: dict[str, str] = {g: p for p in policies for g in policies[p]["groups"]}
+        self.groups: dict[str, str] = {
+            group: name for name, policy in spec["policies"].items() for group in policy["groups"]
+        }
 
     @torch.no_grad()
     def act(self, observations: Any, group: str | None = None) -> NDArray[Any]:
@@ -54,15 +59,16 @@ class LoadedPolicy:
         Raises:
             ValueError: for an unknown group, a wrong width, or numbers that are not finite.
         """
-        name = self._group(group)
-        if self.groups[name] not in self.actors:
-            rule = self.spec["policies"][self.groups[name]]["scripted"]
+        group = self._group(group)
+        policy = self.groups[group]
+        if policy not in self.actors:
+            rule = self.spec["policies"][policy]["scripted"]
             raise ValueError(
-                f"group {name!r} follows the rule {rule!r}; it is no part of the exported policy"
+                f"group {group!r} follows the rule {rule!r}; it is no part of the exported policy"
             )
-        actor = self.actors[self.groups[name]]
-        rows = _rows(observations, f"observations of group {name!r}", actor.spec)
-        return actor.act(torch.from_numpy(np.ascontiguousarray(rows))).numpy()
+        actor = self.actors[policy]
+        checked = _checked(observations, f"observations of group {group!r}", actor.spec)
+        return actor.act(torch.from_numpy(np.ascontiguousarray(checked))).numpy()
 
     def _group(self, group: str | None) -> str:
         if group is None and len(self.groups) == 1:
@@ -72,20 +78,20 @@ class LoadedPolicy:
         return group
 
 
-def _rows(observations: Any, what: str, spec: Mapping[str, Any]) -> NDArray[np.float32]:
+def _checked(observations: Any, what: str, spec: Mapping[str, Any]) -> NDArray[np.float32]:
     """Finite single-precision numbers `[..., width]`, or `[..., copies, width]`."""
     trailing = _trailing(spec)
     expected = f"[..., {', '.join(map(str, trailing))}]"
     try:
         with np.errstate(over="ignore"):  # what overflows is infinite, and refused below
-            rows = np.asarray(observations, dtype=np.float32)
+            numbers = np.asarray(observations, dtype=np.float32)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{what}: expected numbers {expected}: {error}") from None
-    if rows.shape[-len(trailing) :] != trailing:
-        raise ValueError(f"{what} have shape {rows.shape}: expected {expected}")
-    if not np.isfinite(rows).all():
+    if numbers.shape[-len(trailing) :] != trailing:
+        raise ValueError(f"{what} have shape {numbers.shape}: expected {expected}")
+    if not np.isfinite(numbers).all():
         raise ValueError(f"{what}: expected finite numbers")
-    return rows
+    return numbers
 
 
 def _trailing(spec: Mapping[str, Any]) -> tuple[int, ...]:
@@ -101,6 +107,10 @@ def export(folder: Path, actors: Mapping[str, Actor], spec: dict[str, Any]) -> N
         folder: must not exist.
         actors: policy -> network.
         spec: JSON; `policies` maps each policy to its `groups`.
+
+    Raises:
+        FileExistsError: if `folder` exists.
+        OSError: full disk, no permission.
     """
     generator = torch.Generator().manual_seed(0)
     golden: dict[str, Tensor] = {}
@@ -109,20 +119,18 @@ def export(folder: Path, actors: Mapping[str, Actor], spec: dict[str, Any]) -> N
         golden[f"{name}.observations"] = observations
         with torch.no_grad():
             golden[f"{name}.actions"] = actor.cpu().act(observations).contiguous()
-    full = {
-        "format": FORMAT,
-        **spec,
-        "actors": {name: actor.spec for name, actor in actors.items()},
-    }
+    actor_specs = {name: actor.spec for name, actor in actors.items()}
+    document = {"format": FORMAT, **spec, "actors": actor_specs}
     with written(folder) as temporary:
         for name, actor in actors.items():
+            # safetensors takes contiguous tensors only
             weights = {k: v.detach().cpu().contiguous() for k, v in actor.state_dict().items()}
-            _weights(temporary, name).write_bytes(save(weights))
+            _weights_file(temporary, name).write_bytes(save(weights))
         (temporary / GOLDEN).write_bytes(save(golden))
-        (temporary / SPEC).write_text(json.dumps(full, indent=1), encoding="utf-8")
+        (temporary / SPEC).write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
-def _weights(folder: Path, name: str) -> Path:
+def _weights_file(folder: Path, name: str) -> Path:
     return folder / f"{name}.safetensors"
 
 
@@ -144,23 +152,26 @@ def load(path: str | Path) -> LoadedPolicy:
     actors = {}
     golden = load_file(folder / GOLDEN)
     for name, actor_spec in spec["actors"].items():
-        actors[name] = actor = build_actor(actor_spec).eval().requires_grad_(False)
+        actor = build_actor(actor_spec).eval().requires_grad_(False)
+        weights_file = _weights_file(folder, name)
         try:
-            actor.load_state_dict(load_file(_weights(folder, name)))
+            actor.load_state_dict(load_file(weights_file))
         except RuntimeError as error:
             raise ValueError(
-                f"{_weights(folder, name)}: does not fit the policy's networks: {error}"
+                f"{weights_file}: does not fit the policy's networks: {error}"
             ) from None
         _check_golden(folder, name, actor, golden)
+        actors[name] = actor
     return LoadedPolicy(actors, spec)
 
 
 def _folder(path: Path) -> Path:
     """The exported policy at `path` or in the run at `path`, even if a part of it is lost."""
     for folder in (path / "policy", path):
-        if (folder / SPEC).is_file() or (
-            (folder / MANIFEST).is_file() and (folder / GOLDEN).is_file()
-        ):
+        if (folder / SPEC).is_file():
+            return folder
+        # Without its `policy.json` it is still told by these two, and `verify` says what is lost.
+        if (folder / MANIFEST).is_file() and (folder / GOLDEN).is_file():
             return folder
     raise FileNotFoundError(f"{path}: holds no exported policy (expected {SPEC} in it)")
 
@@ -168,10 +179,9 @@ def _folder(path: Path) -> Path:
 @torch.no_grad()
 def _check_golden(folder: Path, name: str, actor: Actor, golden: Mapping[str, Tensor]) -> None:
     """What was loaded must act as what was trained did."""
-    difference = float(
-        (actor.act(golden[f"{name}.observations"]) - golden[f"{name}.actions"]).abs().max()
-    )
-    if not difference <= GOLDEN_TOLERANCE:
+    actions = actor.act(golden[f"{name}.observations"])
+    difference = float((actions - golden[f"{name}.actions"]).abs().max())
+    if not difference <= GOLDEN_TOLERANCE:  # NaN is no agreement either
         raise ValueError(
             f"{folder}: policy {name!r} differs from its golden actions by {difference:.2g}"
         )

@@ -51,8 +51,9 @@ def _manifest(entries: dict[str, Any]) -> str:
 
 @contextmanager
 def written(folder: Path) -> Iterator[Path]:
-    """Gives a temporary folder to fill; on leaving, it becomes `folder`, whole. An exception leaves
-    nothing.
+    """Gives a temporary folder to fill; on leaving, it becomes `folder`, whole.
+
+    An exception leaves nothing.
 
     Raises:
         FileExistsError: if `folder` exists.
@@ -62,10 +63,11 @@ def written(folder: Path) -> Iterator[Path]:
         raise FileExistsError(f"{folder} exists already")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.parent / f"{_TEMPORARY}{folder.name}-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(temporary, ignore_errors=True)  # a killed process may have had the same number
     temporary.mkdir()
     try:
         yield temporary
+        # The order matters: all content is on the disk before the name is.
         _seal(temporary)
         os.rename(temporary, folder)
         _fsync(folder.parent)
@@ -83,7 +85,7 @@ def _seal(folder: Path) -> None:
     write_text(folder / MANIFEST, _manifest(entries))
     for path in (*folder.rglob("*"), folder):
         if path.is_dir():
-            _fsync(path)
+            _fsync(path)  # a folder's names are its own content
 
 
 def verify(folder: Path) -> None:
@@ -98,7 +100,7 @@ def verify(folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise CorruptError(f"{path}: missing")
-        if path.stat().st_size != entry["bytes"]:
+        if path.stat().st_size != entry["bytes"]:  # quicker than the sum, and says more
             raise CorruptError(f"{path}: {path.stat().st_size} bytes, expected {entry['bytes']}")
         if _sha256(path) != entry["sha256"]:
             raise CorruptError(f"{path}: its content changed since it was written (sha256 differs)")
@@ -115,7 +117,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise CorruptError(f"{path}: missing") from None
     except (KeyError, RecursionError, TypeError, ValueError):
         raise CorruptError(f"{path}: not a manifest") from None
-    if text != _manifest(entries):
+    if text != _manifest(entries):  # byte for byte, its own sha256 included
         raise CorruptError(f"{path}: its content changed since it was written (sha256 differs)")
     return entries
 
@@ -136,7 +138,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 class CheckpointStore:
-    """The checkpoints of one run, `checkpoints/<iteration>/`, newest last."""
+    """The checkpoints of one run, `checkpoints/<iteration>/`, newest last.
+
+    Args:
+        root: the folder `checkpoints`; need not exist.
+        keep: how many stay when another is saved.
+    """
 
     def __init__(self, root: Path, keep: int = 3) -> None:
         self.root = root
@@ -146,18 +153,31 @@ class CheckpointStore:
         """The iterations of which there is a checkpoint (verified or not), ascending."""
         if not self.root.is_dir():
             return []
-        found = {int(p.name): p for p in self.root.iterdir() if p.is_dir() and p.name.isdecimal()}
-        return sorted(
-            iteration for iteration, path in found.items() if path == self.path(iteration)
-        )
+        folders = [p for p in self.root.iterdir() if p.is_dir() and p.name.isdecimal()]
+        iteration_of = {int(folder.name): folder for folder in folders}
+        # Folders named as `path` names them: `7` is none of ours, `00000007` is.
+        return sorted(i for i, folder in iteration_of.items() if folder == self.path(i))
 
     def path(self, iteration: int) -> Path:
         """Where the checkpoint of `iteration` lies."""
         return self.root / f"{iteration:08d}"
 
     def save(self, iteration: int, write: Callable[[Path], None]) -> Path:
-        """Lets `write` fill a new checkpoint; then removes the oldest beyond `keep`, never the new
-        one."""
+        """Lets `write` fill a new checkpoint; then removes the oldest beyond `keep`.
+
+        Never the new one, and none of later iterations.
+
+        Args:
+            iteration: of the checkpoint.
+            write: is given the folder to fill.
+
+        Returns:
+            where the checkpoint lies.
+
+        Raises:
+            FileExistsError: if there is one of this iteration.
+            OSError: full disk, no permission.
+        """
         self._sweep()
         with written(self.path(iteration)) as temporary:
             write(temporary)
@@ -167,8 +187,10 @@ class CheckpointStore:
         return self.path(iteration)
 
     def newest(self, complain: Callable[[str], None]) -> Path | None:
-        """The newest checkpoint that verifies, or None; `complain` gets one line for each that does
-        not."""
+        """The newest checkpoint that verifies, or None.
+
+        `complain` gets one line for each newer one that does not.
+        """
         for iteration in reversed(self.iterations()):
             try:
                 verify(self.path(iteration))
@@ -179,8 +201,7 @@ class CheckpointStore:
         return None
 
     def discard_after(self, iteration: int) -> None:
-        """Removes checkpoints beyond `iteration` (those that were refused) and half-written
-        ones."""
+        """Removes checkpoints beyond `iteration`, which were refused, and half-written ones."""
         for later in self.iterations():
             if later > iteration:
                 shutil.rmtree(self.path(later))

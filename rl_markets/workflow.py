@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rl_markets import exported
-from rl_markets.certificate import tables
+from rl_markets.certificate import document, tables
 from rl_markets.certificate.certify import certify
 from rl_markets.certificate.document import Certificate
 from rl_markets.conformance.examine import preflight
@@ -87,7 +87,7 @@ def report_only(path: Path) -> RunFolder:
     run = RunFolder.open(path)
     if not run.certificate.is_file():
         raise ExperimentError(f"{path}: holds no certificate yet; `rl-markets evaluate` makes one")
-    _report(run)
+    _report(run, document.read(run.certificate))
     console().print(f"report: {run.report}", highlight=False)
     return run
 
@@ -113,7 +113,7 @@ def _finish(run: RunFolder, actors: dict[str, Actor], out: Console) -> None:
 
 def _certify(run: RunFolder, out: Console) -> None:
     certificate = certify(run, out)
-    _report(run)
+    _report(run, certificate)
     if certificate.judged:
         out.print(_judged(certificate))
     out.print(tables.verdict(certificate), highlight=False)
@@ -128,8 +128,8 @@ def _judged(certificate: Certificate) -> Table:
     return table
 
 
-def _report(run: RunFolder) -> None:
+def _report(run: RunFolder, certificate: Certificate) -> None:
     # Imported when it is needed: matplotlib takes half a second, which no start should wait for.
     from rl_markets.certificate import report
 
-    report.write(run)
+    report.write(run, certificate)

@@ -44,16 +44,18 @@ def held(ray_once: None) -> Iterator[Any]:
     """Algorithms that stop in the end; see `replaying.Held`."""
     from tests.support.replaying import Held
 
-    found = Held()
-    yield found
-    for algorithm in found.algorithms:
+    holder = Held()
+    yield holder
+    for algorithm in holder.algorithms:
         algorithm.stop()
 
 
 @pytest.fixture(scope="session")
 def cournot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The example market of the docs, installed as a package of somebody else's into a folder of
-    its own."""
+    """The example market of the docs, installed as somebody else's package.
+
+    It lies in a folder of its own.
+    """
     folder = tmp_path_factory.mktemp("site")
     line = [
         sys.executable,
@@ -91,6 +93,6 @@ def damaged(exported_policy: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> CheckpointStore:
     """A store with one good checkpoint, of iteration 1."""
-    found = CheckpointStore(tmp_path / "checkpoints")
-    found.save(1, fill_old)
-    return found
+    store = CheckpointStore(tmp_path / "checkpoints")
+    store.save(1, fill_old)
+    return store

@@ -1,5 +1,4 @@
-"""What is written down as measured: every shipped experiment trained over seeds, and the learners
-at many sizes.
+"""What is written down as measured: every shipped experiment over seeds, learners at many sizes.
 
 `python -m benchmarks.results FOLDER [--quick]` trains (in parallel, a process for each run; what is
 finished is not done again), writes one JSON an experiment with its pictures, and makes the pages,

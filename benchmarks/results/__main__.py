@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from benchmarks.results import documents, page, pricing_page
@@ -30,13 +31,10 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     plan = QUICK if arguments.quick else FULL
+    runs = [*plan.certified, *plan.variations, *plan.compared]
+    say = partial(print, flush=True)
     try:
-        carry_out(
-            [*plan.certified, *plan.variations, *plan.compared],
-            arguments.runs,
-            arguments.workers,
-            lambda line: print(line, flush=True),
-        )
+        carry_out(runs, arguments.runs, arguments.workers, say)
     except RunsFailedError as error:
         print(f"rl-markets: {error}", file=sys.stderr)
         return 1

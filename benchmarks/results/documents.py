@@ -1,5 +1,4 @@
-"""The JSON of what was measured: a document for each experiment, and one for the comparison by
-number of households."""
+"""The JSON of what was measured: a document for each experiment, and one for each comparison."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.results.plan import LEARNERS, PICTURED, Plan, Run
-from benchmarks.results.pool import LOOKED_AT, record_of
+from benchmarks.results.pool import LOOKED_AT, Record, record_of
 from rl_markets.certificate import document as certificates
 from rl_markets.certificate.document import metric_as_json
 from rl_markets.certificate.plots import svg
@@ -31,7 +30,7 @@ def write_all(plan: Plan, root: Path, folder: Path) -> None:
     for name in plan.experiments:
         runs = [run for run in plan.certified if run.experiment == name]
         _write(folder, name, document(name, runs, root))
-        _pictures(folder, name, RunFolder.open(root / runs[0].folder / LATEST))
+        _pictures(folder, name, _run_folder(runs[0], root))
     _write(folder, COMPARISON, comparison(plan, root))
     _write(folder, VARIED, varied(plan, root))
 
@@ -50,9 +49,8 @@ def document(name: str, runs: Sequence[Run], root: Path) -> dict[str, Any]:
     """The certificates of one experiment's runs, and how long they took."""
     seeds = []
     for run in runs:
-        folder = RunFolder.open(root / run.folder / LATEST)
-        record = record_of(run, root)
-        assert record is not None
+        folder = _run_folder(run, root)
+        record = _record(run, root)
         certificate = certificates.read(folder.certificate)
         rows = read_rows(folder)
         seeds.append(
@@ -66,6 +64,7 @@ def document(name: str, runs: Sequence[Run], root: Path) -> dict[str, Any]:
                 "curve": curve(rows),
             }
         )
+    # the last certificate stands for all of them
     return {
         "experiment": name,
         "command": f"rl-markets train tune_configs/{name}.yaml -o seed=SEED",
@@ -75,17 +74,28 @@ def document(name: str, runs: Sequence[Run], root: Path) -> dict[str, Any]:
     }
 
 
+def _run_folder(run: Run, root: Path) -> RunFolder:
+    return RunFolder.open(root / run.folder / LATEST)
+
+
+def _record(run: Run, root: Path) -> Record:
+    record = record_of(run, root)
+    assert record is not None
+    return record
+
+
 def curve(rows: list[dict[str, float]]) -> list[list[float]]:
-    """Where the known answer was looked at: agent steps, seconds of training, distance in %."""
-    looks = [row for row in rows if math.isfinite(row["distance"])]
-    return [
-        [int(r["agent_steps"]), round(r["seconds"], 1), float(f"{r['distance']:.4g}")]
-        for r in looks
-    ]
+    """Points `[agent steps, seconds of training, distance in %]` where there is a distance."""
+    points = []
+    for row in rows:
+        if math.isfinite(row["distance"]):
+            distance = float(f"{row['distance']:.4g}")
+            points.append([int(row["agent_steps"]), round(row["seconds"], 1), distance])
+    return points
 
 
 def _pictures(folder: Path, name: str, run: RunFolder) -> None:
-    """The figures of an experiment's first run, in the place of those that were there."""
+    """The plots of an experiment's first run, in the place of those that were there."""
     for old in folder.glob(f"{name}-picture-*.svg"):
         old.unlink()
     plots = certificates.read(run.certificate).plots if name in PICTURED else []
@@ -94,13 +104,13 @@ def _pictures(folder: Path, name: str, run: RunFolder) -> None:
 
 
 def comparison(plan: Plan, root: Path) -> dict[str, Any]:
-    """Every learner at every number of households: figures of each seed."""
+    """Every learner at every number of households: the values of each seed."""
     rows = [
         {
             "households": cell.households,
             "learner": LEARNERS[cell.learner],
             "command": _command(cell.runs[0]),
-            "seeds": [_looked_at(run, root) for run in cell.runs],
+            "seeds": [_compared_seed(run, root) for run in cell.runs],
         }
         for cell in plan.cells
     ]
@@ -108,25 +118,23 @@ def comparison(plan: Plan, root: Path) -> dict[str, Any]:
 
 
 def varied(plan: Plan, root: Path) -> dict[str, Any]:
-    """Every variation's loss against the known answer, in %, and the seconds of training, of each
-    seed."""
+    """Every variation's loss against the known answer, in %, and seconds of training, by seed."""
     rows = []
     for variation in plan.varied:
         runs = variation.runs(plan.seeds)
-        seeds = []
-        for run in runs:
-            folder = RunFolder.open(root / run.folder / LATEST)
-            metrics = {m.name: m for m in certificates.read(folder.certificate).metrics}
-            rows_of = read_rows(folder)
-            seeds.append(
-                {
-                    "seed": run.seed,
-                    "shortfall": metrics["shortfall"].value,
-                    "seconds": round(rows_of[-1]["seconds"], 1),
-                }
-            )
+        seeds = [_varied_seed(run, root) for run in runs]
         rows.append({"label": variation.label, "command": _command(runs[0]), "seeds": seeds})
     return {"rows": rows}
+
+
+def _varied_seed(run: Run, root: Path) -> dict[str, Any]:
+    folder = _run_folder(run, root)
+    metrics = {m.name: m for m in certificates.read(folder.certificate).metrics}
+    return {
+        "seed": run.seed,
+        "shortfall": metrics["shortfall"].value,
+        "seconds": round(read_rows(folder)[-1]["seconds"], 1),
+    }
 
 
 def _command(run: Run) -> str:
@@ -134,16 +142,15 @@ def _command(run: Run) -> str:
     return f"rl-markets train tune_configs/{run.experiment}.yaml -o seed=SEED {overrides}"
 
 
-def _looked_at(run: Run, root: Path) -> dict[str, float]:
-    record = record_of(run, root)
-    assert record is not None
-    figures: dict[str, float] = json.loads(
-        (root / run.folder / LOOKED_AT).read_text(encoding="utf-8")
-    )
-    rounded = {name: float(f"{value:.5g}") for name, value in figures.items()}
+def _compared_seed(run: Run, root: Path) -> dict[str, float]:
+    record = _record(run, root)
+    text = (root / run.folder / LOOKED_AT).read_text(encoding="utf-8")
+    values: dict[str, float] = json.loads(text)
+    rounded = {name: float(f"{value:.5g}") for name, value in values.items()}
     return {"seed": run.seed, **rounded, "peak_mib": round(record.peak_mib)}
 
 
 def middle(values: Sequence[float]) -> float:
     """The median; NaN where one of them is."""
+    # `median` sorts, and where NaN ends up in the order is anyone's guess
     return math.nan if any(math.isnan(v) for v in values) else median(values)

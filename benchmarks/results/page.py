@@ -1,5 +1,4 @@
-"""The pages made from what was measured: the table of the README, and `households.md` with every
-judged figure.
+"""The pages made from what was measured: `households.md` with every judged value, README's table.
 
 A test compares them with the JSON.
 """
@@ -7,6 +6,7 @@ A test compares them with the JSON.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,10 @@ def write(folder: Path) -> None:
     """Curves and page, from the documents in `folder`."""
     for economy in ECONOMIES:
         write_text(folder / f"{economy}-curves.svg", svg(curves(folder, economy)))
-    for what, label in (
-        ("error", "error of the worse action, %"),
-        ("training_seconds", "seconds of training"),
-    ):
-        write_text(
-            folder / f"{COMPARISON}-{what.split('_')[-1]}.svg",
-            svg(by_size(folder, what, label)),
-        )
+    labels = {"error": "error of the worse action, %", "training_seconds": "seconds of training"}
+    for what, label in labels.items():
+        file = f"{COMPARISON}-{what.split('_')[-1]}.svg"
+        write_text(folder / file, svg(by_size(folder, what, label)))
     write_text(folder / PAGE, page(folder))
 
 
@@ -50,18 +46,28 @@ def fill_readme(folder: Path, readme: Path) -> None:
 def put(path: Path, begin: str, text: str, end: str) -> None:
     """Puts `text` between two markers of a file."""
     before, _, rest = path.read_text(encoding="utf-8").partition(begin)
-    write_text(path, f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
+    after = rest.partition(end)[2]
+    write_text(path, f"{before}{begin}\n{text}\n{end}{after}")
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def markdown_head(titles: Sequence[str]) -> list[str]:
+    """The first two lines of a Markdown table."""
+    return [markdown_row(titles), "|---" * len(titles) + "|"]
 
 
 def curves(folder: Path, economy: str) -> Plot:
-    """Every learner's distance from one economy's answer against agent steps, as a plot of the
-    report."""
+    """Every learner's distance from one economy's answer against agent steps, a line for a seed."""
     lines = []
     for (suffix, label), style in zip(LEARNERS.items(), STYLES, strict=True):
         for seed in read(folder, f"{economy}{suffix}")["seeds"]:
-            steps, _, y = zip(*seed["curve"], strict=True)
-            x = [n / 1e6 for n in steps]
-            lines.append(Line(f"{label}, seed {seed['seed']}", x, list(y), style))
+            steps, _, distances = zip(*seed["curve"], strict=True)
+            millions = [n / 1e6 for n in steps]
+            lines.append(Line(f"{label}, seed {seed['seed']}", millions, list(distances), style))
     y_label = "distance from the answer, %"
     return Plot(economy, "agent steps, millions", y_label, lines, log_y=True)
 
@@ -72,10 +78,12 @@ def by_size(folder: Path, what: str, label: str) -> Plot:
     lines = []
     for learner, style in zip(LEARNERS.values(), STYLES, strict=False):
         for i in range(max(len(row["seeds"]) for row in rows)):
-            mine = [row for row in rows if row["learner"] == learner and i < len(row["seeds"])]
-            seeds = [row["seeds"][i] for row in mine]
-            y = [_error(seed) if what == "error" else seed[what] for seed in seeds]
-            lines.append(Line(f"{learner}, seed {i}", [r["households"] for r in mine], y, style))
+            # the largest economy has the first seed only
+            sizes = [row for row in rows if row["learner"] == learner and i < len(row["seeds"])]
+            households = [row["households"] for row in sizes]
+            seeds = [row["seeds"][i] for row in sizes]
+            values = [_error(seed) if what == "error" else seed[what] for seed in seeds]
+            lines.append(Line(f"{learner}, seed {i}", households, values, style))
     title = f"{RBC}, by number of households"
     return Plot(title, "households n", label, lines, log_x=True, log_y=True)
 
@@ -96,7 +104,7 @@ def comparison(folder: Path) -> list[str]:
         "training, s",
         "memory, MiB",
     )
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines = markdown_head(head)
     for row in read(folder, COMPARISON)["rows"]:
         seeds = row["seeds"]
         cells = [
@@ -109,7 +117,7 @@ def comparison(folder: Path) -> list[str]:
             spread([seed["training_seconds"] for seed in seeds]),
             f"{middle([seed['peak_mib'] for seed in seeds]):.0f}",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(markdown_row(cells))
     return lines
 
 
@@ -118,8 +126,10 @@ def _returns(values: list[float]) -> str:
 
 
 def table(folder: Path) -> str:
-    """A row for each experiment: the largest of its mean policy errors and its best-response gain,
-    median over seeds."""
+    """A row for each experiment: its largest mean policy error and its best-response gain.
+
+    Both are medians over the seeds.
+    """
     head = (
         "experiment",
         "seeds certified",
@@ -128,40 +138,39 @@ def table(folder: Path) -> str:
         "untrained",
         "best-response gain, %",
     )
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines = markdown_head(head)
     for name in EXPERIMENTS:
         seeds = read(folder, name)["seeds"]
         errors = [max(_policy_errors(seed), key=lambda m: float(m["value"])) for seed in seeds]
         gains = [_gain(seed) for seed in seeds]
+        passed = sum(bool(seed["passed"]) for seed in seeds)
         cells = [
             f"`{name}`",
-            f"{sum(bool(seed['passed']) for seed in seeds)} of {len(seeds)}",
+            f"{passed} of {len(seeds)}",
             spread([float(m["value"]) for m in errors]),
             _control(errors[0], SIMPLE),
             _control(errors[0], ("untrained network",)),
             spread(gains),
         ]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(markdown_row(cells))
     return "\n".join(lines)
 
 
 def _gain(seed: dict[str, Any]) -> float:
     """The largest best-response gain that is judged; NaN where there is none."""
-    judged = [
-        m
-        for n, m in seed["metrics"].items()
-        if n.startswith("best_response_gain/") and m["limit"] is not None
-    ]
-    return max((float(m["value"]) for m in judged), default=math.nan)
+    gains = (float(metric["value"]) for metric in _judged(seed, "best_response_gain/"))
+    return max(gains, default=math.nan)
 
 
 def _policy_errors(seed: dict[str, Any]) -> list[dict[str, Any]]:
     """The mean errors that are judged."""
-    return [
-        m
-        for n, m in seed["metrics"].items()
-        if n.startswith("policy_error/") and m["limit"] is not None
-    ]
+    return _judged(seed, "policy_error/")
+
+
+def _judged(seed: dict[str, Any], prefix: str) -> list[dict[str, Any]]:
+    """The metrics whose names begin with `prefix` and that have a limit."""
+    metrics: dict[str, dict[str, Any]] = seed["metrics"]
+    return [m for n, m in metrics.items() if n.startswith(prefix) and m["limit"] is not None]
 
 
 def made_by(document: dict[str, Any]) -> str:
@@ -169,24 +178,23 @@ def made_by(document: dict[str, Any]) -> str:
     made = document["made_with"]
     return (
         f"Made by `make results` with rl-markets {made['rl_markets']}, torch {made['torch']}, "
-        f"Python {made['python']}, "
-        f"{made['machine']}."
+        f"Python {made['python']}, {made['machine']}."
     )
 
 
 def opening(name: str, document: dict[str, Any], seconds: str, unit: str) -> list[str]:
-    """How the section of an experiment begins: its command, seeds and sizes; `seconds` names the
-    time that is told."""
+    """How the section of an experiment begins: its command, seeds and sizes.
+
+    `seconds` names the entry of a seed that is told as its time, in `unit`.
+    """
     seeds = document["seeds"]
-    return [
-        "",
-        f"## {name}",
-        "",
-        f"`{document['command']}`, seeds {', '.join(str(seed['seed']) for seed in seeds)}; "
-        f"{document['agent_steps']:,} agent steps, "
-        f"{spread([float(seed[seconds]) for seed in seeds])} {unit}.",
-        "",
-    ]
+    numbers = ", ".join(str(seed["seed"]) for seed in seeds)
+    times = [float(seed[seconds]) for seed in seeds]
+    facts = (
+        f"`{document['command']}`, seeds {numbers}; "
+        f"{document['agent_steps']:,} agent steps, {spread(times)} {unit}."
+    )
+    return ["", f"## {name}", "", facts, ""]
 
 
 def pictures(folder: Path, name: str) -> list[str]:
@@ -195,31 +203,30 @@ def pictures(folder: Path, name: str) -> list[str]:
 
 
 def labelled(metric: dict[str, Any]) -> str:
-    """A figure's label, with its unit."""
+    """A metric's label, with its unit."""
     return f"{metric['label']}, {metric['unit']}" if metric["unit"] else str(metric["label"])
 
 
 def page(folder: Path) -> str:
-    """All judged figures of all experiments as Markdown, with commands, seeds and the machine."""
+    """All judged values of all experiments as Markdown, with commands, seeds and the machine."""
     lines = [
         "# Households, unemployment risk and taxes: what was learned, beside what is known",
         "",
-        f"{made_by(read(folder, EXPERIMENTS[0]))} Each figure is the median over the seeds, with "
-        "their range; seconds are those "
-        "of training by the clock, with other work on the machine. *Simple rule* is the best "
-        "constant one, *untrained* the same "
-        "network before training, which must fail.",
+        f"{made_by(read(folder, EXPERIMENTS[0]))} "
+        "Each figure is the median over the seeds, with their range; "
+        "seconds are those of training by the clock, with other work on the machine. "
+        "*Simple rule* is the best constant one, "
+        "*untrained* the same network before training, which must fail.",
     ]
+    head = ("figure", "learned", "answer", "limit", "simple rule", "log-linear", "untrained")
     for name in EXPERIMENTS:
-        found = read(folder, name)
-        lines += [
-            *opening(name, found, "seconds", "s"),
-            "| figure | learned | answer | limit | simple rule | log-linear | untrained |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        for key, first in found["seeds"][0]["metrics"].items():
+        document = read(folder, name)
+        lines += opening(name, document, "seconds", "s")
+        lines += markdown_head(head)
+        for key, first in document["seeds"][0]["metrics"].items():
+            # an answer of 0 is that of errors and gains, of which only the judged are shown
             if first["limit"] is not None or first["answer"] not in (None, 0.0):
-                lines.append(_row([seed["metrics"][key] for seed in found["seeds"]]))
+                lines.append(_row([seed["metrics"][key] for seed in document["seeds"]]))
         lines += pictures(folder, name)
     return "\n".join([*lines, *_by_size_section(folder)]) + "\n"
 
@@ -229,13 +236,13 @@ def _by_size_section(folder: Path) -> list[str]:
         "",
         "## The learners by number of households",
         "",
-        "The economy of `households-rbc` with n households in as many worlds as make about 1,280 "
-        "agents together (10,000 are a "
-        "single world). Each learner has its own recipe and half a minute to a minute; "
+        "The economy of `households-rbc` with n households "
+        "in as many worlds as make about 1,280 agents together (10,000 are a single world). "
+        "Each learner has its own recipe and half a minute to a minute; "
         "*policy error* is the larger of both actions' mean errors, "
-        "*best* the optimum's return on the same shocks. Returns tell little: see the README. "
-        "Commands are in "
-        f"[{COMPARISON}.json]({COMPARISON}.json).",
+        "*best* the optimum's return on the same shocks. "
+        "Returns tell little: see the README. "
+        f"Commands are in [{COMPARISON}.json]({COMPARISON}.json).",
         "",
         *comparison(folder),
         "",
@@ -249,18 +256,21 @@ def spread(values: list[float]) -> str:
 
 
 def _control(metric: dict[str, Any], names: tuple[str, ...]) -> str:
-    return next((shown(metric["controls"][n]) for n in names if n in metric["controls"]), "")
+    """The first of the named controls that the metric has, as text."""
+    controls = metric["controls"]
+    return next((shown(controls[name]) for name in names if name in controls), "")
 
 
 def _row(metrics: list[dict[str, Any]]) -> str:
+    """One metric of every seed; answer, limit and controls are the first seed's."""
     first = metrics[0]
-    controls = [
-        _control(first, names) for names in (SIMPLE, ("log-linear",), ("untrained network",))
-    ]
     cells = [
         labelled(first),
         spread([float(m["value"]) for m in metrics]),
         shown(first["answer"]),
         shown(first["limit"]),
+        _control(first, SIMPLE),
+        _control(first, ("log-linear",)),
+        _control(first, ("untrained network",)),
     ]
-    return "| " + " | ".join([*cells, *controls]) + " |"
+    return markdown_row(cells)

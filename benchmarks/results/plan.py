@@ -39,7 +39,7 @@ PRICING = (
 )
 PICTURED = (
     *PRICING,
-    f"{RBC}",
+    RBC,
     f"{RBC}-analytic",
     "households-3x3",
     "krusell-smith",
@@ -56,12 +56,13 @@ CURRENCIES = (1e-4, 0.01, 100.0)
 ROWS = 1280
 """Agents in all worlds together, where learners are compared by the number of households."""
 SIZES = (10, 100, 529)
-"""Households n of the comparison: the paper's largest; twenty are in the experiments above, which
-train for longer."""
+"""Households n of the comparison, up to the paper's largest.
+
+Twenty are in the experiments above, which train for longer.
+"""
 MANY = 10_000
 MANY_BUDGETS = {"-analytic": 163_840_000}
-"""Agent steps with so many households, in a single world, of the learners that are tried there: ten
-minutes."""
+"""Agent steps of the learners that are tried with so many households, in one world: ten minutes."""
 BUDGETS = {
     "": 6_000_000,
     "-sac": 2_560_000,
@@ -69,8 +70,15 @@ BUDGETS = {
     "-ddpg": 2_560_000,
     "-analytic": 16_384_000,
 }
-"""Agent steps of each learner in the comparison: about half a minute for each, a minute for
-gradients through the market."""
+"""Agent steps of each learner in the comparison.
+
+About half a minute for each, a minute for gradients through the market.
+"""
+
+LEARNER = "algorithm.parameters"
+"""Where a file has its learner's parameters."""
+PLAIN = (f"{LEARNER}.normalise=false",)
+"""Without normalised values."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class Run:
         seed: of the run.
         overrides: `a.b=c`, beside the seed.
         certified: whether it ends with a certificate; else only policy errors and returns are
-            looked at.
+            measured.
         label: names its folder.
     """
 
@@ -128,10 +136,9 @@ class Plan:
 
     @property
     def varied(self) -> list[Variation]:
-        """One experiment in other currencies and by other rules; what is not normalised must
-        fail."""
-        found = [Variation(f"currency x {c:g}", currency(c)) for c in self.currencies]
-        found += [
+        """One experiment in other currencies and by other rules; the not normalised must fail."""
+        normalised = [Variation(f"currency x {c:g}", currency(c)) for c in self.currencies]
+        not_normalised = [
             Variation(f"currency x {c:g}, not normalised", (*currency(c), *PLAIN))
             for c in self.currencies
         ]
@@ -141,13 +148,14 @@ class Plan:
             f"{LEARNER}.exploration=500",
             f"{LEARNER}.final_exploration=50",
         )
-        found += [
+        return [
+            *normalised,
+            *not_normalised,
             Variation("not normalised", PLAIN),
             Variation("eps-greedy", (f"{LEARNER}.rule=eps-greedy",)),
             Variation("boltzmann, not normalised", boltzmann),
             Variation("boltzmann, currency x 100, not normalised", (*currency(100.0), *boltzmann)),
         ]
-        return found
 
     @property
     def variations(self) -> list[Run]:
@@ -157,19 +165,15 @@ class Plan:
     @property
     def cells(self) -> list[Cell]:
         """Every learner on the economy with partial depreciation, by number of households."""
-        found = [Cell(n, learner, self.seeds) for n in self.sizes for learner in LEARNERS]
-        return found + [
-            Cell(MANY, learner, self.seeds[:1]) for learner in (MANY_BUDGETS if self.many else ())
-        ]
+        cells = [Cell(n, learner, self.seeds) for n in self.sizes for learner in LEARNERS]
+        if self.many:
+            cells += [Cell(MANY, learner, self.seeds[:1]) for learner in MANY_BUDGETS]
+        return cells
 
     @property
     def compared(self) -> list[Run]:
         """The runs of all cells."""
         return [run for cell in self.cells for run in cell.runs]
-
-
-LEARNER = "algorithm.parameters"
-PLAIN = (f"{LEARNER}.normalise=false",)
 
 
 @dataclass(frozen=True)
@@ -181,13 +185,17 @@ class Variation:
 
     def runs(self, seeds: tuple[int, ...]) -> list[Run]:
         """One for each seed."""
-        name = "-".join("".join(c if c.isalnum() or c == "." else " " for c in self.label).split())
-        return [Run(SEASON, seed, self.overrides, label=f"varied/{name}") for seed in seeds]
+        # the label as the name of a folder: its words, joined by hyphens
+        words = "".join(c if c.isalnum() or c == "." else " " for c in self.label).split()
+        label = f"varied/{'-'.join(words)}"
+        return [Run(SEASON, seed, self.overrides, label=label) for seed in seeds]
 
 
 def currency(unit: float) -> tuple[str, ...]:
-    """Overrides that count `SEASON`'s money in another unit: prices times `unit`, the slope of
-    demand divided by it."""
+    """Overrides that count `SEASON`'s money in another unit, which leaves demand as it was.
+
+    Prices are multiplied by `unit`, and the slope of demand is divided by it.
+    """
     market = "market.parameters"
     return f"{market}.list_price=[{1000 * unit:g}]", f"{market}.demand.slope=[{0.002 / unit:g}]"
 
@@ -207,25 +215,22 @@ class Cell:
 
 
 def sized(learner: str, households: int, seed: int) -> Run:
-    """A run of the comparison: as many agents in all worlds together whatever the number of
-    households."""
+    """A run of the comparison: about `ROWS` agents in all worlds together, whatever the size."""
     worlds = max(1, round(ROWS / households))
-    steps = (
-        MANY_BUDGETS[learner]
-        if households == MANY
-        else BUDGETS[learner] * worlds * households // ROWS
-    )
-    overrides = [
+    if households == MANY:
+        steps = MANY_BUDGETS[learner]
+    else:
+        # in proportion to the agents that the rounding of worlds leaves
+        steps = BUDGETS[learner] * worlds * households // ROWS
+    overrides = (
         f"market.parameters.households={households}",
         f"market.worlds={worlds}",
         f"training.agent_steps={steps}",
-    ]
-    return Run(
-        f"{RBC}{learner}", seed, tuple(overrides), False, f"by-size/{households}{learner or '-ppo'}"
     )
+    label = f"by-size/{households}{learner or '-ppo'}"
+    return Run(f"{RBC}{learner}", seed, overrides, certified=False, label=label)
 
 
 FULL = Plan(SEEDS, SIZES, many=True)
 QUICK = Plan(SEEDS[:1], SIZES, currencies=CURRENCIES[-1:])
-"""Under half an hour on two cores; a part of the full one, so that its figures must be found there,
-too."""
+"""Under half an hour on two cores; a part of `FULL`, so that its values are found there, too."""

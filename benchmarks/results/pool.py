@@ -1,5 +1,7 @@
-"""Training runs side by side, a process for each; what is finished is kept, so that an interrupted
-series goes on."""
+"""Training runs side by side, a process for each.
+
+What is finished is kept, so that an interrupted series goes on.
+"""
 
 from __future__ import annotations
 
@@ -49,17 +51,23 @@ class RunsFailedError(RuntimeError):
 
 def experiment_of(run: Run) -> Experiment:
     """The experiment that a run trains."""
-    return load(Path(tune_configs.__path__[0]) / f"{run.experiment}.yaml", run.settings)
+    return load(_file(run), run.settings)
+
+
+def _file(run: Run) -> Path:
+    return Path(tune_configs.__path__[0]) / f"{run.experiment}.yaml"
 
 
 def record_of(run: Run, root: Path) -> Record | None:
-    """The record of a finished run of the very same experiment, or None; whoever changes the code
-    deletes the folder."""
+    """The record of a finished run of the very same experiment, or None.
+
+    It knows the experiment but not the code: whoever changes the code deletes the folder.
+    """
     path = root / run.folder / RECORD
     if not path.is_file():
         return None
-    found = Record(**json.loads(path.read_text(encoding="utf-8")))
-    return found if found.digest == experiment_of(run).digest else None
+    record = Record(**json.loads(path.read_text(encoding="utf-8")))
+    return record if record.digest == experiment_of(run).digest else None
 
 
 def carry_out(runs: Sequence[Run], root: Path, workers: int, say: Callable[[str], None]) -> None:
@@ -70,11 +78,10 @@ def carry_out(runs: Sequence[Run], root: Path, workers: int, say: Callable[[str]
         RunsFailedError: after all others are done.
     """
     for run in runs:
-        experiment_of(run)
+        experiment_of(run)  # refuses an invalid one before hours are spent on the others
     waiting = [run for run in runs if record_of(run, root) is None]
-    say(
-        f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished before; {workers} at a time"
-    )
+    finished = len(runs) - len(waiting)
+    say(f"{len(runs)} runs, {finished} of them finished before; {workers} at a time")
     started = time.perf_counter()
     failed = list[str]()
 
@@ -83,9 +90,8 @@ def carry_out(runs: Sequence[Run], root: Path, workers: int, say: Callable[[str]
         try:
             record = _carry_out(run, root)
         except subprocess.CalledProcessError as error:
-            failed.append(
-                f"{run.folder} (exit code {error.returncode}, see {root / run.folder / LOG})"
-            )
+            log = root / run.folder / LOG
+            failed.append(f"{run.folder} (exit code {error.returncode}, see {log})")
             say(f"{run.folder}: failed")
             return
         minutes = (time.perf_counter() - started) / 60
@@ -94,6 +100,7 @@ def carry_out(runs: Sequence[Run], root: Path, workers: int, say: Callable[[str]
             f"{minutes:.0f} min so far"
         )
 
+    # threads are enough: each waits for a process of its own
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(work, enumerate(waiting, 1)))
     if failed:
@@ -103,15 +110,16 @@ def carry_out(runs: Sequence[Run], root: Path, workers: int, say: Callable[[str]
 def _carry_out(run: Run, root: Path) -> Record:
     folder = root / run.folder
     folder.mkdir(parents=True, exist_ok=True)
-    file = str(Path(tune_configs.__path__[0]) / f"{run.experiment}.yaml")
-    settings = [word for setting in run.settings for word in ("-o", setting)]
+    file = str(_file(run))
+    overrides = [word for setting in run.settings for word in ("-o", setting)]
     if not run.certified:
-        line = ["-m", "benchmarks.results.comparison", str(folder / LOOKED_AT), file, *run.settings]
+        out = str(folder / LOOKED_AT)
+        arguments = ["-m", "benchmarks.results.comparison", out, file, *run.settings]
     elif _unfinished(folder / LATEST, experiment_of(run)):
-        line = ["-m", "rl_markets", "resume", str(folder / LATEST)]
+        arguments = ["-m", "rl_markets", "resume", str(folder / LATEST)]
     else:
-        line = ["-m", "rl_markets", "train", file, *settings, "--runs", str(folder)]
-    record = _measured([sys.executable, *line], folder / LOG, experiment_of(run).digest)
+        arguments = ["-m", "rl_markets", "train", file, *overrides, "--runs", str(folder)]
+    record = _measured([sys.executable, *arguments], folder / LOG, experiment_of(run).digest)
     write_text(folder / RECORD, json.dumps(vars(record), indent=1))
     return record
 
@@ -123,20 +131,24 @@ def _unfinished(folder: Path, experiment: Experiment) -> bool:
     return file.is_file() and not certificate.is_file() and load(file).digest == experiment.digest
 
 
-def _measured(line: list[str], log: Path, digest: str) -> Record:
+def _measured(command: list[str], log: Path, digest: str) -> Record:
     """Runs a command to its end, and says what it took."""
-    before = time.perf_counter()
+    started = time.perf_counter()
+    # a thread for each run: the workers together have the cores
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with log.open("ab") as output:
-        process = subprocess.Popen(line, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
         os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+        # not `process.wait`: this tells what the child used, too
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, line)
+        raise subprocess.CalledProcessError(process.returncode, command)
     return Record(
         digest,
-        time.perf_counter() - before,
-        usage.ru_utime + usage.ru_stime,
-        usage.ru_maxrss / 1024,
+        seconds=time.perf_counter() - started,
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        peak_mib=usage.ru_maxrss / 1024,  # kibibytes on Linux
     )

@@ -1,5 +1,4 @@
-"""The pages of pricing: its table in the README, and `pricing.md` with every figure of the
-certificates.
+"""The pages of pricing: its table, and `pricing.md` with every value of the certificates.
 
 A test compares them with the JSON.
 """
@@ -10,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results.documents import VARIED, read
-from benchmarks.results.page import labelled, made_by, opening, pictures, put, spread
+from benchmarks.results.page import (
+    labelled,
+    made_by,
+    markdown_head,
+    markdown_row,
+    opening,
+    pictures,
+    put,
+    spread,
+)
 from benchmarks.results.plan import PRICING, SEASON
 from rl_markets.certificate.tables import shown
 from rl_markets.store import write_text
@@ -33,16 +41,17 @@ def fill_readme(folder: Path, readme: Path) -> None:
 
 
 def judged(seed: dict[str, Any]) -> dict[str, Any]:
-    """The figure that decides: the loss against the answer, or where sellers compete the largest
-    best-response gain."""
+    """The metric that decides: the loss against the answer, or the largest best-response gain.
+
+    The gain decides where sellers compete, and no policy is best whatever the others do.
+    """
     metrics = seed["metrics"]
-    found: dict[str, Any] = metrics.get("shortfall") or metrics["best_response_gain/exact"]
-    return found
+    metric: dict[str, Any] = metrics.get("shortfall") or metrics["best_response_gain/exact"]
+    return metric
 
 
 def table(folder: Path) -> str:
-    """A row for each experiment: loss against the answer, in %, median over seeds, beside its
-    controls."""
+    """A row for each experiment: loss against the answer in %, median over seeds, and controls."""
     head = (
         "experiment",
         "seeds certified",
@@ -52,42 +61,44 @@ def table(folder: Path) -> str:
         "untrained",
         "CPU seconds",
     )
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines = markdown_head(head)
     for name in PRICING:
         seeds = read(folder, name)["seeds"]
-        first = judged(seeds[0])
-        planned = [v for label, v in first["controls"].items() if label.startswith("fit-then-plan")]
+        passed = sum(bool(seed["passed"]) for seed in seeds)
+        controls = judged(seeds[0])["controls"]
+        simple = [shown(controls[label]) for label in SIMPLE if label in controls]
+        # the labels go on with the number of logged seasons, of which the first is shown
+        planned = [shown(v) for label, v in controls.items() if label.startswith("fit-then-plan")]
         cells = [
             f"`{name}`",
-            f"{sum(bool(seed['passed']) for seed in seeds)} of {len(seeds)}",
+            f"{passed} of {len(seeds)}",
             spread([float(judged(seed)["value"]) for seed in seeds]),
-            next((shown(first["controls"][n]) for n in SIMPLE if n in first["controls"]), ""),
-            shown(planned[0]) if planned else "",
-            shown(first["controls"]["untrained network"]),
+            next(iter(simple), ""),
+            next(iter(planned), ""),
+            shown(controls["untrained network"]),
             spread([float(seed["cpu_seconds"]) for seed in seeds]),
         ]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(markdown_row(cells))
     return "\n".join(lines)
 
 
 def varied(folder: Path) -> list[str]:
     """The table of currencies and rules."""
-    lines = ["| variation | loss, % |", "|---|---|"]
+    lines = markdown_head(("variation", "loss, %"))
     for row in read(folder, VARIED)["rows"]:
-        lines.append(
-            f"| {row['label']} | {spread([float(seed['shortfall']) for seed in row['seeds']])} |"
-        )
+        losses = [float(seed["shortfall"]) for seed in row["seeds"]]
+        lines.append(markdown_row((row["label"], spread(losses))))
     return lines
 
 
 def page(folder: Path) -> str:
-    """All figures of all experiments as Markdown, with commands, seeds and the machine."""
+    """All values of all experiments as Markdown, with commands, seeds and the machine."""
     lines = [
         "# Pricing: what was learned, beside what is known",
         "",
-        f"{made_by(read(folder, PRICING[0]))} Each figure is the median over the seeds, with their "
-        "range; CPU seconds are those "
-        "of the whole process, from its start to the certificate.",
+        f"{made_by(read(folder, PRICING[0]))} "
+        "Each figure is the median over the seeds, with their range; "
+        "CPU seconds are those of the whole process, from its start to the certificate.",
     ]
     for name in PRICING:
         lines += _section(folder, name)
@@ -95,10 +106,10 @@ def page(folder: Path) -> str:
         "",
         "## Other currencies, other rules of exploration",
         "",
-        f"`{SEASON}` with all money in another unit, and with other rules. Without normalised "
-        "values the learner depends on "
-        "the currency; Boltzmann's temperature does so in any case. Commands are in "
-        f"[{VARIED}.json]({VARIED}.json).",
+        f"`{SEASON}` with all money in another unit, and with other rules. "
+        "Without normalised values the learner depends on the currency; "
+        "Boltzmann's temperature does so in any case. "
+        f"Commands are in [{VARIED}.json]({VARIED}.json).",
         "",
         *varied(folder),
     ]
@@ -107,16 +118,14 @@ def page(folder: Path) -> str:
 
 def _section(folder: Path, name: str) -> list[str]:
     """One experiment."""
-    found = read(folder, name)
-    seeds = found["seeds"]
-    labels = list(dict.fromkeys(c for m in seeds[0]["metrics"].values() for c in m["controls"]))
-    head = ["figure", "learned", "answer", "limit", *labels]
-    lines = [
-        *opening(name, found, "cpu_seconds", "CPU seconds"),
-        f"| {' | '.join(head)} |",
-        "|---" * len(head) + "|",
-    ]
-    for key, first in seeds[0]["metrics"].items():
+    document = read(folder, name)
+    seeds = document["seeds"]
+    metrics = seeds[0]["metrics"]
+    # all controls that a metric has, once each, in the order of their first appearance
+    labels = list(dict.fromkeys(c for metric in metrics.values() for c in metric["controls"]))
+    lines = opening(name, document, "cpu_seconds", "CPU seconds")
+    lines += markdown_head(["figure", "learned", "answer", "limit", *labels])
+    for key, first in metrics.items():
         cells = [
             labelled(first),
             spread([float(seed["metrics"][key]["value"]) for seed in seeds]),
@@ -124,5 +133,5 @@ def _section(folder: Path, name: str) -> list[str]:
             shown(first["limit"]),
             *(shown(first["controls"].get(label)) for label in labels),
         ]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(markdown_row(cells))
     return [*lines, *pictures(folder, name)]

@@ -19,13 +19,13 @@ def main() -> int:
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help="measure only this, such as sac"
     )
-    given = parser.parse_args()
-    quiet_ray()  # before ray is imported
+    arguments = parser.parse_args()
+    quiet_ray()  # before ray is imported, which these imports do
     from benchmarks.speed.measurements import run
     from rl_markets.errors import ExperimentError
 
     try:
-        run(given.seconds, given.output, given.only)
+        run(arguments.seconds, arguments.output, arguments.only)
     except ExperimentError as error:
         print(f"rl-markets: {error}", file=sys.stderr)
         return 2

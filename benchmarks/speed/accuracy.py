@@ -1,5 +1,7 @@
-"""CPU seconds until the policy is within 1 % of the known answer: ours, and Stable-Baselines3's SAC
-as the paper uses it."""
+"""CPU seconds until the policy is within 1 % of the known answer: ours, and Stable-Baselines3's.
+
+Theirs is SAC as the paper uses it.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.speed import economy
-from benchmarks.speed.economy import built
+from benchmarks.speed.economy import built, household_parameters
 from benchmarks.speed.rounds import Row, Say
 from benchmarks.speed.sb3 import MISSING, SB3
 from rl_markets import tune_configs
 from rl_markets.envs.answer_key import AnswerKey
+from rl_markets.envs.market import Policy
 from rl_markets.experiment import Experiment, load
 
 WITHIN = 1.0
@@ -43,30 +46,29 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
         theirs, reached, error = _theirs(_experiment(name, 0), say)
         if not reached:
             notes.append(
-                f"{name}: {SB3} was {error:.3g} % off after {theirs:.0f} CPU seconds; the ratio is "
-                "at least that"
+                f"{name}: {SB3} was {error:.3g} % off after {theirs:.0f} CPU seconds; "
+                "the ratio is at least that"
             )
         for suffix, target in learners.items():
-            ours = [
-                _ours(_experiment(f"{name}{suffix}", seed), say)
-                for seed in range(economy.SIZE.accuracy_seeds)
-            ]
+            seeds = range(economy.SIZE.accuracy_seeds)
+            ours = [_ours(_experiment(f"{name}{suffix}", seed), say) for seed in seeds]
             rows.append(_row(f"{name}{suffix}", ours, theirs, target))
     return {"rows": rows, "notes": notes}
 
 
 def _row(what: str, ours: list[float], theirs: float, target: float | None) -> Row:
-    ratios = sorted(theirs / mine for mine in ours)
-    missed = any(math.isnan(r) for r in ratios)
-    middle, low, high = (math.nan,) * 3 if missed else (median(ratios), ratios[0], ratios[-1])
+    """A learner's seconds over seeds, beside theirs; NaN where one seed never came near enough."""
+    if any(math.isnan(spent) for spent in ours):
+        ours = [math.nan]
+    ratios = sorted(theirs / spent for spent in ours)
     return {
         "what": what,
         "against": f"{SB3} SAC, defaults",
-        "ours": math.nan if missed else median(ours),
+        "ours": median(ours),
         "theirs": theirs,
-        "ratio": middle,
-        "lowest": low,
-        "highest": high,
+        "ratio": median(ratios),
+        "lowest": ratios[0],
+        "highest": ratios[-1],
         "target": target,
         "at_least": True,
     }
@@ -78,31 +80,25 @@ def _experiment(name: str, seed: int) -> Experiment:
 
 
 def _answer(experiment: Experiment) -> AnswerKey:
-    key = experiment.answer_key()
-    assert key is not None
-    return key
+    answer = experiment.answer_key()
+    assert answer is not None
+    return answer
 
 
 def _ours(experiment: Experiment, say: Say) -> float:
     """CPU seconds of training until the policy is near enough; NaN where it never was."""
-    key = _answer(experiment)
+    answer = _answer(experiment)
     spent = 0.0
     agent_steps = 0
     with built(experiment) as (algorithm,):
         while agent_steps < experiment.training.agent_steps:
             started = time.process_time()
             algorithm.train()
+            # looking at the answer is not training, and its time is not counted
             spent += time.process_time() - started
             agent_steps += experiment.agent_steps_per_iteration
-            deployed = {
-                g: algorithm.get_module(p).deployed
-                for p, s in experiment.learned.items()
-                for g in s.groups
-            }
             with torch.no_grad():
-                near = (
-                    key.distance({group: actor.act for group, actor in deployed.items()}) < WITHIN
-                )
+                near = answer.distance(_policies(algorithm, experiment)) < WITHIN
             if near:
                 break
         else:
@@ -111,32 +107,38 @@ def _ours(experiment: Experiment, say: Say) -> float:
     return spent
 
 
-def _theirs(experiment: Experiment, say: Say) -> tuple[float, bool, float]:
-    """CPU seconds that Stable-Baselines3's SAC took, whether it came near enough, and how near it
-    is."""
-    from benchmarks.speed import by_hand_sb3
+def _policies(algorithm: Any, experiment: Experiment) -> dict[str, Policy]:
+    """Group -> the policy that is deployed."""
+    policies = {}
+    for name, section in experiment.learned.items():
+        policy = Policy(algorithm.get_module(name).deployed.act)
+        policies |= dict.fromkeys(section.groups, policy)
+    return policies
 
-    key = _answer(experiment)
-    parameters = experiment.market_parameters
-    env = by_hand_sb3.HandWrittenVecEnv(parameters, 1)  # type: ignore[arg-type]
+
+def _theirs(experiment: Experiment, say: Say) -> tuple[float, bool, float]:
+    """CPU seconds that Stable-Baselines3's SAC took, whether it came near enough, and how near."""
+    from benchmarks.speed import by_hand_sb3  # here, as Stable-Baselines3 is optional
+
+    answer = _answer(experiment)
+    parameters = household_parameters(experiment)
+    env = by_hand_sb3.HandWrittenVecEnv(parameters, 1)
     model = by_hand_sb3.SAC(
         "MlpPolicy", env, gamma=parameters.beta, device="cpu", seed=experiment.seed
-    )  # type: ignore[attr-defined]
+    )
 
-    def policy(observations: Tensor) -> Tensor:
+    def act(observations: Tensor) -> Tensor:
         flat = observations.reshape(-1, observations.shape[-1]).numpy()
-        return torch.from_numpy(model.predict(flat, deterministic=True)[0]).reshape(
-            *observations.shape[:-1], 2
-        )
+        actions, _ = model.predict(flat, deterministic=True)
+        return torch.from_numpy(actions).reshape(*observations.shape[:-1], 2)
 
     spent = 0.0
     error = math.inf
+    steps = economy.SIZE.accuracy_look * env.num_envs
     while spent < economy.SIZE.patience and error >= WITHIN:
         started = time.process_time()
-        model.learn(
-            economy.SIZE.accuracy_look * env.num_envs, log_interval=None, reset_num_timesteps=False
-        )
+        model.learn(steps, log_interval=None, reset_num_timesteps=False)
         spent += time.process_time() - started
-        error = key.distance({"households": policy})
+        error = answer.distance({"households": Policy(act)})
         say(f"{SB3}, {experiment.name}: {error:.3g} % off after {spent:.0f} CPU seconds")
     return spent, error < WITHIN, error

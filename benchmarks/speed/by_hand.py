@@ -1,5 +1,4 @@
-"""The household economy as one would write it by hand, in numpy: the fair opponent in `rl-markets
-bench`.
+"""The household economy as one would write it by hand, in numpy: the fair opponent in `make bench`.
 
 One world as dictionaries by agent for RLlib (faster for one world than tensors are), and many
 worlds as arrays for Stable-Baselines3 (`by_hand_sb3`). Being written apart from the market, it is a
@@ -24,8 +23,9 @@ ACTION_SPACE = gym.spaces.Box(0.01, 0.99, (2,), np.float32)
 
 
 class Economy:
-    """Identical households (kappa = lambda = 1), observed as the market's `log` features; actions
-    in [.01, .99].
+    """Identical households (kappa = lambda = 1), observed as the market's `log` features.
+
+    Actions are in [.01, .99].
 
     Attributes:
         k, l: capital and labour, `[households]` or `[worlds, households]`.
@@ -43,8 +43,7 @@ class Economy:
         self.low, self.high = (float(x) for x in np.log(parameters.initial_capital))
 
     def advance(self, actions: Array, innovation: Any) -> Array:
-        """The period's arithmetic: actions `[..., households, 2]` to rewards `[...,
-        households]`."""
+        """A period: actions `[..., households, 2]` to rewards `[..., households]`."""
         p = self.p
         actions = np.clip(actions, 0.01, 0.99)
         share = actions[..., 0]
@@ -61,15 +60,16 @@ class Economy:
 
     def features(self) -> Array:
         """Observations `[..., households, 7]`."""
-        seen = np.zeros((*self.k.shape, 7), np.float32)
+        # the last two columns tell households apart, and stay 0 where all are alike
+        observations = np.zeros((*self.k.shape, 7), np.float32)
         log_K = np.log(self.k.mean(-1, keepdims=True))
         log_L = np.log(self.l.mean(-1, keepdims=True))
-        seen[..., 0] = np.log(self.k) - log_K
-        seen[..., 1] = log_K / 2
-        seen[..., 2] = np.log(self.l) - log_L
-        seen[..., 3] = log_L
-        seen[..., 4] = 10 * self.z
-        return seen
+        observations[..., 0] = np.log(self.k) - log_K
+        observations[..., 1] = log_K / 2
+        observations[..., 2] = np.log(self.l) - log_L
+        observations[..., 3] = log_L
+        observations[..., 4] = 10 * self.z
+        return observations
 
 
 class HandWrittenHouseholds(Economy, MultiAgentEnv):  # type: ignore[misc]
@@ -97,14 +97,10 @@ class HandWrittenHouseholds(Economy, MultiAgentEnv):  # type: ignore[misc]
         """One period."""
         rewards = self.advance(np.stack([action_dict[a] for a in self.agents]), self.rng.normal())
         self.t += 1
-        over = {"__all__": self.t >= self.p.episode_length}
-        return (
-            self._observations(),
-            dict(zip(self.agents, rewards.tolist(), strict=True)),
-            {"__all__": False},
-            over,
-            {},
-        )
+        by_agent = dict(zip(self.agents, rewards.tolist(), strict=True))
+        terminated = {"__all__": False}
+        truncated = {"__all__": self.t >= self.p.episode_length}
+        return self._observations(), by_agent, terminated, truncated, {}
 
     def _observations(self) -> dict[str, Any]:
         return dict(zip(self.agents, self.features(), strict=True))

@@ -1,9 +1,7 @@
-"""PPO as one writes it in JAX, without a library: an iteration is one compiled function, from the
-rollout to the epochs.
+"""PPO as one writes it in JAX, without a library: an iteration is one compiled function.
 
-What costs time is as ours: networks, rollout, advantages, epochs, minibatches, clipping, the
-    bootstrap where an episode
-is cut.
+It goes from the rollout to the epochs. What costs time is as ours: networks, rollout, advantages,
+epochs, minibatches, clipping, the bootstrap where an episode is cut.
 """
 
 from __future__ import annotations
@@ -31,11 +29,13 @@ BETA2 = 0.999
 EPSILON = 1e-5
 """Adam's."""
 CLIP = 0.2
+"""Of probability ratios."""
 LARGEST = 0.5
+"""Norm of each network's gradient."""
 TRACE = 0.95
+"""Decay of advantages, lambda."""
 LOG_STD = -0.5
-"""Of probability ratios; of each network's gradient; decay of advantages; where the standard
-deviation starts."""
+"""Where the standard deviation starts, in logarithms."""
 
 Layers = list[tuple[Array, Array]]
 """Weight `[in, out]` and bias of each layer."""
@@ -124,9 +124,9 @@ def forward(layers: Layers, x: Array) -> Array:
     return x @ weight + bias
 
 
-def value(weights: Weights, seen: Array) -> Array:
+def value(weights: Weights, observations: Array) -> Array:
     """The critic, `[...]`."""
-    return forward(weights["critic"], seen)[..., 0]
+    return forward(weights["critic"], observations)[..., 0]
 
 
 def log_density(weights: Weights, mean: Array, raw: Array) -> Array:
@@ -143,21 +143,17 @@ def to_action(raw: Array) -> Array:
 
 def start(p: HouseholdsParameters, shape: Shape, seed: int) -> Training:
     """Fresh networks and worlds."""
-    of_actor, of_critic, of_worlds, key = jax.random.split(jax.random.key(seed), 4)
-    net = network(of_actor, [OBSERVATION, *shape.hidden, ACTION], 0.01)
-    critic = network(of_critic, [OBSERVATION, *shape.hidden, 1], 1.0)
+    actor_key, critic_key, worlds_key, key = jax.random.split(jax.random.key(seed), 4)
+    # a small last gain: the first actions hardly depend on what is observed
+    net = network(actor_key, [OBSERVATION, *shape.hidden, ACTION], 0.01)
+    critic = network(critic_key, [OBSERVATION, *shape.hidden, 1], 1.0)
     weights = {"actor": {"net": net, "log_std": jnp.full(ACTION, LOG_STD)}, "critic": critic}
-    none = jax.tree.map(jnp.zeros_like, weights)
-    world = begin_all(p, shape.worlds, of_worlds)
-    return Training(
-        weights,
-        none,
-        jax.tree.map(jnp.copy, none),
-        jnp.float32(0),
-        world,
-        jax.vmap(observe)(world),
-        key,
-    )
+    mean = jax.tree.map(jnp.zeros_like, weights)
+    # a copy: the compiled iteration takes its arguments over, and no buffer may be given twice
+    square = jax.tree.map(jnp.copy, mean)
+    world = begin_all(p, shape.worlds, worlds_key)
+    count = jnp.float32(0)
+    return Training(weights, mean, square, count, world, jax.vmap(observe)(world), key)
 
 
 # -- an iteration ----------------------------------------------------------------------------------
@@ -172,35 +168,40 @@ def iterate(p: HouseholdsParameters, shape: Shape, training: Training) -> tuple[
 def sample(p: HouseholdsParameters, training: Training) -> tuple[Training, Sampled]:
     """A period in every world by the present policy."""
     weights = training.weights
-    seen = training.seen
-    key, of_noise, of_step = jax.random.split(training.key, 3)
-    mean = forward(weights["actor"]["net"], seen)
-    raw = mean + jnp.exp(weights["actor"]["log_std"]) * jax.random.normal(of_noise, mean.shape)
-    found = step(p, of_step, training.world, to_action(raw))
-    values = value(weights, seen)
+    observations = training.seen
+    key, noise_key, step_key = jax.random.split(training.key, 3)
+    mean = forward(weights["actor"]["net"], observations)
+    raw = mean + jnp.exp(weights["actor"]["log_std"]) * jax.random.normal(noise_key, mean.shape)
+    stepped = step(p, step_key, training.world, to_action(raw))
+    values = value(weights, observations)
+    # the critic is asked about last observations only in the steps that have some
     final = lax.cond(
-        found.over.any(),
-        lambda: value(weights, jax.vmap(observe)(found.last)),
+        stepped.over.any(),
+        lambda: value(weights, jax.vmap(observe)(stepped.last)),
         lambda: jnp.zeros_like(values),
     )
     log_prob = log_density(weights, mean, raw)
-    rewards = (1 - p.beta) * found.rewards
-    following = training._replace(world=found.world, seen=found.seen, key=key)
-    return following, Sampled(seen, raw, log_prob, rewards, values, found.over, final)
+    rewards = (1 - p.beta) * stepped.rewards
+    sampled = Sampled(observations, raw, log_prob, rewards, values, stepped.over, final)
+    return training._replace(world=stepped.world, seen=stepped.seen, key=key), sampled
 
 
 def prepare(p: HouseholdsParameters, training: Training, sampled: Sampled) -> Rows:
-    """Generalised advantages (Schulman et al. 2016) by a scan backwards, normalised, and the
-    critic's targets."""
+    """Generalised advantages (Schulman et al. 2016), normalised, and the critic's targets."""
     over = sampled.over[..., None]
-    following = jnp.concatenate([sampled.values[1:], value(training.weights, training.seen)[None]])
-    delta = sampled.rewards + p.beta * jnp.where(over, sampled.final, following) - sampled.values
+    bootstrap = value(training.weights, training.seen)[None]
+    next_values = jnp.concatenate([sampled.values[1:], bootstrap])
+    # the clock cuts an episode, it does not end it: the value of its last observation stands in
+    next_values = jnp.where(over, sampled.final, next_values)
+    delta = sampled.rewards + p.beta * next_values - sampled.values
     decay = jnp.broadcast_to(p.beta * TRACE * (1 - over), delta.shape)
 
     def back(later: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
-        found = now[0] + now[1] * later
-        return found, found
+        delta, decay = now
+        advantage = delta + decay * later
+        return advantage, advantage
 
+    # from the last period to the first
     _, advantages = lax.scan(back, jnp.zeros_like(delta[0]), (delta, decay), reverse=True, unroll=8)
     normal = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
     columns = (sampled.seen, sampled.raw, sampled.log_prob, normal, advantages + sampled.values)
@@ -211,12 +212,11 @@ def learn(shape: Shape, training: Training, rows: Rows) -> tuple[Training, Array
     """`epochs` passes over the rows in random order, in equal minibatches."""
 
     def epoch(training: Training, _: None) -> tuple[Training, Array]:
-        key, of_order = jax.random.split(training.key)
-        order = jax.random.permutation(of_order, len(rows.advantages)).reshape(
-            shape.minibatches, -1
-        )
-        shuffled = jax.tree.map(lambda x: x[order], rows)
-        training, losses = lax.scan(descend, training._replace(key=key), shuffled)
+        key, order_key = jax.random.split(training.key)
+        order = jax.random.permutation(order_key, len(rows.advantages))
+        order = order.reshape(shape.minibatches, -1)
+        minibatches = jax.tree.map(lambda x: x[order], rows)
+        training, losses = lax.scan(descend, training._replace(key=key), minibatches)
         return training, losses
 
     training, losses = lax.scan(epoch, training, length=shape.epochs)
@@ -227,28 +227,27 @@ def loss(weights: Weights, rows: Rows) -> Array:
     """The clipped surrogate, and half the mean squared error of the values."""
     mean = forward(weights["actor"]["net"], rows.seen)
     ratio = jnp.exp(log_density(weights, mean, rows.raw) - rows.log_prob)
-    least = jnp.minimum(
-        ratio * rows.advantages, jnp.clip(ratio, 1 - CLIP, 1 + CLIP) * rows.advantages
-    )
-    return 0.5 * jnp.square(value(weights, rows.seen) - rows.targets).mean() - least.mean()
+    unclipped = ratio * rows.advantages
+    surrogate = jnp.minimum(unclipped, jnp.clip(ratio, 1 - CLIP, 1 + CLIP) * rows.advantages)
+    return 0.5 * jnp.square(value(weights, rows.seen) - rows.targets).mean() - surrogate.mean()
 
 
 def descend(training: Training, rows: Rows) -> tuple[Training, Array]:
     """A step of Adam (Kingma and Ba 2015) along the gradients, each network's clipped."""
-    found, gradients = jax.value_and_grad(loss)(training.weights, rows)
-    gradients = {part: clipped(of_part) for part, of_part in gradients.items()}
+    batch_loss, gradients = jax.value_and_grad(loss)(training.weights, rows)
+    gradients = {name: clipped(part) for name, part in gradients.items()}
     count = training.count + 1
     mean = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, training.mean, gradients)
     square = jax.tree.map(lambda s, g: BETA2 * s + (1 - BETA2) * g * g, training.square, gradients)
     rate = LEARNING_RATE / (1 - BETA1**count)
     unbias = 1 / (1 - BETA2**count)
-    weights = jax.tree.map(
-        lambda w, m, s: w - rate * m / (jnp.sqrt(s * unbias) + EPSILON),
-        training.weights,
-        mean,
-        square,
-    )
-    return training._replace(weights=weights, mean=mean, square=square, count=count), found
+
+    def adam_step(w: Array, m: Array, s: Array) -> Array:
+        return w - rate * m / (jnp.sqrt(s * unbias) + EPSILON)
+
+    weights = jax.tree.map(adam_step, training.weights, mean, square)
+    next_training = training._replace(weights=weights, mean=mean, square=square, count=count)
+    return next_training, batch_loss
 
 
 def clipped(gradients: Any) -> Any:
@@ -270,9 +269,9 @@ class Trainer:
         self.units = shape.worlds * shape.steps * p.households
         self.loss = math.nan
         self.training = start(p, shape, seed)
-        self.iterate, self.compile_seconds = compiled(
-            partial(iterate, p, shape), self.training, donate_argnums=0
-        )
+        iteration = partial(iterate, p, shape)
+        # donated: weights, averages and worlds are written in place
+        self.iterate, self.compile_seconds = compiled(iteration, self.training, donate_argnums=0)
 
     def __call__(self) -> int:
         """Agent steps sampled and learned from."""

@@ -1,7 +1,6 @@
-"""Many hand-written worlds as a `VecEnv`: each household a slot, as the paper trains by
-Stable-Baselines3.
+"""Many hand-written worlds as a `VecEnv`: each household a slot.
 
-The only module that imports Stable-Baselines3.
+So the paper trains by Stable-Baselines3. The only module that imports it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,8 @@ class HandWrittenVecEnv(Economy, VecEnv):  # type: ignore[misc]
     def reset(self) -> Array:
         """Fresh episodes; clocks are spread, so that worlds do not end together."""
         n = self.p.households
-        self.k, self.l = (np.empty((self.worlds, n), np.float32) for _ in range(2))
+        self.k = np.empty((self.worlds, n), np.float32)
+        self.l = np.empty((self.worlds, n), np.float32)
         self.z = np.empty((self.worlds, 1), np.float32)
         self._start(np.arange(self.worlds))
         self.t = self.rng.integers(self.p.episode_length, size=self.worlds)
@@ -53,20 +53,21 @@ class HandWrittenVecEnv(Economy, VecEnv):  # type: ignore[misc]
         innovation = self.rng.standard_normal((self.worlds, 1), np.float32)
         rewards = self.advance(self._actions.reshape(self.worlds, n, 2), innovation).ravel()
         self.t += 1
-        seen = self.features()
-        over = np.flatnonzero(self.t >= self.p.episode_length)
+        observations = self.features()
+        ended = np.flatnonzero(self.t >= self.p.episode_length)
         infos: list[dict[str, Any]] = [{}] * self.num_envs  # one for all: nobody writes to it
-        if len(over):
-            for row, last in zip(
-                (over[:, None] * n + np.arange(n)).ravel(), seen[over].reshape(-1, 7), strict=True
-            ):
-                infos[row] = {"terminal_observation": last, "TimeLimit.truncated": True}
-            self._start(over)
-            self.t[over] = 0
-            seen[over] = self.features()[over]
+        if len(ended):
+            slots = (ended[:, None] * n + np.arange(n)).ravel()
+            last_observations = observations[ended].reshape(-1, 7)
+            for slot, last in zip(slots, last_observations, strict=True):
+                # where the library looks for them, to bootstrap from what the clock cut
+                infos[slot] = {"terminal_observation": last, "TimeLimit.truncated": True}
+            self._start(ended)
+            self.t[ended] = 0
+            observations[ended] = self.features()[ended]
         dones = np.zeros((self.worlds, n), bool)
-        dones[over] = True
-        return seen.reshape(self.num_envs, 7), rewards, dones.ravel(), infos
+        dones[ended] = True
+        return observations.reshape(self.num_envs, 7), rewards, dones.ravel(), infos
 
     def close(self) -> None:
         """Nothing to close."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.market import Market
 from rl_markets.experiment import Experiment, parse
 from rl_markets.rllib.build import algorithm_config, build_market
@@ -27,18 +28,18 @@ class Size:
     epochs: int = 4
     minibatch: int = 2000
     stock_steps: int = 2048
-    """PPO: world steps of an iteration of RLlib's own, which wants no fewer than a minibatch has
-    rows."""
+    """PPO: world steps of an iteration of RLlib's own, which wants at least a minibatch's rows."""
     stock_sample: int = 512
     """World steps of a sample of RLlib's own."""
     stock_envs: tuple[int, ...] = (16, 64)
-    """RLlib's own PPO runner is measured with as many environments as suit it best, and so is its
-    SAC below."""
+    """RLlib's own PPO runner has as many environments as suit it best, and so has its SAC below."""
     replay_steps: int = 8
     """SAC: steps of a rollout."""
     updates: int = 32
-    """SAC: gradient steps of an iteration; 320 agent steps for each, as many as RLlib's own takes
-    with 16 environments."""
+    """SAC: gradient steps of an iteration.
+
+    That makes 320 agent steps for each, as many as RLlib's own takes with 16 environments.
+    """
     batch: int = 256
     stock_replay_envs: tuple[int, ...] = (1, 16)
     stock_replay_warm_up: int = 128
@@ -58,7 +59,7 @@ class Size:
     pricing_worlds: int = 1024
     """Worlds of the pricing market alone."""
     pricing_envs: tuple[int, ...] = (16, 64)
-    """Environments of RLlib's own DQN, which takes a gradient step for each step of all of them."""
+    """Environments of RLlib's own DQN, which takes a gradient step for each step of them all."""
     pricing_warm_up: int = 1024
     pricing: tuple[str, ...] = ()
     """Overrides of our experiment."""
@@ -89,28 +90,30 @@ def experiment(
     worlds = worlds or size.worlds
     steps = steps or (size.steps if learner == "ppo" else size.replay_steps)
     rows = worlds * steps * households
+    minibatches = minibatches or max(1, rows // size.minibatch)
     parameters = {
-        "ppo": {
-            "epochs": size.epochs,
-            "minibatches": minibatches or max(1, rows // size.minibatch),
-        },
+        "ppo": {"epochs": size.epochs, "minibatches": minibatches},
         "sac": {"updates": size.updates, "batch_size": size.batch, "capacity": 100_000},
     }
+    economy = {"name": "households", "worlds": worlds, "parameters": {"households": households}}
     policy = {"groups": ["households"], "separate": separate, "hidden": list(size.hidden)}
     return parse(
         {
             "name": "bench",
-            "market": {
-                "name": "households",
-                "worlds": worlds,
-                "parameters": {"households": households},
-            },
+            "market": economy,
             "policies": {"household": policy},
             "algorithm": {"name": learner, "parameters": parameters[learner]},
             "training": {"agent_steps": 1000 * rows, "rollout_length": steps},
         },
         "bench",
     )
+
+
+def household_parameters(experiment: Experiment) -> HouseholdsParameters:
+    """The parameters of the experiment's economy."""
+    parameters = experiment.market_parameters
+    assert isinstance(parameters, HouseholdsParameters)
+    return parameters
 
 
 def market(households: int, worlds: int) -> Market:
@@ -121,12 +124,13 @@ def market(households: int, worlds: int) -> Market:
 @contextmanager
 def built(*configs: Any) -> Iterator[list[Any]]:
     """RLlib algorithms, stopped in the end; experiments stand for our own."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # CPU seconds are counted, and more threads would spend more of them
     algorithms: list[Any] = []
     try:
         for config in configs:
-            ours = isinstance(config, Experiment)
-            algorithms.append((algorithm_config(config) if ours else config).build_algo())
+            if isinstance(config, Experiment):
+                config = algorithm_config(config)
+            algorithms.append(config.build_algo())
         yield algorithms
     finally:
         for algorithm in algorithms:
@@ -135,16 +139,26 @@ def built(*configs: Any) -> Iterator[list[Any]]:
 
 def trained(algorithm: Any, households: int = 0) -> int:
     """One training iteration; how many agent steps it took."""
-    found = algorithm.train()["env_runners"]
-    return int(found["num_env_steps_sampled"]) * (households or SIZE.households)
+    metrics = algorithm.train()["env_runners"]
+    return int(metrics["num_env_steps_sampled"]) * (households or SIZE.households)
+
+
+def warm_up(algorithm: Any) -> None:
+    """Trains until gradient steps are taken."""
+    while True:
+        metrics = algorithm.train()
+        # the first entry is that of all modules together; a module's own comes when it has learned
+        if len(metrics.get("learners", ())) > 1:
+            return
 
 
 def sampled(algorithm: Any) -> int:
-    """One sample of an algorithm's runner; how many agent steps it has. Ours is always a
-    rollout."""
+    """One sample of an algorithm's runner; how many agent steps it has.
+
+    Ours is always a rollout, whatever is asked for.
+    """
     runner = algorithm.env_runner_group.local_env_runner
-    steps = sum(
-        int(episode.agent_steps()) for episode in runner.sample(num_timesteps=SIZE.stock_sample)
-    )
-    runner.get_metrics()
+    episodes = runner.sample(num_timesteps=SIZE.stock_sample)
+    steps = sum(int(episode.agent_steps()) for episode in episodes)
+    runner.get_metrics()  # an algorithm takes them after each sample, too
     return steps

@@ -18,26 +18,22 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
     """Agent steps of the worlds that PPO is measured in; steps of a single large world."""
     torch.set_num_threads(1)
     size = economy.SIZE
-    small = stepping(size.households, size.worlds, size.households * size.worlds)
-    sides = {"small": small, "large": stepping(size.large, 1, 1)}
-    found = in_turns(sides, seconds / 4, size.rounds, say)
+    sides = {
+        "small": stepping(size.households, size.worlds, size.households * size.worlds),
+        "large": stepping(size.large, 1, 1),
+    }
+    rates = in_turns(sides, seconds / 4, size.rounds, say)
+    small = f"agent steps per CPU second, {size.worlds} x {size.households} households"
+    large = f"market steps per CPU second, 1 x {size.large} households"
     rows = [
-        absolute(
-            f"agent steps per CPU second, {size.worlds} x {size.households} households",
-            found["small"],
-            SMALL_TARGET,
-        ),
-        absolute(
-            f"market steps per CPU second, 1 x {size.large} households",
-            found["large"],
-            LARGE_TARGET,
-        ),
+        absolute(small, rates["small"], SMALL_TARGET),
+        absolute(large, rates["large"], LARGE_TARGET),
     ]
     return {"rows": rows}
 
 
 def stepping(households: int, worlds: int, units: int) -> Work:
-    """Steps a market a hundred times, near its steady state."""
+    """Steps a market a hundred times, near its steady state; `units` is the worth of one step."""
     market = economy.market(households, worlds)
     market.reset(0)
     actions = {"households": torch.tensor([0.16, 0.13]).expand(worlds, households, 2).contiguous()}

@@ -12,16 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed import economy, tables
+from benchmarks.speed.rounds import Say
 from rl_markets.errors import ExperimentError
 from rl_markets.progress import console
 from rl_markets.rllib.build import ray_session
 from rl_markets.store import write_text
 
+Measure = Callable[[float, Say], dict[str, Any]]
+"""CPU seconds of each value in a round, and who takes lines of progress, to rows and notes."""
+
 
 @dataclass(frozen=True)
 class Measurement:
-    """A measurement: the module `benchmarks.speed.NAME` has `measure(seconds, say) -> {"rows":
-    [...], ...}`.
+    """A measurement: the function `measure(seconds, say)` of the module `benchmarks.speed.NAME`.
+
+    It returns `{"rows": [...], ...}`.
 
     Attributes:
         name: for `--only`.
@@ -36,10 +41,10 @@ class Measurement:
     asked: bool = False
 
     @property
-    def measure(self) -> Callable[[float, Callable[[str], None]], dict[str, Any]]:
-        """The function, imported when it is asked for."""
-        found: Any = import_module(f"benchmarks.speed.{self.name}").measure
-        return found  # type: ignore[no-any-return]
+    def measure(self) -> Measure:
+        """The function, imported when it is asked for: what is not measured need not be loaded."""
+        function: Measure = import_module(f"benchmarks.speed.{self.name}").measure
+        return function
 
 
 MEASUREMENTS = (
@@ -69,10 +74,13 @@ def run(seconds: float, output: Path | None, only: Sequence[str] = ()) -> None:
     for name in only:
         if name not in names:
             raise ExperimentError(f"--only {name}: expected one of {', '.join(names)}")
-    chosen = [m for m in MEASUREMENTS if (m.name in only if only else not m.asked)]
-    figures = _measured(chosen, seconds)
+    if only:
+        measurements = [m for m in MEASUREMENTS if m.name in only]
+    else:
+        measurements = [m for m in MEASUREMENTS if not m.asked]
+    results = _measured(measurements, seconds)
     if output is not None:
-        write_text(output, json.dumps(_plain(figures), indent=1, allow_nan=False))
+        write_text(output, json.dumps(_plain(results), indent=1, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
@@ -84,15 +92,19 @@ def _plain(value: Any) -> Any:
     return "NaN" if isinstance(value, float) and math.isnan(value) else value
 
 
-def _measured(chosen: Sequence[Measurement], seconds: float) -> dict[str, Any]:
+def _measured(measurements: Sequence[Measurement], seconds: float) -> dict[str, Any]:
+    """Measurement -> its result, each printed as soon as it is there."""
     out = tables.wide(console())
-    figures = dict[str, Any]()
-    with ray_session(economy.experiment()) if any(m.ray for m in chosen) else nullcontext():
-        for measurement in chosen:
+
+    def say(line: str) -> None:
+        out.print(f"  {line}", highlight=False)
+
+    needs_ray = any(measurement.ray for measurement in measurements)
+    results = dict[str, Any]()
+    with ray_session(economy.experiment()) if needs_ray else nullcontext():
+        for measurement in measurements:
             out.print(f"measuring {measurement.title}", highlight=False)
-            found = measurement.measure(
-                seconds, lambda line: out.print(f"  {line}", highlight=False)
-            )
-            tables.show(out, measurement.title, found)
-            figures[measurement.name] = found
-    return figures
+            result = measurement.measure(seconds, say)
+            tables.show(out, measurement.title, result)
+            results[measurement.name] = result
+    return results

@@ -1,5 +1,4 @@
-"""The pricing market as one would write it by hand: a `gymnasium.Env` of one world in numpy, and
-plain loops of floats.
+"""The pricing market as one would write it by hand: one world in numpy, and in loops of floats.
 
 One learning seller among scripted ones that undercut or match; logit demand with calendar, shock,
 reference prices; stock with orders. Being written apart from the market, it is a check of it in the
@@ -42,8 +41,7 @@ def parameters() -> PricingParameters:
 
 
 class PlainPricing(gym.Env):  # type: ignore[misc]
-    """One world, goods as arrays `[sellers * products]`; observed as the market's agents observe
-    it."""
+    """One world, goods as arrays `[sellers * products]`; observed as the market's agents do."""
 
     def __init__(self, p: PricingParameters, seed: int = 0) -> None:
         assert p.stock is not None
@@ -54,9 +52,9 @@ class PlainPricing(gym.Env):  # type: ignore[misc]
         self.rng = np.random.default_rng(seed)
         self.P = p.products
         self.F = p.firms
-        self.list, self.cost, self.quality = (
-            np.array(p.goods(x)) for x in (p.list_price, p.cost, p.demand.quality)
-        )
+        self.list = np.array(p.goods(p.list_price))
+        self.cost = np.array(p.goods(p.cost))
+        self.quality = np.array(p.goods(p.demand.quality))
         self.levels = np.array(p.levels)
         self.weekly = np.array(p.season.weekly)
         self.units = float(p.stock.units[0])
@@ -74,7 +72,10 @@ class PlainPricing(gym.Env):  # type: ignore[misc]
         season = self.p.season
         goods = len(self.list)
         self.t = 0
-        self.day = int(self.rng.integers(364))
+        self.day = int(
+            self.rng.integers(364)
+        )  # 52 whole weeks, so that days of the week go on over the year's end
+        # from the stationary distribution of the demand shock
         self.shock = season.sigma / math.sqrt(1 - season.rho**2) * self.rng.standard_normal()
         self.price = self.list.copy()
         self.remembered = self.list.copy()
@@ -88,8 +89,9 @@ class PlainPricing(gym.Env):  # type: ignore[misc]
 
     def shares(self, price: Array, worth: Array) -> Array:
         """The logit's choice probabilities."""
-        e = np.exp((self.quality - price + worth) / self.p.demand.mu)
-        shares: Array = e / (math.exp(self.p.demand.outside / self.p.demand.mu) + e.sum())
+        attraction = np.exp((self.quality - price + worth) / self.p.demand.mu)
+        outside = math.exp(self.p.demand.outside / self.p.demand.mu)
+        shares: Array = attraction / (outside + attraction.sum())
         return shares
 
     def customers(self, mean: Array) -> Array:
@@ -104,12 +106,13 @@ class PlainPricing(gym.Env):  # type: ignore[misc]
     def quotes(self) -> list[Array]:
         """What the scripted sellers charge next."""
         cheapest = self.cheapest()
-        found = []
+        quotes = []
         for f, rival in enumerate(self.p.rivals, 1):
             own = slice(f * self.P, (f + 1) * self.P)
             price = cheapest[f] * (1 - rival.step) if rival.rule == "undercut" else cheapest[f]
-            found.append(np.maximum(np.minimum(price, self.list[own]), 1.05 * self.cost[own]))
-        return found
+            # at most the list price, and at least 5 % above cost
+            quotes.append(np.maximum(np.minimum(price, self.list[own]), 1.05 * self.cost[own]))
+        return quotes
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """One period."""
@@ -119,9 +122,8 @@ class PlainPricing(gym.Env):  # type: ignore[misc]
         self.price = price = np.concatenate([own, *self.quotes()])
         below = self.remembered - price
         worth = np.where(below > 0, self.reference.gain * below, self.reference.loss * below)
-        factor = self.weekly[self.day % 7] * (
-            1 + season.annual * math.sin(2 * math.pi * self.day / 364)
-        )
+        annual = 1 + season.annual * math.sin(2 * math.pi * self.day / 364)
+        factor = self.weekly[self.day % 7] * annual
         mean = p.demand.visitors * factor * math.exp(self.shock) * self.shares(price, worth)
         sold = np.minimum(self.customers(mean), self.left)
         profit = ((1 - p.fee) * price - self.cost) * sold + self.restock(sold)
@@ -133,13 +135,14 @@ class PlainPricing(gym.Env):  # type: ignore[misc]
         """Takes what was sold out of stock, and orders; what that earns, less than 0."""
         self.left = self.left - sold
         cash = -self.stock.holding * self.cost * self.left
+        # periods until an order arrives, 0 where none is under way: at most one at a time
         arrives = self.due == 1
         waits = self.due > 0
         self.left = np.where(arrives, self.units, self.left)
         order = (self.left < self.stock.reorder_below) & ~waits
         self.due = np.where(order, self.stock.lead_time, np.maximum(self.due - 1, 0))
-        earned: Array = cash - self.stock.order_cost * order
-        return earned
+        earnings: Array = cash - self.stock.order_cost * order
+        return earnings
 
     def remember(self, sold: Array) -> None:
         """What the next period starts with."""
@@ -147,6 +150,7 @@ class PlainPricing(gym.Env):  # type: ignore[misc]
         memory = self.reference.memory
         self.remembered = memory * self.remembered + (1 - memory) * self.price
         self.sales = sold
+        # moving averages over about a week and four weeks
         self.week = self.week + (sold - self.week) / 7
         self.month = self.month + (sold - self.month) / 28
         self.paid = self.paid + (self.price - self.paid) / 28
@@ -173,18 +177,17 @@ class PlainPricing(gym.Env):  # type: ignore[misc]
 
 
 class LoopPricing(PlainPricing):
-    """The same with a loop over goods of plain floats, as most environments on the web are
-    written."""
+    """The same with a loop over goods of plain floats, as most environments on the web have it."""
 
     def reset(
         self, *, seed: int | None = None, options: Any = None
     ) -> tuple[Array, dict[str, Any]]:
         """A fresh episode, in lists."""
-        found = super().reset(seed=seed, options=options)
+        start = super().reset(seed=seed, options=options)
         for name in ("price", "remembered", "paid", "sales", "week", "month", "left", "due"):
             setattr(self, name, getattr(self, name).tolist())
         self.lists = [x.tolist() for x in (self.list, self.cost, self.quality, self.usual)]
-        return found
+        return start
 
     def customer(self, mean: float, good: int) -> int:
         """How many come for one good."""
@@ -192,34 +195,34 @@ class LoopPricing(PlainPricing):
 
     def lowest(self, good: int) -> float:
         """The lowest price of the same product elsewhere."""
-        own, j = divmod(good, self.P)
-        return float(min(self.price[f * self.P + j] for f in range(self.F) if f != own))
+        own, product = divmod(good, self.P)
+        return float(min(self.price[f * self.P + product] for f in range(self.F) if f != own))
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """One period, good by good."""
         p = self.p
         season = self.p.season
-        (listed, cost, quality, _) = self.lists
-        price = [listed[j] * p.levels[k] for j, k in enumerate(action)]
+        listed, cost, quality, _ = self.lists
+        prices = [listed[j] * p.levels[k] for j, k in enumerate(action)]
         for i in range(self.P, self.F * self.P):
             rival = p.rivals[i // self.P - 1]
-            answer = self.lowest(i) * ((1 - rival.step) if rival.rule == "undercut" else 1)
-            price.append(max(min(answer, listed[i]), 1.05 * cost[i]))
-        attraction = []  # type: ignore[assignment]  # lists here, see `reset`
-        self.price = price
-        for i, x in enumerate(price):
-            below = self.remembered[i] - x
+            quote = self.lowest(i) * ((1 - rival.step) if rival.rule == "undercut" else 1)
+            prices.append(max(min(quote, listed[i]), 1.05 * cost[i]))
+        # only now: rivals quote on the last period's prices
+        self.price = prices  # type: ignore[assignment]  # lists here, see `reset`
+        attractions = []
+        for i, price in enumerate(prices):
+            below = self.remembered[i] - price
             worth = below * (self.reference.gain if below > 0 else self.reference.loss)
-            attraction.append(math.exp((quality[i] - x + worth) / p.demand.mu))
-        total = math.exp(p.demand.outside / p.demand.mu) + sum(attraction)
-        factor = p.season.weekly[self.day % 7] * (
-            1 + season.annual * math.sin(2 * math.pi * self.day / 364)
-        )
+            attractions.append(math.exp((quality[i] - price + worth) / p.demand.mu))
+        total = math.exp(p.demand.outside / p.demand.mu) + sum(attractions)
+        annual = 1 + season.annual * math.sin(2 * math.pi * self.day / 364)
+        factor = p.season.weekly[self.day % 7] * annual
         factor *= p.demand.visitors * math.exp(self.shock) / total
         reward = 0.0
-        for i, e in enumerate(attraction):
-            earned = self.trade(i, min(self.customer(factor * e, i), self.left[i]))
-            reward += earned if i < self.P else 0.0
+        for i, attraction in enumerate(attractions):
+            earnings = self.trade(i, min(self.customer(factor * attraction, i), self.left[i]))
+            reward += earnings if i < self.P else 0.0
         self.shock = season.rho * self.shock + season.sigma * self.rng.standard_normal()
         self.day = (self.day + 1) % 364
         self.t = self.t + 1
@@ -231,7 +234,7 @@ class LoopPricing(PlainPricing):
         price = self.price[i]
         cost = self.lists[1][i]
         left = self.left[i] - sold
-        earned = ((1 - p.fee) * price - cost) * sold - self.stock.holding * cost * left
+        earnings = ((1 - p.fee) * price - cost) * sold - self.stock.holding * cost * left
         if self.due[i] == 1:
             left = self.units
             self.due[i] = 0
@@ -239,7 +242,7 @@ class LoopPricing(PlainPricing):
             self.due[i] -= 1
         elif left < self.stock.reorder_below:
             self.due[i] = self.stock.lead_time
-            earned -= self.stock.order_cost
+            earnings -= self.stock.order_cost
         memory = self.reference.memory
         self.left[i] = left
         self.remembered[i] = memory * self.remembered[i] + (1 - memory) * price
@@ -247,23 +250,19 @@ class LoopPricing(PlainPricing):
         self.week[i] += (sold - self.week[i]) / 7
         self.month[i] += (sold - self.month[i]) / 28
         self.paid[i] += (price - self.paid[i]) / 28
-        return float(earned)
+        return float(earnings)
 
     def look(self) -> Array:
         """What `observe` gives, good by good."""
-        found = []
-        (listed, cost, _, usual) = self.lists
+        row = []
+        listed, cost, _, usual = self.lists
         for i in range(self.P):
             scale = listed[i]
-            found += [
-                self.price[i] / scale,
-                self.left[i] / self.units,
-                self.left[i] <= 0,
-                self.due[i] > 0,
-            ]
-            found += [self.lowest(i) / scale, cost[i] / scale, self.paid[i] / scale]
-            found += [self.sales[i] / usual[i], self.week[i] / usual[i], self.month[i] / usual[i]]
+            row += [self.price[i] / scale, self.left[i] / self.units]
+            row += [self.left[i] <= 0, self.due[i] > 0]
+            row += [self.lowest(i) / scale, cost[i] / scale, self.paid[i] / scale]
+            row += [self.sales[i] / usual[i], self.week[i] / usual[i], self.month[i] / usual[i]]
         for period in (7, 364):
             angle = 2 * math.pi * self.day / period
-            found += [math.sin(angle), math.cos(angle)]
-        return np.array(found, np.float32)
+            row += [math.sin(angle), math.cos(angle)]
+        return np.array(row, np.float32)

@@ -1,5 +1,4 @@
-"""The pricing market without policies: worlds in a batch, one world in numpy, one world in plain
-Python."""
+"""The pricing market without policies: worlds in a batch, one in numpy, one in plain Python."""
 
 from __future__ import annotations
 
@@ -33,18 +32,18 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
     }
     for work in sides.values():
         work()
-    found = in_turns(sides, seconds / 3, size.rounds, say)
+    rates = in_turns(sides, seconds / 3, size.rounds, say)
     what = f"market steps per CPU second, {size.pricing_worlds} worlds"
     rows = [
-        absolute(what, found[OURS], TARGET),
-        compared(what, NUMPY, found[OURS], found[NUMPY], RATIO_TARGET),
-        compared(what, LOOPS, found[OURS], found[LOOPS], RATIO_TARGET),
+        absolute(what, rates[OURS], TARGET),
+        compared(what, NUMPY, rates[OURS], rates[NUMPY], RATIO_TARGET),
+        compared(what, LOOPS, rates[OURS], rates[LOOPS], RATIO_TARGET),
     ]
-    notes = [
-        "3 sellers (1 acts, 2 follow rules) x 8 products; calendar, shock, reference prices, stock "
-        "with orders"
-    ]
-    return {"rows": rows, "notes": notes}
+    note = (
+        "3 sellers (1 acts, 2 follow rules) x 8 products; "
+        "calendar, shock, reference prices, stock with orders"
+    )
+    return {"rows": rows, "notes": [note]}
 
 
 def batched(worlds: int) -> Work:
@@ -54,9 +53,9 @@ def batched(worlds: int) -> Work:
     generator = torch.Generator().manual_seed(0)
     market.reset(0)
     shape = (worlds, 1, p.products)
-    actions = [
-        {"seller": torch.randint(len(p.levels), shape, generator=generator)} for _ in range(DRAWN)
-    ]
+    levels = len(p.levels)
+    drawn = [torch.randint(levels, shape, generator=generator) for _ in range(DRAWN)]
+    actions = [{"seller": action} for action in drawn]
     t = 0
 
     def work() -> int:
@@ -71,13 +70,13 @@ def batched(worlds: int) -> Work:
 
 def single(world: PlainPricing) -> Work:
     """A hundred steps of one world."""
-    drawn = np.random.default_rng(0).integers(0, len(world.levels), (DRAWN, world.P))
+    actions = np.random.default_rng(0).integers(0, len(world.levels), (DRAWN, world.P))
     world.reset(seed=0)
 
     def work() -> int:
         for t in range(100):
-            *_, over, _ = world.step(drawn[t % DRAWN])
-            if over:
+            *_, truncated, _ = world.step(actions[t % DRAWN])
+            if truncated:
                 world.reset()
         return 100
 

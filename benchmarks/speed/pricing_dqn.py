@@ -1,5 +1,7 @@
-"""DQN of the season of Gallego and van Ryzin, end to end: ours, and RLlib's own on the same market
-through our adapter."""
+"""DQN of the season of Gallego and van Ryzin, end to end: ours, and RLlib's own.
+
+RLlib's own learns on the same market, through our adapter.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from ray.tune.registry import register_env
 from torch import Tensor
 
 from benchmarks.speed import economy
-from benchmarks.speed.economy import built
+from benchmarks.speed.economy import built, warm_up
 from benchmarks.speed.rounds import OURS, STOCK, Say, Work, compared, fastest, in_turns
 from rl_markets import tune_configs
 from rl_markets.envs.adapters import to_multi_agent_env
@@ -31,39 +33,36 @@ TARGET = 10.0
 
 
 def measure(seconds: float, say: Say) -> dict[str, Any]:
-    """Environment steps of training in turns; then both from the start, for the CPU seconds that
-    our training takes."""
+    """Environment steps of training in turns; then both from the start, for as many CPU seconds."""
     torch.set_num_threads(1)
     size = economy.SIZE
     ours = experiment()
     with built(ours, *(stock(ours, envs) for envs in size.pricing_envs)) as (mine, *others):
         candidates = dict(zip(size.pricing_envs, others, strict=True))
         for algorithm in (mine, *others):
-            _warm_up(algorithm)
-        envs = fastest(
-            {n: partial(_trained, algorithm) for n, algorithm in candidates.items()}, seconds / 2
-        )
+            warm_up(algorithm)
+        works = {n: partial(_trained, algorithm) for n, algorithm in candidates.items()}
+        envs = fastest(works, seconds / 2)
         say(f"RLlib's own DQN takes most steps with {envs} environments")
         sides: dict[str, Work] = {
             OURS: partial(_trained, mine),
             STOCK: partial(_trained, candidates[envs]),
         }
-        found = in_turns(sides, seconds, size.rounds, say)
-    row = compared("environment steps of training", STOCK, found[OURS], found[STOCK], TARGET)
+        rates = in_turns(sides, seconds, size.rounds, say)
+    row = compared("environment steps of training", STOCK, rates[OURS], rates[STOCK], TARGET)
     losses = _losses(ours, envs, row["theirs"], say)
     return {"rows": [row], "notes": _notes(envs, losses), "stock_envs": envs, "equal_time": losses}
 
 
 def _notes(envs: int, losses: dict[str, float]) -> list[str]:
     return [
-        "networks of both: 2 layers of 64; environment steps for each gradient step of 256 rows: "
-        f"ours 64, theirs {envs}",
-        f"after {losses['seconds']:.0f} CPU seconds of training each, from the start, lost against "
-        "the dynamic programme: "
-        f"ours {losses['ours']:.2f} % ({losses['our_steps']:.0f} steps), theirs "
-        f"{losses['theirs']:.2f} % "
-        f"({losses['their_steps']:.0f} steps, exploration planned for as many, rewards divided by "
-        "the list price)",
+        "networks of both: 2 layers of 64; "
+        f"environment steps for each gradient step of 256 rows: ours 64, theirs {envs}",
+        f"after {losses['seconds']:.0f} CPU seconds of training each, from the start, "
+        "lost against the dynamic programme: "
+        f"ours {losses['ours']:.2f} % ({losses['our_steps']:.0f} steps), "
+        f"theirs {losses['theirs']:.2f} % ({losses['their_steps']:.0f} steps, "
+        "exploration planned for as many, rewards divided by the list price)",
     ]
 
 
@@ -76,7 +75,7 @@ class OneChoice(MultiAgentEnv):  # type: ignore[misc]
     """The adapter with a single choice as `Discrete`, which is what RLlib's DQN takes.
 
     Rewards are in list prices: RLlib's DQN does not normalise, and in money it learns nothing in
-        this time.
+    this time.
     """
 
     def __init__(self, market: Any) -> None:
@@ -92,22 +91,24 @@ class OneChoice(MultiAgentEnv):  # type: ignore[misc]
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         """A fresh episode."""
-        found = self.env.reset(seed=seed, options=options)
+        observations, infos = self.env.reset(seed=seed, options=options)
         self.agents = self.env.agents
-        return found
+        return observations, infos
 
     def step(self, action_dict: dict[str, Any]) -> Any:
         """One period."""
-        seen, rewards, *rest = self.env.step(
-            {agent: np.array([action]) for agent, action in action_dict.items()}
-        )
+        actions = {agent: np.array([action]) for agent, action in action_dict.items()}
+        observations, rewards, *ends_and_infos = self.env.step(actions)
         self.agents = self.env.agents
-        return seen, {agent: reward / self.unit for agent, reward in rewards.items()}, *rest
+        in_list_prices = {agent: reward / self.unit for agent, reward in rewards.items()}
+        return observations, in_list_prices, *ends_and_infos
 
 
 def stock(ours: Experiment, envs: int, steps: int = 0) -> Any:
-    """RLlib's own DQN with our networks, step size, batches, replay and exploration; of so many
-    steps, or of ours."""
+    """RLlib's own DQN with our networks, step size, batches, replay and exploration.
+
+    Exploration is planned for so many environment steps, or for as many as ours has.
+    """
     quiet_logs()
     register_env("rl-markets-bench-pricing", lambda _: OneChoice(one_world(ours)))
     p = next(iter(algorithm_config(ours).learner_config_dict["policies"].values()))
@@ -148,12 +149,6 @@ def _trained(algorithm: Any) -> int:
     return int(algorithm.train()["env_runners"]["num_env_steps_sampled"])
 
 
-def _warm_up(algorithm: Any) -> None:
-    """Trains until gradient steps are taken."""
-    while "learners" not in (found := algorithm.train()) or len(found["learners"]) < 2:
-        pass
-
-
 # -- at equal CPU time -----------------------------------------------------------------------------
 
 
@@ -166,6 +161,7 @@ def _losses(ours: Experiment, envs: int, rate: float, say: Say) -> dict[str, flo
         module = algorithm.get_module("seller")
         mine = _distance(answer, module.deployed.act)
         say(f"ours loses {mine:.2f} % after {spent:.1f} CPU seconds")
+    # as many steps as they should take in our time, at the rate that was measured
     with built(stock(ours, envs, round(rate * spent))) as (algorithm,):
         _, their_steps = _run(algorithm, seconds=spent)
         theirs = _distance(answer, partial(_greedy, algorithm.get_module("seller")))
@@ -193,5 +189,5 @@ def _distance(answer: AnswerKey, policy: Any) -> float:
 def _greedy(module: Any, observations: Tensor) -> Tensor:
     """RLlib's greedy choice as our markets' action."""
     flat = observations.reshape(-1, observations.shape[-1])
-    chosen = torch.as_tensor(module.forward_inference({"obs": flat})["actions"])
-    return chosen.reshape(*observations.shape[:-1], 1)
+    choices = torch.as_tensor(module.forward_inference({"obs": flat})["actions"])
+    return choices.reshape(*observations.shape[:-1], 1)

@@ -1,5 +1,4 @@
-"""SAC's gradient step by hand in plain torch: what is left when nothing stands between the
-arithmetic and the loop."""
+"""SAC's gradient step by hand in plain torch: the arithmetic and the loop, and nothing between."""
 
 from __future__ import annotations
 
@@ -44,45 +43,50 @@ class RawSAC:
     def step(self) -> int:
         """One gradient step of critics, actor and temperature."""
         rows = self.replay[torch.randint(ROWS, (self.batch,))]
-        seen, following, action, reward = rows.split([OBSERVATION, OBSERVATION, ACTION, 1], 1)
+        obs, next_obs, raw_action, reward = rows.split([OBSERVATION, OBSERVATION, ACTION, 1], 1)
         actor, critic, temperature = self.optimizers
+
+        # critics: towards the soft value of the next observation
         with torch.no_grad():
-            after, log_prob = self._act(following)
-            value = self._smaller(self.targets, following, after) - self.log_alpha.exp() * log_prob
-            target = reward + self.gamma * value
-        state_action = torch.cat([seen, torch.tanh(action)], 1)
+            next_action, log_prob = self._act(next_obs)
+            next_q = self._smaller(self.targets, next_obs, next_action)
+            target = reward + self.gamma * (next_q - self.log_alpha.exp() * log_prob)
+        obs_action = torch.cat([obs, torch.tanh(raw_action)], 1)
         critic.zero_grad()
-        torch.stack(
-            [(q(state_action) - target).square().mean() for q in self.critics]
-        ).sum().backward()
+        losses = [(q(obs_action) - target).square().mean() for q in self.critics]
+        torch.stack(losses).sum().backward()
         critic.step()
+
+        # actor: the critics pass gradients on, and need none of their own
         self.critics.requires_grad_(False)
-        now, log_prob = self._act(seen)
+        action, log_prob = self._act(obs)
         actor.zero_grad()
-        (
-            self.log_alpha.detach().exp() * log_prob - self._smaller(self.critics, seen, now)
-        ).mean().backward()
+        q = self._smaller(self.critics, obs, action)
+        (self.log_alpha.detach().exp() * log_prob - q).mean().backward()
         actor.step()
         self.critics.requires_grad_(True)
+
+        # temperature: towards an entropy of minus the number of actions
         temperature.zero_grad()
         (-self.log_alpha * (log_prob.detach() - ACTION)).mean().backward()
         temperature.step()
+
         with torch.no_grad():
             torch._foreach_lerp_(self.slow, self.weights, 0.005)
         return 1
 
-    def _act(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        mean, free = self.actor(seen).chunk(2, 1)
-        log_std = 3.5 * torch.tanh(free) - 2.5
+    def _act(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Squashed Gaussian actions, and the log of their density."""
+        mean, free = self.actor(obs).chunk(2, 1)
+        log_std = 3.5 * torch.tanh(free) - 2.5  # in [-6, 1]
         noise = torch.randn_like(mean)
         raw = mean + log_std.exp() * noise
+        # log(1 - tanh(raw)^2), in a form that holds where tanh rounds to 1
         squash = 2 * (math.log(2) - raw - nn.functional.softplus(-2 * raw))
-        log_prob = -(0.5 * noise.square() + log_std + 0.5 * math.log(2 * math.pi) + squash).sum(
-            1, keepdim=True
-        )
-        return torch.tanh(raw), log_prob
+        surprise = 0.5 * noise.square() + log_std + 0.5 * math.log(2 * math.pi) + squash
+        return torch.tanh(raw), -surprise.sum(1, keepdim=True)
 
     @staticmethod
-    def _smaller(critics: nn.ModuleList, seen: Tensor, action: Tensor) -> Tensor:
-        pairs = torch.cat([seen, action], 1)
+    def _smaller(critics: nn.ModuleList, obs: Tensor, action: Tensor) -> Tensor:
+        pairs = torch.cat([obs, action], 1)
         return torch.stack([q(pairs) for q in critics]).amin(0)

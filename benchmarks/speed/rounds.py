@@ -1,5 +1,4 @@
-"""How it is measured: per CPU second of this process, both sides in turns, medians over the
-rounds."""
+"""How it is measured: per CPU second of this process, sides in turns, medians over the rounds."""
 
 from __future__ import annotations
 
@@ -48,17 +47,15 @@ def in_turns(
     for turn in range(1, rounds + 1):
         for name in list(sides)[:: 1 if turn % 2 else -1]:
             rates[name].append(rate(sides[name], seconds))
-        say(
-            f"round {turn}/{rounds}: "
-            + ", ".join(f"{name} {found[-1]:.4g}/s" for name, found in rates.items())
-        )
+        latest = ", ".join(f"{name} {measured[-1]:.4g}/s" for name, measured in rates.items())
+        say(f"round {turn}/{rounds}: {latest}")
     return rates
 
 
 def compared(
     what: str, against: str, ours: list[float], theirs: list[float], target: float | None
 ) -> Row:
-    """Rates of both sides; each round's ratio is of figures measured one after the other."""
+    """Rates of both sides; each round's ratio is of rates measured one after the other."""
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     return {
         "what": what,
@@ -74,7 +71,7 @@ def compared(
 
 
 def absolute(what: str, ours: list[float], target: float | None, *, at_least: bool = True) -> Row:
-    """A figure of ours alone."""
+    """A value of ours alone."""
     return {
         "what": what,
         "against": None,
@@ -92,13 +89,13 @@ def cost(
     what: str, against: str, ours: list[float], theirs: list[float], target: float | None
 ) -> Row:
     """CPU microseconds a unit, from rates: the smaller the better."""
-    micro = [[1e6 / r for r in rates] for rates in (ours, theirs)]
-    return {**compared(what, against, micro[0], micro[1], target), "at_least": False}
+    our_cost, their_cost = ([1e6 / r for r in rates] for rates in (ours, theirs))
+    return {**compared(what, against, our_cost, their_cost, target), "at_least": False}
 
 
 def met(row: Row) -> bool | None:
-    """Whether a row's figure reaches its target; None where it has none."""
+    """Whether a row's value reaches its target; None where it has none."""
     if row["target"] is None:
         return None
-    figure = row["ours"] if row["ratio"] is None else row["ratio"]
-    return bool(figure >= row["target"] if row["at_least"] else figure <= row["target"])
+    value = row["ours"] if row["ratio"] is None else row["ratio"]
+    return bool(value >= row["target"] if row["at_least"] else value <= row["target"])

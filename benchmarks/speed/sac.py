@@ -7,8 +7,8 @@ from typing import Any
 
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from benchmarks.speed import economy
-from benchmarks.speed.economy import built, experiment, trained
+from benchmarks.speed import economy, stock
+from benchmarks.speed.economy import built, experiment, trained, warm_up
 from benchmarks.speed.raw_sac import RawSAC
 from benchmarks.speed.rounds import OURS, STOCK, Say, Work, compared, fastest, in_turns
 
@@ -19,19 +19,14 @@ TORCH = "plain torch"
 
 def measure(seconds: float, say: Say) -> dict[str, Any]:
     """Learning alone, replay included, of three sides in turns; then training of two."""
-    from benchmarks.speed import stock
-
     size = economy.SIZE
-    with built(experiment("sac"), *(stock.sac(envs) for envs in size.stock_replay_envs)) as (
-        ours,
-        *stocks,
-    ):
+    configs = [stock.sac(envs) for envs in size.stock_replay_envs]
+    with built(experiment("sac"), *configs) as (ours, *stocks):
         candidates = dict(zip(size.stock_replay_envs, stocks, strict=True))
         for algorithm in (ours, *stocks):
-            _warm_up(algorithm)
-        envs = fastest(
-            {n: partial(trained, algorithm) for n, algorithm in candidates.items()}, seconds / 2
-        )
+            warm_up(algorithm)
+        works = {n: partial(trained, algorithm) for n, algorithm in candidates.items()}
+        envs = fastest(works, seconds / 2)
         say(f"RLlib's own SAC takes most agent steps with {envs} environments")
         theirs = candidates[envs]
         raw = RawSAC(size.hidden, size.batch)
@@ -55,32 +50,24 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
 def _facts(envs: int, parameters: dict[str, dict[str, int]]) -> dict[str, Any]:
     """What was alike and what was not."""
     size = economy.SIZE
-    each = {
+    steps_per_update = {
         OURS: size.worlds * size.households * size.replay_steps / size.updates,
         STOCK: float(envs * size.households),
     }
-    notes = [
-        "agent steps for each gradient step: "
-        + ", ".join(f"{side} {n:.0f}" for side, n in each.items())
-    ]
+    steps = ", ".join(f"{side} {n:.0f}" for side, n in steps_per_update.items())
+    notes = [f"agent steps for each gradient step: {steps}"]
     for side, counts in parameters.items():
         notes.append(f"weights, {side}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
     return {
         "notes": notes,
-        "agent_steps_per_update": each,
+        "agent_steps_per_update": steps_per_update,
         "stock_envs": envs,
         "parameters": parameters,
     }
 
 
-def _warm_up(algorithm: Any) -> None:
-    """Trains until gradient steps are taken."""
-    while "learners" not in (found := algorithm.train()) or len(found["learners"]) < 2:
-        pass
-
-
 class _Learning:
-    """Our learner on one fragment, added to the replay again and again."""
+    """Our learner on one rollout, added to the replay again and again."""
 
     def __init__(self, algorithm: Any) -> None:
         self.group = algorithm.learner_group
@@ -95,11 +82,11 @@ class _Learning:
 def _parameters(ours: Any, theirs: Any, raw: RawSAC) -> dict[str, dict[str, int]]:
     """Weights of actor and both critics."""
     mine = ours.learner_group._learner.module["household"].unwrapped()
-    stock = theirs.learner_group._learner.module["household"].unwrapped()
-    critics = (stock.qf_encoder, stock.qf, stock.qf_twin_encoder, stock.qf_twin)
+    other = theirs.learner_group._learner.module["household"].unwrapped()
+    critics = (other.qf_encoder, other.qf, other.qf_twin_encoder, other.qf_twin)
     return {
         OURS: {"actor": _count(mine.actor), "critics": _count(mine.critic)},
-        STOCK: {"actor": _count(stock.pi_encoder, stock.pi), "critics": _count(*critics)},
+        STOCK: {"actor": _count(other.pi_encoder, other.pi), "critics": _count(*critics)},
         TORCH: {"actor": _count(raw.actor), "critics": _count(raw.critics)},
     }
 

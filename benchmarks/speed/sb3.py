@@ -1,9 +1,9 @@
-"""Stable-Baselines3 beside ours: households share a policy, each is a slot of a vectorised
-environment.
+"""Stable-Baselines3 beside ours: households share a policy, each is a slot of a `VecEnv`.
 
 Three times: with our settings in as many worlds as ours, the same in a single world, and as the
-    paper runs it (its
-defaults, two economies), which is what our users would otherwise do.
+paper runs it (its defaults, two economies), which is what our users would otherwise do.
+
+Stable-Baselines3 is optional: what imports it, `by_hand_sb3`, is imported where it is used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from benchmarks.speed import economy
-from benchmarks.speed.economy import built, experiment, trained
+from benchmarks.speed.economy import built, experiment, household_parameters, trained
 from benchmarks.speed.rounds import OURS, Say, Work, compared, in_turns
 
 TARGET = 10.0
@@ -21,9 +21,9 @@ MISSING = "Stable-Baselines3 is not installed: pip install 'rl-markets[sb3]'"
 SB3 = "Stable-Baselines3"
 PAPER = f"{SB3}, defaults, 2 worlds"
 PAPER_WORLDS = 2
+"""The paper's economies side by side."""
 PAPER_STEPS = 64
-"""The paper's economies side by side; steps of a measured iteration (a rate does not depend on
-them)."""
+"""Steps of a measured iteration; a rate does not depend on them."""
 
 
 def measure(seconds: float, say: Say) -> dict[str, Any]:
@@ -36,20 +36,19 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
         with built(experiment(learner)) as (ours,):
             sides: dict[str, Work] = {OURS: partial(trained, ours)}
             for worlds in dict.fromkeys((size.worlds, 1)):
-                sides[f"{SB3}, {worlds} worlds" if worlds > 1 else f"{SB3}, a single world"] = (
-                    build(worlds)
-                )
+                name = f"{SB3}, {worlds} worlds" if worlds > 1 else f"{SB3}, a single world"
+                sides[name] = build(worlds)
             sides[PAPER] = defaults(learner)
             for work in sides.values():
                 work()
-            mine, *others = in_turns(sides, seconds, size.rounds, say).items()
-        for name, theirs in others:
-            rows.append(
-                compared(learner.upper(), name, mine[1], theirs, TARGET if name == PAPER else None)
-            )
+            rates = in_turns(sides, seconds, size.rounds, say)
+        mine = rates.pop(OURS)
+        for name, theirs in rates.items():
+            target = TARGET if name == PAPER else None
+            rows.append(compared(learner.upper(), name, mine, theirs, target))
     note = (
-        "rows, minibatches, epochs and agent steps for each gradient step are ours, but for "
-        f"{PAPER!r}"
+        "rows, minibatches, epochs and agent steps for each gradient step are ours, "
+        f"but for {PAPER!r}"
     )
     return {"rows": rows, "notes": [note]}
 
@@ -76,19 +75,22 @@ def ppo(worlds: int) -> Work:
 
 
 def sac(worlds: int) -> Work:
-    """A replay iteration with as many agent steps and gradient steps as ours; learning goes on from
-    the start."""
+    """A replay iteration with as many agent steps and gradient steps as ours.
+
+    Learning goes on from the start.
+    """
     from benchmarks.speed import by_hand_sb3
 
     size = economy.SIZE
     steps = size.replay_steps * size.worlds // worlds
-    each = max(1, size.updates // steps)
-    every = max(1, steps // size.updates)
+    # several gradient steps for each step of the worlds, or one for several of them
+    gradient_steps = max(1, size.updates // steps)
+    train_freq = max(1, steps // size.updates)
     model = by_hand_sb3.SAC(
         "MlpPolicy",
         _env(worlds),
-        train_freq=every,
-        gradient_steps=each,
+        train_freq=train_freq,
+        gradient_steps=gradient_steps,
         batch_size=size.batch,
         learning_starts=0,
         buffer_size=100_000,
@@ -119,8 +121,7 @@ def defaults(learner: str) -> Work:
 def _env(worlds: int) -> Any:
     from benchmarks.speed.by_hand_sb3 import HandWrittenVecEnv
 
-    parameters: Any = experiment().market_parameters
-    return HandWrittenVecEnv(parameters, worlds)
+    return HandWrittenVecEnv(household_parameters(experiment()), worlds)
 
 
 def _learned(model: Any, rows: int) -> int:

@@ -1,5 +1,4 @@
-"""What an agent step costs as agents become many: sampling and learning by PPO, with as many rows
-an iteration."""
+"""What an agent step of PPO costs as agents become many, with as many rows an iteration."""
 
 from __future__ import annotations
 
@@ -26,13 +25,8 @@ def measure(seconds: float, say: Say) -> dict[str, Any]:
         }
         for work in sides.values():
             work()
-        found = in_turns(sides, seconds, size.rounds, say)
-    names = list(found)
-    usual = names[[n for n, *_ in size.scales].index(size.households)]
-    others = [name for name in names if name != usual]
-    return {
-        "rows": [
-            cost(name, f"{size.households} households", found[name], found[usual], TARGET)
-            for name in others
-        ]
-    }
+        rates = in_turns(sides, seconds, size.rounds, say)
+    usual = [n for n, *_ in size.scales].index(size.households)
+    base = rates.pop(list(rates)[usual])
+    against = f"{size.households} households"
+    return {"rows": [cost(name, against, rate, base, TARGET) for name, rate in rates.items()]}

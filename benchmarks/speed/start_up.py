@@ -1,5 +1,4 @@
-"""What a person waits for: from the command to the first iteration, and how much memory that
-takes."""
+"""What a person waits for: from the command to the first iteration, and its memory."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from benchmarks.speed.rounds import Say, absolute
 
 FILE = Path(rl_markets.__file__).parent / "tune_configs" / "households-rbc.yaml"
 FIRST = "iteration 1/"
-FIGURES = {
+METRICS = {
     "wall": "wall-clock seconds to the first iteration",
     "cpu": "CPU seconds, with the checkpoint of the interruption",
     "memory": "peak memory, MiB",
@@ -26,43 +25,41 @@ FIGURES = {
 
 
 def measure(seconds: float, say: Say) -> dict[str, Any]:
-    """`rl-markets train`, stopped after an iteration, once for each round; `seconds` does not
-    matter."""
-    found = []
+    """`rl-markets train`, stopped after an iteration, once a round; `seconds` does not matter."""
+    values: dict[str, list[float]] = {name: [] for name in METRICS}
     for turn in range(1, economy.SIZE.rounds + 1):
         with tempfile.TemporaryDirectory() as runs:
-            found.append(
-                started([sys.executable, "-m", "rl_markets", "train", str(FILE), "--runs", runs])
-            )
-        say(
-            f"round {turn}/{economy.SIZE.rounds}: "
-            + ", ".join(f"{n} {x:.4g}" for n, x in found[-1].items())
-        )
-    return {
-        "rows": [absolute(what, [f[name] for f in found], None) for name, what in FIGURES.items()]
-    }
+            command = [sys.executable, "-m", "rl_markets", "train", str(FILE), "--runs", runs]
+            latest = started(command)
+        for name, value in latest.items():
+            values[name].append(value)
+        told = ", ".join(f"{name} {value:.4g}" for name, value in latest.items())
+        say(f"round {turn}/{economy.SIZE.rounds}: {told}")
+    return {"rows": [absolute(what, values[name], None) for name, what in METRICS.items()]}
 
 
 def started(command: list[str]) -> dict[str, float]:
-    """One run, interrupted after its first iteration; the figures of the process that samples and
-    learns.
+    """`METRICS` of one run, interrupted after its first iteration.
+
+    They are of the process that samples and learns.
 
     Raises:
         RuntimeError: where it ends in another way.
     """
-    began = time.perf_counter()
-    first = float("nan")
-    said = list[str]()
+    start = time.perf_counter()
+    wall = float("nan")
+    output = list[str]()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
-    for text in process.stdout:
-        said.append(text)
-        if text.startswith(FIRST):
-            first = time.perf_counter() - began
+    for line in process.stdout:
+        output.append(line)
+        if line.startswith(FIRST):
+            wall = time.perf_counter() - start
             process.send_signal(signal.SIGTERM)
-    _, status, used = os.wait4(process.pid, 0)
+    # not `process.wait`: this tells what the child used, too
+    _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 128 + signal.SIGTERM:
-        raise RuntimeError("rl-markets train failed:\n" + "".join(said))
-    kibibytes = used.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
-    return {"wall": first, "cpu": used.ru_utime + used.ru_stime, "memory": kibibytes / 1024}
+        raise RuntimeError("rl-markets train failed:\n" + "".join(output))
+    kibibytes = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)  # bytes on macOS
+    return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "memory": kibibytes / 1024}

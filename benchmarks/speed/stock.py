@@ -1,5 +1,7 @@
-"""RLlib's own runner, PPO and SAC, as its documentation has them, on the hand-written economy and
-our networks."""
+"""RLlib's own runner, PPO and SAC, as its documentation has them.
+
+They are on the hand-written economy, and have our networks.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,7 @@ def ppo(envs: int, *, separate: bool = False) -> Any:
 
 
 def sac(envs: int) -> Any:
-    """SAC with `envs` environments and, as it does by default, a gradient step for each step of all
-    of them."""
+    """SAC with `envs` environments; as by default, a gradient step for each step of them all."""
     size = economy.SIZE
     config = _with_households(SACConfig(), envs, False)
     config.training(
@@ -49,14 +50,12 @@ def sac(envs: int) -> Any:
         num_steps_sampled_before_learning_starts=size.stock_replay_warm_up,
         replay_buffer_config={"type": "MultiAgentEpisodeReplayBuffer", "capacity": 100_000},
     )
-    model = {"fcnet_hiddens": list(size.hidden)}
-    config.rl_module(
-        rl_module_spec=RLModuleSpec(
-            module_class=DefaultSACTorchRLModule,
-            catalog_class=OneNetworkCatalog,
-            model_config=model,
-        )
+    module = RLModuleSpec(
+        module_class=DefaultSACTorchRLModule,
+        catalog_class=OneNetworkCatalog,
+        model_config={"fcnet_hiddens": list(size.hidden)},
     )
+    config.rl_module(rl_module_spec=module)
     config.reporting(min_sample_timesteps_per_iteration=8 * envs)
     return config
 
@@ -74,22 +73,22 @@ def sac_update(algorithm: Any) -> int:
         sample_episodes=True,
     )
     algorithm.local_replay_buffer.get_metrics()
-    algorithm.learner_group.update(
-        episodes=episodes, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: 10**6}
-    )
+    timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: 10**6}
+    algorithm.learner_group.update(episodes=episodes, timesteps=timesteps)
     return 1
 
 
 def _with_households(config: Any, envs: int, separate: bool) -> Any:
     quiet_logs()
-    parameters: Any = economy.experiment().market_parameters
+    parameters = economy.household_parameters(economy.experiment())
     register_env("rl-markets-bench", lambda _: HandWrittenHouseholds(parameters))
     config.environment("rl-markets-bench")
     config.env_runners(num_env_runners=0, num_envs_per_env_runner=envs)
-    policies = (
-        {f"households_{i}" for i in range(parameters.households)} if separate else {"household"}
-    )
-    config.multi_agent(policies=policies, policy_mapping_fn=_own if separate else _shared)
+    if separate:
+        agents = {f"households_{i}" for i in range(parameters.households)}
+        config.multi_agent(policies=agents, policy_mapping_fn=_own)
+    else:
+        config.multi_agent(policies={"household"}, policy_mapping_fn=_shared)
     config.reporting(min_time_s_per_iteration=None)
     config.debugging(log_level="ERROR", seed=0)
     return config
@@ -104,15 +103,15 @@ def _shared(*_: Any, **__: Any) -> str:
 
 
 class OneNetworkCatalog(SACCatalog):  # type: ignore[misc]
-    """Critics on (observation, action), as ours are; RLlib's default has a network for each and a
-    third behind them."""
+    """Critics on (observation, action), as ours are.
+
+    RLlib's default has a network for each, and a third behind them.
+    """
 
     def build_qf_encoder(self, framework: str) -> nn.Module:
         """The hidden layers."""
-        return _CriticEncoder(
-            self.observation_space.shape[0] + self.action_space.shape[0],
-            self._model_config_dict["fcnet_hiddens"],
-        )
+        inputs = self.observation_space.shape[0] + self.action_space.shape[0]
+        return _CriticEncoder(inputs, self._model_config_dict["fcnet_hiddens"])
 
 
 class _CriticEncoder(nn.Module):
@@ -124,4 +123,5 @@ class _CriticEncoder(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """As RLlib's encoders are called."""
-        return {ENCODER_OUT: self.net(torch.cat([batch[Columns.OBS], batch[Columns.ACTIONS]], -1))}
+        obs_action = torch.cat([batch[Columns.OBS], batch[Columns.ACTIONS]], -1)
+        return {ENCODER_OUT: self.net(obs_action)}

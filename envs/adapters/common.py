@@ -16,7 +16,7 @@ Agents = dict[str, Any]
 
 
 class Seeds:
-    """One seed for each episode."""
+    """One seed for each episode, drawn from a generator that starts with `seed`."""
 
     def __init__(self, seed: int) -> None:
         self._generator = np.random.default_rng(seed)
@@ -36,5 +36,5 @@ def to_array(tensor: Tensor, dtype: Any = None) -> NDArray[Any]:
 
 
 def to_tensor(actions: Any, space: Any, market: Market) -> Tensor:
-    """Actions of `space` on the market's device."""
+    """Actions, of the type of `space`, on the market's device."""
     return torch.from_numpy(np.ascontiguousarray(actions, dtype=space.dtype)).to(market.device)

@@ -24,24 +24,27 @@ def to_vector_env(
     others: Mapping[str, PolicyFunction] | None = None,
     seed: int = 0,
 ) -> MarketVectorEnv:
-    """All agents of one group, in all worlds, as the rows of a Gymnasium `VectorEnv`: they share a
-    policy.
+    """All agents of one group, in all worlds, as the rows of a Gymnasium `VectorEnv`.
+
+    They share a policy.
 
     Args:
         market: any number of worlds.
         group: whose agents; may be left out where there is only one.
         others: what every other group follows, such as `market.scripts()`.
         seed: source of seeds where `reset` is not given one.
+
+    Raises:
+        ValueError: for a group that the market has not, or another that nobody plays.
     """
     return MarketVectorEnv(market, group, others or {}, seed)
 
 
 class MarketVectorEnv(gym.vector.VectorEnv):  # type: ignore[misc]
-    """Rows `[worlds * agents]` of one group, world by world; restarts in the same step (`final_obs`
-    in infos).
+    """Rows `[worlds * agents]` of one group, world by world.
 
-    An agent that leaves early is terminated; until its world ends, its row pays nothing, and
-    `infos["active"]` is False.
+    Worlds restart in the same step (`final_obs` in infos). An agent that leaves early is
+    terminated; until its world ends, its row pays nothing, and `infos["active"]` is False.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012 - Gymnasium's way
@@ -55,17 +58,19 @@ class MarketVectorEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         if group not in groups and (group is not None or len(groups) > 1):
             raise ValueError(f"group {group!r}: expected one of {', '.join(groups)}")
         self.group = groups[0] if group is None else group
-        if unruled := [name for name in groups if name != self.group and name not in others]:
-            raise ValueError(f"others: nobody plays group {unruled[0]!r}; expected a policy for it")
+        if unplayed := [name for name in groups if name != self.group and name not in others]:
+            raise ValueError(
+                f"others: nobody plays group {unplayed[0]!r}; expected a policy for it"
+            )
         self.others = {name: others[name] for name in groups if name != self.group}
-        size = market.groups[self.group]
-        self.num_envs = market.worlds * size.count
-        self._lead = (market.worlds, size.count)
-        self.single_observation_space = size.observation_space
-        self.single_action_space = size.action_space
-        self.observation_space = batch_space(size.observation_space, self.num_envs)
-        self.action_space = batch_space(size.action_space, self.num_envs)
-        self._seen: dict[str, Tensor] = {}
+        agents = market.groups[self.group]
+        self.num_envs = market.worlds * agents.count
+        self._lead = (market.worlds, agents.count)
+        self.single_observation_space = agents.observation_space
+        self.single_action_space = agents.action_space
+        self.observation_space = batch_space(agents.observation_space, self.num_envs)
+        self.action_space = batch_space(agents.action_space, self.num_envs)
+        self._observations: dict[str, Tensor] = {}
 
     def reset(
         self, *, seed: int | None = None, options: Any = None
@@ -84,21 +89,22 @@ class MarketVectorEnv(gym.vector.VectorEnv):  # type: ignore[misc]
                 "options.reset_mask: rows cannot be reset alone, they are agents of the same worlds"
             )
         super().reset(seed=seed)
-        self._seen = self.market.reset(self._seeds.next(seed))
-        return self._rows(self._seen), {}
+        self._observations = self.market.reset(self._seeds.next(seed))
+        return self._rows(self._observations), {}
 
     def step(
         self, actions: Any
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """(observations, rewards, terminations, truncations, infos), arrays `[rows, ...]`."""
         shape = (*self._lead, *self.single_action_space.shape)
+        rows = np.reshape(actions, shape)
         with torch.no_grad():
-            profile = {name: policy(self._seen[name]) for name, policy in self.others.items()}
-        profile[self.group] = to_tensor(
-            np.reshape(actions, shape), self.single_action_space, self.market
-        )
+            profile = {
+                name: policy(self._observations[name]) for name, policy in self.others.items()
+            }
+        profile[self.group] = to_tensor(rows, self.single_action_space, self.market)
         step = self.market.step(profile)
-        self._seen = step.observations
+        self._observations = step.observations
         active = self._mask(step.active, True)
         agent_done = self._mask(step.agent_done, False)
         terminated = agent_done.copy()
@@ -106,14 +112,12 @@ class MarketVectorEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         last = self._rows(step.observations)
         if step.ended is not None:
             over = to_array(step.ended.worlds)
-            true = (
-                to_array(step.ended.terminated)[:, None] | ~active[over]
-            )  # who had left before has nothing to come
-            terminated[over] = true
-            truncated[over] = ~true
-            last.reshape(*self._lead, *last.shape[1:])[over] = to_array(
-                step.ended.observations[self.group]
-            )
+            # Who had left before the world ended has nothing to come, even where it is cut.
+            final = to_array(step.ended.terminated)[:, None] | ~active[over]
+            terminated[over] = final
+            truncated[over] = ~final
+            by_world = last.reshape(*self._lead, *last.shape[1:])  # a view: `last` is written
+            by_world[over] = to_array(step.ended.observations[self.group])
         infos = self._infos((terminated | truncated).ravel(), last)
         if step.active is not None and self.group in step.active:
             infos |= {"active": active.ravel(), "_active": np.ones(self.num_envs, bool)}
@@ -128,9 +132,9 @@ class MarketVectorEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         return to_array(observations[self.group].flatten(0, 1), self.single_observation_space.dtype)
 
     def _mask(self, masks: Mapping[str, Tensor] | None, otherwise: bool) -> NDArray[np.bool_]:
-        """`[worlds, agents]`."""
-        given = (masks or {}).get(self.group)
-        return np.full(self._lead, otherwise) if given is None else to_array(given)
+        """The group's mask `[worlds, agents]`; `otherwise` for all where the market gives none."""
+        mask = (masks or {}).get(self.group)
+        return np.full(self._lead, otherwise) if mask is None else to_array(mask)
 
     def _infos(self, done: NDArray[np.bool_], last: NDArray[Any]) -> dict[str, Any]:
         """As Gymnasium's own vector environments in the same-step mode."""

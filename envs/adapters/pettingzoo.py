@@ -29,20 +29,22 @@ def to_parallel_env(market: Market, *, seed: int = 0) -> MarketParallelEnv:
 
 
 class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
-    """A single world, agent by agent. Agents that leave early are gone from `agents`; all are at
-    the episode's end."""
+    """A single world, agent by agent.
+
+    Agents that leave early are gone from `agents`; all are at the episode's end.
+    """
 
     def __init__(self, market: Market, seed: int) -> None:
         if market.worlds != 1:
             raise ValueError(
-                f"the market has {market.worlds} worlds: expected 1, one agent's name cannot stand "
-                "for more"
+                f"the market has {market.worlds} worlds: expected 1, "
+                "one agent's name cannot stand for more"
             )
         inner = market
         while isinstance(inner, DeviationMarket):
             inner = inner.market
         if isinstance(inner, TensorMarket):
-            inner.stagger = False
+            inner.stagger = False  # episodes start at clock 0
         self.market = market
         self._seeds = Seeds(seed)
         self.metadata = {
@@ -51,20 +53,18 @@ class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
             "is_parallelizable": True,
         }
         self.render_mode = None
-        self._place = {
-            f"{name}_{i}": (name, i)
-            for name, group in market.groups.items()
-            for i in range(group.count)
-        }
+        self._place: dict[str, tuple[str, int]] = {}
+        # Each agent has spaces of its own, as each can be seeded.
+        self.observation_spaces = {}
+        self.action_spaces = {}
+        for name, group in market.groups.items():
+            for i in range(group.count):
+                agent = f"{name}_{i}"
+                self._place[agent] = (name, i)
+                self.observation_spaces[agent] = copy.deepcopy(group.observation_space)
+                self.action_spaces[agent] = copy.deepcopy(group.action_space)
         self.possible_agents = list(self._place)
         self.agents = list[str]()
-        spaces = {agent: market.groups[group] for agent, (group, _) in self._place.items()}
-        self.observation_spaces = {
-            agent: copy.deepcopy(group.observation_space) for agent, group in spaces.items()
-        }
-        self.action_spaces = {
-            agent: copy.deepcopy(group.action_space) for agent, group in spaces.items()
-        }
         self._last_state: Tensor | None = None
 
     def observation_space(self, agent: str) -> Any:
@@ -94,21 +94,15 @@ class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
         step = self.market.step(self._actions(actions, live))
         terminated, truncated = self._flags(step, live)
         self.agents = [agent for agent in live if not terminated[agent] and not truncated[agent]]
-        rewards = {group: to_array(reward[0]) for group, reward in step.rewards.items()}
-        paid = {
-            agent: float(rewards[self._place[agent][0]][self._place[agent][1]]) for agent in live
-        }
+        by_group = {group: to_array(reward[0]) for group, reward in step.rewards.items()}
+        places = {agent: self._place[agent] for agent in live}
+        rewards = {agent: float(by_group[group][i]) for agent, (group, i) in places.items()}
         last = step.observations
         if step.ended is not None:
             last = step.ended.observations
             self._last_state = step.ended.global_state
-        return (
-            self._observations(last, live),
-            paid,
-            terminated,
-            truncated,
-            {agent: {} for agent in live},
-        )
+        infos: Agents = {agent: {} for agent in live}
+        return self._observations(last, live), rewards, terminated, truncated, infos
 
     def state(self) -> NDArray[np.float32]:
         """The market's global state `[width]`; after the last step the episode's last one.
@@ -116,26 +110,26 @@ class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
         Raises:
             MarketError: where the market gives none.
         """
-        return to_array(
-            (self.market.global_state() if self._last_state is None else self._last_state)[0],
-            np.float32,
-        )
+        state = self.market.global_state() if self._last_state is None else self._last_state
+        return to_array(state[0], np.float32)
 
     def close(self) -> None:
         """Closes the market."""
         self.market.close()
 
     def _flags(self, step: Step, live: list[str]) -> tuple[Agents, Agents]:
+        """Which of the agents that acted terminated, and which were truncated."""
         if step.ended is not None:
+            # A world ends for all of its agents alike.
             terminated = bool(step.ended.terminated[0])
             return dict.fromkeys(live, terminated), dict.fromkeys(live, not terminated)
         agent_done = {group: mask[0].tolist() for group, mask in (step.agent_done or {}).items()}
-        gone = {
+        terminations = {
             agent: group in agent_done and agent_done[group][i]
             for agent, (group, i) in self._place.items()
             if agent in live
         }
-        return gone, dict.fromkeys(live, False)
+        return terminations, dict.fromkeys(live, False)
 
     def _actions(self, actions: Mapping[str, Any], live: list[str]) -> dict[str, Tensor]:
         """Group -> `[1, agents, ...]`; those who left get an action that does not count."""
@@ -143,23 +137,23 @@ class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
             raise MarketError(
                 f"no action for agent {missing[0]!r}: expected one for each of {len(live)} agents"
             )
-        rows: dict[str, list[Any]] = {group: [] for group in self.market.groups}
+        by_group: dict[str, list[Any]] = {group: [] for group in self.market.groups}
         for agent, (group, _) in self._place.items():
-            rows[group].append(
-                actions[agent] if agent in live else _idle(self.action_spaces[agent])
-            )
-        spaces = {group: self.market.groups[group].action_space for group in rows}
+            action = actions[agent] if agent in live else _idle(self.action_spaces[agent])
+            by_group[group].append(action)
         return {
-            group: to_tensor(np.stack(row)[None], spaces[group], self.market)
-            for group, row in rows.items()
+            name: to_tensor(np.stack(by_group[name])[None], group.action_space, self.market)
+            for name, group in self.market.groups.items()
         }
 
     def _observations(self, observations: Mapping[str, Tensor], agents: list[str]) -> Agents:
-        dtypes = {name: group.observation_space.dtype for name, group in self.market.groups.items()}
-        rows = {group: to_array(seen[0], dtypes[group]) for group, seen in observations.items()}
-        return {
-            agent: rows[self._place[agent][0]][self._place[agent][1]].copy() for agent in agents
+        """Each agent's own, a copy in the type of its space."""
+        spaces = {name: group.observation_space for name, group in self.market.groups.items()}
+        rows = {
+            name: to_array(world[0], spaces[name].dtype) for name, world in observations.items()
         }
+        places = {agent: self._place[agent] for agent in agents}
+        return {agent: rows[group][i].copy() for agent, (group, i) in places.items()}
 
 
 def _idle(space: Any) -> Any:

@@ -1,5 +1,7 @@
-"""A market as an RLlib `MultiAgentEnv`, for RLlib's stock runner. The one file of `envs` that
-imports ray."""
+"""A market as an RLlib `MultiAgentEnv`, for RLlib's stock runner.
+
+The one file of `envs` that imports ray.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,12 @@ from rl_markets.envs.market import Market
 
 
 def to_multi_agent_env(market: Market, *, seed: int = 0) -> MarketMultiAgentEnv:
-    """`market`, a single world, as an RLlib `MultiAgentEnv` for its stock runner; agents as in
-    `to_parallel_env`."""
+    """`market`, a single world, as an RLlib `MultiAgentEnv` for its stock runner.
+
+    Args:
+        market: of one world.
+        seed: as for `to_parallel_env`, whose agents these are.
+    """
     return MarketMultiAgentEnv(MarketParallelEnv(market, seed))
 
 
@@ -31,15 +37,14 @@ class MarketMultiAgentEnv(MultiAgentEnv):  # type: ignore[misc]
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Agents, Agents]:
         """A fresh episode."""
-        found = self.env.reset(seed, options)
+        observations, infos = self.env.reset(seed, options)
         self.agents = list(self.env.agents)
-        return found
+        return observations, infos
 
     def step(self, action_dict: Agents) -> tuple[Agents, Agents, Agents, Agents, Agents]:
         """As `MarketParallelEnv`, and whether the episode is over for `__all__`."""
-        self.agents = list(
-            self.env.agents
-        )  # those who act now: RLlib holds the names in the result against these
+        # Those who act now: RLlib holds the names in the result against these.
+        self.agents = list(self.env.agents)
         observations, rewards, terminated, truncated, infos = self.env.step(action_dict)
         over = not self.env.agents
         cut = any(truncated.values())

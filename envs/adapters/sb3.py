@@ -1,5 +1,7 @@
-"""A group's agents as the rows of a Stable-Baselines3 `VecEnv`. The one file that needs
-Stable-Baselines3."""
+"""A group's agents as the rows of a Stable-Baselines3 `VecEnv`.
+
+The one file that needs Stable-Baselines3.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,10 @@ def to_sb3(
     others: Mapping[str, PolicyFunction] | None = None,
     seed: int = 0,
 ) -> MarketVecEnv:
-    """The rows of `to_vector_env` as a Stable-Baselines3 `VecEnv`, which does not take
-    Gymnasium's."""
+    """The rows of `to_vector_env` as a Stable-Baselines3 `VecEnv`.
+
+    Stable-Baselines3 does not take Gymnasium's. The arguments are those of `to_vector_env`.
+    """
     return MarketVecEnv(MarketVectorEnv(market, group, others or {}, seed))
 
 
@@ -38,6 +42,7 @@ class MarketVecEnv(VecEnv):  # type: ignore[misc]
 
     def reset(self) -> NDArray[Any]:
         """Fresh episodes; `seed` was called for the first of the seeds, if at all."""
+        # Stable-Baselines3 notes seeds and options for the next reset, which spends them.
         seeds: Any = self
         observations, _ = self.env.reset(seed=seeds._seeds[0])
         seeds._reset_seeds()
@@ -52,16 +57,16 @@ class MarketVecEnv(VecEnv):  # type: ignore[misc]
         self,
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], list[dict[str, Any]]]:
         """(observations, rewards, dones, infos)."""
-        observations, rewards, terminated, truncated, found = self.env.step(self._actions)
-        infos: list[dict[str, Any]] = [
-            {"TimeLimit.truncated": cut} for cut in (truncated & ~terminated).tolist()
-        ]
-        for row in np.flatnonzero(terminated | truncated):
-            infos[row]["terminal_observation"] = found["final_obs"][row]
-        if "active" in found:
-            for info, active in zip(infos, found["active"].tolist(), strict=True):
+        observations, rewards, terminated, truncated, batch = self.env.step(self._actions)
+        done = terminated | truncated
+        cut = (truncated & ~terminated).tolist()
+        infos: list[dict[str, Any]] = [{"TimeLimit.truncated": row_cut} for row_cut in cut]
+        for row in np.flatnonzero(done):
+            infos[row]["terminal_observation"] = batch["final_obs"][row]
+        if "active" in batch:
+            for info, active in zip(infos, batch["active"].tolist(), strict=True):
                 info["active"] = active
-        return observations, rewards, terminated | truncated, infos
+        return observations, rewards, done, infos
 
     def close(self) -> None:
         """Closes the market."""

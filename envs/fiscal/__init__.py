@@ -1,5 +1,7 @@
-"""Households and a government that taxes them for a public good (Klein, Krusell and Rios-Rull
-2008)."""
+"""Households and a government that taxes them for a public good.
+
+After Klein, Krusell and Rios-Rull (2008).
+"""
 
 from rl_markets.envs.fiscal.parameters import FiscalParameters
 from rl_markets.envs.spec import MarketSpec

@@ -1,5 +1,7 @@
 """The parameters of the economy with a government: one typed line each, with unit and bounds.
-Imports no torch."""
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,10 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class FiscalParameters(BaseModel):
-    """The household economy of MARL-BC (arXiv 2510.12272) with a tax schedule set by a government
-    of its own interest."""
+    """The household economy of MARL-BC (arXiv 2510.12272), and a government that taxes it.
+
+    The government sets the tax schedule in an interest of its own.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,8 +48,8 @@ class FiscalParameters(BaseModel):
         0.0,
         ge=0,
         lt=1,
-        description="p of the schedule: what is left of income y is in proportion to y^(1-p); 0 is "
-        "a flat rate",
+        description="p of the schedule: what is left of income y is in proportion to y^(1-p); "
+        "0 is a flat rate",
     )
     initial_capital: tuple[Positive, Positive] = Field(
         (0.1, 10.0), description="interval of the log-uniform draw of an episode's capital level"

@@ -1,13 +1,15 @@
-"""Heterogeneous households and one firm: the real-business-cycle economy of MARL-BC (Gabriele,
-Glielmo, Taboga 2025)."""
+"""Heterogeneous households and one firm: the real-business-cycle economy of MARL-BC.
+
+Source: Gabriele, Glielmo and Taboga (2025), arXiv 2510.12272.
+"""
 
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.spec import MarketSpec
 
 SPEC = MarketSpec(
     name="households",
-    summary="heterogeneous households consume, save and work; one firm pays them (real business "
-    "cycle)",
+    summary="heterogeneous households consume, save and work; "
+    "one firm pays them (real business cycle)",
     parameters=HouseholdsParameters,
     market="rl_markets.envs.households.market:Households",
     answer="rl_markets.envs.households.answer.choose:answer_key",

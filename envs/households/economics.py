@@ -1,11 +1,12 @@
-"""The equations of the economy (MARL-BC, arXiv 2510.12272, Eqs. 1-5), as pure functions on
-`[worlds, households]`.
+"""The equations of the economy, as pure functions on `[worlds, households]`.
+
+Source: MARL-BC, arXiv 2510.12272, equations 1-5.
 
 Timing: the state (k, A) is observed, households act, the firm produces with today's labour, k' and
-    A' follow.
+A' follow.
 
 Constants are tensors: torch converts a Python number anew at every use, which costs as much as a
-    small operation.
+small operation.
 """
 
 from __future__ import annotations
@@ -16,15 +17,13 @@ import torch
 from torch import Tensor
 
 ONE = torch.ones(())
-"""1 on any device and in any precision: torch lets a tensor without dimensions follow the
-others."""
+"""1 on any device and in any precision, as a tensor without dimensions follows the others."""
 
 
 def total(productivity: Tensor | None, quantity: Tensor) -> Tensor:
-    """Effective quantity of all households, `[..., 1]`: sum_i kappa_i k_i, sum_i lambda_i l_i (n
-    times Eq. 1).
+    """Effective quantity of all households, sum_i kappa_i k_i or sum_i lambda_i l_i: `[..., 1]`.
 
-    A `productivity` of None is one.
+    It is n times Eq. 1. A `productivity` of None is one.
     """
     return (quantity if productivity is None else productivity * quantity).sum(-1, keepdim=True)
 
@@ -35,21 +34,21 @@ def effective(productivity: Tensor | None, quantity: Tensor) -> Tensor:
 
 
 def relative(types: Tensor) -> Tensor:
-    """Types as networks like them: the deviation from their mean over the largest one, 0 where all
-    are alike."""
+    """Types as networks like them: the deviation from their mean over the largest deviation.
+
+    It is 0 where all are alike.
+    """
     deviation = types - types.mean()
     return deviation / deviation.abs().max().clamp_min(1e-6)
 
 
 def output(A: Tensor, intensity: Tensor, alpha: Tensor) -> Tensor:
-    """Cobb-Douglas output per effective hour, Y/L = A (K/L)^alpha: Y = A K^alpha L^(1-alpha) over L
-    (Eq. 2)."""
+    """Cobb-Douglas output per effective hour, Y/L = A (K/L)^alpha (Eq. 2 over L)."""
     return A * intensity**alpha
 
 
 def gross_return(y: Tensor, intensity: Tensor, alpha_kappa: Tensor, kept: Tensor) -> Tensor:
-    """What a unit of household i's capital becomes, 1-delta + r_i with r_i = alpha kappa_i Y/K (Eq.
-    3).
+    """What a unit of household i's capital becomes, 1-delta + r_i, r_i = alpha kappa_i Y/K (Eq. 3).
 
     Y/K is y = Y/L over the intensity K/L; `kept` is 1-delta.
     """
@@ -62,8 +61,7 @@ def wage(y: Tensor, alpha_lambda: Tensor) -> Tensor:
 
 
 def wealth(w: Tensor, hours: Tensor, R: Tensor, k: Tensor) -> Tensor:
-    """Wealth before consumption, a_i = w_i l_i + R_i k_i = w_i l_i + r_i k_i + (1-delta) k_i (Eq.
-    4)."""
+    """Wealth before consumption, a_i = w_i l_i + R_i k_i with R_i = r_i + 1-delta (Eq. 4)."""
     return torch.addcmul(w * hours, R, k)
 
 
@@ -74,4 +72,5 @@ def consumption_equivalent(gain: float, beta: float) -> float:
 
 def utility(c: Tensor, labour: Tensor, b: float) -> Tensor:
     """Reward of household i, log c_i + b log(1 - l_i) (Eq. 5)."""
+    # Torch's `alpha` is a factor of the second term: a sum and a product in one operation.
     return torch.add(torch.log(c), torch.log(ONE - labour), alpha=b)

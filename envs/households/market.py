@@ -1,5 +1,7 @@
-"""The household economy as a market: one group or several, two actions (consumption share of
-wealth, labour)."""
+"""The household economy as a market: one group of agents or several, two actions each.
+
+A household chooses the share of its wealth that it consumes, and its labour.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,13 @@ ACTION_HIGH = 0.99
 """Bounds of both actions, as in the paper."""
 
 LOG_PRODUCTIVITY_SCALE = 10.0
-"""log A is observed in tenths: its standard deviation is about .02, and networks like inputs of
-order one."""
+"""log A is observed in tenths.
 
-# Observed are k, K, l, L, A, kappa, lambda: own quantities, plus these loadings on one of (K, L,
-# A), plus fixed types.
+Its standard deviation is about .02, and networks like inputs of order one.
+"""
+
+# The seven columns are k, K, l, L, A, kappa, lambda. Each is an own quantity or nothing, plus its
+# loading on one of (K, L, A), plus a constant of the household's type.
 AGGREGATES = [0, 0, 1, 1, 2, 2, 2]
 LOG_LOADINGS = [-1.0, 0.5, -1.0, 1.0, LOG_PRODUCTIVITY_SCALE, 0.0, 0.0]
 RAW_LOADINGS = [0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0]
@@ -36,11 +40,12 @@ RAW_LOADINGS = [0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0]
 class Households(TensorMarket):
     """n households, one firm (MARL-BC, arXiv 2510.12272).
 
-    Observation `[7]`, the paper's: own capital k, aggregate capital K, own and aggregate labour l,
-    L of last period, productivity A, kappa, lambda; as levels, or of order one in logarithms (the
-    default): log k/K, log K / 2, log l/L, log L, 10 log A, and kappa and lambda relative to the
-    other types' (-1 to 1). Action `[2]`: consumption share of wealth and labour, each in [.01,
-    .99]; values outside are clamped.
+    Observation `[7]`, the paper's: own capital k, aggregate capital K, own labour l and aggregate
+    labour L of last period, productivity A, kappa, lambda. They are levels, or of order one in
+    logarithms (the default): log k/K, log K / 2, log l/L, log L, 10 log A, and kappa and lambda
+    relative to the other types' (-1 to 1).
+    Action `[2]`: consumption share of wealth and labour, each in [.01, .99]; values outside are
+    clamped.
     Reward: log c + b log(1 - l).
     """
 
@@ -87,35 +92,38 @@ class Households(TensorMarket):
     def _precompute(self) -> None:
         """The equations' constants, and the observation's."""
         p = self.parameters
-        self._alpha, self._kept, self._n = (
-            self._constant(value) for value in (p.alpha, 1 - p.delta, p.households)
-        )
+        self._alpha = self._constant(p.alpha)
+        self._kept = self._constant(1 - p.delta)
+        self._n = self._constant(p.households)
         self._alpha_kappa = p.alpha * self.kappa
         self._alpha_lambda = (1 - p.alpha) * self.lambda_
         types = torch.stack(torch.broadcast_tensors(self.kappa, self.lambda_))[:, None]
-        self._types = (
-            None if bool((types == 1).all()) else types
-        )  # None counts as one, and saves the products
-        log = p.features == "log"
+        # None counts as one, and saves the products.
+        self._types = None if bool((types == 1).all()) else types
+        if p.features == "log":
+            type_features = torch.stack([economics.relative(t) for t in types])
+            loadings = LOG_LOADINGS
+        else:
+            type_features = types
+            loadings = RAW_LOADINGS
         self._type_columns = torch.zeros((7, 1, p.households), dtype=self.dtype, device=self.device)
-        self._type_columns[5:] = (
-            torch.stack([economics.relative(t) for t in types]) if log else types
-        )
-        self._loadings = self._constant(LOG_LOADINGS if log else RAW_LOADINGS)[:, None, None]
+        self._type_columns[5:] = type_features
+        self._loadings = self._constant(loadings)[:, None, None]
         self._aggregates = torch.tensor(AGGREGATES, device=self.device)
 
     def initial_state(self, worlds: int, generator: torch.Generator) -> State:
-        """Exploring starts: capital log-uniform in `initial_capital`, spread by
-        `initial_dispersion`; any labour."""
+        """Exploring starts: capital log-uniform in `initial_capital`, any labour.
+
+        Households' capital is spread around a world's by `initial_dispersion`.
+        """
         p = self.parameters
-        n = self.parameters.households
+        n = p.households
         options: Any = {"device": self.device, "dtype": self.dtype}
         low, high = (math.log(bound) for bound in p.initial_capital)
         log_k = torch.empty((worlds, 1), **options).uniform_(low, high, generator=generator)
         if p.initial_dispersion > 0:
-            log_k = log_k + p.initial_dispersion * torch.randn(
-                (worlds, n), generator=generator, **options
-            )
+            spread = torch.randn((worlds, n), generator=generator, **options)
+            log_k = log_k + p.initial_dispersion * spread
         labour = torch.empty((worlds, 1), **options).uniform_(
             ACTION_LOW, ACTION_HIGH, generator=generator
         )
@@ -134,13 +142,13 @@ class Households(TensorMarket):
         k = state["capital"]
         shocks = self.shocks
         types = self._types
-        share, labour = (
-            action.clamp(ACTION_LOW, ACTION_HIGH) for action in self.joined.join(actions).unbind(-1)
-        )
+        joined_actions = self.joined.join(actions)
+        share, labour = (a.clamp(ACTION_LOW, ACTION_HIGH) for a in joined_actions.unbind(-1))
         hours = shocks.hours(state, labour)
         kappa, lambda_ = (None, None) if types is None else types
         K = economics.total(kappa, k)
         L = economics.total(lambda_, hours)
+        # Conduct is a matter of gradients only: without them, aggregates are what they are.
         if torch.is_grad_enabled():
             K = self._taken(K, economics.effective(kappa, k))
             L = self._taken(L, economics.effective(lambda_, hours))
@@ -150,10 +158,9 @@ class Households(TensorMarket):
         w = economics.wage(y, self._alpha_lambda)
         a = economics.wealth(w, hours, R, k)
         c = share * a
-        following = {"capital": a - c, "labour": labour} | shocks.advance(state, noise)
-        return Transition(
-            following, self.joined.split(economics.utility(c, labour, self.parameters.b))
-        )
+        next_state = {"capital": a - c, "labour": labour} | shocks.advance(state, noise)
+        rewards = economics.utility(c, labour, self.parameters.b)
+        return Transition(next_state, self.joined.split(rewards))
 
     def observe(self, state: State) -> dict[str, Tensor]:
         """The paper's seven observations."""
@@ -166,22 +173,27 @@ class Households(TensorMarket):
         KL = economics.total(self._types, working) / self._n
         if torch.is_grad_enabled():
             KL = self._taken(KL, economics.effective(self._types, working) / self._n)
-            z = z.expand_as(KL[0])
+            z = z.expand_as(KL[0])  # aggregates may now be wider: one column for each household
         return self.joined.split(self._features(kl, KL, z))
 
     def observe_globally(self, state: State) -> Tensor:
-        """Log mean capital and labour, log productivity in tenths, standard deviation of log
-        capital: `[worlds, 4]`."""
+        """Log mean capital, log mean labour, log productivity, spread of capital: `[worlds, 4]`.
+
+        Log productivity is in tenths; the spread is the standard deviation of log capital.
+        """
         k = state["capital"]
         labour = state["labour"]
         z = self.shocks.log_productivity(state)
         spread = torch.log(k).std(-1, correction=0, keepdim=True)
-        columns = (torch.log(k.mean(-1, keepdim=True)), torch.log(labour.mean(-1, keepdim=True)))
-        return torch.cat((*columns, LOG_PRODUCTIVITY_SCALE * z, spread), -1)
+        log_k = torch.log(k.mean(-1, keepdim=True))
+        log_labour = torch.log(labour.mean(-1, keepdim=True))
+        return torch.cat((log_k, log_labour, LOG_PRODUCTIVITY_SCALE * z, spread), -1)
 
     def features(self, k: Tensor, K: Tensor, labour: Tensor, L: Tensor, A: Tensor) -> Tensor:
-        """The observations `[worlds, households, 7]` of households with capital `k` `[worlds,
-        households]`."""
+        """The observations `[worlds, households, 7]`, in levels or logarithms as the market's own.
+
+        `k` and `labour` are `[worlds, households]`, K, L and A `[worlds, 1]`.
+        """
         return self._features(torch.stack((k, labour)), torch.stack((K, L)), torch.log(A))
 
     def _features(self, kl: Tensor, KL: Tensor, z: Tensor) -> Tensor:
@@ -193,7 +205,7 @@ class Households(TensorMarket):
             own = kl
             KLA = torch.cat((KL, torch.exp(z)[None]))
         columns = self._type_columns + self._loadings * KLA.index_select(0, self._aggregates)
-        columns[0:4:2].add_(own)
+        columns[0:4:2].add_(own)  # columns 0 and 2 are the household's own k and l
         return _rows(columns)
 
     def _taken(self, aggregate: Tensor, own: Tensor) -> Tensor:
@@ -204,11 +216,9 @@ class Households(TensorMarket):
         """
         if self.parameters.conduct == "price-taking":
             return aggregate.detach()
-        return (
-            (aggregate - own).detach() + own
-            if self.parameters.conduct == "strategic"
-            else aggregate
-        )
+        if self.parameters.conduct == "strategic":
+            return (aggregate - own).detach() + own
+        return aggregate
 
     def in_units(self, gain: float) -> tuple[float, str]:
         """Consumption equivalent: the permanent rise of consumption worth `gain` utils, in %."""

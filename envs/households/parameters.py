@@ -1,5 +1,4 @@
-"""The parameters of the household economy: one typed line each, with unit and bounds. Imports no
-torch."""
+"""The parameters of the household economy, each typed, with unit and bounds. Imports no torch."""
 
 from __future__ import annotations
 
@@ -47,24 +46,23 @@ class HouseholdsParameters(BaseModel):
     )
     conduct: Literal["price-taking", "strategic", "cooperative"] = Field(
         "price-taking",
-        description="what gradients see: price-taking takes prices and aggregates as given; "
-        "strategic counts the "
-        "household's own effect on them, the others' choices given; cooperative lets all gradients "
-        "pass, so that "
-        "households choose for each other (no equilibrium); learning from samples is always "
-        "strategic",
+        description="what gradients see: "
+        "price-taking takes prices and aggregates as given; "
+        "strategic counts the household's own effect on them, the others' choices given; "
+        "cooperative lets all gradients pass, so that households choose for each other "
+        "(no equilibrium); "
+        "learning from samples is always strategic",
     )
     features: Literal["log", "raw"] = Field(
         "log",
-        description="log observes logarithms, own quantities relative to the mean; raw observes "
-        "levels as in the "
-        "paper (saturates the actor)",
+        description="log observes logarithms, own quantities relative to the mean; "
+        "raw observes levels as in the paper (saturates the actor)",
     )
     groups: dict[GroupName, Annotated[int, Field(ge=1)]] = Field(
         {},
-        description="households by name and number, in order, so that policies can be theirs "
-        "alone; left out, all are "
-        "one group called households",
+        description="households by name and number, in order, "
+        "so that policies can be theirs alone; "
+        "left out, all are one group called households",
     )
     initial_capital: tuple[Positive, Positive] = Field(
         (0.1, 10.0), description="interval of the log-uniform draw of an episode's capital level"

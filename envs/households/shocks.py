@@ -1,5 +1,4 @@
-"""What moves an economy from outside: aggregate productivity and each household's labour
-endowment."""
+"""What moves an economy from outside: aggregate productivity and labour endowments."""
 
 from __future__ import annotations
 
@@ -35,8 +34,7 @@ class Shocks(ABC):
         return torch.exp(self.log_productivity(state))
 
     def hours(self, state: State, labour: Tensor) -> Tensor:
-        """Efficient hours of households who work `labour`; every hour counts fully where nothing
-        else is said."""
+        """Efficient hours of households who work `labour`; by default every hour counts fully."""
         return labour
 
 
@@ -63,10 +61,8 @@ class AutoregressiveProductivity(Shocks):
 
     def advance(self, state: State, noise: State) -> State:
         """The autoregression."""
-        following = torch.add(
-            self._rho * state["log_productivity"], noise["innovation"], alpha=self.sigma
-        )
-        return {"log_productivity": following}
+        expected = self._rho * state["log_productivity"]
+        return {"log_productivity": torch.add(expected, noise["innovation"], alpha=self.sigma)}
 
     def log_productivity(self, state: State) -> Tensor:
         """A part of the state."""

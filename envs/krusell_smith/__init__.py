@@ -5,8 +5,8 @@ from rl_markets.envs.spec import MarketSpec
 
 SPEC = MarketSpec(
     name="krusell_smith",
-    summary="households save against unemployment while productivity switches (Krusell and Smith "
-    "1998)",
+    summary="households save against unemployment while productivity switches "
+    "(Krusell and Smith 1998)",
     parameters=KrusellSmithParameters,
     market="rl_markets.envs.krusell_smith.market:KrusellSmith",
     answer="rl_markets.envs.krusell_smith.answer.key:answer_key",

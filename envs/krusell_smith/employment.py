@@ -1,5 +1,4 @@
-"""Aggregate productivity and employment: a chain of two states, and households who lose and find
-jobs with it."""
+"""Aggregate productivity, a chain of two states, and households who lose and find jobs with it."""
 
 from __future__ import annotations
 
@@ -13,12 +12,12 @@ from rl_markets.envs.market import State
 
 
 class Employment:
-    """z in {0 good, 1 bad} for the world, drawn once for all its households, and e in {0 employed,
-    1 unemployed}.
+    """The chain of z, 0 good or 1 bad, and each household's e, 0 employed or 1 unemployed.
 
-    As many households are unemployed as the rate says, exactly, wherever that is a whole number of
-    heads; where it is not, the number is rounded at random so that it is right on average. *Who*
-    they are is drawn, so that each household's chances are those of the chain.
+    z is drawn once for all households of a world. As many households are unemployed as the rate
+    says, exactly, wherever that is a whole number of heads; where it is not, the number is rounded
+    at random so that it is right on average. *Who* they are is drawn, so that each household's
+    chances are those of the chain.
     """
 
     def __init__(
@@ -31,7 +30,7 @@ class Employment:
         self._hours = parameters.hours
         self._rate = self._constant(parameters.unemployment)
         self._log_A = torch.log(self._constant(parameters.productivity))
-        self._chances = self._constant(parameters.employment)[..., 1]  # of unemployment, [z, z', e]
+        self._chances = self._constant(parameters.employment)[..., 1]  # of e' = 1: [z, z', e]
         heads = [u * self.n for u in parameters.unemployment]
         self.exact = all(math.isclose(h, round(h), abs_tol=1e-6) for h in heads)
 
@@ -58,17 +57,21 @@ class Employment:
         """Tomorrow's state, then who is unemployed in it."""
         z = state["aggregate"]
         unemployed = state["unemployed"]
-        following = torch.where(noise["switch"] < self.persistence, z, 1 - z)
+        next_z = torch.where(noise["switch"] < self.persistence, z, 1 - z)
+        # How many: of the jobless, who stay so; of the others, who lose their job.
         jobless = unemployed.sum(-1, keepdim=True)
-        lose, stay = self._chances[z, following].unbind(-1)
-        stay = torch.minimum(self._heads(jobless * stay, noise["rounding"][:, :1]), jobless)
+        lose_chance, stay_chance = self._chances[z, next_z].unbind(-1)
+        stay = self._heads(jobless * stay_chance, noise["rounding"][:, :1])
+        stay = torch.minimum(stay, jobless)
         if self.exact:
-            lost = torch.round(self.n * self._rate[following]) - stay
+            # The rate fixes the sum, so that it holds exactly in every state.
+            lost = torch.round(self.n * self._rate[next_z]) - stay
         else:
-            lost = self._heads((self.n - jobless) * lose, noise["rounding"][:, 1:])
-        order = _rank(noise["keys"] - unemployed)  # the unemployed first, in random order
-        remain = (order < stay) | ((order >= jobless) & (order < jobless + lost))
-        return {"aggregate": following, "unemployed": remain.to(self.dtype)}
+            lost = self._heads((self.n - jobless) * lose_chance, noise["rounding"][:, 1:])
+        # Who: the unemployed come first, in random order, then the employed.
+        order = _rank(noise["keys"] - unemployed)
+        next_unemployed = (order < stay) | ((order >= jobless) & (order < jobless + lost))
+        return {"aggregate": next_z, "unemployed": next_unemployed.to(self.dtype)}
 
     def log_productivity(self, state: State) -> Tensor:
         """log A, `[worlds, 1]`."""
@@ -80,6 +83,7 @@ class Employment:
 
     def _heads(self, expected: Tensor, rounding: Tensor) -> Tensor:
         """A whole number, up or down at random, `expected` on average."""
+        # The small number keeps a whole `expected` whole in spite of its rounding error.
         return torch.floor(expected + rounding + 1e-6 * (rounding < 0.5))
 
     def _uniform(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

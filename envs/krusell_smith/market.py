@@ -30,10 +30,11 @@ class KrusellSmith(TensorMarket):
         max E sum_t beta^t log c_t,   c + k' = a = w hours employed + (1 - delta + kappa r) k
         Y = A K^alpha L^(1-alpha),   r = alpha Y / K,   w = (1 - alpha) Y / L
 
-    K is mean effective capital, L mean hours. Observation `[5]`: log(k/K + .02), log K / 2, the
-        aggregate state
-    (+1 good, -1 bad), whether employed, kappa relative to the other types' (-1 to 1). Action `[1]`:
-    consumption share of wealth in [.01, .99]; values outside are clamped. Reward: log c.
+    K is mean effective capital, L mean hours.
+    Observation `[5]`: log(k/K + .02), log K / 2, the aggregate state (+1 good, -1 bad), whether
+    employed, kappa relative to the other types' (-1 to 1).
+    Action `[1]`: consumption share of wealth in [.01, .99]; values outside are clamped.
+    Reward: log c.
     """
 
     differentiable = True
@@ -55,38 +56,31 @@ class KrusellSmith(TensorMarket):
         self.dtype = dtype
         n = parameters.households
         self.employment = Employment(parameters, self.device, dtype)
-        types: Any = parameters.capital_productivity
-        self.kappa = torch.tensor(types, dtype=dtype, device=self.device).repeat(n // len(types))
+        types = parameters.capital_productivity
+        self.kappa = self._constant(types).repeat(n // len(types))
         self.kinds = economics.relative(self.kappa)
-        self._alpha, self._alpha_kappa, self._kept, self._labour_share = (
-            torch.as_tensor(x, dtype=dtype, device=self.device)
-            for x in (
-                parameters.alpha,
-                parameters.alpha * self.kappa,
-                1 - parameters.delta,
-                1 - parameters.alpha,
-            )
-        )
+        self._alpha = self._constant(parameters.alpha)
+        self._alpha_kappa = parameters.alpha * self.kappa
+        self._kept = self._constant(1 - parameters.delta)
+        self._labour_share = self._constant(1 - parameters.alpha)
         self.price_taking = parameters.conduct == "price-taking"
         observation = gym.spaces.Box(-np.inf, np.inf, (5,), np.float32)
-        self.groups = {
-            "households": AgentGroup(
-                n, observation, gym.spaces.Box(ACTION_LOW, ACTION_HIGH, (1,), np.float32)
-            )
-        }
+        action = gym.spaces.Box(ACTION_LOW, ACTION_HIGH, (1,), np.float32)
+        self.groups = {"households": AgentGroup(n, observation, action)}
+
+    def _constant(self, values: Any) -> Tensor:
+        return torch.tensor(values, dtype=self.dtype, device=self.device)
 
     def initial_state(self, worlds: int, generator: torch.Generator) -> State:
-        """Exploring starts: mean capital log-uniform in `initial_capital`, households spread around
-        it."""
+        """Exploring starts: mean capital log-uniform in `initial_capital`, households around it."""
         p = self.parameters
         options: Any = {"device": self.device, "dtype": self.dtype}
         low, high = (math.log(bound) for bound in p.initial_capital)
         level = torch.empty((worlds, 1), **options).uniform_(low, high, generator=generator)
         spread = torch.randn((worlds, p.households), generator=generator, **options)
         k = torch.exp(p.initial_dispersion * spread)
-        return {
-            "capital": torch.exp(level) * k / k.mean(-1, keepdim=True)
-        } | self.employment.initial(worlds, generator)
+        own = {"capital": torch.exp(level) * k / k.mean(-1, keepdim=True)}
+        return own | self.employment.initial(worlds, generator)
 
     def draw_noise(self, generator: torch.Generator) -> State:
         """This period's draws of the aggregate state and of employment."""
@@ -98,37 +92,37 @@ class KrusellSmith(TensorMarket):
         return K.detach() if self.price_taking and torch.is_grad_enabled() else K
 
     def wealth(self, state: State) -> Tensor:
-        """a, `[worlds, households]`."""
+        """Wealth before consumption, a: `[worlds, households]`."""
         hours = self.employment.hours(state)
-        intensity = self.effective_capital(state) / hours.mean(-1, keepdim=True).clamp_min(1e-6)
-        y = economics.output(
-            torch.exp(self.employment.log_productivity(state)), intensity, self._alpha
-        )
+        L = hours.mean(-1, keepdim=True).clamp_min(1e-6)  # of few households, all may be jobless
+        intensity = self.effective_capital(state) / L
+        A = torch.exp(self.employment.log_productivity(state))
+        y = economics.output(A, intensity, self._alpha)
         R = economics.gross_return(y, intensity, self._alpha_kappa, self._kept)
-        return economics.wealth(economics.wage(y, self._labour_share), hours, R, state["capital"])
+        w = economics.wage(y, self._labour_share)
+        return economics.wealth(w, hours, R, state["capital"])
 
     def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
         """Produce, pay, consume, save; then draw tomorrow's state and jobs."""
         share = actions["households"].squeeze(-1).clamp(ACTION_LOW, ACTION_HIGH)
         a = self.wealth(state)
         c = share * a
-        following = {"capital": a - c} | self.employment.advance(state, noise)
-        return Transition(following, {"households": torch.log(c)})
+        next_state = {"capital": a - c} | self.employment.advance(state, noise)
+        return Transition(next_state, {"households": torch.log(c)})
 
     def observe(self, state: State) -> dict[str, Tensor]:
         """Own capital relative to the economy's, the economy's state, own job and type."""
-        k = state["capital"]
-        return {
-            "households": self.features(
-                k, self.effective_capital(state), state["aggregate"], state["unemployed"]
-            )
-        }
+        K = self.effective_capital(state)
+        features = self.features(state["capital"], K, state["aggregate"], state["unemployed"])
+        return {"households": features}
 
     def features(
         self, k: Tensor, K: Tensor, z: Tensor, unemployed: Tensor, kind: Tensor | None = None
     ) -> Tensor:
-        """The observations `[..., 5]`; shapes broadcast. `kind` is the number of each household's
-        type, None for all in order."""
+        """The observations `[..., 5]`; shapes broadcast.
+
+        `kind` is the number of each household's type, None for all households in order.
+        """
         good = 1.0 - 2.0 * z.to(k.dtype)
         kinds = self.kinds if kind is None else self.kinds[kind]
         columns = (torch.log(k / K + POOR), 0.5 * torch.log(K), good, 1.0 - unemployed, kinds)

@@ -1,5 +1,7 @@
-"""The parameters of the Krusell-Smith economy: one typed line each, with unit and bounds. Imports
-no torch."""
+"""The parameters of the Krusell-Smith economy, each typed, with unit and bounds.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Positive = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Pair = tuple[Probability, Probability]
+Rates = tuple[Pair, Pair]
+"""[e][e'] the chain of employment, given a switch of the aggregate state."""
 
 TOLERANCE = 1e-6
 """Of probabilities that must add up."""
 
 
 class KrusellSmithParameters(BaseModel):
-    """Krusell and Smith's economy (1998) with log utility and no choice of labour, as in MARL-BC
-    (arXiv 2510.12272)."""
+    """Krusell and Smith's economy (1998) with log utility and no choice of labour.
+
+    As in MARL-BC (arXiv 2510.12272).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,16 +55,14 @@ class KrusellSmithParameters(BaseModel):
     unemployment: tuple[Positive, Positive] = Field(
         (0.04, 0.10), description="unemployment rate in good and bad state"
     )
-    employment: tuple[
-        tuple[tuple[Pair, Pair], tuple[Pair, Pair]], tuple[tuple[Pair, Pair], tuple[Pair, Pair]]
-    ] = Field(
+    employment: tuple[tuple[Rates, Rates], tuple[Rates, Rates]] = Field(
         (
             (((35 / 36, 1 / 36), (2 / 3, 1 / 3)), ((89 / 96, 7 / 96), (1 / 4, 3 / 4))),
             (((59 / 60, 1 / 60), (3 / 4, 1 / 4)), ((43 / 45, 2 / 45), (2 / 5, 3 / 5))),
         ),
-        description="probabilities [z][z'][e][e'] of employment e' after e when the state goes "
-        "from z to z' (0 good and "
-        "employed); as in Krusell and Smith, spells of 1.5 and 2.5 quarters",
+        description="probabilities [z][z'][e][e'] of employment e' after e "
+        "when the state goes from z to z' (0 good and employed); "
+        "as in Krusell and Smith, spells of 1.5 and 2.5 quarters",
     )
     capital_productivity: list[Positive] = Field(
         [1.0],
@@ -67,9 +71,9 @@ class KrusellSmithParameters(BaseModel):
     )
     conduct: Literal["price-taking", "cooperative"] = Field(
         "price-taking",
-        description="price-taking stops gradients through prices and aggregates; cooperative lets "
-        "them pass, and the "
-        "households then save for each other: no competitive equilibrium",
+        description="price-taking stops gradients through prices and aggregates; "
+        "cooperative lets them pass, and the households then save for each other: "
+        "no competitive equilibrium",
     )
     initial_capital: tuple[Positive, Positive] = Field(
         (3.0, 30.0), description="interval of the log-uniform draw of an episode's mean capital"
@@ -93,8 +97,8 @@ class KrusellSmithParameters(BaseModel):
         if self.households % len(self.capital_productivity):
             types = len(self.capital_productivity)
             raise ValueError(
-                f"capital_productivity: {types} types do not divide {self.households} households "
-                "evenly"
+                f"capital_productivity: {types} types do not divide "
+                f"{self.households} households evenly"
             )
         self._check_employment()
         return self
@@ -102,15 +106,15 @@ class KrusellSmithParameters(BaseModel):
     def _check_employment(self) -> None:
         u = self.unemployment
         for z in range(2):
-            for following in range(2):
-                (ee, eu), (ue, uu) = self.employment[z][following]
-                where = f"employment[{z}][{following}]"
+            for next_z in range(2):
+                (ee, eu), (ue, uu) = self.employment[z][next_z]
+                where = f"employment[{z}][{next_z}]"
                 if abs(ee + eu - 1) > TOLERANCE or abs(ue + uu - 1) > TOLERANCE:
                     raise ValueError(
                         f"{where}: expected rows that add up to 1, found {[[ee, eu], [ue, uu]]}"
                     )
-                found = (1 - u[z]) * eu + u[z] * uu
-                if abs(found - u[following]) > TOLERANCE:
+                next_rate = (1 - u[z]) * eu + u[z] * uu
+                if abs(next_rate - u[next_z]) > TOLERANCE:
                     raise ValueError(
-                        f"{where}: leads to unemployment {found:.4g}, expected {u[following]:g}"
+                        f"{where}: leads to unemployment {next_rate:.4g}, expected {u[next_z]:g}"
                     )

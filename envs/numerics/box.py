@@ -1,4 +1,4 @@
-"""Maximisation of many independent functions of two shares at once."""
+"""Maximisation of many independent functions of two variables in a box at once."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ Objective = Callable[[FloatArray, FloatArray], FloatArray]
 
 GRID = expit(np.linspace(-4.0, 4.0, 11))  # shares of the box at which the search starts
 EDGE = 12.0  # log-odds that count as the edge of the box
-# of the finite differences in log-odds: errors of gradient and Hessian about 1e-8 of the objective
-STEP = 1e-4
-TOLERANCE = (
-    1e-6  # of a step in log-odds; an error d of the maximiser costs the maximum only d squared
-)
+STEP = 1e-4  # of differences in log-odds: gradient and Hessian err by about 1e-8 of the objective
+TOLERANCE = 1e-6  # of a step in log-odds; an error d of the maximiser costs only d squared
 
 
 def maximise(
@@ -29,7 +26,7 @@ def maximise(
     """Maximise objective(x, y) -> [size], entry by entry: (x, y, maximum), all [size].
 
     x and y are in `bounds`. A grid finds each entry's hill, or `start`, an (x, y) pair, where that
-    is higher; Newton's method in log-odds climbs it, or the gradient where the function is not
+    is higher. Newton's method in log-odds climbs it, or the gradient where the function is not
     concave, halving a step that does not climb.
     """
     low = bounds[0]
@@ -45,20 +42,21 @@ def maximise(
         shares = np.clip((np.stack(start) - low) / width, expit(-EDGE), expit(EDGE))
         value = objective(*(low + width * shares))
         position = np.where(value > best, logit(shares), position)
-        best = np.fmax(value, best)
+        best = np.fmax(value, best)  # a NaN of either gives way to the other
     for _ in range(100):
-        position, best, moved = _climb(at, position, best)
-        if moved < TOLERANCE:
+        position, best, largest_move = _climb(at, position, best)
+        if largest_move < TOLERANCE:
             break
     x, y = low + width * expit(position)
     return x, y, best
 
 
 def _best_of_grid(at: Callable[[FloatArray], FloatArray], size: int) -> FloatArray:
-    """[2, size]: each entry's highest point of the grid."""
+    """[2, size]: each entry's highest point of the grid, in log-odds."""
     points = np.stack(np.meshgrid(logit(GRID), logit(GRID)), axis=-1).reshape(-1, 2)
     values = np.stack([at(np.broadcast_to(point[:, None], (2, size))) for point in points])
-    return np.asarray(points[np.argmax(np.where(np.isnan(values), -np.inf, values), axis=0)].T)
+    highest = np.argmax(np.where(np.isnan(values), -np.inf, values), axis=0)
+    return np.asarray(points[highest].T)
 
 
 def _climb(
@@ -66,29 +64,35 @@ def _climb(
 ) -> tuple[FloatArray, FloatArray, float]:
     """One step of every entry: (position [2, size], value [size], largest move)."""
     direction = _direction(at, position, best)
-    moved = np.zeros_like(best)
+    move = np.zeros_like(best)
     pending = np.max(np.abs(direction), axis=0) > TOLERANCE
     for halving in range(12):
         trial = np.clip(position + np.where(pending, direction * 0.5**halving, 0.0), -EDGE, EDGE)
         value = at(trial)
         better = pending & (value > best)
-        moved = np.where(better, np.max(np.abs(trial - position), axis=0), moved)
+        move = np.where(better, np.max(np.abs(trial - position), axis=0), move)
         position = np.where(better, trial, position)
         best = np.where(better, value, best)
         pending &= ~better
         if not pending.any():
             break
-    return position, best, float(moved.max())
+    return position, best, float(move.max())
 
 
 def _direction(
     at: Callable[[FloatArray], FloatArray], position: FloatArray, best: FloatArray
 ) -> FloatArray:
-    """[2, size]: Newton's step where the function is concave, else along the gradient; 2 at
-    most."""
+    """[2, size]: Newton's step where the function is concave, else along the gradient.
+
+    A step is 2 at most, in log-odds.
+    """
+    # Central differences.
     dx = np.array([[STEP], [0.0]])
     dy = np.array([[0.0], [STEP]])
-    right, left, up, down = (at(position + move) for move in (dx, -dx, dy, -dy))
+    right = at(position + dx)
+    left = at(position - dx)
+    up = at(position + dy)
+    down = at(position - dy)
     corners = at(position + dx + dy) + at(position - dx - dy)
     gx = (right - left) / (2.0 * STEP)
     gy = (up - down) / (2.0 * STEP)
@@ -97,6 +101,7 @@ def _direction(
     hxy = (corners - right - left - up - down + 2.0 * best) / (2.0 * STEP**2)
     determinant = hxx * hyy - hxy**2
     concave = (hxx < 0.0) & (determinant > 0.0)
+    # Newton's step solves the 2 x 2 system by Cramer's rule.
     safe = np.where(concave, determinant, 1.0)
     newton = np.stack([hxy * gy - hyy * gx, hxy * gx - hxx * gy]) / safe
     gradient = np.stack([gx, gy])

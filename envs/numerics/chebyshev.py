@@ -15,7 +15,8 @@ class Interval:
     """A state variable's range, with the Chebyshev basis of its first `order` polynomials.
 
     Beyond [low, high] the polynomials go on for `margin` half-widths, then as straight lines: a
-    state far outside is answered by linear extrapolation instead of an exploding polynomial.
+    state far outside is answered by linear extrapolation instead of an exploding polynomial. Raises
+    ValueError for an empty interval or an order below 1.
     """
 
     low: float

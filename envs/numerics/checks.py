@@ -13,8 +13,10 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 
 
 def finite(name: str, values: ArrayLike, ndim: int | None = None) -> FloatArray:
-    """`values` as a new array of float64, or ValueError if one is not finite or the dimensions are
-    not `ndim`."""
+    """`values` as a new array of float64.
+
+    Raises ValueError if one is not finite, there is none, or the dimensions are not `ndim`.
+    """
     array = np.array(values, dtype=np.float64)
     if ndim is not None and array.ndim != ndim:
         raise ValueError(
@@ -53,14 +55,12 @@ def within(
     open_high: bool = False,
 ) -> None:
     """ValueError unless `value` lies between `low` and `high`; an open end is itself excluded."""
-    good = (value > low if open_low else value >= low) and (
-        value < high if open_high else value <= high
-    )
-    if not good:
-        raise ValueError(
-            f"{name} = {value!r}: expected a number in {'[('[open_low]}{low:g}, "
-            f"{high:g}{'])'[open_high]}"
-        )
+    above = value > low if open_low else value >= low
+    below = value < high if open_high else value <= high
+    if not (above and below):
+        left = "(" if open_low else "["
+        right = ")" if open_high else "]"
+        raise ValueError(f"{name} = {value!r}: expected a number in {left}{low:g}, {high:g}{right}")
 
 
 def whole(name: str, value: int, least: int) -> int:
@@ -71,8 +71,10 @@ def whole(name: str, value: int, least: int) -> int:
 
 
 def distributions(name: str, values: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
-    """`values` of the given shape, or ValueError unless its last axis holds probabilities that sum
-    to 1."""
+    """`values` of the given shape, its last axis probabilities.
+
+    Raises ValueError for another shape, a negative entry, or probabilities that do not sum to 1.
+    """
     array = not_negative(name, values)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}: expected {shape}")

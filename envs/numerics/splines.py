@@ -17,7 +17,7 @@ class Splines:
     """The `order` cubic B-splines with equally spaced knots on [low, high]; beyond, straight lines.
 
     Where constraints start to bind, a value function has kinks. Polynomials carry a kink's error
-    everywhere, splines keep it near.
+    everywhere, splines keep it near. Raises ValueError for an empty interval or an order below 4.
     """
 
     low: float
@@ -38,9 +38,8 @@ class Splines:
 
     def nodes(self) -> FloatArray:
         """[order] ascending: Greville's points, one a spline, the ends included."""
-        return np.asarray(
-            np.lib.stride_tricks.sliding_window_view(self.knots[1:-1], DEGREE).mean(axis=1)
-        )
+        windows = np.lib.stride_tricks.sliding_window_view(self.knots[1:-1], DEGREE)
+        return np.asarray(windows.mean(axis=1))
 
     def position(self, x: FloatArray) -> FloatArray:
         """`x` mapped linearly, [low, high] to [-1, 1]."""

@@ -1,5 +1,7 @@
-"""Any PettingZoo `ParallelEnv` as a market: trained, checkpointed and examined as ours are, less
-the answer key."""
+"""Any PettingZoo `ParallelEnv` as a market.
+
+It is trained, checkpointed and examined as ours are, less the answer key.
+"""
 
 from rl_markets.envs.pettingzoo.parameters import ForeignParameters
 from rl_markets.envs.spec import MarketSpec

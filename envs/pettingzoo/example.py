@@ -1,5 +1,7 @@
-"""A foreign environment, as somebody else would write it: firms that choose quantities (Cournot
-1838)."""
+"""A foreign environment, as somebody else would write it: firms that choose quantities.
+
+The duopoly of Cournot (1838), with a demand that moves.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,9 @@ Vector = NDArray[np.float32]
 
 
 class Cournot(ParallelEnv):  # type: ignore[misc]
-    """`firms` sell the same good at price a - Q; demand a is drawn anew each period and seen by
-    all.
+    """`firms` sell the same good at price a - Q.
 
+    Demand a is drawn anew each period and seen by all.
     Observation `[1]`: a in [.5, 1]. Action `[1]`: quantity q in [0, 1]. Reward: q (a - Q).
     In equilibrium each sells a / (firms + 1).
     """

@@ -1,5 +1,7 @@
-"""What a foreign environment holds: built once to ask for its agents and their spaces. Imports no
-torch and no ray."""
+"""What a foreign environment holds: built once to ask for its agents and their spaces.
+
+Imports no torch and no ray.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,9 @@ class Kind:
 def layout(
     env: str, arguments: Mapping[str, Any], groups: Mapping[str, list[str]] | None
 ) -> dict[str, Kind]:
-    """Group -> its agents, in order. The environment is built once for each `env`, `arguments` and
-    `groups`.
+    """Group -> its agents, in order.
+
+    The environment is built once for each `env`, `arguments` and `groups`.
 
     Args:
         env: `package.module:callable` that returns a ParallelEnv.
@@ -44,6 +47,7 @@ def layout(
     Raises:
         ValueError: one line that starts with the parameter to blame.
     """
+    # As text, which can be a key of the cache; `groups` unsorted, their order counts.
     return _layout(env, json.dumps(arguments, sort_keys=True), json.dumps(groups))
 
 
@@ -75,39 +79,35 @@ def make(path: str, arguments: dict[str, Any]) -> Any:
     if not isinstance(env, ParallelEnv):
         bases = ", ".join(c.__name__ for c in type(env).__mro__[:-1])
         raise ValueError(
-            f"{where}: returns {bases or type(env).__name__}: expected a pettingzoo.ParallelEnv, "
-            "which acts all at once"
+            f"{where}: returns {bases or type(env).__name__}: "
+            "expected a pettingzoo.ParallelEnv, which acts all at once"
         )
     return env
 
 
 def _callable(path: str) -> Callable[..., Any]:
+    """What `package.module:callable` names; ValueError where there is no such thing."""
     module_name, colon, name = path.partition(":")
     where = f"env = {path!r}"
-    if (
-        not colon
-        or not name.isidentifier()
-        or not all(part.isidentifier() for part in module_name.split("."))
-    ):
+    if not colon or not all(part.isidentifier() for part in [*module_name.split("."), name]):
         raise ValueError(
             f"{where}: expected package.module:callable, such as my_package.my_env:parallel_env"
         )
     with _one_line(f"{where}: cannot be imported (is it installed, or on PYTHONPATH?)"):
         module = importlib.import_module(module_name)
-    found = getattr(module, name, None)
-    if found is None:
-        callables = [
-            n for n, value in vars(module).items() if callable(value) and "env" in n.lower()
-        ]
+    build: Callable[..., Any] | None = getattr(module, name, None)
+    if build is None:
+        members = vars(module).items()
+        builders = [n for n, value in members if callable(value) and "env" in n.lower()]
         raise ValueError(
-            f"{where}: module {module_name!r} has no {name!r}{did_you_mean(name, callables)}"
+            f"{where}: module {module_name!r} has no {name!r}{did_you_mean(name, builders)}"
         )
-    if not callable(found):
+    if not callable(build):
         raise ValueError(
-            f"{where}: is of type {type(found).__name__}: expected a callable that returns a "
-            "ParallelEnv"
+            f"{where}: is of type {type(build).__name__}: "
+            "expected a callable that returns a ParallelEnv"
         )
-    return found  # type: ignore[no-any-return]
+    return build
 
 
 @contextmanager
@@ -118,11 +118,9 @@ def _one_line(what: str) -> Iterator[None]:
     except Exception as error:
         said = (str(error).strip().splitlines() or [""])[0]
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        line = (
-            ""
-            if frame.filename.startswith("<")
-            else f" ({Path(frame.filename).name}, line {frame.lineno})"
-        )
+        line = f" ({Path(frame.filename).name}, line {frame.lineno})"
+        if frame.filename.startswith("<"):  # Python's own, such as <frozen importlib>
+            line = ""
         raise ValueError(f"{what}: {type(error).__name__}: {said}{line}") from error
 
 
@@ -133,8 +131,8 @@ def _kinds(path: str, env: Any, patterns: dict[str, list[str]] | None) -> dict[s
     agents = list(getattr(env, "possible_agents", None) or [])
     if not agents:
         raise ValueError(
-            f"env = {path!r}: has no possible_agents: expected a list of every agent that can "
-            "appear"
+            f"env = {path!r}: has no possible_agents: "
+            "expected a list of every agent that can appear"
         )
     spaces = {}
     for agent in agents:
@@ -147,8 +145,8 @@ def _kinds(path: str, env: Any, patterns: dict[str, list[str]] | None) -> dict[s
             if spaces[other] != spaces[first]:
                 raise ValueError(
                     f"groups.{group}: agents {first!r} and {other!r} differ: "
-                    f"{_shown(spaces[first])} and "
-                    f"{_shown(spaces[other])}: expected the same spaces in a group"
+                    f"{_shown(spaces[first])} and {_shown(spaces[other])}: "
+                    "expected the same spaces in a group"
                 )
     return {group: Kind(tuple(members), *spaces[members[0]]) for group, members in grouped.items()}
 
@@ -164,18 +162,16 @@ def _text(space: Any) -> str:
 
 def _by_spaces(spaces: dict[Any, tuple[Any, Any]]) -> dict[str, list[Any]]:
     """One group for each distinct pair of spaces."""
-    found: list[list[Any]] = []
+    groups: list[list[Any]] = []
     for agent, pair in spaces.items():
-        for members in found:
+        for members in groups:  # spaces can be compared, but not be keys of a dict
             if spaces[members[0]] == pair:
                 members.append(agent)
                 break
         else:
-            found.append([agent])
-    return {
-        DEFAULT_GROUP if i == 0 else f"{DEFAULT_GROUP}_{i + 1}": members
-        for i, members in enumerate(found)
-    }
+            groups.append([agent])
+    names = [DEFAULT_GROUP, *(f"{DEFAULT_GROUP}_{i}" for i in range(2, len(groups) + 1))]
+    return dict(zip(names, groups, strict=True))
 
 
 def _by_patterns(
@@ -209,17 +205,20 @@ def _by_patterns(
 
 
 def _check_spaces(path: str, agent: Any, observation: Any, action: Any) -> None:
-    """What can be flattened to numbers is observed; actions are Discrete or a finite
-    one-dimensional Box."""
+    """Observations can be flattened to numbers; actions are Discrete or a finite Box.
+
+    Raises:
+        ValueError: one line, for an agent's space that is neither.
+    """
     import numpy as np
     from gymnasium import spaces
 
     where = f"env = {path!r}: agent {agent!r}"
     if (odd := _not_numbers(observation)) is not None or not spaces.flatdim(observation):
         raise ValueError(
-            f"{where}: observation space {_text(odd or observation)}: expected Box, Discrete, "
-            "MultiDiscrete, "
-            "MultiBinary, or a Tuple or Dict of these, with at least one entry"
+            f"{where}: observation space {_text(odd or observation)}: "
+            "expected Box, Discrete, MultiDiscrete, MultiBinary, "
+            "or a Tuple or Dict of these, with at least one entry"
         )
     if isinstance(action, spaces.Discrete):
         return
@@ -231,9 +230,9 @@ def _check_spaces(path: str, agent: Any, observation: Any, action: Any) -> None:
     bounds = np.concatenate([action.low, action.high]) if box else np.empty(0)
     if not bounds.size or not np.isfinite(bounds).all() or not (action.low < action.high).all():
         raise ValueError(
-            f"{where}: action space {_text(action)}: expected Discrete, or a one-dimensional Box "
-            "of real numbers with "
-            "finite bounds, low < high"
+            f"{where}: action space {_text(action)}: "
+            "expected Discrete, or a one-dimensional Box of real numbers "
+            "with finite bounds, low < high"
         )
 
 

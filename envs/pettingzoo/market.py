@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -19,18 +19,23 @@ from rl_markets.errors import MarketError
 Arrays = dict[str, NDArray[Any]]
 """Group -> `[worlds, agents, ...]`."""
 
+NUMBERS = "biuf"
+"""Numpy's kinds of types that count as numbers: bool, whole, unsigned, floating."""
+
 _FLAGS = ("terminations", "truncations")
 _PARTS = ("observations", "rewards", *_FLAGS)
 
 
 class ForeignMarket(Market):
-    """`worlds` copies of a `ParallelEnv`. A Python loop over worlds and agents: as slow as the
-    environment itself.
+    """`worlds` copies of a `ParallelEnv`.
+
+    A Python loop over worlds and agents: as slow as the environment itself.
 
     Observation `[width]`: the environment's own, flattened by `gymnasium.spaces.flatten` to single
-        precision.
+    precision.
     Action: `Discrete` (counted from 0) or a one-dimensional Box, as the environment's; boxes are
-        clamped.
+    clamped.
+
     Agents that leave early do not act and observe zeros until their world ends. An agent that is
     truncated while its world goes on counts as one that terminated. A world that `max_steps` cuts,
     or in whose last step any agent was truncated, counts as truncated for all. What the environment
@@ -38,9 +43,8 @@ class ForeignMarket(Market):
     environment's own `reset(seed=...)` does.
 
     A foreign environment has no state that could be saved: `state_dict` holds the generator of
-        episode seeds, and
-    `load_state_dict` starts fresh episodes. A resumed run is reproducible, but not the
-    uninterrupted one.
+    episode seeds, and `load_state_dict` starts fresh episodes. A resumed run is reproducible, but
+    not the uninterrupted one.
     """
 
     def __init__(self, parameters: ForeignParameters, *, worlds: int, device: str = "cpu") -> None:
@@ -55,13 +59,16 @@ class ForeignMarket(Market):
         self.envs = [make(parameters.env, parameters.arguments) for _ in range(worlds)]
         self.generator = torch.Generator()
         self._place = {
-            agent: (g, i) for g, kind in self.kinds.items() for i, agent in enumerate(kind.agents)
+            agent: (group, i)
+            for group, kind in self.kinds.items()
+            for i, agent in enumerate(kind.agents)
         }
-        self._seen = {
-            g: np.zeros((worlds, a.count, *a.observation_space.shape), np.float32)
-            for g, a in self._sizes()
+        # Written in place, world by world, and copied when they are returned.
+        self._observations = {
+            name: np.zeros((worlds, group.count, *group.observation_space.shape), np.float32)
+            for name, group in self.groups.items()
         }
-        self._alive = self._zeros(bool)
+        self._active = self._zeros(bool)
         self._live = [list[Any]() for _ in range(worlds)]
         self._clock = [0] * worlds
         self._no_state: str | None = "reset it first"
@@ -75,32 +82,31 @@ class ForeignMarket(Market):
 
     def step(self, actions: Mapping[str, Tensor]) -> Step:
         """Every world in turn; worlds that end restart at once."""
-        chosen = {
-            group: _native(self.kinds[group].action_space, actions[group]) for group in self.kinds
+        native = {
+            group: _native(kind.action_space, actions[group]) for group, kind in self.kinds.items()
         }
-        for group, seen in self._seen.items():
-            seen[~self._alive[group]] = 0.0
-        active = {group: alive.copy() for group, alive in self._alive.items()}
+        # Who has left observes zeros from the step after its last on.
+        for group, observations in self._observations.items():
+            observations[~self._active[group]] = 0.0
+        active = {group: mask.copy() for group, mask in self._active.items()}
         rewards = self._zeros(np.float32)
         agent_done = self._zeros(bool)
-        ends = {
-            w: end
-            for w in range(self.worlds)
-            if (end := self._step(w, chosen, rewards, agent_done)) is not None
-        }
+        ends = {}
+        for world in range(self.worlds):
+            terminated = self._step(world, native, rewards, agent_done)
+            if terminated is not None:
+                ends[world] = terminated
         ended = self._ended(ends) if ends else None
         for world in ends:
             self._restart(world)
+        anybody_done = any(mask.any() for mask in agent_done.values())
         return Step(
-            self._tensors(self._seen),
+            self._tensors(self._observations),
             self._tensors(rewards),
             ended,
-            active=self._tensors(
-                active
-            ),  # always: runners' fragments are joined, and must hold the same columns
-            agent_done=self._tensors(agent_done)
-            if any(mask.any() for mask in agent_done.values())
-            else None,
+            # Always: runners' fragments are joined, and must hold the same columns.
+            active=self._tensors(active),
+            agent_done=self._tensors(agent_done) if anybody_done else None,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -128,33 +134,36 @@ class ForeignMarket(Market):
 
     # -- one world ---------------------------------------------------------------------------------
 
-    def _step(self, world: int, chosen: Arrays, rewards: Arrays, agent_done: Arrays) -> bool | None:
-        """Steps one world; None where it goes on, otherwise whether it terminated (and was not
-        truncated)."""
+    def _step(self, world: int, native: Arrays, rewards: Arrays, agent_done: Arrays) -> bool | None:
+        """Steps one world, and writes what it returns into the arrays.
+
+        Returns:
+            None where the world goes on, otherwise whether it terminated (and was not truncated).
+        """
         env = self.envs[world]
         live = self._live[world]
         self._clock[world] += 1
         place = self._place
-        actions = {agent: chosen[place[agent][0]][world, place[agent][1]] for agent in live}
-        found = self._parts(world, live, env.step(actions))
+        actions = {agent: native[place[agent][0]][world, place[agent][1]] for agent in live}
+        parts = self._parts(world, live, env.step(actions))
         for agent in live:
             group, i = place[agent]
-            self._observe(world, agent, found["observations"])
-            rewards[group][world, i] = self._number(world, agent, found["rewards"][agent])
-        truncated = [agent for agent in live if found["truncations"][agent]]
-        gone = {*truncated, *(agent for agent in live if found["terminations"][agent])}
-        stay = self._stay(world, gone)
-        if not stay:
+            self._observe(world, agent, parts["observations"])
+            rewards[group][world, i] = self._number(world, agent, parts["rewards"][agent])
+        truncated = [agent for agent in live if parts["truncations"][agent]]
+        done = {*truncated, *(agent for agent in live if parts["terminations"][agent])}
+        next_live = self._next_live(world, done)
+        if not next_live:
             return not truncated
         if self.episode_length is not None and self._clock[world] >= self.episode_length:
             return False
-        for agent in stay:
+        for agent in next_live:
             if agent not in live:  # PettingZoo allows agents to be born later
-                self._observe(world, agent, found["observations"])
-        for agent in gone:
+                self._observe(world, agent, parts["observations"])
+        for agent in done:
             group, i = place[agent]
             agent_done[group][world, i] = True
-        self._go_on(world, stay)
+        self._go_on(world, next_live)
         return None
 
     def _go_on(self, world: int, live: list[Any]) -> None:
@@ -162,72 +171,76 @@ class ForeignMarket(Market):
         if live != self._live[world]:
             self._live[world] = live
             for agent, (group, i) in self._place.items():
-                self._alive[group][world, i] = agent in live
+                self._active[group][world, i] = agent in live
 
-    def _stay(self, world: int, gone: set[Any]) -> list[Any]:
-        """The agents that act in the next step, in the environment's order."""
+    def _next_live(self, world: int, done: set[Any]) -> list[Any]:
+        """The agents that act in the next step, in the environment's order.
+
+        Raises:
+            MarketError: where the environment's `agents` contradict what it said of them.
+        """
         named = list(self.envs[world].agents)
         for agent in named:
             if agent not in self._place:
                 raise self._error(world, f"agents hold {agent!r}, which is not in possible_agents")
         for agent in self._live[world]:
-            if agent not in named and agent not in gone:
+            if agent not in named and agent not in done:
                 raise self._error(
                     world,
                     f"agent {agent!r} is not in agents, but was neither terminated nor truncated",
                 )
-        return [agent for agent in named if agent not in gone]
+        return [agent for agent in named if agent not in done]
 
     def _restart(self, world: int) -> None:
         """A fresh episode, with a seed drawn from the market's generator."""
         seed = int(torch.randint(2**31 - 1, (), generator=self.generator))
-        found = self.envs[world].reset(seed=seed)
+        returned = self.envs[world].reset(seed=seed)
         self._clock[world] = 0
         self._live[world] = []
-        if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], dict):
+        pair = isinstance(returned, tuple) and len(returned) == 2
+        if not pair or not isinstance(returned[0], dict):
             raise self._error(
-                world, f"reset returned {_brief(found)}: expected (observations, infos)"
+                world, f"reset returned {_brief(returned)}: expected (observations, infos)"
             )
-        live = self._stay(world, set())
+        live = self._next_live(world, set())
         if not live:
             raise self._error(world, "agents is empty after reset: expected those who act first")
         self._go_on(world, live)
-        for seen in self._seen.values():
-            seen[world] = 0.0
+        for observations in self._observations.values():
+            observations[world] = 0.0
         for agent in live:
-            self._observe(world, agent, found[0])
+            self._observe(world, agent, returned[0])
 
     def _restart_all(self) -> dict[str, Tensor]:
         for world in range(self.worlds):
             self._restart(world)
         self._no_state = self._why_no_state()
-        return self._tensors(self._seen)
+        return self._tensors(self._observations)
 
     def _why_no_state(self) -> str | None:
-        """What speaks against `state()`, which few environments have and few critics need; None
-        where it gives numbers."""
+        """What speaks against `state()`; None where it gives numbers.
+
+        Few environments have it and few critics need it, so that this is no error yet.
+        """
         try:
             state = self.envs[0].state()
-        except (
-            Exception
-        ) as error:  # PettingZoo's own way is NotImplementedError, others break in theirs
-            return f"state() raises {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        kind = np.asarray(state).dtype.kind
-        return (
-            None
-            if kind in "biuf"
-            else f"state() returns {_brief(state)}: expected an array of numbers"
-        )
+        except Exception as error:
+            # PettingZoo's own way is NotImplementedError, others break in theirs.
+            said = (str(error).splitlines() or [""])[0]
+            return f"state() raises {type(error).__name__}: {said}"
+        if np.asarray(state).dtype.kind in NUMBERS:
+            return None
+        return f"state() returns {_brief(state)}: expected an array of numbers"
 
     # -- what the environment returns --------------------------------------------------------------
 
-    def _parts(self, world: int, live: list[Any], found: Any) -> dict[str, dict[Any, Any]]:
+    def _parts(self, world: int, live: list[Any], returned: Any) -> dict[str, dict[Any, Any]]:
         """What `step` returned, by name; every agent that acted is in every part."""
-        if not isinstance(found, tuple) or len(found) != 5:
+        if not isinstance(returned, tuple) or len(returned) != 5:
             raise self._error(
-                world, f"step returned {_brief(found)}: expected ({', '.join(_PARTS)}, infos)"
+                world, f"step returned {_brief(returned)}: expected ({', '.join(_PARTS)}, infos)"
             )
-        parts = dict(zip(_PARTS, found[:4], strict=True))
+        parts = dict(zip(_PARTS, returned[:4], strict=True))
         for name, part in parts.items():
             if not isinstance(part, dict):
                 raise self._error(world, f"{name} are {_brief(part)}: expected a dict of agents")
@@ -241,23 +254,24 @@ class ForeignMarket(Market):
                     )
         return parts
 
-    def _observe(self, world: int, agent: Any, found: Mapping[Any, Any]) -> None:
+    def _observe(self, world: int, agent: Any, observations: Mapping[Any, Any]) -> None:
+        """Writes an agent's observation into the market's array, flat."""
         group, i = self._place[agent]
-        if agent not in found:
+        if agent not in observations:
             raise self._error(world, f"observations lack agent {agent!r}, which acts next")
         space = self.kinds[group].observation_space
-        value = found[agent]
+        value = observations[agent]
         if (odd := _misfit(space, value)) is not None:
             raise self._error(world, f"observation of agent {agent!r} {odd}")
-        flat = (
-            np.ravel(value)
-            if isinstance(space, gym.spaces.Box)
-            else gym.spaces.flatten(space, value)
-        )
-        self._seen[group][world, i] = flat
+        if isinstance(space, gym.spaces.Box):
+            self._observations[group][world, i] = np.ravel(value)
+        else:
+            self._observations[group][world, i] = gym.spaces.flatten(space, value)
 
     def _number(self, world: int, agent: Any, value: Any) -> float:
-        if (number := np.asarray(value)).ndim or number.dtype.kind not in "biuf":
+        """An agent's reward; a MarketError where it is not one number."""
+        number = np.asarray(value)
+        if number.ndim or number.dtype.kind not in NUMBERS:
             raise self._error(
                 world, f"reward of agent {agent!r} is {_brief(value)}: expected a number"
             )
@@ -274,15 +288,17 @@ class ForeignMarket(Market):
     def _ended(self, ends: dict[int, bool]) -> Ended:
         """The true final observations and states, before anything restarts."""
         worlds = list(ends)
+        last = {name: rows[worlds] for name, rows in self._observations.items()}
         return Ended(
             torch.tensor(worlds, device=self.device),
-            torch.tensor([ends[w] for w in worlds], dtype=torch.bool, device=self.device),
-            self._tensors({group: seen[worlds] for group, seen in self._seen.items()}),
+            torch.tensor(list(ends.values()), dtype=torch.bool, device=self.device),
+            self._tensors(last),
             self._states(worlds) if self._no_state is None else None,
         )
 
-    def _states(self, worlds: Any) -> Tensor:
-        rows = [np.asarray(self.envs[w].state(), np.float32).ravel() for w in worlds]
+    def _states(self, worlds: Sequence[int]) -> Tensor:
+        """The flat `state()` of these worlds, `[len(worlds), width]`."""
+        rows = [np.asarray(self.envs[world].state(), np.float32).ravel() for world in worlds]
         for world, row in zip(worlds, rows, strict=True):
             if row.shape != rows[0].shape:
                 raise self._error(
@@ -297,25 +313,22 @@ class ForeignMarket(Market):
         }
 
     def _zeros(self, dtype: Any) -> Arrays:
-        return {group: np.zeros((self.worlds, size.count), dtype) for group, size in self._sizes()}
-
-    def _sizes(self) -> list[tuple[str, AgentGroup]]:
-        return list(self.groups.items())
+        """Group -> `[worlds, agents]`."""
+        return {
+            name: np.zeros((self.worlds, group.count), dtype) for name, group in self.groups.items()
+        }
 
 
 def _agent_group(kind: Kind) -> AgentGroup:
     """The flattened spaces of a group."""
     width = gym.spaces.flatdim(kind.observation_space)
-    action = kind.action_space
-    if isinstance(action, gym.spaces.Discrete):
-        action = gym.spaces.Discrete(int(action.n))
-    else:
-        action = gym.spaces.Box(
-            action.low.astype(np.float32), action.high.astype(np.float32), dtype=np.float32
-        )
-    return AgentGroup(
-        len(kind.agents), gym.spaces.Box(-np.inf, np.inf, (width,), np.float32), action
-    )
+    observation = gym.spaces.Box(-np.inf, np.inf, (width,), np.float32)
+    native = kind.action_space
+    if isinstance(native, gym.spaces.Discrete):
+        return AgentGroup(len(kind.agents), observation, gym.spaces.Discrete(int(native.n)))
+    low = native.low.astype(np.float32)
+    high = native.high.astype(np.float32)
+    return AgentGroup(len(kind.agents), observation, gym.spaces.Box(low, high, dtype=np.float32))
 
 
 def _native(space: Any, actions: Tensor) -> NDArray[Any]:
@@ -329,26 +342,32 @@ def _native(space: Any, actions: Tensor) -> NDArray[Any]:
 
 
 def _brief(value: Any) -> str:
+    """A value in one short line, with its type."""
     return f"{type(value).__name__} {' '.join(str(value).split())[:60]}"
 
 
 def _misfit(space: Any, value: Any) -> str | None:
-    """What is wrong with an observation of `space`, or None. Bounds of boxes are not held against
-    it."""
+    """What is wrong with an observation of `space`, or None.
+
+    Bounds of boxes are not held against it.
+    """
     if isinstance(space, gym.spaces.Box):
-        found = np.shape(value)
-        return None if found == space.shape else f"has shape {found}: expected {space.shape}"
+        shape = np.shape(value)
+        return None if shape == space.shape else f"has shape {shape}: expected {space.shape}"
     if isinstance(space, gym.spaces.Tuple):
         if not isinstance(value, tuple | list) or len(value) != len(space.spaces):
-            return f"is {str(value)[:40]!r}: expected a tuple of {len(space.spaces)}"
-        return next(
-            (odd for s, v in zip(space.spaces, value, strict=True) if (odd := _misfit(s, v))), None
-        )
+            return f"{_short(value)}: expected a tuple of {len(space.spaces)}"
+        misfits = map(_misfit, space.spaces, value)
+        return next((odd for odd in misfits if odd), None)
     if isinstance(space, gym.spaces.Dict):
         if not isinstance(value, dict) or value.keys() != space.spaces.keys():
-            return f"is {str(value)[:40]!r}: expected a dict of {', '.join(map(str, space.spaces))}"
-        return next(
-            (f"[{k!r}] {odd}" for k, s in space.spaces.items() if (odd := _misfit(s, value[k]))),
-            None,
-        )
-    return None if space.contains(value) else f"is {str(value)[:40]!r}: expected one of {space}"
+            return f"{_short(value)}: expected a dict of {', '.join(map(str, space.spaces))}"
+        for key, part in space.spaces.items():
+            if odd := _misfit(part, value[key]):
+                return f"[{key!r}] {odd}"
+        return None
+    return None if space.contains(value) else f"{_short(value)}: expected one of {space}"
+
+
+def _short(value: Any) -> str:
+    return f"is {str(value)[:40]!r}"

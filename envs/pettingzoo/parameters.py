@@ -1,5 +1,7 @@
-"""Which foreign environment, and how its agents form groups. Imports neither torch nor gymnasium
-until validated."""
+"""Which foreign environment, and how its agents form groups.
+
+Imports neither torch nor gymnasium until validated.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +22,16 @@ class ForeignParameters(BaseModel):
 
     env: str = Field(
         max_length=300,
-        description="`package.module:callable` that returns a ParallelEnv; runners on other "
-        "machines import it, too",
+        description="`package.module:callable` that returns a ParallelEnv; "
+        "runners on other machines import it, too",
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict, description="keyword arguments of the callable"
     )
     groups: Annotated[dict[GroupName, Patterns], Field(min_length=1)] | None = Field(
         None,
-        description="group -> names of its agents, or patterns such as `archer_*`; null puts "
-        "agents with the same "
-        "spaces together: `agents`, `agents_2`, ...",
+        description="group -> names of its agents, or patterns such as `archer_*`; "
+        "null puts agents with the same spaces together: `agents`, `agents_2`, ...",
     )
     max_steps: int | None = Field(
         None,

@@ -1,5 +1,4 @@
-"""A points programme: a seller grants its customers points, and a full balance is a reward (the
-goal gradient)."""
+"""A points programme: a seller grants points, a full balance is a reward (the goal gradient)."""
 
 from rl_markets.envs.points.parameters import PointsParameters
 from rl_markets.envs.spec import MarketSpec

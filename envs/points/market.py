@@ -14,12 +14,16 @@ from rl_markets.envs.market import AgentGroup, State, TensorMarket, Transition
 from rl_markets.envs.points.parameters import PointsParameters
 
 LEDGER = ("issued", "redeemed", "expired", "outstanding")
-"""Points of each customer since the episode began; issued = redeemed + expired + outstanding,
-always."""
+"""Points of each customer since the episode began.
+
+Always issued = redeemed + expired + outstanding.
+"""
 
 
 class Points(TensorMarket):
-    """Each visit the seller offers a rate r (and a price p); a customer with balance b buys with
+    """Customers with balances of points, and a seller who decides for each of them.
+
+    Each visit the seller offers a rate r (and a price p); a customer with balance b buys with
     probability
 
         1 / (1 + exp(-(a - p + kappa r p + reward 1[b full]) / mu)),
@@ -27,11 +31,10 @@ class Points(TensorMarket):
     pays p less the reward if his balance is full, and gets r p points. Then the balance expires
     with probability `expiry`.
 
-    Action: `MultiDiscrete`, the rate's index, then the price's if there is a choice. Observation
-        `[2]`: the share of a
-    full balance, and whether it is full. Reward: cash, or on accrual cash less the change of the
-        provision for points
-    outstanding: over an episode both add up to the same but for the provision that is left.
+    Action: `MultiDiscrete`, the rate's index, then the price's if there is a choice.
+    Observation `[2]`: the share of a full balance, and whether it is full.
+    Reward: cash, or on accrual cash less the change of the provision for points outstanding: over
+    an episode both add up to the same but for the provision that is left.
     """
 
     def __init__(
@@ -57,22 +60,21 @@ class Points(TensorMarket):
         self.groups = {"seller": AgentGroup(p.customers, observation, action)}
 
     def initial_state(self, worlds: int, generator: torch.Generator) -> State:
-        """New customers, without points; a share `exploring_starts` brings some, which count as
-        issued."""
+        """New customers, without points.
+
+        A share `exploring_starts` of them brings some, which count as issued.
+        """
         p = self.parameters
-        size = (worlds, self.parameters.customers)
+        size = (worlds, p.customers)
         options: Any = {"generator": generator, "device": self.device}
         none = torch.zeros(size, dtype=torch.int64, device=self.device)
         held = none
         if p.exploring_starts:
-            chosen = torch.rand(size, **options) < p.exploring_starts
-            held = torch.where(
-                chosen, p.unit * torch.randint(p.reward // p.unit + 1, size, **options), none
-            )
-        return {
-            name: held.clone() if name in ("issued", "outstanding") else none.clone()
-            for name in LEDGER
-        }
+            explores = torch.rand(size, **options) < p.exploring_starts
+            points = p.unit * torch.randint(p.reward // p.unit + 1, size, **options)
+            held = torch.where(explores, points, none)
+        held_at_start = {"issued": held, "outstanding": held}
+        return {name: held_at_start.get(name, none).clone() for name in LEDGER}
 
     def draw_noise(self, generator: torch.Generator) -> State:
         """Uniform draws for purchase, rounding and expiry."""
@@ -94,22 +96,24 @@ class Points(TensorMarket):
         utility = p.quality - price + p.kappa * rate * price + p.reward * full
         bought = noise["buys"] < torch.sigmoid(utility / p.mu)
         redeemed = torch.where(bought & full, p.reward, 0)
+        # Up or down at random, right on average; .07 * 1000 is 70, whatever rounding says.
         exact = rate * price / p.unit
-        units = torch.floor(exact + 1e-4)  # .07 * 1000 is 70
+        units = torch.floor(exact + 1e-4)
         units = units + (noise["rounds"] < (exact - units)).to(self.dtype)
+        # Points beyond a full balance are lost.
         granted = torch.minimum((units * p.unit).long(), p.reward - (before - redeemed))
         issued = torch.where(bought, granted, 0)
         balance = before - redeemed + issued
         expired = torch.where(noise["expires"] < p.expiry, balance, 0)
         after = balance - expired
-        moved = {"issued": issued, "redeemed": redeemed, "expired": expired}
-        following = {name: state[name] + points for name, points in moved.items()} | {
-            "outstanding": after
-        }
+        flows = {"issued": issued, "redeemed": redeemed, "expired": expired}
+        next_state = {name: state[name] + points for name, points in flows.items()}
+        next_state["outstanding"] = after
         reward = bought * (price - p.cost) - redeemed
         if p.accounting == "accrual":
+            # Set aside as points are issued, released as they are redeemed or expire.
             reward = reward - p.provision * (after - before)
-        return Transition(following, {"seller": reward.to(self.dtype)})
+        return Transition(next_state, {"seller": reward.to(self.dtype)})
 
     def observe(self, state: State) -> dict[str, Tensor]:
         """The share of a full balance, and whether it is full."""

@@ -1,5 +1,7 @@
-"""The parameters of the points programme: one typed line each, with unit and bounds. Imports no
-torch."""
+"""The parameters of the points programme: one typed line each, with unit and bounds.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,10 @@ Rate = Annotated[float, Field(ge=0, le=0.5)]
 
 
 class PointsParameters(BaseModel):
-    """Customers with a balance of points, the rate chosen for each visit. Money and points are in
-    one currency."""
+    """Customers with a balance of points, the rate chosen for each visit.
+
+    Money and points are in one currency.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,10 +37,12 @@ class PointsParameters(BaseModel):
     )
     cost: float = Field(700.0, ge=0, le=1e12, description="unit cost")
     rates: list[Rate] = Field(
-        [0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.10, 0.15, 0.20], min_length=2, max_length=99,
-        description="points granted, as shares of the price, ascending; .5 is the most that "
-                    "marketplaces allow",
-    )  # fmt: skip
+        [0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.10, 0.15, 0.20],
+        min_length=2,
+        max_length=99,
+        description="points granted, as shares of the price, ascending; "
+        ".5 is the most that marketplaces allow",
+    )
     quality: float = Field(
         960.0, ge=-1e12, le=1e12, description="what a purchase is worth to a customer, mean"
     )
@@ -64,8 +70,8 @@ class PointsParameters(BaseModel):
     )
     accounting: Literal["cash", "accrual"] = Field(
         "cash",
-        description="cash: a point costs when it is redeemed; accrual: when it is issued, at "
-        "`provision`",
+        description="cash: a point costs when it is redeemed; "
+        "accrual: when it is issued, at `provision`",
     )
     provision: float = Field(
         0.9,
@@ -82,8 +88,8 @@ class PointsParameters(BaseModel):
                 raise ValueError(f"{name}: expected ascending values, found {values}")
         if len(self.prices) not in (1, len(self.rates)):
             raise ValueError(
-                f"prices: {len(self.prices)} of them, expected 1 or as many as rates, "
-                f"{len(self.rates)}"
+                f"prices: {len(self.prices)} of them, "
+                f"expected 1 or as many as rates, {len(self.rates)}"
             )
         if self.reward % self.unit:
             raise ValueError(f"reward = {self.reward}: expected a multiple of unit = {self.unit}")

@@ -1,5 +1,7 @@
-"""Sellers that price catalogues: substitution, stock, seasons, deadlines, rivals (Gallego and van
-Ryzin 1994)."""
+"""Sellers that price catalogues: substitution, stock, seasons, deadlines, rivals.
+
+The season of one product with a deadline is Gallego and van Ryzin's (1994).
+"""
 
 from rl_markets.envs.pricing.parameters import PricingParameters
 from rl_markets.envs.spec import MarketSpec

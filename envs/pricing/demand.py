@@ -45,14 +45,16 @@ class Demand(ABC):
         """
 
     def elasticities(self, price: Tensor) -> Tensor:
-        """d log mean_i / d log p_j at `price` `[goods]`: `[goods, goods]`, own ones on the
-        diagonal."""
+        """d log mean_i / d log p_j at `price` `[goods]`: `[goods, goods]`.
+
+        Row i is of good i's demand; its own elasticity stands on the diagonal.
+        """
 
         def log_mean(log_price: Tensor) -> Tensor:
             return torch.log(self.mean(torch.exp(log_price)))
 
-        found: Tensor = torch.autograd.functional.jacobian(log_mean, torch.log(price))  # type: ignore[no-untyped-call]
-        return found
+        jacobian: Tensor = torch.autograd.functional.jacobian(log_mean, torch.log(price))
+        return jacobian
 
 
 class Linear(Demand):
@@ -104,8 +106,10 @@ class Isoelastic(Linear):
 
 
 class Logit(Demand):
-    """Multinomial logit: visitors e^(u_i / mu) / (e^(a_0 / mu) + sum_j e^(u_j / mu)), u_i = a_i -
-    p_i + worth_i."""
+    """Multinomial logit: visitors e^(u_i / mu) / (e^(a_0 / mu) + sum_j e^(u_j / mu)).
+
+    The utility is u_i = a_i - p_i + worth_i, in money.
+    """
 
     def __init__(
         self, parameters: PricingParameters, device: torch.device, dtype: torch.dtype
@@ -120,6 +124,7 @@ class Logit(Demand):
         net = -price if worth is None else worth - price
         units = None
         for weight, quality, mu in self.segments:
+            # In place, as these tensors are new.
             share = self._shares((quality + net).mul_(1 / mu), self.given.outside / mu, present)
             share = share.mul_(weight * self.given.visitors)
             units = share if units is None else units + share
@@ -128,11 +133,13 @@ class Logit(Demand):
 
     @staticmethod
     def _shares(utility: Tensor, outside: float, present: Tensor | None) -> Tensor:
+        """Probabilities of buying; `utility` and `outside` are in units of mu."""
         if present is not None:
             utility = utility.masked_fill(~present, -torch.inf)
+        # Less the largest of all, the outside option's included, no exponential overflows.
         top = utility.amax(-1, keepdim=True).clamp_min(outside)
-        e = torch.exp(utility - top)
-        return e / (torch.exp(outside - top) + e.sum(-1, keepdim=True))
+        odds = torch.exp(utility - top)
+        return odds / (torch.exp(outside - top) + odds.sum(-1, keepdim=True))
 
 
 class Mixed(Logit):
@@ -142,7 +149,10 @@ class Mixed(Logit):
         self, parameters: PricingParameters, device: torch.device, dtype: torch.dtype
     ) -> None:
         super().__init__(parameters, device, dtype)
-        self.segments = [(s.weight, self.each(s.quality), s.mu) for s in self.given.segments]
+        self.segments = [
+            (segment.weight, self.each(segment.quality), segment.mu)
+            for segment in self.given.segments
+        ]
 
 
 FAMILIES: dict[str, type[Demand]] = {

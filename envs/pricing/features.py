@@ -1,5 +1,7 @@
-"""What a seller sees of each of its products and of the season; everything without unit, so that no
-currency matters."""
+"""What a seller sees of each of its products and of the season.
+
+Everything is without unit, so that no currency matters. Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,13 @@ def latent(p: PricingParameters) -> bool:
 
 def restricted(p: PricingParameters) -> bool:
     """Whether guard-rails may forbid a choice; sellers then also see which."""
-    g = p.guard
+    guard = p.guard
     return bool(
-        p.markdown_only or g.floor or g.ceiling < UNLIMITED or g.change < UNLIMITED or g.margin > -1
+        p.markdown_only
+        or guard.floor
+        or guard.ceiling < UNLIMITED
+        or guard.change < UNLIMITED
+        or guard.margin > -1
     )
 
 
@@ -81,7 +87,9 @@ def of_season(p: PricingParameters) -> list[str]:
         names += ["sine of the year", "cosine of the year"]
     if p.oracle and p.season.sigma:
         names.append("log shock")
-    return names if names or of_product(p) else ["nothing"]
+    if not names and not of_product(p):
+        return ["nothing"]  # an observation has at least one entry
+    return names
 
 
 def width(p: PricingParameters) -> int:

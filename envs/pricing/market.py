@@ -13,33 +13,31 @@ from torch import Tensor
 from rl_markets.envs.market import AgentGroup, State, TensorMarket, Transition
 from rl_markets.envs.pricing import features
 from rl_markets.envs.pricing.arrivals import poisson
+from rl_markets.envs.pricing.competition import Competition
 from rl_markets.envs.pricing.demand import demand_of
 from rl_markets.envs.pricing.guard import allowed, gate, lowest_price
-from rl_markets.envs.pricing.logit import logit_of
 from rl_markets.envs.pricing.parameters import PricingParameters
-from rl_markets.envs.pricing.rivals import Seen, cheapest_other, quote
 
 
 class Pricing(TensorMarket):
-    """F sellers of P products each, G = F P goods; an agent is a seller and is paid its whole
-    catalogue's profit.
+    """F sellers of P products each, G = F P goods; an agent is a seller.
 
-    Every period all sellers post prices at once, on what they saw of each other's last ones. Demand
-    is Poisson around
+    It is paid its whole catalogue's profit. Every period all sellers post prices at once, on what
+    they saw of each other's last ones. Demand is Poisson around
 
         lam_i = d_i(p) season(t) e^(z_t),   z' = rho z + sigma eps,   r' = memory r + (1 - memory) p
 
     where d is a family of `demand` and r the reference price; sales are q = min(demand, stock). The
     reward is
 
-        sum_i ((1 - fee) p_i - c_i) q_i - holding c_i I'_i - order cost,  and salvage s I' at the
-        deadline.
+        sum_i ((1 - fee) p_i - c_i) q_i - holding c_i I'_i - order cost,
 
-    Action: `MultiDiscrete`, a level for each product. Observation: see `features`, and, where
-        guard-rails may forbid a
-    level, a column for each level of each product that says whether it is allowed
-    (`AgentGroup.masked`). A forbidden
-    action does no harm: the guard-rails are applied to every action.
+    and salvage s I' at the deadline.
+
+    Action: `MultiDiscrete`, a level for each product.
+    Observation: see `features`, and, where guard-rails may forbid a level, a column for each level
+    of each product that says whether it is allowed (`AgentGroup.masked`). A forbidden action does
+    no harm: the guard-rails are applied to every action.
     """
 
     def __init__(
@@ -64,142 +62,145 @@ class Pricing(TensorMarket):
         self.lowest = lowest_price(self.cost, p.fee, p.guard)
         self.masked = features.restricted(p)
         self._learning = sum(p.sellers.values())
-        self._own = self._learning * p.products
-        leaves = [0] * self._learning + [r.leaves for r in p.rivals]
-        until = torch.tensor([x or 2**62 for x in leaves], device=self.device).repeat_interleave(
-            p.products
-        )
-        self._until = until if any(leaves) else None
+        self._own_goods = self._learning * p.products
+        self._own = slice(0, self._own_goods)
+        self.competition = Competition(p, self.list_price, self.cost)
+        self.nash = self.competition.nash
+        units = None if p.stock is None else [float(u) for u in p.stock.units]
+        self.units = None if units is None else self.demand.each(units)
         self._set_season()
-        self._set_stock()
-        self.nash = self._nash() if any(r.rule == "nash" for r in p.rivals) else None
-        space = gym.spaces.Box(-np.inf, np.inf, (features.width(p),), np.float32)
-        action = gym.spaces.MultiDiscrete([len(p.levels)] * p.products)
-        self.groups = {
-            name: AgentGroup(count, space, action, masked=self.masked)
-            for name, count in p.sellers.items()
-        }
-        self._usual = self.demand.mean(self.list_price)[: self._own].clamp_min(
-            1e-6
-        )  # the scale of sales
-        self._blank = features.of_season(p) == ["nothing"]
-        self._moves = features.moves_prices(p)
-        self._latent = features.latent(p)
-        self._dated = features.dated(p)
+        self._set_features()
+        self.groups = self._agent_groups()
 
     def _set_season(self) -> None:
         """One factor of demand for each period or day, `[periods]` or `[364]`."""
         p = self.parameters
-        season = self.parameters.season
+        season = p.season
         self._calendar = bool(season.weekly or season.annual)
         days = np.arange(features.YEAR)
         weekly = np.array(season.weekly or [1.0] * features.WEEK)[days % features.WEEK]
         of_day = weekly * (1 + season.annual * np.sin(features.turn(features.YEAR) * days))
-        options: Any = {"device": self.device, "dtype": self.dtype}
-        self._of_day = torch.tensor(of_day, **options)
-        self._of_period = torch.tensor(season.profile or [1.0] * p.periods, **options)
+        of_period = season.profile or [1.0] * p.periods
+        self._of_day = torch.tensor(of_day, device=self.device, dtype=self.dtype)
+        self._of_period = torch.tensor(of_period, device=self.device, dtype=self.dtype)
         self._ageing = bool(season.ageing)
 
-    def _set_stock(self) -> None:
-        given = self.parameters.stock
-        self.units = None if given is None else self.demand.each([float(u) for u in given.units])
+    def _set_features(self) -> None:
+        """What decides the columns of an observation, and the scale in which sales are seen."""
+        p = self.parameters
+        self._blank = features.of_season(p) == ["nothing"]
+        self._moves = features.moves_prices(p)
+        self._latent = features.latent(p)
+        self._dated = features.dated(p)
+        self._usual = self.demand.mean(self.list_price)[self._own].clamp_min(1e-6)
 
-    def _nash(self) -> Tensor:
-        """One-period equilibrium prices of all goods `[goods]`."""
-        return torch.tensor(logit_of(self.parameters).nash(), device=self.device, dtype=self.dtype)
+    def _agent_groups(self) -> dict[str, AgentGroup]:
+        p = self.parameters
+        observation = gym.spaces.Box(-np.inf, np.inf, (features.width(p),), np.float32)
+        action = gym.spaces.MultiDiscrete([len(p.levels)] * p.products)
+        return {
+            name: AgentGroup(count, observation, action, masked=self.masked)
+            for name, count in p.sellers.items()
+        }
 
     # -- state -------------------------------------------------------------------------------------
 
     def initial_state(self, worlds: int, generator: torch.Generator) -> State:
         """A full store at list prices; a share `exploring_starts` begins anywhere instead."""
         p = self.parameters
-        options = {"device": self.device, "dtype": self.dtype}
         state: State = {"period": torch.zeros(worlds, dtype=torch.int64, device=self.device)}
         state["price"] = self.list_price.expand(worlds, -1).clone()
-        if (
-            self.masked
-        ):  # a record of every decision: which guard-rail bound it, a place in `guard.RULES`
-            state["rule"] = torch.zeros((worlds, self._own), dtype=torch.int64, device=self.device)
+        if self.masked:
+            # A record of every decision: which guard-rail bound it, a place in `guard.RULES`.
+            goods = (worlds, self._own_goods)
+            state["rule"] = torch.zeros(goods, dtype=torch.int64, device=self.device)
         if self.units is not None:
             state["stock"] = self.units.expand(worlds, -1).clone()
             if p.stock is not None and p.stock.reorder_below:
-                state["due"] = torch.zeros_like(
-                    state["stock"]
-                )  # periods until an order arrives, 0 for none
+                # Periods until an order arrives, 0 for none.
+                state["due"] = torch.zeros_like(state["stock"])
         if self._calendar:
             state["day"] = torch.randint(
                 features.YEAR, (worlds,), generator=generator, device=self.device
             )
         if p.season.sigma:
+            # The shock starts in its long-run distribution.
             sd = p.season.sigma / (1 - p.season.rho**2) ** 0.5
-            state["shock"] = sd * torch.randn((worlds, 1), generator=generator, **options)  # type: ignore[call-overload]
+            state["shock"] = sd * torch.randn(
+                (worlds, 1), generator=generator, device=self.device, dtype=self.dtype
+            )
         if p.exploring_starts:
             self._explore(state, worlds, generator)
         if p.reference is not None:
             state["reference"] = state["price"].clone()
-        if any(r.rule == "lagged" for r in p.rivals):
+        if any(rival.rule == "lagged" for rival in p.rivals):
             state["before"] = state["price"].clone()
         if self._latent:
             usual = self.demand.mean(self.list_price).expand(worlds, -1)
-            state |= {name: usual.clone() for name in ("sales", "week", "month")} | {
-                "paid": state["price"].clone()
-            }
+            state |= {name: usual.clone() for name in ("sales", "week", "month")}
+            state["paid"] = state["price"].clone()
         return state
 
     def _explore(self, state: State, worlds: int, generator: torch.Generator) -> None:
-        """Random periods, stocks and prices in some worlds."""
+        """Random periods, stocks and prices in some worlds, written into `state`."""
         p = self.parameters
-        options = {"generator": generator, "device": self.device}
-        chosen = torch.rand(worlds, **options) < p.exploring_starts  # type: ignore[call-overload]
+        device = self.device
+        explores = torch.rand(worlds, generator=generator, device=device) < p.exploring_starts
         goods = (worlds, self.demand.goods)
-        period = torch.randint(p.periods, (worlds,), **options)  # type: ignore[call-overload]
-        level = self.levels[torch.randint(len(p.levels), goods, **options)]  # type: ignore[call-overload]
+        period = torch.randint(p.periods, (worlds,), generator=generator, device=device)
+        choice = torch.randint(len(p.levels), goods, generator=generator, device=device)
         if p.deadline:
-            state["period"] = torch.where(chosen, period, state["period"])
+            state["period"] = torch.where(explores, period, state["period"])
         if self._moves:
-            state["price"] = torch.where(chosen[:, None], level * self.list_price, state["price"])
+            price = self.levels[choice] * self.list_price
+            state["price"] = torch.where(explores[:, None], price, state["price"])
         if self.units is not None:
-            stock = torch.ceil(self.units * torch.rand(goods, dtype=self.dtype, **options))  # type: ignore[call-overload]
-            state["stock"] = torch.where(chosen[:, None], stock, state["stock"])
+            share = torch.rand(goods, dtype=self.dtype, generator=generator, device=device)
+            stock = torch.ceil(self.units * share)
+            state["stock"] = torch.where(explores[:, None], stock, state["stock"])
 
     def draw_noise(self, generator: torch.Generator) -> State:
         """What the customers' arrivals, the shock and the rivals are drawn from."""
         p = self.parameters
-        options = {"generator": generator, "device": self.device}
         size = (self.worlds, self.demand.goods)
-        noise: State = {"arrivals": torch.rand(size, dtype=self.dtype, **options)}  # type: ignore[call-overload]
+        options: Any = {"dtype": self.dtype, "generator": generator, "device": self.device}
+        noise: State = {"arrivals": torch.rand(size, **options)}
         if p.season.sigma:
-            noise["shock"] = torch.randn((self.worlds, 1), dtype=self.dtype, **options)  # type: ignore[call-overload]
-        if any(r.rule == "random-walk" for r in p.rivals):
-            noise["walk"] = torch.randn(size, dtype=self.dtype, **options)  # type: ignore[call-overload]
+            noise["shock"] = torch.randn((self.worlds, 1), **options)
+        if any(rival.rule == "random-walk" for rival in p.rivals):
+            noise["walk"] = torch.randn(size, **options)
         return noise
 
     # -- prices ------------------------------------------------------------------------------------
 
     def choices(self, state: State) -> Tensor:
-        """What each level of each learning seller's product would propose, `[worlds, goods,
-        levels]`."""
+        """What each level of each own product would propose, `[worlds, goods, levels]`."""
         base = self.list_price if self.parameters.actions == "level" else state["price"]
-        return base[..., : self._own, None] * self.levels
+        return base[..., self._own, None] * self.levels
 
     def post(self, state: State, actions: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The learning sellers' next prices and the codes of the guard-rails that bound them,
-        `[worlds, goods]` each."""
-        own = slice(0, self._own)
+        """The learning sellers' next prices, and which guard-rails bound them.
+
+        Args:
+            state: the last prices are read from it.
+            actions: group -> indices of levels `[worlds, sellers, products]`.
+
+        Returns:
+            prices and codes into `guard.RULES`, `[worlds, goods]` each.
+        """
+        own = self._own
         p = self.parameters
-        chosen = (
-            torch.cat([actions[group].flatten(1) for group in p.sellers], 1)
-            if len(p.sellers) > 1
-            else (next(iter(actions.values())).flatten(1))
-        )
+        if len(p.sellers) > 1:
+            choice = torch.cat([actions[group].flatten(1) for group in p.sellers], 1)
+        else:
+            choice = next(iter(actions.values())).flatten(1)
         base = self.list_price[own] if p.actions == "level" else state["price"][:, own]
-        proposed = base * self.levels[chosen]
+        proposed = base * self.levels[choice]
         if not self.masked:
-            return proposed, torch.zeros_like(chosen)
-        last = state["price"][:, own]
+            return proposed, torch.zeros_like(choice)
         return gate(
             proposed,
-            last,
+            state["price"][:, own],
             self.list_price[own],
             self.lowest[own],
             p.guard,
@@ -208,37 +209,7 @@ class Pricing(TensorMarket):
 
     def present(self, period: Tensor) -> Tensor | None:
         """Which goods are offered, bool `[worlds, goods]`; None where nobody leaves."""
-        return None if self._until is None else period[:, None] < self._until
-
-    def _cheapest(self, price: Tensor, present: Tensor | None) -> Tensor:
-        """The lowest price of the same product elsewhere, `[worlds, firms, products]`; the list
-        price where none is."""
-        offered = price if present is None else price.masked_fill(~present, torch.inf)
-        found = cheapest_other(offered.view(-1, self.firms, self.products))
-        if self.firms > 1 and present is None:
-            return found
-        return torch.where(
-            torch.isfinite(found), found, self.list_price.view(self.firms, self.products)
-        )
-
-    def _quotes(self, state: State, noise: State) -> list[Tensor]:
-        """The scripted rivals' next prices, `[worlds, products]` each."""
-
-        def by_firm(x: Tensor) -> Tensor:
-            return x.view(-1, self.firms, self.products)
-
-        present = self.present(state["period"])
-        cheapest = self._cheapest(state["price"], present)
-        own = by_firm(state["price"])
-        before = self._cheapest(state["before"], present) if "before" in state else cheapest
-        walk = by_firm(noise["walk"]) if "walk" in noise else torch.zeros_like(own)
-        list_price, cost = (x.view(self.firms, self.products) for x in (self.list_price, self.cost))
-        found = []
-        for f, rival in enumerate(self.parameters.rivals, self._learning):
-            seen = Seen(own[:, f], list_price[f], cost[f], cheapest[:, f], before[:, f], walk[:, f])
-            nash = None if self.nash is None else self.nash.view(self.firms, self.products)[f]
-            found.append(quote(rival, seen, nash))
-        return found
+        return self.competition.present(period)
 
     # -- dynamics ----------------------------------------------------------------------------------
 
@@ -253,7 +224,7 @@ class Pricing(TensorMarket):
             aged = -p.season.ageing * state["period"].to(self.dtype)[:, None]
             worth = aged if worth is None else worth + aged
         mean = self.demand.mean(price, worth, self.present(state["period"]))
-        if self.parameters.season.profile:
+        if p.season.profile:
             mean = mean * self._of_period[state["period"].clamp(max=p.periods - 1)][:, None]
         if self._calendar:
             mean = mean * self._of_day[state["day"]][:, None]
@@ -266,106 +237,114 @@ class Pricing(TensorMarket):
         p = self.parameters
         price, rule = self.post(state, actions)
         if p.rivals:
-            price = torch.cat([price, *self._quotes(state, noise)], 1)
+            price = torch.cat([price, *self.competition.quotes(state, noise)], 1)
         sold = poisson(noise["arrivals"], self.mean_demand(state, price))
-        following = dict(state) | {"price": price, "period": state["period"] + 1}
+        next_state = dict(state) | {"price": price, "period": state["period"] + 1}
         if self.masked:
-            following["rule"] = rule
+            next_state["rule"] = rule
         if self.units is not None:
             sold = torch.minimum(sold, state["stock"])
         profit = ((1 - p.fee) * price - self.cost) * sold
         if self.units is not None:
-            profit = profit + self._restock(state, following, sold)
-        self._remember(state, following, noise, sold)
-        by_seller = profit[:, : self._own].view(-1, self._learning, self.products).sum(-1)
+            profit = profit + self._restock(state, next_state, sold)
+        self._remember(state, next_state, noise, sold)
+        by_seller = profit[:, self._own].view(-1, self._learning, self.products).sum(-1)
         counts = list(p.sellers.values())
         rewards = dict(zip(p.sellers, by_seller.split(counts, 1), strict=True))
-        return Transition(following, rewards, self._terminated(following) if p.deadline else None)
+        return Transition(next_state, rewards, self._terminated(next_state) if p.deadline else None)
 
-    def _restock(self, state: State, following: State, sold: Tensor) -> Tensor:
-        """Takes what was sold out of stock, and orders; what that costs (less than 0), and salvage
-        at the deadline."""
+    def _restock(self, state: State, next_state: State, sold: Tensor) -> Tensor:
+        """Takes sales out of stock and orders anew, in `next_state`.
+
+        Returns:
+            Money `[worlds, goods]`: costs, less than 0, and salvage at the deadline.
+        """
         p = self.parameters
-        given = self.parameters.stock
-        assert given is not None
+        terms = p.stock
+        assert terms is not None
         assert self.units is not None
-        left = state["stock"] - sold
-        cash = torch.zeros_like(left) if not given.holding else -given.holding * self.cost * left
-        if given.reorder_below:
+        stock = state["stock"] - sold
+        cash = torch.zeros_like(stock) if not terms.holding else -terms.holding * self.cost * stock
+        if terms.reorder_below:
             due = state["due"]
             arrives = due == 1
-            left = torch.where(arrives, self.units, left)
-            order = (left < given.reorder_below) & (due <= 1) & ~arrives
-            following["due"] = torch.where(
-                order, torch.full_like(due, given.lead_time), (due - 1).clamp_min(0)
+            stock = torch.where(arrives, self.units, stock)
+            # One order at a time, and none in the period in which one arrives.
+            order = (stock < terms.reorder_below) & (due <= 1) & ~arrives
+            next_state["due"] = torch.where(
+                order, torch.full_like(due, terms.lead_time), (due - 1).clamp_min(0)
             )
-            cash = cash - given.order_cost * order
-        if p.deadline and given.salvage:
-            over = following["period"] >= p.periods
-            cash = cash + given.salvage * left * over[:, None]
-        following["stock"] = left
+            cash = cash - terms.order_cost * order
+        if p.deadline and terms.salvage:
+            over = next_state["period"] >= p.periods
+            cash = cash + terms.salvage * stock * over[:, None]
+        next_state["stock"] = stock
         return cash
 
-    def _remember(self, state: State, following: State, noise: State, sold: Tensor) -> None:
+    def _remember(self, state: State, next_state: State, noise: State, sold: Tensor) -> None:
         """Day, shock, reference prices and what sellers keep in mind of past sales and prices."""
         p = self.parameters
-        price = following["price"]
+        price = next_state["price"]
         if self._calendar:
-            following["day"] = (state["day"] + 1) % features.YEAR
+            next_state["day"] = (state["day"] + 1) % features.YEAR
         if "shock" in state:
-            following["shock"] = p.season.rho * state["shock"] + p.season.sigma * noise["shock"]
+            next_state["shock"] = p.season.rho * state["shock"] + p.season.sigma * noise["shock"]
         if p.reference is not None:
-            following["reference"] = torch.lerp(price, state["reference"], p.reference.memory)
+            next_state["reference"] = torch.lerp(price, state["reference"], p.reference.memory)
         if "before" in state:
-            following["before"] = state["price"]
+            next_state["before"] = state["price"]
         if self._latent:
-            following["sales"] = sold
-            following["week"] = torch.lerp(state["week"], sold, 1 / features.WEEK)
-            following["month"] = torch.lerp(state["month"], sold, 1 / features.MONTH)
-            following["paid"] = torch.lerp(state["paid"], price, 1 / features.MONTH)
+            next_state["sales"] = sold
+            next_state["week"] = torch.lerp(state["week"], sold, 1 / features.WEEK)
+            next_state["month"] = torch.lerp(state["month"], sold, 1 / features.MONTH)
+            next_state["paid"] = torch.lerp(state["paid"], price, 1 / features.MONTH)
 
     def _terminated(self, state: State) -> Tensor:
         """Worlds at the deadline, or where no learning seller has anything to sell for good."""
         over: Tensor = state["period"] >= self.parameters.periods
         if "stock" in state and "due" not in state:
-            over = over | (state["stock"][:, : self._own] <= 0).all(-1)
+            over = over | (state["stock"][:, self._own] <= 0).all(-1)
         return over
 
     # -- observations ------------------------------------------------------------------------------
 
     def observe(self, state: State) -> dict[str, Tensor]:
-        """What each seller sees of its products and of the season, and which levels it may
-        choose."""
+        """What each seller sees of its products and the season, and which levels it may choose."""
         p = self.parameters
         worlds = len(state["period"])
-        left = (
-            None
-            if not self._dated
-            else (1 - state["period"].to(self.dtype) / p.periods).clamp_min(0)[:, None]
-        )
-        season = self._season_features(state, left)
-        columns = self._product_features(state, left)
-        parts = [torch.stack(columns, -1).view(worlds, self._learning, -1)] if columns else []
+        time_left = None
+        if self._dated:
+            time_left = (1 - state["period"].to(self.dtype) / p.periods).clamp_min(0)[:, None]
+        products = self._product_features(state, time_left)
+        season = self._season_features(state, time_left)
+        parts = []
+        if products:
+            parts.append(torch.stack(products, -1).view(worlds, self._learning, -1))
         if season:
             parts.append(torch.stack(season, -1)[:, None].expand(-1, self._learning, -1))
         if self.masked:
-            own = slice(0, self._own)
-            ok = allowed(
-                self.choices(state),
-                state["price"][:, own],
-                self.list_price[own],
-                self.lowest[own],
-                p.guard,
-                markdown_only=p.markdown_only,
-            )
-            parts.append(ok.to(self.dtype).view(worlds, self._learning, -1))
-        seen = torch.cat(parts, -1).float()
-        return dict(zip(p.sellers, seen.split(list(p.sellers.values()), 1), strict=True))
+            mask = self._allowed(state).to(self.dtype)
+            parts.append(mask.view(worlds, self._learning, -1))
+        observations = torch.cat(parts, -1).float()
+        by_group = observations.split(list(p.sellers.values()), 1)
+        return dict(zip(p.sellers, by_group, strict=True))
 
-    def _product_features(self, state: State, left: Tensor | None) -> list[Tensor]:
+    def _allowed(self, state: State) -> Tensor:
+        """Which levels the guard-rails leave alone, bool `[worlds, own goods, levels]`."""
+        own = self._own
+        return allowed(
+            self.choices(state),
+            state["price"][:, own],
+            self.list_price[own],
+            self.lowest[own],
+            self.parameters.guard,
+            markdown_only=self.parameters.markdown_only,
+        )
+
+    def _product_features(self, state: State, time_left: Tensor | None) -> list[Tensor]:
         """`[worlds, own goods]` each, in the order of `features.of_product`."""
         p = self.parameters
-        own = slice(0, self._own)
+        own = self._own
         scale = 1 / self.list_price[own]
         columns = []
         if self._moves:
@@ -374,17 +353,13 @@ class Pricing(TensorMarket):
             stock = state["stock"][:, own]
             share = stock / self.units[own].clamp_min(1)
             columns += [share, (stock <= 0).to(self.dtype)]
-            if left is not None:
-                columns.append((share / left.clamp_min(0.02)).clamp_max(features.MOST_PER_TIME) / 2)
+            if time_left is not None:
+                per_time = share / time_left.clamp_min(0.02)
+                columns.append(per_time.clamp_max(features.MOST_PER_TIME) / 2)
             if "due" in state:
                 columns.append((state["due"][:, own] > 0).to(self.dtype))
         if self.firms > 1:
-            present = self.present(state["period"])
-            cheapest = self._cheapest(state["price"], present).flatten(1)[:, own]
-            columns += [cheapest * scale, (self.cost[own] * scale).expand_as(cheapest)]
-            if present is not None:
-                others = present.view(-1, self.firms, self.products).sum(1, keepdim=True) > 1
-                columns.append(others.expand(-1, self._learning, -1).flatten(1).to(self.dtype))
+            columns += self._rival_features(state, scale)
         if self._latent:
             usual = 1 / self._usual
             columns.append(state["paid"][:, own] * scale)
@@ -393,15 +368,27 @@ class Pricing(TensorMarket):
             columns.append(state["reference"][:, own] * scale)
         return columns
 
-    def _season_features(self, state: State, left: Tensor | None) -> list[Tensor]:
+    def _rival_features(self, state: State, scale: Tensor) -> list[Tensor]:
+        """What is seen of the other sellers, `[worlds, own goods]` each."""
+        own = self._own
+        present = self.present(state["period"])
+        cheapest = self.competition.cheapest(state["price"], present).flatten(1)[:, own]
+        columns = [cheapest * scale, (self.cost[own] * scale).expand_as(cheapest)]
+        if present is not None:
+            sellers = self.competition.by_firm(present).sum(1, keepdim=True)
+            elsewhere = (sellers > 1).expand(-1, self._learning, -1)
+            columns.append(elsewhere.flatten(1).to(self.dtype))
+        return columns
+
+    def _season_features(self, state: State, time_left: Tensor | None) -> list[Tensor]:
         """`[worlds]` each, in the order of `features.of_season`."""
-        p = self.parameters
-        columns = [] if left is None else [left[:, 0]]
-        for given, length in ((p.season.weekly, features.WEEK), (p.season.annual, features.YEAR)):
-            if given:
+        season = self.parameters.season
+        columns = [] if time_left is None else [time_left[:, 0]]
+        for moves, length in ((season.weekly, features.WEEK), (season.annual, features.YEAR)):
+            if moves:
                 angle = features.turn(length) * state["day"].to(self.dtype)
                 columns += [torch.sin(angle), torch.cos(angle)]
-        if p.oracle and "shock" in state:
+        if self.parameters.oracle and "shock" in state:
             columns.append(state["shock"][:, 0])
         if self._blank:  # an observation has at least one entry
             columns.append(torch.zeros(len(state["period"]), device=self.device, dtype=self.dtype))

@@ -1,5 +1,7 @@
-"""The parameters of the pricing market: its fields, held to the rules across them. Imports no
-torch."""
+"""The parameters of the pricing market: its fields, held to the rules across them.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,10 @@ from rl_markets.envs.pricing.sections import PricingFields
 
 
 class PricingParameters(PricingFields):
-    """Sellers of a catalogue, period by period. Prices, costs and qualities are in one currency,
-    whatever it is."""
+    """Sellers of a catalogue, period by period.
+
+    Prices, costs and qualities are in one currency, whatever it is.
+    """
 
     @model_validator(mode="after")
     def _consistent(self) -> PricingParameters:

@@ -60,9 +60,8 @@ def quote(rival: Rival, seen: Seen, nash: Tensor | None) -> Tensor:
             return _within(seen.cheapest, seen)
         case "undercut":
             return _within((1 - rival.step) * seen.cheapest, seen)
-        case (
-            "undercut-and-reset"
-        ):  # an Edgeworth cycle: a war of prices, and a truce at the list price
+        case "undercut-and-reset":
+            # An Edgeworth cycle: a war of prices, and a truce at the list price.
             lower = (1 - rival.step) * seen.cheapest
             return torch.where(lower < FLOOR * seen.cost, seen.list_price, _within(lower, seen))
         case "lagged":
@@ -93,6 +92,7 @@ def cheapest_other(price: Tensor) -> Tensor:
         return torch.full_like(price, torch.inf)
     if firms <= FEW:
         return _cheapest_of_few(price)
+    # The cheapest seller of all looks at the second cheapest, everybody else at it.
     lowest, which = price.topk(2, dim=1, largest=False)
     first = lowest[:, :1]
     second = lowest[:, 1:]
@@ -101,10 +101,12 @@ def cheapest_other(price: Tensor) -> Tensor:
 
 
 def _cheapest_of_few(price: Tensor) -> Tensor:
-    """The lower of the lowest ahead of a seller and the lowest behind it: cheaper than a selection
-    for a few sellers."""
-    each = price.unbind(1)
-    ahead = list(accumulate(each, torch.minimum))
-    behind = list(accumulate(each[::-1], torch.minimum))[::-1]
-    between = [torch.minimum(ahead[f - 1], behind[f + 1]) for f in range(1, len(each) - 1)]
+    """The lower of the lowest ahead of a seller and the lowest behind it.
+
+    For a few sellers it is cheaper than a selection.
+    """
+    by_firm = price.unbind(1)
+    ahead = list(accumulate(by_firm, torch.minimum))
+    behind = list(accumulate(by_firm[::-1], torch.minimum))[::-1]
+    between = [torch.minimum(ahead[f - 1], behind[f + 1]) for f in range(1, len(by_firm) - 1)]
     return torch.stack([behind[1], *between, ahead[-2]], 1)

@@ -13,8 +13,10 @@ GroupName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length
 Positive = Annotated[float, Field(gt=0, le=1e12)]
 NotNegative = Annotated[float, Field(ge=0, le=1e12)]
 Goods = Annotated[list[float], Field(min_length=1)]
-"""One value for all goods, one for each product of every seller, or one for each good (seller by
-seller, rivals last)."""
+"""One value for all goods, one for each product of every seller, or one for each good.
+
+Goods stand seller by seller, rivals last.
+"""
 PositiveGoods = Annotated[list[Positive], Field(min_length=1)]
 
 
@@ -48,10 +50,10 @@ class Demand(Section):
     """Mean demand of a period as a function of all prices; sales are Poisson."""
 
     family: Literal["linear", "exponential", "isoelastic", "logit", "mixed"] = Field(
-        description="linear: size - slope p + cross times the others' prices; exponential: size "
-        "e^(-slope p + ...); "
-        "isoelastic: size p^(-slope) times the others' p^cross; logit: visitors choose by quality "
-        "- price, or nothing; "
+        description="linear: size - slope p + cross times the others' prices; "
+        "exponential: size e^(-slope p + ...); "
+        "isoelastic: size p^(-slope) times the others' p^cross; "
+        "logit: visitors choose by quality - price, or nothing; "
         "mixed: visitors of several kinds"
     )
     size: PositiveGoods = Field(
@@ -71,16 +73,15 @@ class Demand(Section):
     def _consistent(self) -> Demand:
         if (self.family == "mixed") != bool(self.segments):
             raise ValueError(
-                f"segments: {len(self.segments)} given with family {self.family!r}; mixed needs "
-                "them, others not"
+                f"segments: {len(self.segments)} given with family {self.family!r}; "
+                "mixed needs them, others not"
             )
-        if self.segments and abs(sum(s.weight for s in self.segments) - 1) > 1e-6:
-            raise ValueError(
-                f"segments: weights sum to {sum(s.weight for s in self.segments):g}, expected 1"
-            )
+        total = sum(segment.weight for segment in self.segments)
+        if self.segments and abs(total - 1) > 1e-6:
+            raise ValueError(f"segments: weights sum to {total:g}, expected 1")
+        used = ("family", "segments", *FIELDS[self.family])
         for name, field in type(self).model_fields.items():
-            idle = name not in ("family", "segments") and name not in FIELDS[self.family]
-            if idle and getattr(self, name) != field.get_default():
+            if name not in used and getattr(self, name) != field.get_default():
                 raise ValueError(f"{name}: does nothing with family {self.family!r}; leave it out")
         return self
 
@@ -137,7 +138,8 @@ class Stock(Section):
 
 class Guard(Section):
     """Guard-rails on every price, applied in the order floor, ceiling, change, margin: the margin
-    has the last word."""
+    has the last word.
+    """
 
     floor: NotNegative = Field(0.0, description="lowest price, as a share of the list price")
     ceiling: float = Field(
@@ -174,14 +176,13 @@ class Rival(Section):
 
 
 class PricingFields(Section):
-    """All fields, each valid by itself; `PricingParameters` holds them to the rules across
-    fields."""
+    """All fields, each valid by itself; `PricingParameters` holds them to the rules across them."""
 
     periods: int = Field(30, ge=1, le=100_000, description="periods (days, hours) of an episode, T")
     deadline: bool = Field(
         True,
-        description="the episode terminates after `periods`, and what is left is salvaged; else it "
-        "is only cut there",
+        description="the episode terminates after `periods`, and what is left is salvaged; "
+        "else it is only cut there",
     )
     gamma: float = Field(
         1.0, gt=0, le=1, description="discount factor of a period; below 1 without a deadline"
@@ -200,8 +201,8 @@ class PricingFields(Section):
         default_factory=lambda: Demand.model_validate(
             {"family": "logit", "visitors": 100.0, "quality": [2.0], "mu": 0.25}
         ),
-        description="what customers buy; left out, a hundred visitors of goods worth 2, with a "
-        "scale of taste of .25",
+        description="what customers buy; left out, a hundred visitors of goods worth 2, "
+        "with a scale of taste of .25",
     )
     season: Season = Field(
         default_factory=lambda: Season.model_validate({}), description="what moves demand over time"
@@ -212,13 +213,15 @@ class PricingFields(Section):
     )
     actions: Literal["level", "move"] = Field(
         "level",
-        description="level: a price is a multiple of the list price; move: of the product's last "
-        "price",
+        description="level: a price is a multiple of the list price; "
+        "move: of the product's last price",
     )
     levels: list[Positive] = Field(
-        [0.80, 0.85, 0.90, 0.95, 1.0, 1.05, 1.10, 1.15, 1.20], min_length=2, max_length=99,
+        [0.80, 0.85, 0.90, 0.95, 1.0, 1.05, 1.10, 1.15, 1.20],
+        min_length=2,
+        max_length=99,
         description="the multiples to choose from, ascending",
-    )  # fmt: skip
+    )
     markdown_only: bool = Field(False, description="prices never rise again")
     guard: Guard = Field(
         default_factory=lambda: Guard.model_validate({}), description="limits of every price"
@@ -227,8 +230,8 @@ class PricingFields(Section):
         0.0,
         ge=0,
         le=1,
-        description="share of training episodes that start at a random period with random stock "
-        "and prices",
+        description="share of training episodes that start at a random period "
+        "with random stock and prices",
     )
     oracle: bool = Field(
         False, description="sellers also see what nobody does: shock and reference prices"

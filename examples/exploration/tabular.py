@@ -1,10 +1,8 @@
-"""Tabular learners, batched: the small cases in which a selection rule is judged before any
-network.
+"""Tabular learners, batched: the small cases that judge a selection rule before any network.
 
 `bandit` learns the price of one product by sample averages, `q_learning` sells a stock before a
-deadline. Neither is a
-learner of the registry: they see tables, not a market's observations. `collusion` has two learners
-    against each other.
+deadline. Neither is a learner of the registry: they see tables, not a market's observations.
+`collusion` has two learners against each other.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,8 +59,9 @@ def bandit(
     scale: float = 1.0,
     heads: int = 10,
 ) -> BanditRun:
-    """Many shops, each learning its best price by sample averages; every price is tried once, then
-    the rule decides.
+    """Many shops, each learning its best price by sample averages.
+
+    Every price is tried once, then the rule decides.
 
     Args:
         rule: a key of `RULES`. A rule over heads gets so many averages, each over a Poisson(1)
@@ -78,13 +78,29 @@ def bandit(
     Raises:
         ValueError: for fewer periods than prices, or a parameter out of range.
     """
-    shops, prices = rates.shape
+    _, prices = rates.shape
     if periods < prices:
         raise ValueError(f"periods is {periods}, expected at least the number of prices, {prices}")
     _positive(scale=scale)
-    chooses, sells = (torch.Generator().manual_seed(2 * seed + i) for i in (0, 1))
+    actions = _bandit_actions(rule, rates, margins, periods, parameters, seed, scale, heads)
+    return BanditRun(_regret(rates.double() * margins, actions), actions)
+
+
+def _bandit_actions(
+    rule: str,
+    rates: Tensor,
+    margins: Tensor,
+    periods: int,
+    parameters: Parameters,
+    seed: int,
+    scale: float,
+    heads: int,
+) -> Tensor:
+    """The indices of the prices that were charged, `[periods, shops]`."""
+    shops, prices = rates.shape
+    choices, customers = _generators(seed)
     several = RULES[rule].heads
-    copies = heads if RULES[rule].heads else 1
+    copies = heads if several else 1
     values = torch.zeros(copies, shops, prices, dtype=torch.float64)
     counts = torch.zeros_like(values)
     actions = torch.empty(periods, shops, dtype=torch.int64)
@@ -93,20 +109,22 @@ def bandit(
             action = torch.full((shops,), t)
         else:
             p = RULES[rule](values if several else values[0], **_at(parameters, t / periods))
-            action = draw(p, chooses)
-        sales = torch.poisson(rates.gather(1, action[:, None]).squeeze(1), generator=sells)
+            action = draw(p, choices)
+        sales = torch.poisson(rates.gather(1, action[:, None]).squeeze(1), generator=customers)
         reward = (sales * margins[action] * scale).double()
         weight = torch.ones(copies, shops, dtype=torch.float64)
-        weight = torch.poisson(weight, generator=chooses) if several and t >= prices else weight
-        _average(
-            values,
-            counts,
-            action.expand(copies, shops)[..., None],
-            reward[:, None],
-            weight[..., None],
-        )
+        if several and t >= prices:
+            # the first reward of each price counts once in every head, so that none is empty
+            weight = torch.poisson(weight, generator=choices)
+        index = action.expand(copies, shops)[..., None]
+        _average(values, counts, index, reward[:, None], weight[..., None])
         actions[t] = action
-    return BanditRun(_regret(rates.double() * margins, actions), actions)
+    return actions
+
+
+def _generators(seed: int) -> tuple[torch.Generator, torch.Generator]:
+    """Of choices and of sales, apart, so that neither's number of draws moves the other's."""
+    return torch.Generator().manual_seed(2 * seed), torch.Generator().manual_seed(2 * seed + 1)
 
 
 def _regret(expected: Tensor, actions: Tensor) -> Tensor:
@@ -130,7 +148,7 @@ def _average(
 
 @dataclass(frozen=True)
 class Season:
-    """A stock to be sold before a deadline; what is left is worth nothing.
+    """A stock to be sold before a deadline; what is not sold by then is worth nothing.
 
     Attributes:
         demand: mean demand of a period under a price, Poisson, `[periods, prices]`.
@@ -173,11 +191,11 @@ def q_learning(
     scale: float = 1.0,
     power: float = 0.7,
 ) -> Learned:
-    """Undiscounted finite-horizon Q-learning from Q = 0 by any rule, with steps n^-power of each
-    state and action.
+    """Undiscounted finite-horizon Q-learning from Q = 0 by any rule.
 
-    As Q = 0 scales with rewards too, a rule that does not depend on their scale takes the same
-    actions at every scale: the same bits for powers of two, and but for rounding otherwise.
+    The n-th visit to a state and action moves its value by a step of n^-power. As Q = 0 scales with
+    rewards too, a rule that does not depend on their scale takes the same actions at every scale:
+    the same bits for powers of two, and but for rounding otherwise.
 
     Args:
         rule: a key of `RULES`, not one over heads.
@@ -193,33 +211,49 @@ def q_learning(
     if RULES[rule].heads:
         raise ValueError(f"{rule} chooses by several heads, q_learning has one table")
     _positive(scale=scale, power=power)
-    chooses, sells = (torch.Generator().manual_seed(2 * seed + i) for i in (0, 1))
-    demand = season.demand.double()
-    prices = season.prices.double()
-    each = torch.arange(learners)
+    choices, customers = _generators(seed)
+    season = Season(season.demand.double(), season.prices.double(), season.stock)
     learned = _beginners(season, learners, episodes)
-    values = learned.values
     counts = torch.zeros_like(learned.values)
-    for e in range(episodes):
-        now = _at(parameters, e / episodes)
-        stock = torch.full((learners,), season.stock)
-        for t in range(len(demand)):
-            action = draw(RULES[rule](values[t][each, stock], **now), chooses)
-            wanted = torch.poisson(demand[t][action], generator=sells).long()
-            left = stock - torch.minimum(wanted, stock)
-            earned = prices[action] * (stock - left)
-            target = earned * scale + values[t + 1][each, left].amax(-1)
-            at = (t, each, stock, action)
-            counts[at] += 1
-            values[at] += counts[at] ** -power * (target - values[at])
-            learned.revenue[e] += earned
-            learned.actions[e, t] = action
-            stock = left
+    for episode in range(episodes):
+        probabilities = partial(RULES[rule], **_at(parameters, episode / episodes))
+        _sell(season, learned, counts, episode, probabilities, choices, customers, scale, power)
     return learned
 
 
+def _sell(
+    season: Season,
+    learned: Learned,
+    counts: Tensor,
+    episode: int,
+    probabilities: Callable[[Tensor], Tensor],
+    choices: torch.Generator,
+    customers: torch.Generator,
+    scale: float,
+    power: float,
+) -> None:
+    """One season of all learners, in place; they learn from each period as it passes."""
+    values = learned.values
+    learners = values.shape[1]
+    learner = torch.arange(learners)
+    stock = torch.full((learners,), season.stock)
+    for t in range(len(season.demand)):
+        action = draw(probabilities(values[t][learner, stock]), choices)
+        demand = torch.poisson(season.demand[t][action], generator=customers).long()
+        next_stock = stock - torch.minimum(demand, stock)
+        revenue = season.prices[action] * (stock - next_stock)
+        # nothing is discounted, and behind the last period all values stay 0
+        target = revenue * scale + values[t + 1][learner, next_stock].amax(-1)
+        cell = (t, learner, stock, action)
+        counts[cell] += 1
+        values[cell] += counts[cell] ** -power * (target - values[cell])
+        learned.revenue[episode] += revenue
+        learned.actions[episode, t] = action
+        stock = next_stock
+
+
 def _beginners(season: Season, learners: int, episodes: int) -> Learned:
-    periods, choices = season.demand.shape
-    values = torch.zeros(periods + 1, learners, season.stock + 1, choices, dtype=torch.float64)
+    periods, prices = season.demand.shape
+    values = torch.zeros(periods + 1, learners, season.stock + 1, prices, dtype=torch.float64)
     revenue = torch.zeros(episodes, learners, dtype=torch.float64)
     return Learned(values, revenue, torch.empty(episodes, periods, learners, dtype=torch.int8))

@@ -1,5 +1,7 @@
-"""The analytic learner's hyper-parameters: one typed line each, with unit and bounds. Imports
-neither torch nor ray."""
+"""The analytic learner's hyper-parameters: one typed line each, with unit and bounds.
+
+Imports neither torch nor ray.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ class AnalyticParameters(GradientParameters):
     )
     critic: Literal["value", "co-state"] = Field(
         "co-state",
-        description="what ends the horizon: the value V, or the derivative of V in the logarithm "
-        "of what the agent owns "
+        description="what ends the horizon: the value V, "
+        "or the derivative of V in the logarithm of what the agent owns "
         "(the market says what that is), whose targets come from the same backward pass",
     )
     critic_learning_rate: float = Field(
@@ -41,8 +43,8 @@ class AnalyticParameters(GradientParameters):
         0.0,
         ge=0,
         le=3,
-        description="standard deviation of the raw actions' noise in the runners, which choose the "
-        "states",
+        description="standard deviation of the raw actions' noise in the runners, "
+        "which choose the states",
     )
     averaging: float = Field(
         0.95, ge=0, lt=1, description="decay, per iteration, of the averaged actor that is deployed"
@@ -53,6 +55,8 @@ class AnalyticParameters(GradientParameters):
         return {"horizon": math.gcd(self.horizon, 8)}
 
     def fine_tuning(self) -> dict[str, Any]:
-        """Smaller steps; a deviator's critic is of values, as what it owns is one agent's share of
-        the state."""
+        """Smaller steps, and a critic of values.
+
+        What a deviator owns is one agent's share of the state.
+        """
         return super().fine_tuning() | {"critic": "value"}

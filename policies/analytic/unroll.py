@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from rl_markets.envs.market import Dynamics, Owned, State
+from rl_markets.envs.market import Dynamics, Owned, State, Transition
 
 Actors = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 """Observations by group -> actions by group, with gradients."""
@@ -56,53 +56,74 @@ def unroll(
         act: what everybody does.
         generator: draws the shocks.
         owned: group -> what its agents own, whose co-state is wanted.
+
+    Returns:
+        What was observed and earned, with gradients in the actors' weights and the nudges.
     """
-    found = Unrolled(
+    unrolled = _nothing_yet(market, owned)
+    for _ in range(horizon):
+        state = _nudged(state, owned, unrolled)
+        actions = act(_observe(market, state, unrolled))
+        transition = market.transition(state, actions, market.draw_noise(generator))
+        _note_rewards(transition, unrolled)
+        state = transition.state
+
+    # the state that the horizon ends in: the critic says what it is worth
+    _observe(market, state, unrolled)
+    unrolled.owned = {group: own.of(state) for group, own in owned.items()}
+    return unrolled
+
+
+def _nothing_yet(market: Dynamics, owned: Mapping[str, Owned]) -> Unrolled:
+    """A horizon of no periods: everybody is alive."""
+    unrolled = Unrolled(
         observations={group: [] for group in market.groups},
         rewards={group: [] for group in market.groups},
         alive={group: [] for group in market.groups},
+        nudges={group: [] for group in owned},
     )
-    found.nudges = {group: [] for group in owned}
     for group, agents in market.groups.items():
-        found.alive[group].append(torch.ones((market.worlds, agents.count), device=market.device))
-    for _ in range(horizon):
-        state = _nudged(state, owned, found)
-        moved = market.transition(
-            state, act(_seen(market, state, found)), market.draw_noise(generator)
-        )
-        for group, rewards in moved.rewards.items():
-            alive = found.alive[group][-1]
-            found.rewards[group].append(alive * rewards)
-            if moved.terminated is not None:
-                alive = alive * (~moved.terminated).unsqueeze(-1)
-            if moved.agent_done is not None and group in moved.agent_done:
-                alive = alive * ~moved.agent_done[group]
-            found.alive[group].append(alive)
-        found.everybody &= moved.terminated is None and moved.agent_done is None
-        state = moved.state
-    _seen(market, state, found)
-    found.owned = {group: own.of(state) for group, own in owned.items()}
-    return found
+        alive = torch.ones((market.worlds, agents.count), device=market.device)
+        unrolled.alive[group].append(alive)
+    return unrolled
 
 
-def _seen(market: Dynamics, state: State, found: Unrolled) -> dict[str, Tensor]:
+def _note_rewards(transition: Transition, unrolled: Unrolled) -> None:
+    """Notes a period's rewards, and who is alive after it."""
+    terminated = transition.terminated
+    agent_done = transition.agent_done
+    for group, rewards in transition.rewards.items():
+        alive = unrolled.alive[group][-1]
+        unrolled.rewards[group].append(alive * rewards)
+        # a world's end is the end of all of its agents
+        if terminated is not None:
+            alive = alive * (~terminated).unsqueeze(-1)
+        if agent_done is not None and group in agent_done:
+            alive = alive * ~agent_done[group]
+        unrolled.alive[group].append(alive)
+    unrolled.everybody &= terminated is None and agent_done is None
+
+
+def _observe(market: Dynamics, state: State, unrolled: Unrolled) -> dict[str, Tensor]:
     """What is observed of `state`; noted, with the global state where the market gives one."""
-    seen = market.observe(state)
-    for group, observations in seen.items():
-        found.observations[group].append(observations)
-    everything = market.observe_globally(state)
-    if everything is not None:
-        found.global_states.append(everything)
-    return seen
+    observations = market.observe(state)
+    for group, of_group in observations.items():
+        unrolled.observations[group].append(of_group)
+    global_state = market.observe_globally(state)
+    if global_state is not None:
+        unrolled.global_states.append(global_state)
+    return observations
 
 
-def _nudged(state: State, owned: Mapping[str, Owned], found: Unrolled) -> State:
+def _nudged(state: State, owned: Mapping[str, Owned], unrolled: Unrolled) -> State:
     """The same state, as a function of a nudge to the logarithm of what each agent owns."""
     state = dict(state)
     for group, own in owned.items():
-        whole = state[own.variable]
+        variable = state[own.variable]
         nudge = torch.zeros_like(own.of(state), requires_grad=True)
-        found.nudges[group].append(nudge)
-        after = whole.shape[1] - own.start - nudge.shape[1]
-        state[own.variable] = whole * torch.exp(torch.nn.functional.pad(nudge, (own.start, after)))
+        unrolled.nudges[group].append(nudge)
+        # the group's agents are some of the variable's columns; the others are not nudged
+        after = variable.shape[1] - own.start - nudge.shape[1]
+        padded = torch.nn.functional.pad(nudge, (own.start, after))
+        state[own.variable] = variable * torch.exp(padded)
     return state

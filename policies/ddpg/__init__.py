@@ -8,7 +8,7 @@ from rl_markets.policies.ddpg.parameters import DDPGParameters
 SPEC = replace(
     td3.SPEC,
     name="ddpg",
-    summary="deep deterministic policy gradients: off-policy, one critic; `td3` without its "
-    "additions",
+    summary="deep deterministic policy gradients: off-policy, one critic; "
+    "`td3` without its additions",
     parameters=DDPGParameters,
 )

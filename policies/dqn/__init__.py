@@ -1,13 +1,15 @@
-"""Double DQN (van Hasselt, Guez and Silver 2016) on replayed transitions, one branch a choice
-(Tavakoli et al. 2018)."""
+"""Double DQN on replayed transitions, with a branch for each choice.
+
+Van Hasselt, Guez and Silver (2016); the branches are those of Tavakoli et al. (2018).
+"""
 
 from rl_markets.policies.dqn.parameters import DQNParameters
 from rl_markets.policies.spec import LearnerSpec
 
 SPEC = LearnerSpec(
     name="dqn",
-    summary="double DQN: off-policy, discrete choices, normalised values, exploration without a "
-    "currency",
+    summary="double DQN: off-policy, discrete choices, normalised values, "
+    "exploration without a currency",
     parameters=DQNParameters,
     learner="rl_markets.policies.dqn.learner:DQNLearner",
     module="rl_markets.policies.dqn.module:DQNModule",

@@ -1,5 +1,7 @@
-"""DQN's hyper-parameters: one typed line each, with unit and bounds. Imports neither torch nor
-ray."""
+"""DQN's hyper-parameters: one typed line each, with unit and bounds.
+
+Imports neither torch nor ray.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ SCHEDULES: dict[str, tuple[float, float | None]] = {
 }
 """Rule -> its parameter at the start and in the end, where an experiment gives none.
 
-Boltzmann's is an amount of money."""
+Boltzmann's is an amount of money.
+"""
+
 SHARES = {
     "eps-softmax": True,
     "eps-greedy": True,
@@ -33,8 +37,10 @@ SHARES = {
 
 
 class DQNParameters(ReplayParameters):
-    """Double DQN (van Hasselt et al. 2016, arXiv 1509.06461) with a branch for each choice (arXiv
-    1711.08946)."""
+    """Double DQN (van Hasselt et al. 2016, arXiv 1509.06461).
+
+    With a branch for each choice (Tavakoli et al. 2018, arXiv 1711.08946).
+    """
 
     undiscounted: ClassVar[bool] = True
     common: ClassVar[tuple[str, ...]] = ("heads",)
@@ -47,8 +53,8 @@ class DQNParameters(ReplayParameters):
     )
     normalise: bool = Field(
         True,
-        description="learn action values in units of their own spread; false is the control that "
-        "depends on the currency",
+        description="learn action values in units of their own spread; "
+        "false is the control that depends on the currency",
     )
     renormalising: float = Field(
         0.95, ge=0, lt=1, description="decay, per iteration, of the values' spread"
@@ -57,9 +63,9 @@ class DQNParameters(ReplayParameters):
         0.0,
         ge=0,
         le=1,
-        description="share, each iteration, by which all values move at once towards what they "
-        "miss in common (Naik et al. "
-        "2024); for long horizons without an end",
+        description="share, each iteration, by which all values move at once "
+        "towards what they miss in common (Naik et al. 2024); "
+        "for long horizons without an end",
     )
     rule: Literal[
         "eps-softmax",
@@ -78,8 +84,8 @@ class DQNParameters(ReplayParameters):
     exploration: float = Field(
         1.0,
         gt=0,
-        description="the rule's parameter at the start: eps, h, d, rho, k, b, or tau in the unit "
-        "of what is learned",
+        description="the rule's parameter at the start: "
+        "eps, h, d, rho, k, b, or tau in the unit of what is learned",
     )
     final_exploration: float | None = Field(
         0.02, gt=0, description="the parameter in the end, linear in between; null keeps it"
@@ -93,8 +99,8 @@ class DQNParameters(ReplayParameters):
     noise_floor: float = Field(
         0.1,
         ge=0,
-        description="gaps below so many running temporal-difference errors are not ranked "
-        "(eps-softmax)",
+        description="gaps below so many running temporal-difference errors "
+        "are not ranked (eps-softmax)",
     )
 
     heads: int = Field(
@@ -106,32 +112,33 @@ class DQNParameters(ReplayParameters):
 
     @model_validator(mode="before")
     @classmethod
-    def _schedule(cls, given: Any) -> Any:
+    def _schedule(cls, data: Any) -> Any:
         """The rule's own schedule, where the experiment gives none."""
-        rule = given.get("rule", "eps-softmax") if isinstance(given, dict) else None
-        if rule not in SCHEDULES or "exploration" in given:
-            return given
+        rule = data.get("rule", "eps-softmax") if isinstance(data, dict) else None
+        if rule not in SCHEDULES or "exploration" in data:
+            return data
         start, end = SCHEDULES[rule]
-        return {"exploration": start, "final_exploration": end} | given
+        return {"exploration": start, "final_exploration": end} | data
 
     @model_validator(mode="after")
     def _exploration_in_range(self) -> DQNParameters:
         if self.rule == "boltzmann" and "exploration" not in self.model_fields_set:
             raise ValueError(
-                "exploration: missing; the temperature of rule boltzmann is in the unit of what is "
-                "learned"
+                "exploration: missing; "
+                "the temperature of rule boltzmann is in the unit of what is learned"
             )
         for name in ("exploration", "final_exploration"):
             value = getattr(self, name)
             if value is None or self.rule not in SHARES:
                 continue
-            if value > 1 or (value == 1 and not SHARES[self.rule]):
-                most = "at most 1" if SHARES[self.rule] else "less than 1"
-                raise ValueError(f"{name} = {value:g}: expected {most} with rule {self.rule}")
+            may_be_one = SHARES[self.rule]
+            if value > 1 or (value == 1 and not may_be_one):
+                expected = "at most 1" if may_be_one else "less than 1"
+                raise ValueError(f"{name} = {value:g}: expected {expected} with rule {self.rule}")
         if self.rule == "bootstrapped" and self.heads == 1:
             raise ValueError(
-                "heads = 1: rule bootstrapped follows a random one of several heads; expected at "
-                "least 2"
+                "heads = 1: rule bootstrapped follows a random one of several heads; "
+                "expected at least 2"
             )
         return self
 

@@ -8,20 +8,28 @@ import torch
 from torch import Tensor
 
 from rl_markets.policies.advantages import generalized_advantages, others_mean, successor_values
-from rl_markets.policies.gradient import Batch, GradientLearner, Part, actor_and_critic
+from rl_markets.policies.gradient import (
+    GradientLearner,
+    Part,
+    actor_and_critic,
+    mean_over_steps,
+)
 from rl_markets.policies.heads import LogitNormal
 from rl_markets.policies.ppo.module import LOG_PROB, RAW
 from rl_markets.policies.ppo.parameters import PPOParameters
-from rl_markets.policies.rollout import ACTIVE, OBSERVATIONS, REWARDS, Fragment
+from rl_markets.policies.rollout import OBSERVATIONS, REWARDS, Batch, Fragment
 
 ADVANTAGES = "advantages"
 CLIPPED_BOUND = "clipped_bound"
 VALUE_TARGETS = "value_targets"
+"""Columns of what the gradient steps need beside what the runners recorded."""
 
 
 class PPOLearner(GradientLearner[PPOParameters]):
-    """L = E[-min(rho A, clip(rho, 1-eps, 1+eps) A)] + E[(V - V_target)^2] / 2 - c_H E[H],  rho = pi
-    / pi_old."""
+    """L = E[-min(rho A, clip(rho, 1-eps, 1+eps) A)] + E[(V - V_target)^2] / 2 - c_H E[H].
+
+    rho = pi / pi_old is the probability ratio, A the advantage, H the policy's entropy.
+    """
 
     def parts(self, policy: str) -> dict[str, Part]:
         """Actor and critic."""
@@ -33,20 +41,16 @@ class PPOLearner(GradientLearner[PPOParameters]):
         batches = {
             policy: self.before_updates(policy, fragment) for policy, fragment in fragments.items()
         }
-        metrics: dict[str, list[dict[str, Tensor]]] = defaultdict(list)
-        epochs = self.common.epochs
-        for epoch in range(1, epochs + 1):
+        reported: dict[str, list[dict[str, Tensor]]] = defaultdict(list)
+        for epoch in range(self.common.epochs):
+            last = epoch == self.common.epochs - 1
             for minibatch in self.slices(batches, self.common.minibatches):
                 for policy, batch in minibatch.items():
-                    found = self.update_policy(
-                        policy, batch, reporting=epoch == epochs
-                    )  # metrics are of the last epoch
-                    metrics[policy].append(found)
-        for policy, of_policy in metrics.items():
-            last = [f for f in of_policy if f]
-            self.report(
-                policy, {name: torch.stack([f[name] for f in last]).mean() for name in last[0]}
-            )
+                    metrics = self.update_policy(policy, batch, reporting=last)
+                    if metrics:
+                        reported[policy].append(metrics)
+        for policy, steps in reported.items():
+            self.report(policy, mean_over_steps(steps))
             self.after_updates(policy)
 
     @torch.no_grad()
@@ -56,39 +60,38 @@ class PPOLearner(GradientLearner[PPOParameters]):
         critic = self.networks(policy).critic
         columns = fragment.columns
         rows = fragment.rows
+
         values, final_values = fragment.values(critic)
         successor, not_done = successor_values(values, fragment.ends, final_values)
         advantages = generalized_advantages(
             columns[REWARDS], values, successor, not_done, p.discount, p.gae_lambda
         )
         targets = rows(advantages + values[:-1])
+
+        # normalise the advantages, over all learners' rows
         if p.common_baseline:
             advantages = advantages - others_mean(advantages, fragment.world)
         advantages = rows(advantages)
         mean, std = self.moments(advantages)
         advantages = (advantages - mean) / std.clamp_min(1e-8)
+
+        # the values' new statistics come before the targets in their units
         critic.renormalize(*self.moments(targets))
-        missed = (targets - rows(values[:-1])).var(0)
-        self.report(policy, {"value_explained": 1 - missed / targets.var(0).clamp_min(1e-12)})
+        unexplained = (targets - rows(values[:-1])).var(0)
+        explained = 1 - unexplained / targets.var(0).clamp_min(1e-12)
+        self.report(policy, {"value_explained": explained})
+
+        # clip(rho, 1-eps, 1+eps) A where it is the smaller: (1+eps) A if A > 0, else (1-eps) A
+        clipped_bound = advantages + p.clip * advantages.abs()
         batch = {
             OBSERVATIONS: rows(columns[OBSERVATIONS][:-1]),
             RAW: rows(columns[RAW]),
             LOG_PROB: rows(columns[LOG_PROB]),
             ADVANTAGES: advantages,
-            CLIPPED_BOUND: advantages
-            + p.clip * advantages.abs(),  # clip(rho, 1-eps, 1+eps) A where it is the smaller
+            CLIPPED_BOUND: clipped_bound,
             VALUE_TARGETS: (targets - critic.shift) / critic.scale,
         }
-        return self._acting(batch, columns, fragment)
-
-    def _acting(self, batch: Batch, columns: dict[str, Tensor], fragment: Fragment) -> Batch:
-        """The rows in which the agent acted; separate policies keep all rows and weigh them."""
-        if ACTIVE not in columns:
-            return batch
-        active = fragment.rows(columns[ACTIVE])
-        if fragment.separate is not None:
-            return {**batch, ACTIVE: active}
-        return {name: column[active] for name, column in batch.items()}
+        return fragment.acting(batch)
 
     def update_policy(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
         """One gradient step of actor and critic; its metrics, if they are reported."""
@@ -96,36 +99,43 @@ class PPOLearner(GradientLearner[PPOParameters]):
         module = self.networks(policy)
         head = module.actor.head
         observations = batch[OBSERVATIONS]
+
+        # policy loss
         out = module.actor(module.own(observations))
         log_ratio = head.log_prob(out, batch[RAW]) - batch[LOG_PROB]
         ratio = torch.exp(log_ratio)
-        policy_loss = -self.mean(
-            torch.clamp_max(ratio * batch[ADVANTAGES], batch[CLIPPED_BOUND]), batch
-        )
+        surrogate = torch.clamp_max(ratio * batch[ADVANTAGES], batch[CLIPPED_BOUND])
+        policy_loss = -self.mean(surrogate, batch)
+
+        # value loss
         error = module.critic.normalized(observations) - batch[VALUE_TARGETS]
         value_loss = 0.5 * self.mean(error.square(), batch)
+
         loss = policy_loss + value_loss
         if p.entropy_weight:
             loss = loss - p.entropy_weight * self.mean(head.entropy(out), batch)
         loss.backward()
         self.optimizer_step(policy, "actor", "critic")
+
         if not reporting:
             return {}
         with torch.no_grad():
             agents = 1 if log_ratio.dim() == 1 else log_ratio.shape[1]
+            # Schulman's low-variance estimate of KL(old || new)
+            kl = (ratio - 1 - log_ratio).mean()
             return {
                 "policy_loss": policy_loss / agents,
                 "value_loss": value_loss / agents,
                 "entropy": self.mean(head.entropy(out), batch) / agents,
-                "kl": (
-                    ratio - 1 - log_ratio
-                ).mean(),  # Schulman's low-variance estimate of KL(old || new)
+                "kl": kl,
                 "clipped": ((ratio - 1).abs() > p.clip).float().mean(),
             }
 
     def after_updates(self, policy: str) -> None:
-        """Averages the actor, and sets the next rollout's standard deviation where the experiment
-        fixes it."""
+        """Sets the next rollout's standard deviation where the experiment fixes it.
+
+        Then moves the actor's average.
+        """
         p = self.parameters(policy)
         head = self.networks(policy).actor.head
         if p.final_log_std is not None and isinstance(head, LogitNormal):

@@ -1,5 +1,7 @@
-"""PPO's hyper-parameters: one typed line each, with unit and bounds. Imports neither torch nor
-ray."""
+"""PPO's hyper-parameters: one typed line each, with unit and bounds.
+
+Imports neither torch nor ray.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,9 @@ class PPOParameters(GradientParameters):
     )
     common_baseline: bool = Field(
         False,
-        description="subtract the other agents' mean advantage in the same world and step, which "
-        "takes out shocks that "
-        "all share; meant for many agents that hardly move each other's rewards",
+        description="subtract the other agents' mean advantage in the same world and step, "
+        "which takes out shocks that all share; "
+        "meant for many agents that hardly move each other's rewards",
     )
     clip: float = Field(
         0.2, gt=0, lt=1, description="the probability ratio is clipped to 1 +- clip"
@@ -53,7 +55,7 @@ class PPOParameters(GradientParameters):
     )
 
     def fine_tuning(self) -> dict[str, Any]:
-        """Smaller steps, and the exploration of half-way."""
+        """Smaller steps, and half way to the exploration of the end."""
         changed = super().fine_tuning()
         if self.final_log_std is not None:
             changed["log_std"] = (self.log_std + self.final_log_std) / 2

@@ -13,8 +13,10 @@ from rl_markets.policies.sac.parameters import SACParameters
 
 
 class SACModule(OffPolicyModule[SACParameters]):
-    """Actor, twin critics, and log alpha; with separate policies every agent has its own
-    temperature, too."""
+    """Actor, twin critics, and log alpha, the logarithm of the temperature.
+
+    With separate policies every agent has its own temperature, too: `[agents]`, else `[1]`.
+    """
 
     distribution: ClassVar[str] = SQUASHED_GAUSSIAN
 

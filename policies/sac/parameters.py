@@ -1,5 +1,7 @@
-"""SAC's hyper-parameters: one typed line each, with unit and bounds. Imports neither torch nor
-ray."""
+"""SAC's hyper-parameters: one typed line each, with unit and bounds.
+
+Imports neither torch nor ray.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ class SACParameters(ActorCriticReplayParameters):
         -0.2,
         ge=-4.5,
         le=2.4,
-        description="entropy aimed at, nats for each raw action; a standard deviation of .2 has "
-        "-.2",
+        description="entropy aimed at, nats for each raw action; "
+        "a standard deviation of .2 has -.2",
     )
     final_target_entropy: float | None = Field(
         None,
@@ -34,7 +36,7 @@ class SACParameters(ActorCriticReplayParameters):
     )
 
     def fine_tuning(self) -> dict[str, Any]:
-        """Smaller steps, and the entropy of the end."""
+        """Smaller steps, and half way to the entropy of the end."""
         changed = super().fine_tuning()
         if self.final_target_entropy is not None:
             changed["target_entropy"] = (self.target_entropy + self.final_target_entropy) / 2

@@ -11,17 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rl_markets.policies.gradient import Batch, Part, actor_and_critic
+from rl_markets.policies.gradient import Part, actor_and_critic
 from rl_markets.policies.networks import follow
 from rl_markets.policies.offpolicy import OffPolicyLearner, agents_in, differentiate
 from rl_markets.policies.replay import NEXT_OBSERVATIONS
-from rl_markets.policies.rollout import OBSERVATIONS
+from rl_markets.policies.rollout import OBSERVATIONS, Batch
 from rl_markets.policies.td3.parameters import TD3Parameters
 
 
 class TD3Learner(OffPolicyLearner[TD3Parameters]):
-    """Critics: E[(Q_i - y)^2] / 2, y = r + gamma min_i Q'_i(s', mu'(s') + clip(eps)); actor:
-    E[-Q_1(s, mu(s))].
+    """Twin critics with smoothed targets, and a deterministic actor that follows the first.
+
+    Critics: E[(Q_i - y)^2] / 2, y = r + gamma min_i Q'_i(s', mu'(s') + clip(eps)).
+    Actor: E[-Q_1(s, mu(s))].
 
     mu and eps are raw: noise is added before actions are squashed, so that it never leaves the box.
     """
@@ -35,51 +37,60 @@ class TD3Learner(OffPolicyLearner[TD3Parameters]):
     def targets(self, policy: str, module: Any, batch: Batch) -> Tensor:
         """(r + gamma min_i Q'_i(s', mu'(s') + clip(eps)) - shift) / scale."""
         p = self.parameters(policy)
-        following = batch[NEXT_OBSERVATIONS]
-        raw = module.target_actor(module.own(following))
+        next_observations = batch[NEXT_OBSERVATIONS]
+        next_raw = module.target_actor(module.own(next_observations))
         if p.smoothing_std:
+            # target policy smoothing
             noise = torch.randn(
-                raw.shape, generator=self.generator, device=raw.device, dtype=raw.dtype
+                next_raw.shape,
+                generator=self.generator,
+                device=next_raw.device,
+                dtype=next_raw.dtype,
             )
-            raw = raw + (p.smoothing_std * noise).clamp_(-p.smoothing_clip, p.smoothing_clip)
-        return self.td_target(
-            policy, module, batch, module.values(module.target, following, raw).amin(0)
-        )
+            clipped = (p.smoothing_std * noise).clamp_(-p.smoothing_clip, p.smoothing_clip)
+            next_raw = next_raw + clipped
+        q = module.values(module.target, next_observations, next_raw).amin(0)
+        return self.td_target(policy, module, batch, q)
 
     def update_policy(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
-        """A step of the critics; at every `policy_delay`-th also one of the actor, and then the
-        targets follow."""
+        """A step of the critics; at every `policy_delay`-th also one of the actor.
+
+        The targets follow after the actor's step.
+        """
         module = self.networks(policy)
         p = self.parameters(policy)
         critic_loss, q = self.fit_critics(policy, module, batch)
-        found: dict[str, Tensor] = {}
+
+        # before the actor's step, whether this step has one or not
+        metrics: dict[str, Tensor] = {}
         if reporting:
-            found = {
-                "critic_loss": critic_loss / agents_in(batch),
-                "value_mean": self.value_mean(module, batch, q),
-            }
+            agents = agents_in(batch)
             with torch.no_grad():
-                found["policy_loss"] = self._policy_loss(module, batch) / agents_in(batch)
-            found["exploration_std"] = module.actor.head.log_std.exp().mean()
+                policy_loss = self._policy_loss(module, batch)
+            metrics = {
+                "critic_loss": critic_loss / agents,
+                "value_mean": self.value_mean(module, batch, q),
+                "policy_loss": policy_loss / agents,
+                "exploration_std": module.actor.head.log_std.exp().mean(),
+            }
+
         if (self.gradient_step + 1) % p.policy_delay == 0:
-            differentiate(self._policy_loss(module, batch), list(module.actor.parameters()))
+            actor = list(module.actor.parameters())
+            differentiate(self._policy_loss(module, batch), actor)
             self.optimizer_step(policy, "actor")
-            follow(
-                list(module.target.parameters()), list(module.critic.parameters()), p.target_rate
-            )
-            follow(
-                list(module.target_actor.parameters()),
-                list(module.actor.parameters()),
-                p.target_rate,
-            )
-        return found
+            critics = list(module.critic.parameters())
+            follow(list(module.target.parameters()), critics, p.target_rate)
+            follow(list(module.target_actor.parameters()), actor, p.target_rate)
+        return metrics
 
     def _policy_loss(self, module: Any, batch: Batch) -> Tensor:
+        """E[-Q_1(s, mu(s))]."""
         observations = batch[OBSERVATIONS]
-        q = module.values(module.critic, observations, module.actor(module.own(observations)))
+        raw = module.actor(module.own(observations))
+        q = module.values(module.critic, observations, raw)
         return -self.mean(q[0], batch)
 
     def after_updates(self, policy: str) -> None:
-        """Sets the next rollout's exploration, and averages the actor."""
+        """Sets the next rollout's exploration, and moves the actor's average."""
         self.networks(policy).explore_by(self.scheduled(policy, "exploration_std"))
         super().after_updates(policy)

@@ -1,20 +1,19 @@
-"""TD3's networks: a deterministic actor with noise to explore, one or two critics, slow targets of
-both."""
+"""TD3's networks: a deterministic actor, one or two critics, and slow targets of both."""
 
 from __future__ import annotations
 
 import copy
 import math
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from rl_markets.policies.actors import NetworkActor
-from rl_markets.policies.heads import NOISY_TANH
+from rl_markets.policies.heads import NOISY_TANH, NoisyTanh
 from rl_markets.policies.offpolicy import OffPolicyModule
 from rl_markets.policies.td3.parameters import TD3Parameters
 
 
 class TD3Module(OffPolicyModule[TD3Parameters]):
-    """NetworkActor and its slow target, critics and theirs."""
+    """Actor and its slow target, critics and theirs; noise on raw actions explores."""
 
     distribution: ClassVar[str] = NOISY_TANH
     target_actor: NetworkActor
@@ -29,7 +28,7 @@ class TD3Module(OffPolicyModule[TD3Parameters]):
 
     def explore_by(self, std: float) -> None:
         """Sets the standard deviation of the exploration noise on raw actions."""
-        self.actor.head.set_log_std(math.log(std))  # type: ignore[operator]
+        cast(NoisyTanh, self.actor.head).set_log_std(math.log(std))
 
     def get_non_inference_attributes(self) -> list[str]:
         """What runners drop."""

@@ -1,5 +1,7 @@
-"""TD3's hyper-parameters: one typed line each, with unit and bounds. Imports neither torch nor
-ray."""
+"""TD3's hyper-parameters: one typed line each, with unit and bounds.
+
+Imports neither torch nor ray.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ class TD3Parameters(ActorCriticReplayParameters):
     )
 
     def fine_tuning(self) -> dict[str, Any]:
-        """Smaller steps, and less exploration."""
+        """Smaller steps, and half way to the exploration of the end."""
         changed = super().fine_tuning()
         if self.final_exploration_std is not None:
             changed["exploration_std"] = (self.exploration_std + self.final_exploration_std) / 2

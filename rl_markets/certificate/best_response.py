@@ -25,22 +25,24 @@ from rl_markets.rllib.build import algorithm_config, build_market
 from rl_markets.training.run_folder import RunFolder
 
 WORLDS = 64
+"""Worlds of each evaluation seed."""
 HORIZON_WEIGHT = 1e-4
-"""Worlds of each evaluation seed; the horizon ends where the discount factor falls below the
-weight."""
+"""The horizon ends where the discount factor falls below this weight."""
 LONGEST = 100_000
 """Steps after which an episode without discounting is given up."""
 LOOKS = 8
+"""The best of so many looks at the deviator is kept."""
 SELECTION_SEEDS = [2_000_000, 2_000_001]
-"""The best of so many looks at the deviator is kept, as judged on seeds that its gain is not
-measured on."""
+"""What looks are judged on; the gain is measured on other seeds."""
 
 
 def build_deviation(
     experiment: Experiment, policy: str, group: str, device: str = "cpu", worlds: int | None = None
 ) -> Market:
-    """The experiment's market with one agent of `group` free and all others following the policy
-    exported at `policy`."""
+    """The experiment's market with one agent of `group` free.
+
+    All others follow the policy exported at `policy`.
+    """
     loaded = load(policy)
     market = build_market(experiment, device, worlds)
     for actor in loaded.actors.values():
@@ -56,11 +58,10 @@ def _nobody(market: Market) -> dict[str, Policy]:
 def deviation_gain(
     run: RunFolder, experiment: Experiment, loaded: LoadedPolicy, group: str, seeds: list[int]
 ) -> Metric:
-    """Trains one agent against the frozen others, from the policy it follows, by the run's own
-    learner.
+    """Trains one agent against the frozen others, from the policy it follows.
 
-    What it then gains is a lower bound on its best-response gain: it could always do better still,
-    and it could always have stayed.
+    It learns by the run's own learner. What it then gains is a lower bound on its best-response
+    gain: it could always do better still, and it could always have stayed.
     """
     policy = loaded.groups[group]
     build = partial(build_deviation, experiment, str(run.policy), group)
@@ -76,26 +77,23 @@ def deviation_gain(
     }
     market = judged("cpu", WORLDS)
     deviator = _train(deviant, build, market, weights, stayer, gamma)
-    gains = (
-        np.zeros(len(seeds))
-        if deviator is None
-        else discounted_gains(market, deviator, stayer, gamma, seeds)
-    )
-    mean = float(gains.mean())
-    (low, high) = interval(gains)
-    (value, unit), (low_value, _), (high_value, _) = (market.in_units(g) for g in (mean, low, high))
-    found = "" if deviator else "; it found nothing better than to stay"
+    gains = np.zeros(len(seeds))
+    stays = "; it found nothing better than to stay"
+    if deviator is not None:
+        gains = discounted_gains(market, deviator, stayer, gamma, seeds)
+        stays = ""
+    low, high = interval(gains)
+    value, unit = market.in_units(float(gains.mean()))
     return Metric(
-        f"best_response_gain/trained/{group}",
-        f"gain of a trained deviator, {group}",
-        value,
-        unit,
-        low_value,
-        high_value,
+        name=f"best_response_gain/trained/{group}",
+        label=f"gain of a trained deviator, {group}",
+        value=value,
+        unit=unit,
+        low=market.in_units(low)[0],
+        high=market.in_units(high)[0],
         answer=0.0,
         note=f"one agent, trained on for {deviant.training.agent_steps:,} of its steps against the "
-        "frozen others by "
-        f"{experiment.algorithm.name}; a lower bound on what it could gain{found}",
+        f"frozen others by {experiment.algorithm.name}; a lower bound on what it could gain{stays}",
     )
 
 
@@ -120,10 +118,12 @@ def _train(
     stayer: PolicyFunction,
     gamma: float,
 ) -> PolicyFunction | None:
-    """The best deviator seen while training, as judged on `market`, or None where none was better
-    than to stay."""
-    best = 0.0
-    found = None
+    """The best deviator seen while training, as judged on `market`.
+
+    None where none was better than to stay.
+    """
+    best_gain = 0.0
+    best: PolicyFunction | None = None
     stay = discounted_rewards(market, stayer, gamma, SELECTION_SEEDS)
     iterations = max(1, deviant.training.agent_steps // deviant.env_steps_per_iteration)
     algorithm = algorithm_config(deviant, build, _nobody, weights).build_algo()
@@ -132,51 +132,43 @@ def _train(
             algorithm.train()
             if iteration % max(1, iterations // LOOKS) == 0 or iteration == iterations:
                 actor = copy.deepcopy(algorithm.get_module(DEVIATOR).deployed)
-                gain = float(
-                    (discounted_rewards(market, actor.act, gamma, SELECTION_SEEDS) - stay).mean()
-                )
-                if gain > best:
-                    best = gain
-                    found = actor.act
+                deviate = discounted_rewards(market, actor.act, gamma, SELECTION_SEEDS)
+                gain = float((deviate - stay).mean())
+                if gain > best_gain:
+                    best_gain = gain
+                    best = actor.act
     finally:
         algorithm.stop()
-    return found
+    return best
 
 
 def _deviant_experiment(experiment: Experiment, policy: str) -> Experiment:
     """The deviator's training: one agent a world, in the main process, in smaller steps."""
     given = experiment.parameters(policy)
     parameters = given.model_dump() | given.fine_tuning()
-    same = experiment.policies[policy].model_dump(
-        include={"hidden", "activation", "central_critic"}
-    )
-    section = PolicySection(**same | {"groups": [DEVIATOR]})
-    training = experiment.training.model_copy(
-        update={
-            "runners": 0,
-            "learners": 0,
-            "agent_steps": experiment.certificate.deviation_agent_steps,
-        }
-    )
+    kept = {"hidden", "activation", "central_critic"}
+    section = experiment.policies[policy].model_dump(include=kept)
+    alone = {"runners": 0, "learners": 0}
+    steps = experiment.certificate.deviation_agent_steps
     worlds = min(experiment.market.worlds * experiment.agents, 1024)
-    return experiment.model_copy(
-        update={
-            "policies": {DEVIATOR: section},
-            "training": training,
-            "algorithm": experiment.algorithm.model_copy(update={"parameters": parameters}),
-            "market": experiment.market.model_copy(update={"worlds": worlds}),
-        }
-    )
+    changed = {
+        "policies": {DEVIATOR: PolicySection(**section, groups=[DEVIATOR])},
+        "training": experiment.training.model_copy(update={**alone, "agent_steps": steps}),
+        "algorithm": experiment.algorithm.model_copy(update={"parameters": parameters}),
+        "market": experiment.market.model_copy(update={"worlds": worlds}),
+    }
+    return experiment.model_copy(update=changed)
 
 
 def discounted_gains(
     market: Market, deviator: PolicyFunction, stayer: PolicyFunction, gamma: float, seeds: list[int]
 ) -> NDArray[np.float64]:
-    """Discounted reward of deviating minus that of staying, on the same starts and shocks; one mean
-    for each seed."""
-    return discounted_rewards(market, deviator, gamma, seeds) - discounted_rewards(
-        market, stayer, gamma, seeds
-    )
+    """Discounted reward of deviating minus that of staying, on the same starts and shocks.
+
+    One mean for each seed.
+    """
+    deviating = discounted_rewards(market, deviator, gamma, seeds)
+    return deviating - discounted_rewards(market, stayer, gamma, seeds)
 
 
 def _horizon(gamma: float) -> int:
@@ -190,11 +182,11 @@ def _horizon(gamma: float) -> int:
 def discounted_rewards(
     market: Market, policy: PolicyFunction, gamma: float, seeds: list[int]
 ) -> NDArray[np.float64]:
-    """What the deviator of a `DeviationMarket` gets by `policy` in one episode; one mean over
-    worlds for each seed."""
-    market.episode_length = (
-        None  # where the market lets us: as long as discounting lets anything count
-    )
+    """What the deviator of a `DeviationMarket` gets by `policy` in one episode.
+
+    One mean over worlds for each seed.
+    """
+    market.truncate_after(None)  # an episode lasts as long as discounting lets anything count
     horizon = _horizon(gamma)
     means = []
     for seed in seeds:

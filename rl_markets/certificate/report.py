@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import math
 
-from rl_markets.certificate import document
 from rl_markets.certificate.document import Certificate
 from rl_markets.certificate.plots import svg
 from rl_markets.certificate.tables import shown, verdict
@@ -48,9 +47,8 @@ MET = {
 COLOR = {True: "var(--green)", False: "var(--red)", None: "var(--soft)"}
 
 
-def write(run: RunFolder) -> None:
+def write(run: RunFolder, certificate: Certificate) -> None:
     """Writes `report.html` from the run's certificate and metrics."""
-    certificate = document.read(run.certificate)
     rows = read_rows(run)
     experiment = run.experiment
     body = [

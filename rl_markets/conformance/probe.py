@@ -1,5 +1,8 @@
-"""What every check of a market needs: markets to try, random actions, recorded episodes, quiet
-global generators."""
+"""What every check of a market needs.
+
+Markets to try, random actions, recorded episodes, and the shared random generators left as they
+were.
+"""
 
 from __future__ import annotations
 
@@ -31,18 +34,20 @@ Record = list[dict[str, bytes]]
 """An episode: for each step, what it showed -> its digest."""
 
 WORLDS = 4
+"""Of each examined market."""
 BUILD_SECONDS = 60.0
+"""What building may take."""
 BUDGET_SECONDS = 0.2
-"""Worlds of each examined market; what building may take; what each recorded episode should
-take."""
+"""What each recorded episode should take."""
 GRACE_SECONDS = 1.0
-"""As in `Watchdog`: a person waits."""
+"""As in `Watchdog`; shorter than there, since a person waits."""
 CORNER_SHARE = 0.2
 """So many random actions lie at a bound of their space."""
 OURS = ("rl_markets/watchdog.py", "rl_markets/envs/contract.py", "rl_markets/conformance")
 """Files in which a traceback has not yet arrived at the market itself."""
 LEAST_STEPS = 12
 LONGEST_EPISODE = 1000
+"""Bounds on the steps of a recorded episode."""
 
 
 @dataclass
@@ -94,35 +99,41 @@ class Subject:
         return market
 
     def measure_pace(self) -> None:
-        """Notes how long a step takes, so that all that follows takes its time."""
-        times = []
+        """Notes how long a step takes, so that all that follows keeps to its budget."""
+        seconds = []
         with self.limit() as limit:
             before = time.perf_counter()
-            for seen, step in play(self.market, LEAST_STEPS, limit):
-                digests(seen, step)
+            for observations, step in play(self.market, LEAST_STEPS, limit):
+                digests(observations, step)
                 now = time.perf_counter()
-                times.append(now - before)
+                seconds.append(now - before)
                 before = now
-        self.pace = min(times[1:])  # others work on this machine, too
+        # The first is the reset; the shortest, because others work on this machine, too.
+        self.pace = min(seconds[1:])
         self._shorten(self.market)
 
     def _shorten(self, market: Market) -> None:
+        """Lets episodes end within the steps that there is time for."""
         if isinstance(market, TensorMarket) and (market.episode_length or 0) + 4 > self.most_steps:
             market.episode_length = self.most_steps // 2
 
     @property
     def most_steps(self) -> int:
-        """How many steps a recorded episode can have in its time."""
+        """How many steps a recorded episode can have in its time; no bound before that is known."""
         if math.isnan(self.pace):
             return LONGEST_EPISODE * LONGEST_EPISODE
-        return max(LEAST_STEPS, min(LONGEST_EPISODE, int(BUDGET_SECONDS / max(self.pace, 1e-6))))
+        affordable = int(BUDGET_SECONDS / max(self.pace, 1e-6))
+        return max(LEAST_STEPS, min(LONGEST_EPISODE, affordable))
 
     @property
     def steps(self) -> int:
-        """A whole episode and a little of the next, two where they are short, as far as there is
-        time."""
+        """How many steps the checks play, as far as there is time.
+
+        A whole episode and a little of the next; two episodes where they are short.
+        """
         length = self.market.episode_length or 100
-        return min((1 if length > 100 else 2) * length + 4, self.most_steps)
+        episodes = 1 if length > 100 else 2
+        return min(episodes * length + 4, self.most_steps)
 
     def limit(self) -> Watchdog:
         """The watchdog of its steps."""
@@ -152,25 +163,24 @@ class Actions:
     def __call__(self) -> dict[str, Tensor]:
         """Group -> actions of the next step, `[worlds, agents, ...]`."""
         self.step += 1
-        style = (
-            {0: "low", 1: "high"}.get(self.step, "mixed") if self.style == "mixed" else self.style
-        )
-        return {
-            n: self._draw(g, style).to(self.market.device) for n, g in self.market.groups.items()
-        }
+        style = self.style
+        if style == "mixed":
+            style = {0: "low", 1: "high"}.get(self.step, "mixed")
+        groups = self.market.groups.items()
+        return {name: self._draw(group, style).to(self.market.device) for name, group in groups}
 
     def _draw(self, group: AgentGroup, style: str) -> Tensor:
+        """Drawn on the CPU, so that all devices get the same actions."""
         space = group.action_space
         lead = (self.market.worlds, group.count)
-        size = (*lead, *space.shape)  # type: ignore[misc] # every space that a contract allows has a shape
+        size = (*lead, *space.shape)
         if isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
             last = choices(space) - 1
-            drawn = torch.randint(last + 1, size, generator=self.generator)
-            return (
-                torch.full(size, {"low": 0, "high": last}[style])
-                if style in ("low", "high")
-                else drawn
-            )
+            # Drawn in every style, so that the actions after the bounds are the same in all.
+            random_choices = torch.randint(last + 1, size, generator=self.generator)
+            if style in ("low", "high"):
+                return torch.full(size, 0 if style == "low" else last)
+            return random_choices
         assert isinstance(space, gym.spaces.Box)  # by check_groups
         low, high = (torch.tensor(bound, dtype=torch.float32) for bound in (space.low, space.high))
         if style in ("low", "high"):
@@ -179,7 +189,8 @@ class Actions:
         if style == "inner":
             return low + (high - low) * (0.3 + 0.4 * share)
         corner = torch.rand(size, generator=self.generator) < CORNER_SHARE
-        return torch.minimum(low + (high - low) * torch.where(corner, share.round(), share), high)
+        share = torch.where(corner, share.round(), share)
+        return torch.minimum(low + (high - low) * share, high)  # rounding may lead beyond high
 
 
 def play(
@@ -194,16 +205,28 @@ def play(
     """Steps a market under random actions, checking its contract: yields (observations, step).
 
     The first item, with step None, shows what `reset(seed)` gives; where `seed` is None, the market
-    goes on instead. The same `draws`, the same actions.
+    goes on instead.
+
+    Args:
+        market: to be stepped.
+        steps: how many.
+        limit: of the market's calls.
+        seed: of the reset.
+        draws: the same number, the same actions.
+        style: of the actions, as in `Actions`.
+
+    Raises:
+        ContractError: where a step breaks the contract.
+        TimeLimitError: where the reset or a step takes too long.
     """
     if seed is not None:
-        seen = limit(market.reset, seed)
-        check_observations(market, seen)
-        yield seen, None
-    draw = Actions(market, draws, style)
+        observations = limit(market.reset, seed)
+        check_observations(market, observations)
+        yield observations, None
+    next_actions = Actions(market, draws, style)
     for t in range(steps):
         try:
-            step = limit(market.step, draw())
+            step = limit(market.step, next_actions())
         except Exception as error:
             error.add_note(f"in step {t} of random actions")
             raise
@@ -215,9 +238,8 @@ def record(
     market: Market, steps: int, limit: Watchdog, *, seed: int | None = 0, draws: int = 0
 ) -> Record:
     """An episode's digests."""
-    return [
-        digests(seen, step) for seen, step in play(market, steps, limit, seed=seed, draws=draws)
-    ]
+    episode = play(market, steps, limit, seed=seed, draws=draws)
+    return [digests(observations, step) for observations, step in episode]
 
 
 def digests(observations: Mapping[str, Tensor], step: Step | None = None) -> dict[str, bytes]:
@@ -244,13 +266,13 @@ def digest(value: Tensor) -> bytes:
 
 def difference(one: Record, other: Record) -> str | None:
     """What differs first, and in which step; None where nothing does."""
-    reset = not any(
-        name.startswith("rewards") for name in one[0]
-    )  # a record may begin with what reset shows
+    # A record may begin with what the reset shows, which has no rewards.
+    reset = not any(name.startswith("rewards") for name in one[0])
     for t, (a, b) in enumerate(zip(one, other, strict=True)):
         for name in sorted(a.keys() | b.keys()):
             if a.get(name) != b.get(name):
-                return f"{name} {'after the reset' if reset and t == 0 else f'in step {t - reset}'}"
+                when = "after the reset" if reset and t == 0 else f"in step {t - reset}"
+                return f"{name} {when}"
     return None
 
 
@@ -263,23 +285,24 @@ def same(one: Tensor, other: Tensor) -> bool:
     """Equal values, where NaN equals NaN."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    return bool(((one == other) | ((one != one) & (other != other))).all())
+    both_nan = (one != one) & (other != other)
+    return bool(((one == other) | both_nan).all())
 
 
 def blame(error: BaseException) -> str:
-    """The innermost line of the market's own in a traceback, or the innermost of all: `file.py:12,
-    c = log(k)`."""
-    frames = [
-        f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")
-    ]
-    theirs = [
-        f
-        for f in frames
-        if not any(part in f.filename for part in (*OURS, "site-packages", "/lib/python"))
-    ]
-    if not frames:
+    """The innermost line of the market's own in a traceback: `file.py:12, c = log(k)`.
+
+    Where none is the market's own, the innermost of all.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    frames_in_files = [frame for frame in frames if not frame.filename.startswith("<")]
+    if not frames_in_files:
         return "no traceback"
-    frame = (theirs or frames)[-1]
+    not_theirs = (*OURS, "site-packages", "/lib/python")
+    theirs = [
+        frame for frame in frames_in_files if not any(part in frame.filename for part in not_theirs)
+    ]
+    frame = (theirs or frames_in_files)[-1]
     return f"{Path(frame.filename).name}:{frame.lineno}, {frame.line}"
 
 
@@ -296,22 +319,25 @@ def drawn_from() -> Iterator[list[str]]:
 
 
 def _global_states() -> dict[str, bytes]:
-    torchs = torch.get_rng_state().numpy().tobytes()
-    numpys = np.random.get_state()
-    pythons = random.getstate()
-    return {"torch": torchs, "numpy": pickle.dumps(numpys), "random": pickle.dumps(pythons)}
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": pickle.dumps(np.random.get_state()),
+        "random": pickle.dumps(random.getstate()),
+    }
 
 
 @contextmanager
 def kept_global_states() -> Iterator[None]:
     """Leaves the shared generators as they were."""
-    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch_state = torch.get_rng_state()
+    numpy_state = np.random.get_state()
+    python_state = random.getstate()
     try:
         yield
     finally:
-        torch.set_rng_state(kept[0])
-        np.random.set_state(kept[1])
-        random.setstate(kept[2])
+        torch.set_rng_state(torch_state)
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
 
 
 def disturb() -> None:

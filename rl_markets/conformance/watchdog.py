@@ -6,10 +6,9 @@ Two means, one behind the other:
   a signal interrupts, such as `time.sleep`. Only the main thread can have alarms: the driver and
   Ray's actors step there.
 - Code that keeps Python from running (a loop in C, a lock held elsewhere, a market that swallows
-  every exception), and any
-  thread but the main one: some seconds later all stacks go to stderr and the process ends with exit
-      code 1, as an actor
-  that is lost; the run fails instead of hanging. This cannot be caught.
+  every exception), and any thread but the main one: some seconds later all stacks go to stderr and
+  the process ends with exit code 1, as an actor that is lost; the run fails instead of hanging.
+  This cannot be caught.
 """
 
 from __future__ import annotations
@@ -33,8 +32,7 @@ R = TypeVar("R")
 STEP_SECONDS = 10.0
 """What a market's step may take while training; `limit_steps` reads it when it is called."""
 GRACE_SECONDS = 5.0
-"""How long after the limit the process ends, where the alarm did not get through; up to twice
-this."""
+"""From the limit to the end of the process, where no alarm got through; up to twice this."""
 
 
 class Watchdog:
@@ -57,10 +55,18 @@ class Watchdog:
         self.what = what
         self.grace = grace
         self._limited = math.isfinite(seconds)
-        self._alarms = self._last = self._entered = False
-        self._due = self._outer = math.inf
-        self._interval = self._renew = 0.0
+        self._entered = False
+        # The alarm inside a call: whether there are alarms here, when the next one is due, and
+        # whether it is the last, which raises.
+        self._alarms = False
+        self._due = math.inf
+        self._last = False
+        # What was set before: when it is due, how often it repeats, and the handlers.
+        self._outer = math.inf
+        self._interval = 0.0
         self._previous: dict[int, Any] = {}
+        # When the end of the process has to be put off again; infinite where it cannot be set.
+        self._renew = 0.0
 
     def __enter__(self) -> Watchdog:
         self._entered = True
@@ -80,7 +86,7 @@ class Watchdog:
             signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in self._previous.items():
                 signal.signal(number, handler)
-            self._disarm()
+            self._disarm()  # only now: an outer alarm must find its own handler
 
     def __call__(self, function: Callable[..., R], *arguments: Any) -> R:
         """`function(*arguments)`, within the limit.
@@ -105,7 +111,7 @@ class Watchdog:
             self._renew = now + self.grace
         if self._alarms:
             self._last = False
-            self._due = now + 0.75 * self.seconds
+            self._due = now + 0.75 * self.seconds  # `_alarm` then adds the last quarter
             self._set_timer(now)
 
     def _disarm(self) -> None:
@@ -119,12 +125,10 @@ class Watchdog:
         due = self._due if self._due < self._outer else self._outer
         if due == math.inf:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        else:
-            signal.setitimer(
-                signal.ITIMER_REAL,
-                max(due - now, 1e-6),
-                1.0 if due == self._due else self._interval,
-            )
+            return
+        interval = 1.0 if due == self._due else self._interval
+        # At least a microsecond: 0 would switch the timer off.
+        signal.setitimer(signal.ITIMER_REAL, max(due - now, 1e-6), interval)
 
     def _note_outer(self, remaining: float, interval: float) -> None:
         self._outer = time.monotonic() + remaining if remaining else math.inf
@@ -138,9 +142,9 @@ class Watchdog:
             return
         if self._last:
             raise TimeLimitError(
-                f"{self.what} took longer than {self.seconds:g} s: the traceback ends in the line "
-                "that was running, "
-                f"an endless loop or something that it waits for"
+                f"{self.what} took longer than {self.seconds:g} s: "
+                "the traceback ends in the line that was running, "
+                "an endless loop or something that it waits for"
             )
         self._last = True
         self._due = now + 0.25 * self.seconds  # a process that was stopped gets this much again
@@ -180,11 +184,8 @@ def limit_steps(
     market: Market, seconds: float | None = None, grace: float = GRACE_SECONDS
 ) -> Watchdog:
     """The watchdog of a market's steps, `STEP_SECONDS` each unless told otherwise."""
-    return Watchdog(
-        STEP_SECONDS if seconds is None else seconds,
-        f"market {type(market).__name__}: a step",
-        grace,
-    )
+    seconds = STEP_SECONDS if seconds is None else seconds
+    return Watchdog(seconds, f"market {type(market).__name__}: a step", grace)
 
 
 @contextmanager
@@ -200,8 +201,10 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
 
 
 def _stderr() -> Any:
-    """The process's stderr where it has a file descriptor: what is left when Python itself
-    hangs."""
+    """The process's stderr, or None where it has no file descriptor.
+
+    Through that faulthandler writes when Python itself hangs.
+    """
     stream = sys.__stderr__
     try:
         return None if stream is None or stream.fileno() < 0 else stream

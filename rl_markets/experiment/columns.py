@@ -1,8 +1,7 @@
-"""A market's lists from files: `{file: types.csv, column: kappa}` stands for the numbers of a CSV
-file's column.
+"""A market's lists from files.
 
-Read once, when the experiment file is: the experiment holds the numbers and needs the CSV file no
-    more.
+`{file: types.csv, column: kappa}` stands for the numbers in the column of a CSV file. It is read
+once, when the experiment file is: the experiment holds the numbers and needs the CSV file no more.
 """
 
 from __future__ import annotations
@@ -62,8 +61,8 @@ def with_columns(data: dict[str, Any], source: str | Path) -> dict[str, Any]:
     except LookupError:
         return data
     try:
-        given = plain(market["parameters"], "market.parameters")
-        parameters = _section(model, given, "market.parameters", Path(source).parent)
+        parameters = plain(market["parameters"], "market.parameters")
+        parameters = _section(model, parameters, "market.parameters", Path(source).parent)
     except FieldError as error:
         raise ExperimentError(f"{source}: {error}") from None
     return data | {"market": market | {"parameters": parameters}}
@@ -75,20 +74,20 @@ def with_columns(data: dict[str, Any], source: str | Path) -> dict[str, Any]:
 def _section(
     model: type[BaseModel], values: dict[str, Any], path: str, folder: Path
 ) -> dict[str, Any]:
-    """The values of a model, those of the models in it included."""
-    fields = {
-        key: field.annotation
-        for name, field in model.model_fields.items()
-        for key in (name, field.validation_alias)
-        if isinstance(key, str)
-    }
+    """The values of a model, and of the models in it, with columns read."""
+    annotations: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        for key in (name, field.validation_alias):
+            if isinstance(key, str):
+                annotations[key] = field.annotation
     return {
-        key: _value(fields.get(key), value, f"{path}.{key}", folder)
+        key: _value(annotations.get(key), value, f"{path}.{key}", folder)
         for key, value in values.items()
     }
 
 
 def _value(annotation: Any, value: Any, path: str, folder: Path) -> Any:
+    """The value of a field, with columns read; what is wrong with it stays as it is."""
     if not isinstance(value, dict):
         return value
     members = _members(annotation)
@@ -120,9 +119,10 @@ def _wants_a_list(members: list[Any]) -> bool:
 
 
 def _numbers(reference: dict[str, Any], path: str, folder: Path) -> list[int | float]:
+    """What a `{file: ..., column: ...}` at `path` stands for."""
     try:
-        wanted = validate(Column, reference)
-        return read_column(folder / wanted.file, wanted.column)
+        column = validate(Column, reference)
+        return read_column(folder / column.file, column.column)
     except ValidationError as error:
         raise FieldError(first_line(Column, error, prefix=f"{path}.")) from None
     except CsvError as error:
@@ -132,8 +132,12 @@ def _numbers(reference: dict[str, Any], path: str, folder: Path) -> list[int | f
 def read_column(file: Path, column: str | None) -> list[int | float]:
     """The numbers of a column, from the top down; whole ones without point or exponent are `int`.
 
+    Args:
+        file: CSV with a header line.
+        column: its name; None where the file has only one.
+
     Raises:
-        ValueError: one line: file, line, what was found, what is expected.
+        CsvError: one line: file, line, what was found, what is expected.
     """
     numbers: list[int | float] = []
     rows = csv_rows(file)
@@ -158,13 +162,14 @@ def read_column(file: Path, column: str | None) -> list[int | float]:
 def _index(names: list[str], column: str | None, where: str) -> int:
     """The place of the column among `names`; that of the only one where none is asked for."""
     known = ", ".join(names)
-    known = known if len(known) <= 200 else known[:197] + "..."
+    if len(known) > 200:
+        known = known[:197] + "..."
     if column is None:
         if len(names) > 1:
             raise CsvError(
                 f"{where}: {len(names)} columns, expected `column` to name one of: {known}"
             )
-        if _NUMBER.fullmatch(names[0]):
+        if _NUMBER.fullmatch(names[0]):  # no header: the first number would be lost
             raise CsvError(f"{where}: {names[0][:40]!r}: expected a header line, not yet a number")
         return 0
     if column not in names:
@@ -187,10 +192,14 @@ def _number(cell: str, where: str) -> int | float:
 
 
 def csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each row starts, and its cells."""
+    """The line on which each row starts, and its cells.
+
+    Raises:
+        CsvError: one line: file, line, and what is no text or no CSV.
+    """
     reader = csv.reader(_lines(file), strict=True, skipinitialspace=True)
     while True:
-        line = reader.line_num + 1
+        line = reader.line_num + 1  # before the row is read: in quotes it may go over many lines
         try:
             row = next(reader)
         except StopIteration:
@@ -202,7 +211,7 @@ def csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _lines(file: Path) -> Iterator[str]:
-    """The lines, so that their numbers are right: comments and blank ones are empty."""
+    """The lines of a file; comments and blank ones are empty, so that they are still counted."""
     with _open(file) as lines:
         for number, line in enumerate(lines, 1):
             if not line.isascii() and any("\udc80" <= c <= "\udcff" for c in line):
@@ -211,15 +220,14 @@ def _lines(file: Path) -> Iterator[str]:
 
 
 def _open(file: Path) -> typing.TextIO:
-    """The file as text; bytes that are not UTF-8 become surrogates. A pipe could keep us waiting, a
-    device go on."""
+    """The file as text; bytes that are not UTF-8 become surrogates, which `_lines` refuses."""
     try:
+        # Files alone: a pipe could keep us waiting, a device go on for ever.
         if file.is_file() or not file.exists():
             return file.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
     except FileNotFoundError:
         raise CsvError(f"{file}: no such file") from None
     except (OSError, ValueError) as error:
         raise CsvError(f"{file}: cannot be read as text: {error}") from None
-    raise CsvError(
-        f"{file}: is a {'folder' if file.is_dir() else 'device or pipe'}, expected a CSV file"
-    )
+    kind = "folder" if file.is_dir() else "device or pipe"
+    raise CsvError(f"{file}: is a {kind}, expected a CSV file")

@@ -66,8 +66,10 @@ class Experiment(Section):
         return self.resolved.market_parameters
 
     def answer_key(self) -> AnswerKey | None:
-        """The known answer of the market, or None where none is known; imports the market's
-        judge."""
+        """The known answer of the market, or None where none is known.
+
+        The first call imports the market's judge, and torch with it.
+        """
         return self.market_spec.answer_key(self.market_parameters)
 
     @property
@@ -81,8 +83,10 @@ class Experiment(Section):
         return [group for section in self.learned.values() for group in section.groups]
 
     def parameters(self, policy: str) -> LearnerParameters:
-        """The learner's parameters for a policy, complete; gamma is the market's own unless
-        given."""
+        """The learner's parameters for a policy, complete.
+
+        gamma is the market's own unless the file gives one.
+        """
         return self.resolved.parameters[policy]
 
     def gamma(self, group: str) -> float:
@@ -122,20 +126,21 @@ class Experiment(Section):
     @property
     def smallest_batch(self) -> int:
         """Rows in each iteration of the policy that gets the fewest."""
-        return self.env_steps_per_iteration * min(
-            self.trajectories(policy) for policy in self.learned
-        )
+        fewest = min(self.trajectories(policy) for policy in self.learned)
+        return self.env_steps_per_iteration * fewest
 
     def trajectories(self, policy: str) -> int:
-        """What a policy samples side by side in each world: its agents, or one row of all where
-        each has its own."""
+        """How many trajectories a policy samples side by side in each world.
+
+        One for each agent; where each agent has a policy of its own, one of all together.
+        """
         section = self.policies[policy]
         return 1 if section.separate else sum(self.groups[g] for g in section.groups)
 
     @property
     def iterations(self) -> int:
         """Iterations until `training.agent_steps` are reached."""
-        return -(-self.training.agent_steps // self.agent_steps_per_iteration)
+        return -(-self.training.agent_steps // self.agent_steps_per_iteration)  # rounded up
 
     @property
     def digest(self) -> str:

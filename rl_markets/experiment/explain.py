@@ -3,46 +3,49 @@
 from __future__ import annotations
 
 from rl_markets.experiment.experiment import Experiment
-from rl_markets.experiment.sections import PolicySection
+from rl_markets.experiment.sections import PolicySection, TrainingSection
 from rl_markets.progress import short
 
 
 def explain(experiment: Experiment) -> str:
     """Market, policies, sizes, where it runs and what it ends with."""
     training = experiment.training
-    spec = experiment.market_spec
     groups = ", ".join(f"{count} x {name}" for name, count in experiment.groups.items())
     policies = "; ".join(
-        f"{p} <- {', '.join(s.groups)} ({_kind(s)})" for p, s in experiment.policies.items()
+        f"{name} <- {', '.join(section.groups)} ({_kind(section)})"
+        for name, section in experiment.policies.items()
     )
-    rows = experiment.agent_steps_per_iteration
-    where = (
-        f"{training.runners} runner actors" if training.runners else "sampling in the main process"
-    )
-    where += (
-        f", {training.learners} learner actors"
-        if training.learners
-        else ", learning in the main process"
-    )
-    gain = experiment.certificate.deviation_agent_steps
+    # Each discount factor once, in the order of the policies.
     gammas = dict.fromkeys(f"{experiment.parameters(p).gamma:g}" for p in experiment.learned)
-    discount = f", discount {' and '.join(gammas)}"
-    deviator = f", a deviator trained for {short(gain)} steps" if gain else ""
-    return "\n".join(
-        [
-            f"{experiment.name}: ok",
-            f"  market       {spec.name}: {groups} in each of {experiment.market.worlds} worlds",
-            f"  policies     {policies}",
-            f"  algorithm    {experiment.algorithm.name}{discount}",
-            f"  training     {experiment.iterations} iterations of {short(rows)} agent steps = "
-            f"{short(experiment.iterations * rows)}",
-            f"  where        {where}",
-            f"  checkpoints  every {training.checkpoint_every} iterations, the last "
-            f"{training.keep_checkpoints} kept",
-            f"  certificate  {experiment.certificate.seeds} seeds{deviator}",
-            f"  seed         {experiment.seed}",
-        ]
-    )
+    steps = experiment.agent_steps_per_iteration
+    deviation_steps = experiment.certificate.deviation_agent_steps
+    deviator = f", a deviator trained for {short(deviation_steps)} steps" if deviation_steps else ""
+    lines = [
+        f"{experiment.name}: ok",
+        f"  market       {experiment.market_spec.name}: "
+        f"{groups} in each of {experiment.market.worlds} worlds",
+        f"  policies     {policies}",
+        f"  algorithm    {experiment.algorithm.name}, discount {' and '.join(gammas)}",
+        f"  training     {experiment.iterations} iterations of {short(steps)} agent steps = "
+        f"{short(experiment.iterations * steps)}",
+        f"  where        {_processes(training)}",
+        f"  checkpoints  every {training.checkpoint_every} iterations, "
+        f"the last {training.keep_checkpoints} kept",
+        f"  certificate  {experiment.certificate.seeds} seeds{deviator}",
+        f"  seed         {experiment.seed}",
+    ]
+    return "\n".join(lines)
+
+
+def _processes(training: TrainingSection) -> str:
+    """Which processes sample, and which learn."""
+    sampling = "sampling in the main process"
+    if training.runners:
+        sampling = f"{training.runners} runner actors"
+    learning = "learning in the main process"
+    if training.learners:
+        learning = f"{training.learners} learner actors"
+    return f"{sampling}, {learning}"
 
 
 def _kind(section: PolicySection) -> str:
@@ -52,5 +55,8 @@ def _kind(section: PolicySection) -> str:
     if section.frozen is not None:
         return f"frozen: {section.frozen}"
     kind = f"{' x '.join(map(str, section.hidden))} {section.activation}"
-    kind += ", one for each agent" if section.separate else ""
-    return kind + (", central critic" if section.central_critic else "")
+    if section.separate:
+        kind += ", one for each agent"
+    if section.central_critic:
+        kind += ", central critic"
+    return kind

@@ -28,7 +28,7 @@ def load(
     Args:
         path: the YAML file.
         overrides: `a.b=c`, applied in order.
-        smoke: shrink it to seconds.
+        smoke: shrink it to seconds, as `shrunk` does.
         machine: refuse what this machine is too small for, unless `RAY_ADDRESS` names a cluster.
 
     Raises:
@@ -66,7 +66,11 @@ def parse(data: dict[str, Any], source: str) -> Experiment:
 
 
 def shrunk(experiment: Experiment) -> dict[str, Any]:
-    """An experiment cut down to seconds: few worlds, three iterations, a short examination."""
+    """An experiment cut down to seconds: few worlds, three iterations, a short examination.
+
+    Returns:
+        plain data, for `parse`.
+    """
     data = experiment.model_dump(mode="json")
     _cap(data["market"], worlds=8)
     _cap(data["training"], rollout_length=8, runners=0, learners=0, gpus_per_learner=0)
@@ -74,11 +78,13 @@ def shrunk(experiment: Experiment) -> dict[str, Any]:
     _cap(data["certificate"], seeds=2, deviation_agent_steps=512)
     env_steps = data["market"]["worlds"] * data["training"]["rollout_length"]
     _cap(data["training"], agent_steps=3 * env_steps * experiment.agents)
+    # The smallest batch, for the shrunk worlds and rollout.
     rows = env_steps * experiment.smallest_batch // experiment.env_steps_per_iteration
-    given = validate(experiment.learner_spec.parameters, experiment.algorithm.parameters)
-    data["algorithm"]["parameters"] |= given.smoke(rows)
+    parameters = validate(experiment.learner_spec.parameters, experiment.algorithm.parameters)
+    data["algorithm"]["parameters"] |= parameters.smoke(rows)
     return data
 
 
-def _cap(section: dict[str, Any], **most: int) -> None:
-    section.update({key: min(section[key], limit) for key, limit in most.items()})
+def _cap(section: dict[str, Any], **limits: int) -> None:
+    """Lowers fields of a section to their limits, in place."""
+    section.update({key: min(section[key], limit) for key, limit in limits.items()})

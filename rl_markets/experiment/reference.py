@@ -1,5 +1,7 @@
-"""The reference of experiment files, made from the fields themselves: `python -m
-rl_markets.experiment.reference`."""
+"""The reference of experiment files, made from the fields themselves.
+
+`python -m rl_markets.experiment.reference > docs/experiments.md` writes it.
+"""
 
 from __future__ import annotations
 
@@ -98,54 +100,56 @@ def _table(title: str, model: type[BaseModel], summary: str = "") -> str:
 def _row(name: str, field: FieldInfo) -> str:
     if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
         return f"| `{name}` | section | | {(field.annotation.__doc__ or '').strip()} |"
+    kind = f"{_type(field.annotation)}{_bounds(field)}"
     default = "" if field.is_required() else _shown(field.get_default(call_default_factory=True))
-    return (
-        f"| `{name}` | {_type(field.annotation)}{_bounds(field)} | {default} | "
-        f"{field.description or ''} |"
-    )
+    return f"| `{name}` | {kind} | {default} | {field.description or ''} |"
 
 
 def _shown(value: Any) -> str:
+    """A default as an experiment file would give it."""
     if value is PydanticUndefined or value in ("", {}):
         return ""
-    return "`null`" if value is None else f"`{list(value) if isinstance(value, tuple) else value}`"
+    if value is None:
+        return "`null`"
+    return f"`{list(value) if isinstance(value, tuple) else value}`"
 
 
 def _type(annotation: Any) -> str:
+    """A field's type in words."""
     origin = typing.get_origin(annotation)
     arguments = typing.get_args(annotation)
     if origin is typing.Literal:
         return " or ".join(f"`{a}`" for a in arguments)
     if origin is typing.Annotated:
         return _type(arguments[0])
-    if origin in (list, tuple):
-        inner = _type(arguments[0])
-        return (
-            f"list of {inner}" if origin is list else f"[{', '.join(_type(a) for a in arguments)}]"
-        )
+    if origin is list:
+        return f"list of {_type(arguments[0])}"
+    if origin is tuple:
+        return f"[{', '.join(_type(a) for a in arguments)}]"
     if origin is dict:
         return "mapping"
-    if arguments:  # optional
+    if arguments:  # a union
         return " or ".join(_type(a) for a in arguments)
-    names = {
+    words = {
         int: "whole number",
         float: "number",
         str: "text",
         bool: "true or false",
         type(None): "null",
     }
-    return names.get(annotation, "section")
+    return words.get(annotation, "section")
 
 
 def _bounds(field: FieldInfo) -> str:
+    """`, > 0, <= 1`, or nothing."""
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-    found = [
-        f"{sign} {getattr(m, name):g}"
-        for m in field.metadata
-        for name, sign in signs.items()
-        if getattr(m, name, None) is not None
-    ]
-    return ", " + ", ".join(found) if found else ""
+    bounds = ""
+    for constraint in field.metadata:
+        for name, sign in signs.items():
+            bound = getattr(constraint, name, None)
+            if bound is not None:
+                bounds += f", {sign} {bound:g}"
+    return bounds
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
-"""What the names in an experiment file stand for: specs, and parameters validated by their own
-models."""
+"""What the names in an experiment file stand for.
+
+Specs of market and learner, and parameters validated by their own models.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,10 @@ class Resolved:
 
     @cached_property
     def parameters(self) -> dict[str, LearnerParameters]:
-        """Policy -> the learner's parameters, complete; gamma is the market's own unless given."""
+        """Policy -> the learner's parameters, complete; gamma is the market's own unless given.
+
+        Lazily, since `rules` says what is wrong with them policy by policy.
+        """
         return {policy: self._completed(dict(given)) for policy, given in self.given.items()}
 
     def _completed(self, given: dict[str, object]) -> LearnerParameters:
@@ -60,17 +65,20 @@ def resolve(
 ) -> Resolved:
     """Finds the specs, and validates the parameters of the market.
 
+    Args:
+        market, policies, algorithm: sections of an experiment.
+
     Raises:
         LookupError: where there is no market or learner of that name.
         pydantic.ValidationError: where a parameter is wrong.
     """
     spec: MarketSpec = find(MARKETS, market.name)
+    given = {
+        name: {**algorithm.parameters, **section.parameters} for name, section in policies.items()
+    }
     return Resolved(
         market=spec,
         learner=find(LEARNERS, algorithm.name),
         market_parameters=validate(spec.parameters, market.parameters),
-        given={
-            name: {**algorithm.parameters, **section.parameters}
-            for name, section in policies.items()
-        },
+        given=given,
     )

@@ -29,6 +29,7 @@ def check(experiment: Experiment) -> None:
     Raises:
         FieldError: what was found, and what was expected.
     """
+    # In this order: each may take for granted what those before it ask for.
     for rule in (check_names, check_groups, check_policies, check_discount, check_sizes):
         rule(experiment)
 
@@ -48,26 +49,23 @@ def check_names(experiment: Experiment) -> None:
         try:
             validate(spec.parameters, section.parameters)
         except ValidationError as error:
-            raise FieldError(
-                first_line(spec.parameters, error, prefix=f"{field}.parameters.")
-            ) from None
+            prefix = f"{field}.parameters."
+            raise FieldError(first_line(spec.parameters, error, prefix=prefix)) from None
 
 
 def check_discount(experiment: Experiment) -> None:
     """Each learner discounts as the market's agents do, or says how."""
     discount = experiment.discount
-    owner = experiment.market_spec.discount
+    discount_name = experiment.market_spec.discount
     for policy, section in experiment.learned.items():
         gamma = experiment.parameters(policy).gamma
-        field = (
-            f"policies.{policy}.parameters.gamma"
-            if "gamma" in section.parameters
-            else "algorithm.parameters.gamma"
-        )
+        field = "algorithm.parameters.gamma"
+        if "gamma" in section.parameters:
+            field = f"policies.{policy}.parameters.gamma"
         if gamma is None:
             raise FieldError(
-                f"{field}: missing; market {experiment.market.name!r} has no discount factor of "
-                "its own"
+                f"{field}: missing; "
+                f"market {experiment.market.name!r} has no discount factor of its own"
             )
         if gamma == 1 and not experiment.parameters(policy).undiscounted:
             raise FieldError(
@@ -75,8 +73,8 @@ def check_discount(experiment: Experiment) -> None:
             )
         if discount is not None and gamma != discount:
             raise FieldError(
-                f"{field} = {gamma}: expected {discount}, as market.parameters.{owner}; leave it "
-                "out to take the market's"
+                f"{field} = {gamma}: expected {discount}, as market.parameters.{discount_name}; "
+                "leave it out to take the market's"
             )
 
 
@@ -88,29 +86,25 @@ def check_policies(experiment: Experiment) -> None:
             raise FieldError(f"{field}: scripted and frozen are both given; expected one of them")
         if section.learns:
             _check_learned(experiment, policy, section)
-        elif section.separate or section.central_critic or section.parameters:
-            what = next(
-                n for n in ("separate", "central_critic", "parameters") if getattr(section, n)
-            )
-            raise FieldError(f"{field}.{what}: this policy does not learn; leave it out")
-        scripts = experiment.market_spec.scripts
-        if (
-            section.scripted is not None
-            and ":" not in section.scripted
-            and section.scripted not in scripts
-        ):
-            near = (
-                did_you_mean(section.scripted, list(scripts))
-                or "; it has none, give package.module:function"
-            )
-            raise FieldError(
-                f"{field}.scripted: market {experiment.market.name!r} has no rule "
-                f"{section.scripted!r}{near}"
-            )
+        else:
+            for setting in ("separate", "central_critic", "parameters"):
+                if getattr(section, setting):
+                    raise FieldError(f"{field}.{setting}: this policy does not learn; leave it out")
+        if section.scripted is not None:
+            _check_script(experiment, f"{field}.scripted", section.scripted)
     if not experiment.learned:
         raise FieldError(
             "policies: none of them learns; expected at least one without scripted or frozen"
         )
+
+
+def _check_script(experiment: Experiment, field: str, rule: str) -> None:
+    """A rule is the market's own; functions, by `package.module:function`, are imported later."""
+    scripts = experiment.market_spec.scripts
+    if ":" in rule or rule in scripts:
+        return
+    hint = did_you_mean(rule, list(scripts)) or "; it has none, give package.module:function"
+    raise FieldError(f"{field}: market {experiment.market.name!r} has no rule {rule!r}{hint}")
 
 
 def _check_learned(experiment: Experiment, policy: str, section: PolicySection) -> None:
@@ -119,8 +113,8 @@ def _check_learned(experiment: Experiment, policy: str, section: PolicySection) 
     for name in section.parameters:
         if name in model.common:
             raise FieldError(
-                f"{field}.parameters.{name}: all policies share it; expected it in "
-                "algorithm.parameters"
+                f"{field}.parameters.{name}: all policies share it; "
+                "expected it in algorithm.parameters"
             )
     try:
         validate(model, {**experiment.algorithm.parameters, **section.parameters})
@@ -129,14 +123,12 @@ def _check_learned(experiment: Experiment, policy: str, section: PolicySection) 
     if experiment.learner_spec.differentiates and not experiment.market_spec.differentiable:
         raise FieldError(
             f"algorithm.name = {experiment.algorithm.name!r}: takes gradients through the market, "
-            "and "
-            f"{experiment.market.name!r} is not differentiable"
+            f"and {experiment.market.name!r} is not differentiable"
         )
     if section.separate and len(section.groups) > 1:
         raise FieldError(
-            f"{field}.separate: a policy for each agent of {len(section.groups)} groups; expected "
-            "one group, "
-            "give each group a section of its own"
+            f"{field}.separate: a policy for each agent of {len(section.groups)} groups; "
+            "expected one group, give each group a section of its own"
         )
     if section.central_critic and not experiment.market_spec.global_state:
         raise FieldError(
@@ -170,20 +162,19 @@ def check_sizes(experiment: Experiment) -> None:
     training = experiment.training
     rows = experiment.agent_steps_per_iteration
     smallest = experiment.smallest_batch
+    # Any policy's parameters will do: those that are looked at here are the same for all.
     parameters = experiment.parameters(next(iter(experiment.learned)))
     slices = getattr(parameters, "minibatches", 1) * max(1, training.learners)
     if smallest < 2 * slices:
         raise FieldError(
-            f"algorithm.parameters.minibatches: {slices} slices of {smallest} rows leave less than "
-            "2 each; "
-            f"expected at most {smallest // 2} slices"
+            f"algorithm.parameters.minibatches: {slices} slices of {smallest} rows "
+            f"leave less than 2 each; expected at most {smallest // 2} slices"
         )
     horizon = getattr(parameters, "horizon", 1)
     if training.rollout_length % horizon:
         raise FieldError(
-            f"algorithm.parameters.horizon = {horizon}: expected a divisor of "
-            "training.rollout_length = "
-            f"{training.rollout_length}"
+            f"algorithm.parameters.horizon = {horizon}: "
+            f"expected a divisor of training.rollout_length = {training.rollout_length}"
         )
     if training.agent_steps < rows:
         raise FieldError(
@@ -193,12 +184,17 @@ def check_sizes(experiment: Experiment) -> None:
 
 
 def check_machine(experiment: Experiment) -> None:
-    """The experiment fits this machine. Not a rule of the content: runners on other machines read
-    it, too."""
+    """The experiment fits this machine, and its frozen policies lie here.
+
+    Not a rule of the content: runners on other machines read it, too.
+
+    Raises:
+        FieldError: what was found, and what was expected.
+    """
     for policy, section in experiment.policies.items():
-        if section.frozen is not None and not any(
-            Path(section.frozen, p).is_file() for p in EXPORTED
-        ):
+        if section.frozen is None:
+            continue
+        if not any(Path(section.frozen, name).is_file() for name in EXPORTED):
             raise FieldError(
                 f"policies.{policy}.frozen = {section.frozen!r}: holds no exported policy"
             )
@@ -208,16 +204,15 @@ def check_machine(experiment: Experiment) -> None:
     actors = training.runners + training.learners
     if actors > cpus:
         raise FieldError(
-            f"training.runners: {training.runners} runners, {training.learners} learners want "
-            f"{actors} CPUs, "
-            f"expected at most the {cpus} of this machine"
+            f"training.runners: {training.runners} runners, {training.learners} learners "
+            f"want {actors} CPUs, expected at most the {cpus} of this machine"
         )
     needed = rows * ROW_BYTES
     memory = _memory_bytes()
     if needed > memory // 2:
         raise FieldError(
-            f"market.worlds: one rollout of {rows:.3g} agent steps needs about "
-            f"{needed / 2**30:.3g} GiB; "
+            f"market.worlds: one rollout of {rows:.3g} agent steps "
+            f"needs about {needed / 2**30:.3g} GiB; "
             f"expected at most half of this machine's {memory / 2**30:.3g} GiB"
         )
 
@@ -228,4 +223,6 @@ def _memory_bytes() -> int:
 
 def available_cpus() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # Linux: a container or a scheduler may allow fewer
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,9 +1,8 @@
-"""The sections of an experiment file: typed, bounded, strict. The only place where a setting is
-defined.
+"""The sections of an experiment file: typed, bounded, strict.
 
-Each field is one typed line with its unit, bounds and a sentence; that line is the validator, what
-an error says is expected, and the reference in `docs/experiments.md`. Nothing here imports torch or
-ray.
+The only place where a setting is defined: each field is typed, with its unit, bounds and a
+sentence; that is the validator, what an error says is expected, and the reference in
+`docs/experiments.md`. Nothing here imports torch or ray.
 """
 
 from __future__ import annotations
@@ -17,22 +16,23 @@ PolicyName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_lengt
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, values are not converted, numbers are
-    finite."""
+    """Base of all sections.
+
+    Unknown keys are errors, values are not converted, numbers are finite.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     def __getstate__(self) -> dict[Any, Any]:
-        """The fields alone: what was worked out from them does not travel, and is no part of a
-        changed copy."""
+        """The fields alone, without what was worked out from them.
+
+        Cached properties neither travel to other processes nor get into a changed copy, in which
+        they would be wrong.
+        """
         state = super().__getstate__()
         fields = type(self).model_fields
-        return {
-            **state,
-            "__dict__": {
-                name: value for name, value in state["__dict__"].items() if name in fields
-            },
-        }
+        values = {name: value for name, value in state["__dict__"].items() if name in fields}
+        return {**state, "__dict__": values}
 
     def __copy__(self) -> Self:
         """A copy that works everything out anew; `model_copy` begins with it."""

@@ -24,8 +24,14 @@ def validate(model: type[M], data: dict[str, Any]) -> M:
 
 
 def plain(value: Any, path: str = "", depth: int = 0) -> Any:
-    """A copy of `value` in what JSON has: mappings with text keys, lists, text, finite numbers,
-    booleans.
+    """A copy of `value` in what JSON has.
+
+    Mappings with text keys, lists, text, finite numbers, booleans and null.
+
+    Args:
+        value: from YAML, or a user's program.
+        path: of the value in the file, for errors.
+        depth: of the value.
 
     Raises:
         FieldError: for anything else.
@@ -33,8 +39,8 @@ def plain(value: Any, path: str = "", depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise FieldError(f"{path[:60]}...: nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, dict):
-        dot = path and path + "."
-        return {_key(k, path): plain(item, f"{dot}{k}", depth + 1) for k, item in value.items()}
+        prefix = f"{path}." if path else ""
+        return {_key(k, path): plain(item, f"{prefix}{k}", depth + 1) for k, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item, f"{path}.{i}", depth + 1) for i, item in enumerate(value)]
     if (expected := _not_plain(value)) is not None:
@@ -81,6 +87,7 @@ _EXPECTED = {
     "string_pattern_mismatch": "text that matches {pattern}",
     "string_too_long": "at most {max_length} characters",
 }
+"""pydantic's kinds of errors -> what was expected; braces hold what pydantic tells of the error."""
 
 
 def first_line(model: type[BaseModel], error: ValidationError, prefix: str = "") -> str:
@@ -91,9 +98,8 @@ def first_line(model: type[BaseModel], error: ValidationError, prefix: str = "")
 
 
 def _line(model: type[BaseModel], error: Any, prefix: str) -> str:
-    location = tuple(
-        key for key in error["loc"] if key != "[key]"
-    )  # pydantic's mark of a mapping's key
+    """One of pydantic's errors: field, what was found, what was expected."""
+    location = tuple(key for key in error["loc"] if key != "[key]")  # its mark of a mapping's key
     path = (prefix + ".".join(map(str, location))).rstrip(".")
     kind = error["type"]
     context = error.get("ctx", {})
@@ -105,15 +111,16 @@ def _line(model: type[BaseModel], error: Any, prefix: str) -> str:
         return f"{path}: unknown field{did_you_mean(str(location[-1]), known)}"
     if kind == "value_error":  # a validator's own words; those of a whole section name their field
         return f"{path}: {context['error']}" if location else f"{prefix}{context['error']}"
-    template = _EXPECTED.get(kind)
-    expected = (
-        template.format(**context) if template else error["msg"][:1].lower() + error["msg"][1:]
-    )
+    if kind in _EXPECTED:
+        expected = _EXPECTED[kind].format(**context)
+    else:
+        expected = error["msg"][:1].lower() + error["msg"][1:]
     return f"{path} = {_shown(error['input'])}: expected {expected}"
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, int) and value.bit_length() >= 64:
+    """A value in at most 60 characters."""
+    if isinstance(value, int) and value.bit_length() >= 64:  # Python refuses to print some of them
         return f"a whole number of {value.bit_length()} bits"
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -134,10 +141,9 @@ def _section(model: type[BaseModel], location: tuple[Any, ...]) -> type[BaseMode
 
 
 def _description(model: type[BaseModel], location: tuple[Any, ...]) -> str:
+    """What a missing field should hold."""
     section = _section(model, location[:-1])
     field = section.model_fields.get(str(location[-1])) if section else None
-    return (
-        f"expected {field.description}"
-        if field is not None and field.description
-        else "it is required"
-    )
+    if field is None or not field.description:
+        return "it is required"
+    return f"expected {field.description}"

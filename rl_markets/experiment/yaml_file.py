@@ -12,21 +12,22 @@ import yaml
 from rl_markets.errors import ExperimentError
 
 _TAG = "tag:yaml.org,2002:"
+_PATTERNS = (
+    ("null", "null|Null|NULL|~|"),
+    ("bool", "true|True|TRUE|false|False|FALSE"),
+    ("int", "[-+]?(?:0|[1-9][0-9_]*)"),
+    ("float", r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+|[0-9][0-9_]*\.[0-9_]*)"),
+    ("float", r"[-+]?\.(?:[0-9]+(?:[eE][-+]?[0-9]+)?|inf|Inf|INF)|\.(?:nan|NaN|NAN)"),
+    ("merge", "<<"),
+)
+"""Unquoted words, as in YAML 1.2.
+
+YAML 1.1, which PyYAML follows, reads 1e-4 as text, no as false, 010 as 8, 1:30 as 90.
+"""
 _SCALARS = {
-    None: [
-        (_TAG + kind, re.compile(rf"(?:{pattern})\Z"))
-        for kind, pattern in (
-            ("null", "null|Null|NULL|~|"),
-            ("bool", "true|True|TRUE|false|False|FALSE"),
-            ("int", "[-+]?(?:0|[1-9][0-9_]*)"),
-            ("float", r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+|[0-9][0-9_]*\.[0-9_]*)"),
-            ("float", r"[-+]?\.(?:[0-9]+(?:[eE][-+]?[0-9]+)?|inf|Inf|INF)|\.(?:nan|NaN|NAN)"),
-            ("merge", "<<"),
-        )
-    ]
+    # Under None, PyYAML tries them whatever the word's first character.
+    None: [(_TAG + kind, re.compile(rf"(?:{pattern})\Z")) for kind, pattern in _PATTERNS]
 }
-"""Unquoted words, as in YAML 1.2; YAML 1.1 reads 1e-4 as text, no as false, 010 as 8, 1:30 as
-90."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -53,7 +54,8 @@ def _error(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    seen: dict[str, int] = {}
+    """A mapping, whose keys are checked before PyYAML lets the last of two equal ones win."""
+    line_of: dict[str, int] = {}
     for key_node, _ in node.value:
         if key_node.tag == _TAG + "merge":
             continue
@@ -61,9 +63,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
         line = key_node.start_mark.line + 1
         if not isinstance(key, str):
             raise _error(f"key {key!r} is not text; put it in quotes", key_node)
-        if key in seen:
-            raise _error(f"key {key!r} is given twice (lines {seen[key]} and {line})", key_node)
-        seen[key] = line
+        if key in line_of:
+            raise _error(f"key {key!r} is given twice (lines {line_of[key]} and {line})", key_node)
+        line_of[key] = line
     return loader.construct_mapping(node, deep=True)
 
 
@@ -120,6 +122,7 @@ def _read_text(path: Path) -> str:
 
 
 def _problem(error: yaml.YAMLError) -> str:
+    """What is wrong, in a few words, without PyYAML's excerpt of the file."""
     if isinstance(error, yaml.reader.ReaderError):
         return f"character #x{error.character:04x}: {error.reason}"
     return str(getattr(error, "problem", None) or error)
@@ -147,6 +150,15 @@ def set_path(data: dict[str, Any], keys: list[str], value: Any, text: str) -> di
     """A copy of `data` with `data[a][b] = value`; sections are created on the way.
 
     A copy, because in YAML two sections can be one object (`&name` and `*name`).
+
+    Args:
+        data: an experiment.
+        keys: a, b.
+        value: of the field.
+        text: the override as it was given, for errors.
+
+    Raises:
+        ExperimentError: where a section that is named is a value.
     """
     root = section = dict(data)
     for i, key in enumerate(keys[:-1]):

@@ -6,6 +6,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import ray
@@ -42,8 +44,7 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
     """Trains any `RolloutLearner` on any market.
 
     A runner that dies costs the fragment that it was sampling: the others sample in its place, and
-        it comes back when
-    its process runs again. What a market or a learner raises is passed on.
+    it comes back when its process runs again. What a market or a learner raises is passed on.
     """
 
     runners_lost: int = 0
@@ -63,72 +64,85 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
         super().setup(config)
 
     def training_step(self) -> None:
-        """One iteration."""
+        """One iteration: sample, update, send weights back."""
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
             rollouts, metrics = self._sample()
             self.metrics.aggregate(metrics, key=ENV_RUNNER_RESULTS)
-        steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME))
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
-            try:
-                found = self.learner_group.update(
-                    episodes=rollouts, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: steps}
-                )
-            except Exception as error:
-                if isinstance(error, RayActorError) or self._learner_died():
-                    raise LearnersLostError("a learner's process died") from error
-                raise
-            self.metrics.aggregate(found, key=LEARNER_RESULTS)
+            self.metrics.aggregate(self._update(rollouts), key=LEARNER_RESULTS)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+            # Of every learned policy, whether its learner reported anything or not.
             self.env_runner_group.sync_weights(
                 from_worker_or_learner_group=self.learner_group,
-                policies=set(
-                    self.config.policies
-                ),  # of every learned one, whether it reported anything or not
+                policies=set(self.config.policies),
                 inference_only=True,
             )
+
+    def _update(self, rollouts: list[Any]) -> Any:
+        """What the learners report of one update."""
+        steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME))
+        timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: steps}
+        try:
+            return self.learner_group.update(episodes=rollouts, timesteps=timesteps)
+        except Exception as error:
+            if isinstance(error, RayActorError) or self._learner_died():
+                raise LearnersLostError("a learner's process died") from error
+            raise
+
+    # -- runners that may die ----------------------------------------------------------------------
 
     def _sample(self) -> tuple[list[Any], list[Any]]:
         """Rollouts of exactly one iteration's steps, and the runners' metrics."""
         group = self.env_runner_group
         if group.num_remote_env_runners() == 0:
             return group.local_env_runner.sample(), [group.local_env_runner.get_metrics()]
-        rollouts = []
-        metrics = []
+        rollouts: list[Any] = []
+        metrics: list[Any] = []
         steps = 0
         waiting_since = time.monotonic()
+        # Runners that die bring nothing: the others are asked again until all steps are there.
         while (missing := self.config.total_train_batch_size - steps) > 0:
             each = self.config.num_envs_per_env_runner * self.config.get_rollout_fragment_length(1)
             healthy = group._worker_manager.healthy_actor_ids()[: -(-missing // each)]
-            for answer in group._worker_manager.foreach_actor(
-                _sample_once, remote_actor_ids=healthy
-            ):
-                result = answer.get()
-                if result is None:  # it died between two samples, and Ray started it anew
-                    group._worker_manager.set_actor_state(answer.actor_id, healthy=False)
-                    self._lose(answer.actor_id)
-                elif answer.ok:
-                    rollouts += result[0]
-                    metrics.append(result[1])
-                    steps += sum(rollout.env_steps() for rollout in result[0])
-                elif isinstance(result, RayActorError):
-                    self._lose(answer.actor_id)
-                else:
-                    raise result
+            for fragment, metric in self._asked(healthy):
+                rollouts += fragment
+                metrics.append(metric)
+                steps += sum(rollout.env_steps() for rollout in fragment)
             if not healthy and not self.restore_env_runners(group):
                 if time.monotonic() - waiting_since > RESTART_SECONDS:
-                    raise RunnersLostError(
-                        f"no runner is left, and none came back in {RESTART_SECONDS:.0f} s"
-                    )
+                    waited = f"{RESTART_SECONDS:.0f} s"
+                    raise RunnersLostError(f"no runner is left, and none came back in {waited}")
                 time.sleep(0.2)
         return rollouts, metrics
+
+    def _asked(self, runners: list[int]) -> Iterator[tuple[list[Any], Any]]:
+        """Rollouts and metrics of each of these runners that is still alive.
+
+        Raises:
+            Exception: what a market raised in a runner.
+        """
+        manager = self.env_runner_group._worker_manager
+        for answer in manager.foreach_actor(_sample_once, remote_actor_ids=runners):
+            result = answer.get()
+            if result is None:  # it died between two samples, and Ray started it anew
+                manager.set_actor_state(answer.actor_id, healthy=False)
+                self._lose(answer.actor_id)
+            elif answer.ok:
+                yield result
+            elif isinstance(result, RayActorError):
+                self._lose(answer.actor_id)
+            else:
+                raise result
 
     def _lose(self, runner: int) -> None:
         self.runners_lost += 1
         self._awaited.add(runner)
 
     def _learner_died(self) -> bool:
-        """Whether a learner's process is gone. The others fail first, when their connection to it
-        breaks."""
+        """Whether a learner's process is gone.
+
+        The others fail first, when their connection to it breaks.
+        """
         if self.learner_group.is_local:
             return False
         try:
@@ -139,30 +153,25 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
         return False
 
     def restore_env_runners(self, env_runner_group: Any) -> list[int]:
-        """Gives runners that came back the current weights, and shocks of their own: not those of
-        their first start."""
+        """Gives runners that came back the current weights.
+
+        They also get shocks of their own: not those of their first start.
+        """
         restored: list[int] = env_runner_group.probe_unhealthy_env_runners()
         for runner in set(restored) - self._awaited:  # RLlib found it dead where it sent weights
             self._lose(runner)
         self._awaited -= set(restored)
-        if restored:
-            state = self.learner_group.get_state(
-                components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
-            )[COMPONENT_LEARNER]
-            salt = int(
-                self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
-            )
-
-            def revive(runner: Any) -> None:
-                runner.set_state(state)
-                runner.reseed(salt)
-                runner.restarted = False
-
-            for answer in env_runner_group._worker_manager.foreach_actor(
-                revive, remote_actor_ids=restored
-            ):
-                if not answer.ok and not isinstance(answer.get(), RayActorError):
-                    raise answer.get()
+        if not restored:
+            return restored
+        weights = self.learner_group.get_state(
+            components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
+        )[COMPONENT_LEARNER]
+        sampled = (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
+        revive = partial(_revive, weights, int(self.metrics.peek(sampled, default=0)))
+        manager = env_runner_group._worker_manager
+        for answer in manager.foreach_actor(revive, remote_actor_ids=restored):
+            if not answer.ok and not isinstance(answer.get(), RayActorError):
+                raise answer.get()
         return restored
 
     def _setup_logdir(self) -> None:
@@ -182,3 +191,10 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
 def _sample_once(runner: Any) -> tuple[list[Any], Any] | None:
     """Nothing from a runner that started anew: it has its first weights and its first shocks."""
     return None if runner.restarted else (runner.sample(), runner.get_metrics())
+
+
+def _revive(weights: dict[str, Any], salt: int, runner: Any) -> None:
+    """Puts a runner that started anew where the others are."""
+    runner.set_state(weights)
+    runner.reseed(salt)
+    runner.restarted = False

@@ -18,6 +18,7 @@ from rl_markets.envs.market import AgentGroup, Market, Policy
 from rl_markets.errors import ExperimentError
 from rl_markets.experiment import Experiment
 from rl_markets.fixed_policies import fixed_policies
+from rl_markets.policies.actors import NETWORK
 from rl_markets.policies.heads import describe_space
 from rl_markets.policies.sampling import SAMPLING, MarketBuilder, SamplingConfig
 from rl_markets.quiet import quiet_logs
@@ -27,19 +28,20 @@ from rl_markets.rllib.env_runner import BatchedEnvRunner
 
 @contextmanager
 def ray_session(experiment: Experiment) -> Iterator[None]:
-    """Ray for the duration, unless it runs already; then it is left as it is. `RAY_ADDRESS` names a
-    cluster."""
+    """Ray for the duration, unless it runs already; then it is left as it is.
+
+    `RAY_ADDRESS` names a cluster; otherwise Ray starts on this machine, no larger than needed.
+    """
     torch.set_num_threads(1)  # as in every runner: another number of threads rounds differently
     if ray.is_initialized():
         yield
         return
     training = experiment.training
     address = os.environ.get("RAY_ADDRESS")
-    own = (
-        {}
-        if address
-        else {"num_cpus": training.runners + training.learners + 1, "object_store_memory": 2**28}
-    )
+    own = {}
+    if not address:
+        own["num_cpus"] = training.runners + training.learners + 1
+        own["object_store_memory"] = 2**28
     ray.init(
         address=address or "local",
         include_dashboard=False,
@@ -112,9 +114,9 @@ def algorithm_config(
         policies=set(experiment.learned),
         policy_mapping_fn=partial(_no_mapping, next(iter(experiment.learned))),
     )
+    rows = experiment.env_steps_per_iteration // max(1, training.learners)
     config.training(
-        train_batch_size_per_learner=experiment.env_steps_per_iteration
-        // max(1, training.learners),
+        train_batch_size_per_learner=rows,
         learner_class=learner,
         learner_config_dict=_learner_config(experiment, market.groups),
     )
@@ -177,7 +179,7 @@ def market_width(market: Market) -> int:
 def actor_spec(
     experiment: Experiment, policy: str, groups: Mapping[str, AgentGroup]
 ) -> dict[str, Any]:
-    """The spec of a policy's `networks.Actor`.
+    """The spec of a policy's `Actor`.
 
     Raises:
         ExperimentError: where groups with different spaces share a policy.
@@ -188,31 +190,37 @@ def actor_spec(
     first, *others = (groups[g] for g in section.groups)
     for other in others:
         if replace(other, count=first.count) != first:
+            field = f"policies.{policy}.groups"
             raise ExperimentError(
-                f"policies.{policy}.groups: {section.groups} have different spaces and cannot "
-                "share it"
+                f"{field}: {section.groups} have different spaces and cannot share it"
             )
     action = describe_space(first.action_space)
     learner = experiment.learner_spec
     if action["type"] not in learner.actions:
         raise ExperimentError(
             f"algorithm.name = {learner.name!r}: learns {' and '.join(learner.actions)} actions, "
-            "those of group "
-            f"{section.groups[0]!r} are {action['type']}"
+            f"those of group {section.groups[0]!r} are {action['type']}"
         )
-    return {
+    spec: dict[str, Any] = {
         "observation": int(first.observation_space.shape[0]),
         "action": action,
-        "hidden": list(section.hidden),
-        "activation": section.activation,
-        "log_std": getattr(parameters, "log_std", 0.0),
-        "trained_std": getattr(parameters, "final_log_std", 0.0) is None,
-        **({"masked": True} if first.masked else {}),
-        "copies": sum(groups[g].count for g in section.groups) if section.separate else None,
     }
+    if learner.actor != NETWORK:  # a network's spec does not name its kind: files hold it
+        spec["kind"] = learner.actor
+    else:
+        spec |= {
+            "hidden": list(section.hidden),
+            "activation": section.activation,
+            "log_std": getattr(parameters, "log_std", 0.0),
+            "trained_std": getattr(parameters, "final_log_std", 0.0) is None,
+        }
+    if first.masked:
+        spec["masked"] = True
+    agents = sum(groups[group].count for group in section.groups)
+    spec["copies"] = agents if section.separate else None
+    return spec
 
 
 def _no_mapping(policy: str, *_: Any, **__: Any) -> str:
-    """RLlib wants a mapping of agents to policies; the runner maps whole groups and never calls
-    this."""
+    """RLlib wants a mapping of agents to policies; the runner maps whole groups and calls none."""
     return policy

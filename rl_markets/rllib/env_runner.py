@@ -43,13 +43,11 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
-        torch.set_num_threads(
-            1
-        )  # worlds are the parallelism; oversubscribed cores are slower than one thread each
+        # Worlds are the parallelism; oversubscribed cores are slower than one thread each.
+        torch.set_num_threads(1)
         self._spaces = kwargs.get("spaces") or {}
-        self._device = get_device(
-            self.config, self.config.num_gpus_per_env_runner if self.worker_index else 0
-        )
+        gpus = self.config.num_gpus_per_env_runner if self.worker_index else 0
+        self._device = get_device(self.config, gpus)
         self.sampling: SamplingConfig = self.config.env_config[SAMPLING]
         self.env: Market | None = None
         self.module: Any = None
@@ -57,9 +55,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         self._observations: dict[str, Tensor] | None = None
         self.generator = torch.Generator(self._device)
         self.reseed(0)
-        self.restarted = (
-            bool(self.worker_index) and ray.get_runtime_context().was_current_actor_reconstructed
-        )
+        self.restarted = bool(self.worker_index) and _reconstructed()
         """Whether its process died, and it awaits the weights and shocks to go on with."""
         if self._samples():
             self.make_env()
@@ -82,8 +78,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         self._observations = None
 
     def reseed(self, salt: int) -> None:
-        """Shocks and exploration of its own for a runner that starts (again, then with another
-        salt)."""
+        """Shocks and exploration of its own for a runner that starts; again, with another salt."""
         self._market_seed = (self._seed or 0) + 15_485_863 * salt % 2**31
         self.generator.manual_seed(104_729 + self._market_seed)
 
@@ -91,9 +86,9 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         """Policy -> (observation space, action space), as RLlib asks for them."""
         if self.env is None:
             return self._spaces  # type: ignore[no-any-return]
-        first = {
-            name: self.env.groups[groups[0]] for name, groups in self.sampling.policies.items()
-        }
+        # A policy's groups have the same spaces: those of the first one are its own.
+        policies = self.sampling.policies.items()
+        first = {name: self.env.groups[groups[0]] for name, groups in policies}
         observation = {name: group.observation_space for name, group in first.items()}
         action = {name: group.action_space for name, group in first.items()}
         return {
@@ -104,9 +99,9 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
 
     def make_module(self) -> None:
         """Builds the policies' acting parts."""
-        self.module = self.config.get_multi_rl_module_spec(
-            spaces=self.get_spaces(), inference_only=True
-        ).build()
+        spaces = self.get_spaces()
+        spec = self.config.get_multi_rl_module_spec(spaces=spaces, inference_only=True)
+        self.module = spec.build()
         self.module.foreach_module(lambda _, module: module.to(self._device))
 
     def assert_healthy(self) -> None:
@@ -120,8 +115,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
             self.env.close()
 
     def apply(self, func: Any, *args: Any, **kwargs: Any) -> Any:
-        """RLlib's way of calling a runner actor; a failure travels to the driver with its
-        traceback.
+        """RLlib's way of calling a runner actor; a failure travels with its traceback.
 
         RLlib's own ends the actor instead, and what the market said stays in the worker's log.
         """
@@ -147,13 +141,12 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         states: list[State] = []
         market_seconds = 0.0
         every = self.sampling.states_every
+        exploring = self.config.explore if explore is None else explore
         with limit_steps(self.env, self.sampling.step_seconds) as limited:
             for t in range(steps):
                 if every and t % every == 0 and isinstance(self.env, Dynamics):
                     states.append(self.env.state)
-                actions = self._act(
-                    recorder, t, self.config.explore if explore is None else explore
-                )
+                actions = self._act(recorder, t, exploring)
                 before = time.perf_counter()
                 step = limited(self.env.step, actions)
                 market_seconds += time.perf_counter() - before
@@ -195,11 +188,18 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         for name, joined in self.joined.items():
             module: MarketModule[Any] = self.module[name]
             observations = joined.join(self._observations)
-            exploited = None if explore else {ACTIONS: module.exploit(observations)}
-            columns = exploited or module.explore(observations, self.generator)
+            columns = self._columns(module, observations, explore)
             recorder.action(t, name, columns)
             actions |= joined.split(columns[ACTIONS])
         return actions
+
+    def _columns(
+        self, module: MarketModule[Any], observations: Tensor, explore: bool
+    ) -> dict[str, Tensor]:
+        """A policy's actions, and what its learner wants beside them."""
+        if explore:
+            return module.explore(observations, self.generator)
+        return {ACTIONS: module.exploit(observations)}
 
     def _count_returns(self, step: Step) -> list[Tensor]:
         """Undiscounted returns `[ended, agents]` of episodes that ended in this step."""
@@ -240,11 +240,12 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Weights, and everything needed to go on with the same bytes: market, generator, running
-        returns."""
-        state: dict[str, Any] = {
-            NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime
-        }
+        """Weights, and everything needed to go on with the same bytes.
+
+        These are the market, the generator of exploration, and returns that are still running.
+        """
+        state: dict[str, Any] = {}
+        state[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.num_env_steps_sampled_lifetime
         if self._check_component(COMPONENT_RL_MODULE, components, not_components):
             inner = self._get_subcomponents(COMPONENT_RL_MODULE, components)
             outer = self._get_subcomponents(COMPONENT_RL_MODULE, not_components)
@@ -255,19 +256,21 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
         if components is None and self.env is not None and self._observations is not None:
             state["market"] = self.env.state_dict()
             state["generator"] = self.generator.get_state().cpu().numpy().copy()
-            state["returns"] = {g: total.cpu().numpy().copy() for g, total in self._returns.items()}
+            returns = self._returns.items()
+            state["returns"] = {group: total.cpu().numpy().copy() for group, total in returns}
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """The reverse of `get_state`; older weights than one's own are ignored, as RLlib's runners
-        do."""
+        """The reverse of `get_state`; older weights than one's own are ignored.
+
+        RLlib's own runners do the same: updates may arrive out of order.
+        """
         if COMPONENT_RL_MODULE in state:
             number = state.get(WEIGHTS_SEQ_NO, 0)
             if number == 0 or self._weights_seq_no < number:
                 weights = state[COMPONENT_RL_MODULE]
-                self.module.set_state(
-                    ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights
-                )
+                sent = isinstance(weights, ray.ObjectRef)
+                self.module.set_state(ray.get(weights) if sent else weights)
             self._weights_seq_no = number or self._weights_seq_no
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
@@ -275,8 +278,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
             self._observations = self.env.load_state_dict(state["market"])
             self.generator.set_state(torch.as_tensor(state["generator"].copy()))
             self._returns = {
-                g: torch.as_tensor(v.copy(), device=self._device)
-                for g, v in state["returns"].items()
+                group: torch.as_tensor(total.copy(), device=self._device)
+                for group, total in state["returns"].items()
             }
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[()], dict[str, Any]]:
@@ -286,3 +289,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         """The module saves itself."""
         return [(COMPONENT_RL_MODULE, self.module)]
+
+
+def _reconstructed() -> bool:
+    """Whether Ray started this actor's process anew after it died."""
+    return bool(ray.get_runtime_context().was_current_actor_reconstructed)

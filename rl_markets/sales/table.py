@@ -1,5 +1,7 @@
-"""A user's log as typed columns, from CSV or parquet; what is wrong with a cell is said in one line
-that names it."""
+"""A user's log as typed columns, from CSV or parquet.
+
+What is wrong with a cell is said in one line that names it.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +58,10 @@ class Rule:
         return f"a {noun}" if self.least == -math.inf else f"a {noun} of {self.least:g} or more"
 
     def parse(self, cell: Any) -> Any:
-        """The cell's value, or None where it is not what was expected; `nan` for what may be
-        empty."""
+        """The cell's value, or None where it is not what was expected.
+
+        NaN for an empty cell of a column that may have them.
+        """
         text = "" if cell is None else str(cell).strip()
         if self.kind == "text":
             return text or None
@@ -65,15 +69,15 @@ class Rule:
             return None if self.required else math.nan
         if self.kind == "period":
             return _period(cell, text)
+        # `float` alone would take `1_000`, `infinity` and digits of other scripts, too.
         number = float(text) if _NUMBER.fullmatch(text) else math.nan
-        good = math.isfinite(number) and self.least <= number <= self.most
-        if (
-            not good
-            or (self.above and number == self.least)
-            or (self.kind == "whole" and number % 1)
-        ):
+        if not (math.isfinite(number) and self.least <= number <= self.most):
             return None
-        return int(number) if self.kind == "whole" else number
+        if self.above and number == self.least:
+            return None
+        if self.kind == "whole":
+            return None if number % 1 else int(number)
+        return number
 
 
 def _period(cell: Any, text: str) -> int | datetime.date | None:
@@ -81,36 +85,42 @@ def _period(cell: Any, text: str) -> int | datetime.date | None:
         return cell.date() if cell.time() == datetime.time() else None
     if isinstance(cell, datetime.date):
         return cell
-    if re.fullmatch(r"[-+]?[0-9]{1,15}(?:\.0*)?", text):
+    if re.fullmatch(r"[-+]?[0-9]{1,15}(?:\.0*)?", text):  # as many digits as a float holds
         return int(float(text))
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):  # `fromisoformat` knows weeks, too
+        return None
     try:
-        return datetime.date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else None
+        return datetime.date.fromisoformat(text)
     except ValueError:
         return None
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Typed columns, and where each row stands in the file."""
+    """Typed columns, and where each row stands in the file.
+
+    Attributes:
+        source: the file's name.
+        columns: a rule's name -> the values, one for each row.
+        lines: the number of each row in the file.
+        unit: what that number counts: `line`, or `row` of a parquet file.
+    """
 
     source: str
     columns: dict[str, list[Any]]
     lines: list[int]
-    unit: str  # line, or row of a parquet file
+    unit: str
 
     def where(self, row: int, column: str | None = None) -> str:
         """`sales.csv line 17, column price`."""
-        return f"{self.source} {self.unit} {self.lines[row]}" + (
-            f", column {column}" if column else ""
-        )
+        place = f"{self.source} {self.unit} {self.lines[row]}"
+        return f"{place}, column {column}" if column else place
 
 
-def bad(where: str, found: Any, expected: str) -> ExperimentError:
+def bad(where: str, actual: Any, expected: str) -> ExperimentError:
     """The error of one cell."""
-    text = " ".join(str(found).split())
-    return ExperimentError(
-        f"{where}: found {text[:40] if text else 'nothing'}, expected {expected}"
-    )
+    text = " ".join(str(actual).split())[:40] or "nothing"
+    return ExperimentError(f"{where}: found {text}, expected {expected}")
 
 
 def read_table(path: Path, rules: Sequence[Rule], named: Mapping[str, str] | None = None) -> Table:
@@ -130,15 +140,16 @@ def read_table(path: Path, rules: Sequence[Rule], named: Mapping[str, str] | Non
         raise ExperimentError(
             f"--column {unknown[0]}: unknown column{did_you_mean(unknown[0], known)}"
         )
-    unit = "row" if path.suffix.lower() in PARQUET else "line"
-    rows = _parquet(path) if unit == "row" else _csv(path)
+    is_parquet = path.suffix.lower() in PARQUET
+    rows = _parquet(path) if is_parquet else _csv(path)
     try:
         _, header = next(rows)
         used = _used(path.name, [str(name).strip() for name in header], rules, named)
-        table = Table(path.name, {rule.name: [] for rule, _ in used}, [], unit)
+        columns: dict[str, list[Any]] = {rule.name: [] for rule, _ in used}
+        table = Table(path.name, columns, [], "row" if is_parquet else "line")
         for number, cells in rows:
-            table.lines.append(number)
-            _add(table, used, cells, len(header), named)
+            table.lines.append(number)  # before its cells are read, so that errors can name it
+            _append(table, used, cells, len(header), named)
     except CsvError as error:
         raise ExperimentError(str(error)) from None
     if not table.lines:
@@ -146,13 +157,14 @@ def read_table(path: Path, rules: Sequence[Rule], named: Mapping[str, str] | Non
     return table
 
 
-def _add(
+def _append(
     table: Table,
     used: list[tuple[Rule, int]],
     cells: Sequence[Any],
     width: int,
     named: Mapping[str, str],
 ) -> None:
+    """Parses the cells of the table's last line into its columns."""
     row = len(table.lines) - 1
     if row >= MAX_ROWS:
         raise ExperimentError(f"{table.where(row)}: expected at most {MAX_ROWS} rows")
@@ -161,23 +173,17 @@ def _add(
     for rule, index in used:
         value = rule.parse(cells[index])
         if value is None:
-            raise bad(
-                table.where(row, named.get(rule.name, rule.name)),
-                _text(cells[index]),
-                rule.expected,
-            )
+            cell = "" if cells[index] is None else cells[index]
+            where = table.where(row, named.get(rule.name, rule.name))
+            raise bad(where, cell, rule.expected)
         table.columns[rule.name].append(value)
-
-
-def _text(cell: Any) -> str:
-    return "" if cell is None else str(cell)
 
 
 def _used(
     source: str, header: list[str], rules: Sequence[Rule], named: Mapping[str, str]
 ) -> list[tuple[Rule, int]]:
     """The rules whose columns are there, and where."""
-    found = []
+    used = []
     for rule in rules:
         name = named.get(rule.name, rule.name)
         if header.count(name) > 1:
@@ -185,7 +191,7 @@ def _used(
                 f"{source}: {header.count(name)} columns are called {name!r}, expected one"
             )
         if name in header:
-            found.append((rule, header.index(name)))
+            used.append((rule, header.index(name)))
         elif rule.required or rule.name in named:
             near = difflib.get_close_matches(name, header, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -193,10 +199,11 @@ def _used(
                 f"{source}: no column {name!r}{hint}; name it by --column {rule.name}=NAME, "
                 f"one of: {', '.join(header)[:200]}"
             )
-    return found
+    return used
 
 
 def _csv(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
+    """The header and then the rows, each with the line on which it starts."""
     rows = csv_rows(path)
     first = next(rows, None)
     if first is None:
@@ -208,8 +215,8 @@ def _csv(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
-    """The header, then the rows from 1."""
-    try:
+    """The header, then the rows, counted from 1."""
+    try:  # here, since pyarrow is not needed for CSV
         from pyarrow import ArrowException, parquet
     except ImportError:
         raise ExperimentError(

@@ -1,5 +1,7 @@
-"""What `make results` does, at a tiny size: runs are kept and gone on with, documents and pages say
-what was measured."""
+"""What `make results` does, at a tiny size.
+
+Runs are kept and gone on with; documents and pages say what was measured.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +40,9 @@ def test_another_currency_is_the_same_market() -> None:
     assert a["list_price"][0] * a["demand"]["slope"][0] == pytest.approx(
         b["list_price"][0] * b["demand"]["slope"][0]
     )
-    assert {k: v for k, v in a.items() if k not in ("list_price", "demand")} == {
-        k: v for k, v in b.items() if k not in ("list_price", "demand")
-    }
+    others = a.keys() - {"list_price", "demand"}
+    assert others == b.keys() - {"list_price", "demand"}
+    assert {name: a[name] for name in others} == {name: b[name] for name in others}
 
 
 def test_every_planned_run_is_a_valid_experiment_in_a_folder_of_its_own() -> None:
@@ -82,8 +84,8 @@ def test_a_document_holds_the_certificate_and_what_it_took(
     finished: tuple[Path, list[str]],
 ) -> None:
     root, _ = finished
-    found = documents.document(RUN.experiment, [RUN], root)
-    (seed,) = found["seeds"]
+    document = documents.document(RUN.experiment, [RUN], root)
+    (seed,) = document["seeds"]
     certificate = json.loads((root / RUN.folder / LATEST / "certificate.json").read_text())
     assert seed["seed"] == 3
     assert list(seed["metrics"]) == [m["name"] for m in certificate["metrics"]]
@@ -95,10 +97,8 @@ def test_a_run_that_fails_is_named_with_its_log_and_the_others_go_on(tmp_path: P
     """A run whose market breaks at once, before one that is good."""
     broken = Run(RUN.experiment, 0, (*TINY, "training.step_seconds=1e-9"), label="broken")
     said: list[str] = []
-    with pytest.raises(
-        pool.RunsFailedError,
-        match=r"1 of 2 runs failed: broken/seed-0 \(exit code 1, see .*log\.txt\)",
-    ):
+    message = r"1 of 2 runs failed: broken/seed-0 \(exit code 1, see .*log\.txt\)"
+    with pytest.raises(pool.RunsFailedError, match=message):
         pool.carry_out([broken, RUN], tmp_path, 1, said.append)
     assert "rl-markets: " in (tmp_path / broken.folder / pool.LOG).read_text()
     assert pool.record_of(broken, tmp_path) is None
@@ -117,9 +117,8 @@ def test_a_process_that_ends_badly_is_told_with_its_log(
 ) -> None:
     monkeypatch.setattr(pool.sys, "executable", "false")
     said: list[str] = []
-    with pytest.raises(
-        pool.RunsFailedError, match=r"1 of 1 runs failed: .*seed-3 \(exit code 1, see .*log\.txt\)"
-    ):
+    message = r"1 of 1 runs failed: .*seed-3 \(exit code 1, see .*log\.txt\)"
+    with pytest.raises(pool.RunsFailedError, match=message):
         pool.carry_out([RUN], tmp_path, 1, said.append)
     assert said[-1].endswith("failed")
     assert pool.record_of(RUN, tmp_path) is None
@@ -135,15 +134,15 @@ def test_the_comparison_looks_at_errors_returns_and_memory(
     run = Run("households-rbc", 0, tiny, False, "by-size/3-ppo")
     monkeypatch.setattr(plan, "sized", lambda learner, n, seed: run)
     pool.carry_out([run], tmp_path, 1, lambda line: None)
-    found = documents.comparison(Plan((0,), (3,), ()), tmp_path)
-    (row,) = found["rows"]
+    comparison = documents.comparison(Plan((0,), (3,), ()), tmp_path)
+    (row,) = comparison["rows"]
     assert (row["households"], row["learner"]) == (3, "PPO")
     (seed,) = row["seeds"]
     assert seed["return"] < seed["best_return"] < 0
     assert seed["labour_error"] > 10 < seed["share_error"], "hardly trained"
     folder = tmp_path / "documents"
     folder.mkdir()
-    (folder / f"{documents.COMPARISON}.json").write_text(json.dumps(found))
+    (folder / f"{documents.COMPARISON}.json").write_text(json.dumps(comparison))
     lines = page.comparison(folder)
     assert len(lines) == 3
     assert lines[2].startswith("| 3 | PPO | **")

@@ -1,5 +1,7 @@
-"""Two sellers that learn prices: they collude where they care for tomorrow, do not where they are
-myopic, and are told apart."""
+"""Two sellers that learn prices, and what tells collusion apart.
+
+They collude where they care for tomorrow, and do not where they are myopic.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +49,10 @@ def slow_advance(running, forced, profits, alpha, discount):  # type: ignore[no-
 def test_sessions_side_by_side_are_sessions_one_by_one(
     duopoly: Duopoly, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same bits, from exploring much to hardly, with sessions that end early, converged or
-    not."""
+    """The same bits, from exploring much to hardly.
+
+    With sessions that end early, converged or not.
+    """
     arguments = {"sessions": 5, "beta": 1e-3, "patience": 3000, "limit": 24_500, "seed": 3}
     fast = calvano(duopoly, **arguments)
     monkeypatch.setattr(collusion, "_advance", slow_advance)
@@ -59,34 +63,36 @@ def test_sessions_side_by_side_are_sessions_one_by_one(
     assert len(set(fast.periods.tolist())) > 1
 
 
-def report(name: str, found: Sessions) -> None:
-    alarm = monitor(found.gains)
+def report(name: str, sessions: Sessions) -> None:
+    alarm = monitor(sessions.gains)
     print(
         f"{name}: Delta {alarm.mean:.3f} [{alarm.low:.3f}, {alarm.high:.3f}], sd "
-        f"{found.gains.std():.3f}, "
-        f"{found.converged.mean():.0%} of {len(found.gains)} converged after "
-        f"{found.periods.mean():.0f} periods"
+        f"{sessions.gains.std():.3f}, "
+        f"{sessions.converged.mean():.0%} of {len(sessions.gains)} converged after "
+        f"{sessions.periods.mean():.0f} periods"
     )
 
 
 @pytest.mark.slow
 def test_patient_learners_collude_and_the_flag_goes_up(duopoly: Duopoly) -> None:
-    found = calvano(duopoly, sessions=50, beta=4e-6)
-    report("patient", found)
-    assert found.converged.all()
-    assert 0.78 <= found.gains.mean() <= 0.92
-    assert monitor(found.gains).raised
+    sessions = calvano(duopoly, sessions=50, beta=4e-6)
+    report("patient", sessions)
+    assert sessions.converged.all()
+    assert 0.78 <= sessions.gains.mean() <= 0.92
+    assert monitor(sessions.gains).raised
 
 
 @pytest.mark.slow
 def test_myopic_learners_do_not_and_it_stays_down(duopoly: Duopoly) -> None:
-    """The negative control; its exploration dies out five times as fast, which hardly matters to
-    it."""
-    found = calvano(duopoly, sessions=30, beta=2e-5, discount=0.0)
-    report("myopic", found)
-    assert found.converged.all()
-    assert found.gains.mean() <= 0.30
-    assert not monitor(found.gains).raised
+    """The negative control.
+
+    Its exploration dies out five times as fast, which hardly matters to it.
+    """
+    sessions = calvano(duopoly, sessions=30, beta=2e-5, discount=0.0)
+    report("myopic", sessions)
+    assert sessions.converged.all()
+    assert sessions.gains.mean() <= 0.30
+    assert not monitor(sessions.gains).raised
 
 
 def test_the_duopoly_is_the_published_one(duopoly: Duopoly) -> None:
@@ -110,15 +116,15 @@ def test_nash_is_the_best_response_to_itself() -> None:
 
 
 def test_a_session_that_reaches_its_limit_has_not_converged(duopoly: Duopoly) -> None:
-    found = calvano(duopoly, sessions=3, limit=1500)
-    assert not found.converged.any()
-    assert found.periods.tolist() == [1500] * 3
-    assert np.isfinite(found.gains).all()
+    sessions = calvano(duopoly, sessions=3, limit=1500)
+    assert not sessions.converged.any()
+    assert sessions.periods.tolist() == [1500] * 3
+    assert np.isfinite(sessions.gains).all()
 
 
 def test_exploration_may_die_out_at_once(duopoly: Duopoly) -> None:
-    found = calvano(duopoly, sessions=2, beta=10.0, patience=1000, limit=20_000)
-    assert found.converged.all()
+    sessions = calvano(duopoly, sessions=2, beta=10.0, patience=1000, limit=20_000)
+    assert sessions.converged.all()
 
 
 def test_sessions_repeat(duopoly: Duopoly) -> None:

@@ -1,5 +1,7 @@
-"""The documentation's own market and learner: what the page shows is what is installed, trained and
-certified."""
+"""The documentation's own market and learner.
+
+What the page shows is what is installed, trained and certified.
+"""
 
 from __future__ import annotations
 
@@ -37,23 +39,20 @@ def path(cournot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("path")
 def test_its_commands_do_what_the_page_says(tmp_path: Path) -> None:
-    """Every command of the page, in order, as a person types them; the second training is cut
-    short."""
-    lines = [
-        line
-        for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
-        for line in block.splitlines()
-    ]
+    """Every command of the page, in order, as a person types them.
+
+    The second training is cut short.
+    """
+    blocks = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
     assert [line.split()[1] for line in lines] == ["check", "train", "train"]
     (tmp_path / "cournot.yaml").symlink_to(EXAMPLE / "cournot.yaml")
     assert "cournot" in command("markets", cwd=tmp_path).stdout
     short = ("-o", "certificate.deviation_agent_steps=20000")
     trained = command("train", "cournot.yaml", *short, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
-    assert (
-        "Certified: all 2 judged figures are within their limits of the Nash equilibrium"
-        in trained.stdout
-    )
+    certified = "Certified: all 2 judged figures are within their limits of the Nash equilibrium"
+    assert certified in trained.stdout
     certificate = json.loads((tmp_path / "runs" / "latest" / "certificate.json").read_text())
     errors = {m["name"]: m for m in certificate["metrics"]}
     for group in ("incumbents", "entrants"):

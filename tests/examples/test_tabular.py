@@ -1,9 +1,12 @@
-"""Tabular learners: what rules cost in a bandit at five units of money, and the same actions at
-every unit in Q-learning."""
+"""Tabular learners, and what their rules cost.
+
+In a bandit at five units of money; in Q-learning, the same actions at every unit.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -29,9 +32,8 @@ def logit_shops(shops: int, seed: int = 7) -> tuple[Tensor, Tensor]:
     """Mean sales and margins at nine prices around 1000, of which two are below the cost of 700."""
     generator = torch.Generator().manual_seed(seed)
     taste, mu = (torch.rand(shops, 1, generator=generator, dtype=torch.float64) for _ in range(2))
-    prices = 1000 * torch.tensor(
-        [0.6, 0.68, 0.76, 0.84, 0.92, 1, 1.1, 1.2, 1.35], dtype=torch.float64
-    )
+    multiples = [0.6, 0.68, 0.76, 0.84, 0.92, 1, 1.1, 1.2, 1.35]
+    prices = 1000 * torch.tensor(multiples, dtype=torch.float64)
     return 20 * torch.sigmoid((950 + 300 * taste - prices) / (60 + 120 * mu)), prices - 700
 
 
@@ -42,12 +44,10 @@ def regrets(rule: str, scales: tuple[float, ...] = SCALES) -> list[float]:
         bandit(rule, rates, margins, periods=2000, parameters=TUNED[rule], seed=1, scale=scale)
         for scale in scales
     )
-    found = [float(run.regret.mean()) for run in runs]
-    print(
-        f"{rule:15s} regret % at "
-        + ", ".join(f"x{s:g}: {r:.2f}" for s, r in zip(scales, found, strict=True))
-    )
-    return found
+    means = [float(run.regret.mean()) for run in runs]
+    at_scales = [f"x{s:g}: {r:.2f}" for s, r in zip(scales, means, strict=True)]
+    print(f"{rule:15s} regret % at {', '.join(at_scales)}")
+    return means
 
 
 # -- bandit ----------------------------------------------------------------------------------------
@@ -61,10 +61,10 @@ def greedy_regret() -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", ["eps_softmax", "entropy_budget"])
 def test_invariant_rules_lose_little_at_every_scale(rule: str, greedy_regret: float) -> None:
-    found = regrets(rule)
-    assert max(found) <= 2.2
-    assert max(found) - min(found) <= 0.3
-    assert max(found) <= 0.75 * greedy_regret
+    regret = regrets(rule)
+    assert max(regret) <= 2.2
+    assert max(regret) - min(regret) <= 0.3
+    assert max(regret) <= 0.75 * greedy_regret
 
 
 def test_boltzmann_tuned_in_yen_loses_a_third_at_a_hundredth() -> None:
@@ -77,10 +77,8 @@ def test_boltzmann_tuned_in_yen_loses_a_third_at_a_hundredth() -> None:
 @pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if rule.invariant])
 def test_a_bandit_chooses_the_same_at_powers_of_two(rule: str) -> None:
     rates, margins = logit_shops(30)
-    runs = [
-        bandit(rule, rates, margins, periods=120, parameters={}, seed=2, scale=s)
-        for s in (1.0, 4.0, 2.0**-20)
-    ]
+    options: Any = {"periods": 120, "parameters": {}, "seed": 2}
+    runs = [bandit(rule, rates, margins, scale=s, **options) for s in (1.0, 4.0, 2.0**-20)]
     for run in runs[1:]:
         assert torch.equal(run.actions, runs[0].actions)
     assert torch.equal(runs[0].actions[:9, 0], torch.arange(9)), "every price once"
@@ -88,10 +86,8 @@ def test_a_bandit_chooses_the_same_at_powers_of_two(rule: str) -> None:
 
 def test_boltzmann_does_not() -> None:
     rates, margins = logit_shops(30)
-    one, four = (
-        bandit("boltzmann", rates, margins, periods=120, parameters={"tau": 100}, seed=2, scale=s)
-        for s in (1, 4)
-    )
+    options: Any = {"periods": 120, "parameters": {"tau": 100}, "seed": 2}
+    one, four = (bandit("boltzmann", rates, margins, scale=s, **options) for s in (1, 4))
     assert not torch.equal(one.actions, four.actions)
 
 
@@ -108,14 +104,8 @@ def test_regret_is_zero_where_all_prices_are_alike_and_half_where_one_of_two_ear
 
 def test_knobs_may_be_annealed() -> None:
     rates, margins = logit_shops(50)
-    run = bandit(
-        "eps_greedy",
-        rates,
-        margins,
-        periods=400,
-        parameters=lambda x: {"eps": 1 - min(1, 2 * x)},
-        seed=0,
-    )
+    annealed = lambda x: {"eps": 1 - min(1, 2 * x)}  # noqa: E731
+    run = bandit("eps_greedy", rates, margins, periods=400, parameters=annealed, seed=0)
     switches = (run.actions.diff(dim=0) != 0).double().mean(1)
     assert float(switches[:50].mean()) > 0.7
     assert float(switches[-150:].mean()) < 0.1
@@ -138,37 +128,28 @@ def test_bandit_errors() -> None:
     "rule", [name for name, rule in RULES.items() if rule.invariant and not rule.heads]
 )
 def test_the_same_actions_at_1024_times_the_reward(rule: str) -> None:
-    """Proposition 4: selection, targets, steps and the first values all scale; a power of two
-    rounds nothing."""
-    one, many = (
-        q_learning(rule, SEASON, learners=16, episodes=50, parameters={}, seed=5, scale=s)
-        for s in (1.0, 1024.0)
-    )
+    """Proposition 4: selection, targets, steps and the first values all scale.
+
+    A power of two rounds nothing.
+    """
+    options: Any = {"learners": 16, "episodes": 50, "parameters": {}, "seed": 5}
+    one, many = (q_learning(rule, SEASON, scale=s, **options) for s in (1.0, 1024.0))
     assert torch.equal(one.actions, many.actions)
     assert torch.equal(1024 * one.values, many.values)
     assert torch.equal(one.revenue, many.revenue)
 
 
 def test_decimal_scales_differ_only_where_rounding_breaks_a_tie() -> None:
-    parameters = {"eps": 0.5, "beta": 2.0}
-    runs = [
-        q_learning(
-            "eps_softmax", SEASON, learners=16, episodes=50, parameters=parameters, seed=5, scale=s
-        )
-        for s in (1, 0.01)
-    ]
+    options: Any = {"learners": 16, "episodes": 50, "seed": 5}
+    options["parameters"] = {"eps": 0.5, "beta": 2.0}
+    runs = [q_learning("eps_softmax", SEASON, scale=s, **options) for s in (1, 0.01)]
     assert float((runs[0].actions == runs[1].actions).double().mean()) > 0.95
 
 
 def test_boltzmann_acts_otherwise_at_1024_times_the_reward() -> None:
     """The negative control."""
-    parameters = {"tau": 500.0}
-    runs = [
-        q_learning(
-            "boltzmann", SEASON, learners=16, episodes=50, parameters=parameters, seed=5, scale=s
-        )
-        for s in (1, 1024)
-    ]
+    options: Any = {"learners": 16, "episodes": 50, "seed": 5, "parameters": {"tau": 500.0}}
+    runs = [q_learning("boltzmann", SEASON, scale=s, **options) for s in (1, 1024)]
     assert not torch.equal(runs[0].actions, runs[1].actions)
 
 
@@ -177,25 +158,25 @@ def test_values_are_those_of_the_dynamic_program() -> None:
     demand = torch.tensor([[1.5, 0.4], [1.0, 0.5]])
     prices = torch.tensor([2.0, 5.0])
     season = Season(demand, prices, stock=1)
-    found = q_learning(
+    learned = q_learning(
         "eps_greedy", season, learners=200, episodes=600, parameters={"eps": 1.0}, seed=0, power=0.8
     )
     last = prices * (1 - torch.exp(-demand[1]))
     first = prices * (1 - torch.exp(-demand[0])) + torch.exp(-demand[0]) * last.amax()
-    torch.testing.assert_close(found.values[1, :, 1].mean(0).float(), last, rtol=0.03, atol=0)
-    torch.testing.assert_close(found.values[0, :, 1].mean(0).float(), first, rtol=0.03, atol=0)
-    assert not found.values[:, :, 0].any(), "nothing to sell, nothing to earn"
-    assert found.greedy().shape == (200, 2, 2)
-    assert int(found.greedy()[:, 1, 1].double().mean().round()) == int(last.argmax())
+    torch.testing.assert_close(learned.values[1, :, 1].mean(0).float(), last, rtol=0.03, atol=0)
+    torch.testing.assert_close(learned.values[0, :, 1].mean(0).float(), first, rtol=0.03, atol=0)
+    assert not learned.values[:, :, 0].any(), "nothing to sell, nothing to earn"
+    assert learned.greedy().shape == (200, 2, 2)
+    assert int(learned.greedy()[:, 1, 1].double().mean().round()) == int(last.argmax())
 
 
 def test_revenue_is_within_what_stock_and_prices_allow() -> None:
-    found = q_learning(
+    learned = q_learning(
         "eps_softmax", SEASON, learners=8, episodes=300, parameters={"eps": 0.3}, seed=0
     )
-    assert float(found.revenue.min()) >= 0
-    assert float(found.revenue.max()) <= 10 * 1800
-    assert float(found.revenue[-100:].mean()) > float(found.revenue[:100].mean()), "it learns"
+    assert float(learned.revenue.min()) >= 0
+    assert float(learned.revenue.max()) <= 10 * 1800
+    assert float(learned.revenue[-100:].mean()) > float(learned.revenue[:100].mean()), "it learns"
 
 
 def test_q_learning_errors() -> None:

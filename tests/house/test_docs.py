@@ -3,10 +3,12 @@ the code."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import yaml
 
 from benchmarks.results import pricing_page
 from benchmarks.results.page import table
+from rl_markets import errors
 from rl_markets.experiment import reference
 from tests.support.running import ROOT
 
@@ -109,6 +112,19 @@ def test_the_readmes_table_is_the_one_that_was_measured() -> None:
 
 def test_the_experiment_reference_is_current() -> None:
     assert (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8") == reference.reference()
+
+
+def test_the_tree_of_errors_is_that_of_the_code() -> None:
+    """Drawn in the module's docstring and in design.md; both name every class, with its code."""
+    tree = inspect.getdoc(errors) or ""
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    drawn = re.search(r"<!-- errors: .*? -->\n```\n(.*?)```", page, re.DOTALL)
+    assert drawn is not None
+    assert textwrap.indent(drawn[1], "    ") in f"{tree}\n"
+    for name, error in vars(errors).items():
+        if isinstance(error, type) and issubclass(error, errors.RLMarketsError):
+            code = "128 [+] signal" if name == "Interrupted" else error.exit_code
+            assert re.search(rf"^ *{name}\b.* {code}\b", drawn[1], re.MULTILINE), name
 
 
 def test_every_link_of_readme_and_docs_leads_somewhere() -> None:

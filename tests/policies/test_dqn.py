@@ -1,5 +1,4 @@
-"""DQN: targets and losses by hand, values that survive new statistics, masks that hold, and a
-currency that is nothing."""
+"""DQN: targets and losses by hand, statistics, masks, and a currency that is nothing."""
 
 from __future__ import annotations
 
@@ -59,8 +58,10 @@ def experiment_data(
 def sampled(
     held: Held, market: dict[str, Any], iterations: int = 3, **algorithm: Any
 ) -> tuple[Any, Any, Batch]:
-    """A learner after a few iterations, its module, and a batch of its replay with every third row
-    an episode's last."""
+    """A learner after a few iterations, its module, and a batch of its replay.
+
+    Every third row is an episode's last.
+    """
     learner = held.learner(experiment_data(market, **algorithm))
     for _ in range(iterations):
         held.algorithms[-1].train()
@@ -73,19 +74,19 @@ def sampled(
 
 
 def by_hand(module: Any, batch: Batch, row: int, branches: int, choices: int) -> float:
-    """r + gamma mean over branches of Q'(s', argmax Q(s', .)), over what the mask allows, in
-    money."""
-    following = batch[NEXT_OBSERVATIONS][row].double()
+    """r + gamma mean over branches of Q'(s', argmax Q(s', .)), in money.
+
+    Over what the mask allows.
+    """
+    next_obs = batch[NEXT_OBSERVATIONS][row].double()
     networks = (copy.deepcopy(m).double().net for m in (module.actor, module.target))
-    online, slow = (net(following[None])[0].detach() for net in networks)
+    online, slow = (net(next_obs[None])[0].detach() for net in networks)
     masked = module.actor.spec.get("masked")
     total = 0.0
     for b in range(branches):
         cells = range(b * choices, (b + 1) * choices)
         allowed = [
-            k
-            for k in cells
-            if not masked or following[len(following) - branches * choices + k] > 0.5
+            k for k in cells if not masked or next_obs[len(next_obs) - branches * choices + k] > 0.5
         ]
         best = max(allowed, key=lambda k: float(online[k]))
         total += float(module.critic.shift) + float(module.critic.scale) * float(slow[best])
@@ -110,8 +111,8 @@ def test_targets_are_a_hand_computation(
 def test_gradients_are_those_of_the_huber_loss(held: Held) -> None:
     """Of every branch's chosen value, in double precision."""
     learner, module, batch = sampled(held, BRANCHED)
-    found: list[Tensor] = []
-    learner.optimizer_step = lambda *_: found.extend(
+    gradients: list[Tensor] = []
+    learner.optimizer_step = lambda *_: gradients.extend(
         w.grad.clone() for w in module.actor.parameters()
     )
     exact = copy.deepcopy(module.actor).double()
@@ -121,29 +122,31 @@ def test_gradients_are_those_of_the_huber_loss(held: Held) -> None:
     error = values.gather(-1, batch[CHOICES].unsqueeze(-1)).squeeze(-1) - y[:, None]
     loss = torch.where(error.abs() < 1, 0.5 * error.square(), error.abs() - 0.5).mean()
     for gradient, slow in zip(
-        found, torch.autograd.grad(loss, list(exact.net.parameters())), strict=True
+        gradients, torch.autograd.grad(loss, list(exact.net.parameters())), strict=True
     ):
         torch.testing.assert_close(gradient.double(), slow, rtol=1e-3, atol=1e-6)
 
 
 def test_action_values_survive_new_statistics(held: Held) -> None:
-    """Actor, its average and the target: Q in money is the same by other statistics, and so is the
-    greedy choice."""
+    """Q in money is the same by other statistics, and so is the greedy choice.
+
+    Of the actor, its average and the target.
+    """
     _, module, batch = sampled(held, BRANCHED)
-    seen = batch[OBSERVATIONS]
+    obs = batch[OBSERVATIONS]
     networks = (module.actor, module.ema, module.target)
 
     def money() -> list[Tensor]:
         return [
-            module.critic.shift + module.critic.scale * network.net(seen) for network in networks
+            module.critic.shift + module.critic.scale * network.net(obs) for network in networks
         ]
 
     before = [q.detach() for q in money()]
-    greedy = module.ema.act(seen)
+    greedy = module.ema.act(obs)
     module.critic.rescale(module.critic.shift + 37.0, module.critic.scale * 5)
     for old, new in zip(before, money(), strict=True):
         torch.testing.assert_close(new, old, rtol=1e-4, atol=1e-3)
-    assert float((module.ema.act(seen) == greedy).float().mean()) > 0.98
+    assert float((module.ema.act(obs) == greedy).float().mean()) > 0.98
 
 
 def test_each_head_learns_from_its_own_steps_only(held: Held) -> None:
@@ -155,12 +158,12 @@ def test_each_head_learns_from_its_own_steps_only(held: Held) -> None:
     assert y.shape == (3, 32)
     assert float((y[0] - y[1]).abs().max()) > 0
     batch[LEARNS] = torch.tensor([1.0, 0.0, 1.0]).expand(32, 3)
-    found: list[Tensor] = []
-    learner.optimizer_step = lambda *_: found.extend(
+    gradients: list[Tensor] = []
+    learner.optimizer_step = lambda *_: gradients.extend(
         w.grad.clone() for w in module.actor.parameters()
     )
     learner.update_policy("seller", batch, reporting=False)
-    last = found[-1].view(3, 12)
+    last = gradients[-1].view(3, 12)
     assert float(last[1].abs().max()) == 0
     assert float(last[0].abs().max()) > 0 < float(last[2].abs().max())
 
@@ -170,9 +173,8 @@ def test_centring_takes_out_what_all_values_miss_in_common(held: Held) -> None:
     endless = SEASON | {"deadline": False, "gamma": 0.99, "stock": None, "exploring_starts": 0.0}
     learner, module, batch = sampled(held, endless, centring=1.0)
     batch[NONTERMINAL] = torch.ones(32)
-    module.critic.adopt(
-        module.critic.shift - 50.0, module.critic.scale
-    )  # as if all values were 50 too low
+    # As if all values were 50 too low.
+    module.critic.adopt(module.critic.shift - 50.0, module.critic.scale)
 
     def missing() -> float:
         values = module.values(module.actor, batch[OBSERVATIONS])
@@ -208,19 +210,19 @@ def test_what_is_forbidden_is_neither_explored_nor_chosen(held: Held, rule: str)
     _, module, batch = sampled(
         held, BRANCHED, 1, rule=rule, exploration=0.9, final_exploration=0.5, heads=heads
     )
-    seen = batch[OBSERVATIONS]
+    obs = batch[OBSERVATIONS]
     generator = torch.Generator().manual_seed(0)
-    mask = seen[:, -12:].view(32, 3, 4) > 0.5
+    mask = obs[:, -12:].view(32, 3, 4) > 0.5
     assert int((~mask).sum()) > 0
-    p = module.probabilities(module.values(module.actor, seen), generator)
+    p = module.probabilities(module.values(module.actor, obs), generator)
     assert bool((p[~mask] == 0).all())
     torch.testing.assert_close(p.sum(-1), torch.ones(32, 3, dtype=p.dtype))
     for _ in range(50):
-        found = module.explore(seen, generator)
-        assert bool(mask.gather(-1, found[CHOICES].unsqueeze(-1)).all())
-        assert torch.equal(found[ACTIONS], found[CHOICES])
-    assert bool(mask.gather(-1, module.exploit(seen).unsqueeze(-1)).all())
-    assert bool((module.values(module.actor, seen)[:, ~mask] == FORBIDDEN).all())
+        explored = module.explore(obs, generator)
+        assert bool(mask.gather(-1, explored[CHOICES].unsqueeze(-1)).all())
+        assert torch.equal(explored[ACTIONS], explored[CHOICES])
+    assert bool(mask.gather(-1, module.exploit(obs).unsqueeze(-1)).all())
+    assert bool((module.values(module.actor, obs)[:, ~mask] == FORBIDDEN).all())
 
 
 def test_every_choice_replayed_was_allowed(held: Held) -> None:
@@ -268,8 +270,10 @@ def trained(
 
 
 def test_a_run_is_reproducible_and_its_currency_changes_no_bit() -> None:
-    """The same weights in yen and in 1/1024 yen: powers of two are exact in floating point; only
-    the statistics differ."""
+    """The same weights in yen and in 1/1024 yen; only the statistics differ.
+
+    Powers of two are exact in floating point.
+    """
     (one, _), (again, _), (other, _) = (trained(in_units(f), 12) for f in (1.0, 1.0, 1024.0))
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert float(one["critic.scale"]) * 1024 == float(other["critic.scale"])
@@ -280,8 +284,10 @@ def test_a_run_is_reproducible_and_its_currency_changes_no_bit() -> None:
 
 @pytest.mark.slow
 def test_a_season_is_learned_in_any_currency_but_not_without_normalisation() -> None:
-    """Five units, five days: within 3 % of the dynamic programme in seconds; unnormalised and in
-    sen, it is not."""
+    """Five units, five days: within 3 % of the dynamic programme in seconds.
+
+    Unnormalised and in sen, it is not.
+    """
     good = {
         "updates": 16,
         "batch_size": 128,
@@ -300,8 +306,10 @@ def test_a_season_is_learned_in_any_currency_but_not_without_normalisation() -> 
 
 @pytest.mark.slow
 def test_a_learned_price_recovers_when_a_rival_leaves() -> None:
-    """A cheap seller leaves in period 8: the learned price is then within a notch of the
-    monopoly's, below it before."""
+    """A cheap seller leaves in period 8.
+
+    The learned price is then within a notch of the monopoly's, below it before.
+    """
     market = {
         "periods": 20,
         "deadline": False,
@@ -322,12 +330,12 @@ def test_a_learned_price_recovers_when_a_rival_leaves() -> None:
         act = run.learner_group._learner.module["seller"].unwrapped().deployed.act
         world: Any = one_world(experiment)
         world.stagger = False
-        seen = world.reset(1)
+        obs = world.reset(1)
         posted = []
         for _ in range(16):
-            chosen = {"seller": act(seen["seller"])}
-            posted.append(int(chosen["seller"]))
-            seen = world.step(chosen).observations
+            actions = {"seller": act(obs["seller"])}
+            posted.append(int(actions["seller"]))
+            obs = world.step(actions).observations
     finally:
         run.stop()
     profit = [

@@ -1,5 +1,7 @@
-"""Selection rules: known numbers, the propositions of docs/exploration.md as properties, masks, and
-how actions are drawn."""
+"""Selection rules of docs/exploration.md.
+
+Known numbers, its propositions as properties, masks, and how actions are drawn.
+"""
 
 from __future__ import annotations
 
@@ -97,10 +99,10 @@ def test_known_vectors(name: str, scale: int) -> None:
     expected = EXPECTED[name]
     if name == "boltzmann" and scale == 2:
         expected = np.array([6.090183410159188e-13, 0.8807970779773459, 0.11920292202204497])
-    found = apply(name, torch.tensor(scale * SEED)).numpy()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    probabilities = apply(name, torch.tensor(scale * SEED)).numpy()
+    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-12)
     if name in ROUNDED:
-        np.testing.assert_allclose(found, ROUNDED[name], rtol=0, atol=5.1e-4)
+        np.testing.assert_allclose(probabilities, ROUNDED[name], rtol=0, atol=5.1e-4)
 
 
 def test_seed_vector_of_the_heads() -> None:
@@ -178,8 +180,10 @@ def test_invariance_is_exact_where_the_arithmetic_is(
     st.floats(-100, 100),
 )
 def test_invariance_of_any_values(name: str, q: list[int], c: float, offset: float) -> None:
-    """Ties are kept apart: c Q + b may round them asunder, which is a change of Q and not of its
-    scale."""
+    """Ties are kept apart.
+
+    c Q + b may round them asunder, which is a change of Q and not of its scale.
+    """
     Q = torch.tensor(q, dtype=torch.float64)
     assume(len(set(q)) == len(q))
     width = Q.amax() - Q.amin()
@@ -201,9 +205,9 @@ def test_ranks_do_not_change_under_any_increasing_map(q: list[int]) -> None:
 )
 def test_float32_is_float64_rounded(name: str) -> None:
     Q = values().float()
-    found = apply(name, Q)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.double(), apply(name, Q.double()), atol=2e-5, rtol=0)
+    probabilities = apply(name, Q)
+    assert probabilities.dtype == torch.float32
+    torch.testing.assert_close(probabilities.double(), apply(name, Q.double()), atol=2e-5, rtol=0)
 
 
 # -- order, cost, ties -----------------------------------------------------------------------------
@@ -252,8 +256,8 @@ def test_eps_softmax_without_beta_is_eps_greedy() -> None:
 @pytest.mark.parametrize("name", KNOBS)
 @pytest.mark.parametrize("level", [0.0, -7.3, 1e-300, 1e300])
 def test_equal_values_are_uniform(name: str, level: float) -> None:
-    found = apply(name, torch.full((3, 5), level, dtype=torch.float64))
-    np.testing.assert_allclose(found.numpy(), 0.2, rtol=1e-12)
+    probabilities = apply(name, torch.full((3, 5), level, dtype=torch.float64))
+    np.testing.assert_allclose(probabilities.numpy(), 0.2, rtol=1e-12)
 
 
 def test_a_near_tie_is_ranked_as_firmly_as_a_real_gap_but_for_the_floor() -> None:
@@ -305,9 +309,9 @@ def test_leading_axes() -> None:
     mask = torch.rand(4, 9, generator=torch.Generator().manual_seed(0)) < 0.6
     mask[:, 0] = True
     for name in KNOBS:
-        found = apply(name, Q, mask)
-        assert found.shape == Q.shape
-        torch.testing.assert_close(found[1, 2], apply(name, Q[1, 2], mask))
+        probabilities = apply(name, Q, mask)
+        assert probabilities.shape == Q.shape
+        torch.testing.assert_close(probabilities[1, 2], apply(name, Q[1, 2], mask))
 
 
 # -- errors ----------------------------------------------------------------------------------------
@@ -331,9 +335,8 @@ def test_leading_axes() -> None:
     ],
 )
 def test_knobs_out_of_range(rule: Callable[..., Tensor], parameters: dict[str, float]) -> None:
-    with pytest.raises(
-        ValueError, match=f"{rule.__name__}: {next(iter(parameters))} is .*, expected"
-    ) as error:
+    message = f"{rule.__name__}: {next(iter(parameters))} is .*, expected"
+    with pytest.raises(ValueError, match=message) as error:
         rule(values(2), **parameters)
     assert "\n" not in str(error.value)
 
@@ -354,9 +357,9 @@ def test_other_errors() -> None:
 
 def test_draws_have_the_probabilities() -> None:
     p = torch.tensor([0.0, 0.5, 0.0, 0.2, 0.3, 0.0])
-    found = draw(p.expand(100, 1000, 6), torch.Generator().manual_seed(0))
-    assert found.shape == (100, 1000)
-    share = torch.bincount(found.flatten(), minlength=6) / 1e5
+    choices = draw(p.expand(100, 1000, 6), torch.Generator().manual_seed(0))
+    assert choices.shape == (100, 1000)
+    share = torch.bincount(choices.flatten(), minlength=6) / 1e5
     torch.testing.assert_close(share, p, atol=0.006, rtol=0)
     assert not share[p == 0].any()
 

@@ -1,5 +1,7 @@
-"""Every learner that replays: the replay, units of the reward, separate policies, rows in which
-nobody acted."""
+"""Every learner that replays.
+
+The replay, units of the reward, separate policies, rows in which nobody acted.
+"""
 
 from __future__ import annotations
 
@@ -65,12 +67,8 @@ def test_more_rows_than_a_replay_holds_leave_the_last() -> None:
     replay = Replay(4, torch.device("cpu"))
     replay.add(_rows(0, 3))
     replay.add(_rows(3, 11))
-    assert sorted(replay.sample(200, torch.Generator())[REWARDS].unique().tolist()) == [
-        10,
-        11,
-        12,
-        13,
-    ]
+    rewards = replay.sample(200, torch.Generator())[REWARDS]
+    assert sorted(rewards.unique().tolist()) == [10, 11, 12, 13]
 
 
 def test_a_saved_replay_goes_on_alike() -> None:
@@ -90,10 +88,12 @@ def test_a_saved_replay_goes_on_alike() -> None:
 
 
 def _fragment(separate: int | None = None, active: bool = False) -> Fragment:
-    """Two worlds of two agents, three steps; world 1 is cut after step 1, once truncated and once
-    terminated."""
-    seen = torch.arange(4 * 4, dtype=torch.float32).reshape(4, 4, 1)
-    columns = {OBSERVATIONS: seen, REWARDS: -seen[:-1, :, 0], RAW: 100 + seen[:-1]}
+    """Two worlds of two agents, three steps.
+
+    World 1 is cut after step 1, once truncated and once terminated.
+    """
+    obs = torch.arange(4 * 4, dtype=torch.float32).reshape(4, 4, 1)
+    columns = {OBSERVATIONS: obs, REWARDS: -obs[:-1, :, 0], RAW: 100 + obs[:-1]}
     if active:
         columns[ACTIVE] = (torch.arange(12).reshape(3, 4) % 3) != 0
     ends = EpisodeEnds(
@@ -120,16 +120,8 @@ def test_transitions_lead_to_the_true_successor() -> None:
 
 
 def test_rows_in_which_nobody_acted_are_dropped_or_marked() -> None:
-    assert transitions(_fragment(active=True), (RAW,))[OBSERVATIONS].flatten().tolist() == [
-        1,
-        2,
-        4,
-        5,
-        7,
-        8,
-        10,
-        11,
-    ]
+    obs = transitions(_fragment(active=True), (RAW,))[OBSERVATIONS]
+    assert obs.flatten().tolist() == [1, 2, 4, 5, 7, 8, 10, 11]
     kept = transitions(_fragment(2, active=True), (RAW,))
     assert kept[OBSERVATIONS].shape == (6, 2, 1)
     assert kept[ACTIVE].flatten().tolist() == [row % 3 != 0 for row in range(12)]
@@ -170,12 +162,12 @@ def test_new_statistics_leave_the_values_of_critics_and_targets(
     learner = held.learner(tiny_data(name, separate=separate))
     batch = replayed(learner, held.fragment())
     module = learner.networks("household")
-    seen = torch.cat([batch[OBSERVATIONS], batch[RAW]], -1)
+    critic_input = torch.cat([batch[OBSERVATIONS], batch[RAW]], -1)
     with torch.no_grad():
-        before = [network(seen) for network in (module.critic, module.target)]
+        before = [network(critic_input) for network in (module.critic, module.target)]
         shift = module.critic.shift.clone()
         learner.before_updates("household", {**batch, REWARDS: 5 * batch[REWARDS]})
-        after = [network(seen) for network in (module.critic, module.target)]
+        after = [network(critic_input) for network in (module.critic, module.target)]
     torch.testing.assert_close(before, after, rtol=1e-4, atol=1e-4)
     assert float((module.critic.shift - shift).abs().min()) > 0.1
     for name in ("shift", "scale"):
@@ -184,8 +176,10 @@ def test_new_statistics_leave_the_values_of_critics_and_targets(
 
 @every_learner
 def test_nobody_elses_rows_move_a_separate_policy(held: Held, name: str) -> None:
-    """Two learners that differ in what agent 1 met, in which rows it acted too: agents 0 and 2
-    learn the same."""
+    """Two learners differ in what agent 1 met, in which rows it acted too.
+
+    Agents 0 and 2 learn the same.
+    """
     first, second = (held.learner(tiny_data(name, separate=True)) for _ in range(2))
     fragment = held.fragment()
     active = torch.ones_like(fragment.columns[REWARDS], dtype=torch.bool)
@@ -218,12 +212,12 @@ def test_rows_in_which_an_agent_did_not_act_do_not_count(held: Held, name: str) 
     spoiled[REWARDS][~batch[ACTIVE]] = 1e4
     spoiled[RAW][~batch[ACTIVE]] = -2.0
     state = learner.generator.get_state()
-    found = []
+    weights = []
     for rows in (batch, spoiled):
         learner.generator.set_state(state)
-        found.append(gradients(learner, rows))
-    for part in found[0]:
-        for clean, other in zip(found[0][part], found[1][part], strict=True):
+        weights.append(gradients(learner, rows))
+    for part in weights[0]:
+        for clean, other in zip(weights[0][part], weights[1][part], strict=True):
             torch.testing.assert_close(clean, other, rtol=1e-5, atol=1e-7, msg=part)
     module = learner.networks("household")
     before = copy.deepcopy(module.state_dict())

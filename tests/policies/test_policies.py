@@ -37,14 +37,15 @@ def random_ends(steps: int, trajectories: int, rng: np.random.Generator) -> Epis
 
 
 def slow_advantages(rewards, values, ends, final_values, gamma, lambda_):  # type: ignore[no-untyped-def]
-    """The definition, one trajectory and step at a time: A_t = sum_l (gamma lambda)^l delta_{t+l}
-    to the episode's end."""
+    """The definition, one trajectory and step at a time.
+
+    A_t = sum_l (gamma lambda)^l delta_{t+l} to the episode's end.
+    """
     steps, trajectories = rewards.shape
+    columns = (ends.step, ends.trajectory, ends.terminated, final_values)
     ends = {
-        (int(t), int(n)): (bool(d), float(v))
-        for t, n, d, v in zip(
-            ends.step, ends.trajectory, ends.terminated, final_values, strict=True
-        )
+        (int(t), int(n)): (bool(terminated), float(value))
+        for t, n, terminated, value in zip(*columns, strict=True)
     }
     out = np.zeros((steps, trajectories))
     for n in range(trajectories):
@@ -52,12 +53,12 @@ def slow_advantages(rewards, values, ends, final_values, gamma, lambda_):  # typ
             weight = 1.0
             for s in range(t, steps):
                 terminated, final = ends.get((s, n), (False, None))
-                successor = (
-                    0.0 if terminated else float(values[s + 1, n]) if final is None else final
-                )
-                out[t, n] += weight * (
-                    float(rewards[s, n]) + gamma * successor - float(values[s, n])
-                )
+                # Bootstrap from the episode's own final observation where it was cut.
+                successor = float(values[s + 1, n]) if final is None else final
+                if terminated:
+                    successor = 0.0
+                delta = float(rewards[s, n]) + gamma * successor - float(values[s, n])
+                out[t, n] += weight * delta
                 weight *= gamma * lambda_
                 if (s, n) in ends:
                     break
@@ -85,9 +86,22 @@ def test_advantages_equal_their_definition(
     )
 
 
+def rllib_episode(
+    values: np.ndarray, rewards: np.ndarray, last_value: float, terminated: bool
+) -> tuple[np.ndarray, ...]:
+    """Values, rewards and both kinds of ends of one episode and its artificial step."""
+    steps = len(rewards)
+    ended = np.zeros(steps + 1, bool)
+    cut = np.zeros(steps + 1, bool)
+    (ended if terminated else cut)[steps - 1] = True
+    return np.r_[values, last_value], np.r_[rewards, 0.0], ended, cut
+
+
 def test_advantages_equal_rllibs_own() -> None:
-    """RLlib lays episodes end to end, each with one artificial step; ours bootstraps from the true
-    final observation."""
+    """RLlib lays episodes end to end, each with one artificial step.
+
+    Ours bootstraps from the true final observation.
+    """
     from ray.rllib.utils.postprocessing.value_predictions import compute_value_targets
 
     rng = np.random.default_rng(0)
@@ -100,27 +114,17 @@ def test_advantages_equal_rllibs_own() -> None:
         torch.tensor([4, 8]), torch.tensor([0, 0]), torch.tensor([False, True]), torch.zeros(2, 1)
     )
     column = torch.from_numpy(values)[:, None]
-    successor, nonterminal = successor_values(
-        column, ends, torch.tensor([final, 9.9], dtype=torch.float64)
+    final_values = torch.tensor([final, 9.9], dtype=torch.float64)
+    successor, nonterminal = successor_values(column, ends, final_values)
+    ours = generalized_advantages(
+        torch.from_numpy(rewards)[:, None], column, successor, nonterminal, gamma, lambda_
     )
-    ours = (
-        generalized_advantages(
-            torch.from_numpy(rewards)[:, None], column, successor, nonterminal, gamma, lambda_
-        )
-        + column[:-1]
-    )
-
-    def episode(a: int, b: int, last: float, terminated: bool) -> tuple[np.ndarray, ...]:
-        flags = np.zeros(b - a + 1, bool)
-        ended = flags.copy()
-        cut = flags.copy()
-        (ended if terminated else cut)[b - a - 1] = True
-        return np.r_[values[a:b], last], np.r_[rewards[a:b], 0.0], ended, cut
+    ours = ours + column[:-1]
 
     parts = [
-        episode(0, 5, final, False),
-        episode(5, 9, 0.3, True),
-        episode(9, 12, values[12], False),
+        rllib_episode(values[0:5], rewards[0:5], final, False),
+        rllib_episode(values[5:9], rewards[5:9], 0.3, True),
+        rllib_episode(values[9:12], rewards[9:12], values[12], False),
     ]
     v, r, ended, cut = (np.concatenate(part) for part in zip(*parts, strict=True))
     theirs = compute_value_targets(
@@ -157,11 +161,11 @@ def test_shards_cover_every_policy_once(learners: int) -> None:
     for policy, fragment in whole.fragments.items():
         parts = concatenate([s.fragments[policy] for s in shards])
         assert torch.equal(parts.columns["observations"], fragment.columns["observations"])
-        assert sorted(
-            zip(parts.ends.step.tolist(), parts.ends.trajectory.tolist(), strict=True)
-        ) == sorted(
-            zip(fragment.ends.step.tolist(), fragment.ends.trajectory.tolist(), strict=True)
+        ends, whole = (
+            sorted(zip(x.ends.step.tolist(), x.ends.trajectory.tolist(), strict=True))
+            for x in (parts, fragment)
         )
+        assert ends == whole
     assert sum(s.agent_steps() for s in shards) == whole.agent_steps()
     assert whole.env_steps() == 5 * 4
 
@@ -180,10 +184,10 @@ def test_a_rollout_survives_pickling() -> None:
 def test_the_others_mean_leaves_oneself_out() -> None:
     x = torch.randn(3, 6)
     world = torch.tensor([0, 0, 0, 1, 2, 2])
-    found = others_mean(x, world)
-    torch.testing.assert_close(found[:, 0], x[:, 1:3].mean(1))
-    torch.testing.assert_close(found[:, 4], x[:, 5])
-    assert not found[:, 3].any(), "alone in its world"
+    mean = others_mean(x, world)
+    torch.testing.assert_close(mean[:, 0], x[:, 1:3].mean(1))
+    torch.testing.assert_close(mean[:, 4], x[:, 5])
+    assert not mean[:, 3].any(), "alone in its world"
 
 
 # -- networks --------------------------------------------------------------------------------------
@@ -236,12 +240,12 @@ def test_the_same_seed_builds_the_same_actor() -> None:
 
 def test_renormalising_a_critic_keeps_its_values() -> None:
     critic = Critic(3, [8], "tanh", torch.Generator().manual_seed(0))
-    seen = torch.randn(64, 3)
+    obs = torch.randn(64, 3)
     critic.renormalize(torch.tensor(-40.0), torch.tensor(3.0))
-    before = critic(seen)
+    before = critic(obs)
     for mean, std in ((-60.0, 10.0), (5.0, 0.1), (1e3, 50.0)):
         critic.renormalize(torch.tensor(mean), torch.tensor(std))
-        torch.testing.assert_close(critic(seen), before, rtol=1e-4, atol=1e-2)
+        torch.testing.assert_close(critic(obs), before, rtol=1e-4, atol=1e-2)
     assert critic.scale.item() > 3
 
 

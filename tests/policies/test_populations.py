@@ -1,10 +1,8 @@
-"""Who follows which policy: shared, separate, mixed, scripted, frozen; each with its own
-parameters, critics and steps."""
+"""Shared and separate policies: stacked networks, as if each were alone, on several learners."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +12,14 @@ import torch
 from rich.console import Console
 
 from rl_markets import exported, workflow
-from rl_markets.envs import households
-from rl_markets.errors import ExperimentError
-from rl_markets.experiment import load, parse
+from rl_markets.experiment import parse
 from rl_markets.policies.actors import NetworkActor
 from rl_markets.policies.gradient import clip_by_agent
 from rl_markets.policies.networks import Critic
-from rl_markets.policies.rollout import OBSERVATIONS, REWARDS, Fragment
-from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.policies.rollout import Fragment
 from rl_markets.training.session import TrainingSession
 from rl_markets.training.trainer import each_learner, parameter_hash
+from tests.support.populations import built_algorithm, cournot_experiment, metric_names, trainer
 from tests.support.running import tiny
 
 pytestmark = pytest.mark.usefixtures("ray_once", "cournot")
@@ -39,37 +35,20 @@ ACTOR = {
 }
 
 
-def cournot_experiment(**policies: dict[str, Any]) -> dict[str, Any]:
-    """A small Cournot market; the two groups share nothing unless told otherwise."""
-    return {
-        "name": "cournot",
-        "market": {"name": "cournot", "worlds": 8, "parameters": {"episode_length": 5}},
-        "policies": policies
-        or {"old": {"groups": ["incumbents"]}, "new": {"groups": ["entrants"]}},
-        "algorithm": {"name": "ppo", "parameters": {"gamma": 0.5, "epochs": 2, "minibatches": 2}},
-        "training": {"agent_steps": 4 * 8 * 8 * 3, "rollout_length": 8, "checkpoint_every": 2},
-        "certificate": {"seeds": 2, "deviation_agent_steps": 0},
-    }
-
-
-def trainer(folder: Path, data: dict[str, Any]) -> TrainingSession:
-    return TrainingSession(RunFolder.create(parse(data, "test"), folder), Console(quiet=True))
-
-
 # -- stacked networks ------------------------------------------------------------------------------
 
 
 def test_a_stacked_actor_is_its_agents_side_by_side() -> None:
     generator = torch.Generator().manual_seed(0)
     stacked = NetworkActor(ACTOR, generator)
-    seen = torch.randn(4, 6, 5, 3, generator=generator)
-    actions = stacked.act(seen)
+    obs = torch.randn(4, 6, 5, 3, generator=generator)
+    actions = stacked.act(obs)
     assert actions.shape == (4, 6, 5, 2)
     for agent in range(5):
         torch.testing.assert_close(
-            stacked.of_agent(agent).act(seen[..., agent, :]), actions[..., agent, :]
+            stacked.of_agent(agent).act(obs[..., agent, :]), actions[..., agent, :]
         )
-    assert not torch.allclose(stacked.of_agent(0).act(seen), stacked.of_agent(1).act(seen))
+    assert not torch.allclose(stacked.of_agent(0).act(obs), stacked.of_agent(1).act(obs))
 
 
 @pytest.mark.parametrize("copies", [None, 5])
@@ -81,13 +60,13 @@ def test_new_statistics_leave_every_value_what_it_was(
     critic = Critic(3, [8], "tanh", generator, copies=copies, ensemble=ensemble)
     for weights in critic.parameters():
         torch.nn.init.normal_(weights, generator=generator)
-    seen = torch.randn(7, 5, 3, generator=generator)
+    obs = torch.randn(7, 5, 3, generator=generator)
     mean = torch.arange(5.0) if copies else torch.tensor(3.0)
     critic.renormalize(mean, torch.ones_like(mean) * 2)
-    before = critic(seen).detach()
+    before = critic(obs).detach()
     assert before.shape == ((2, 7, 5) if ensemble else (7, 5))
     critic.renormalize(10 + mean, torch.ones_like(mean), decay=0.5)
-    torch.testing.assert_close(critic(seen).detach(), before, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(critic(obs).detach(), before, rtol=1e-4, atol=1e-4)
     assert float(critic.shift.mean()) > float(mean.mean()) + 4
 
 
@@ -131,13 +110,15 @@ def _alone(fragment: Fragment, agent: int, agents: int) -> Fragment:
 
 
 def test_each_separate_policy_learns_as_if_it_were_alone(tmp_path: Path) -> None:
-    """The stacked update equals an ordinary one for every agent, on its own rows and from its own
-    weights."""
+    """The stacked update equals an ordinary one for every agent.
+
+    On its own rows and from its own weights.
+    """
     together = tiny(
         policies={"household": {"groups": ["households"], "hidden": [8], "separate": True}}
     )
     single = tiny(market={"parameters": {**tiny()["market"]["parameters"], "households": 1}})
-    stacked, alone = (_algorithm(parse(data, "test")) for data in (together, single))
+    stacked, alone = (built_algorithm(parse(data, "test")) for data in (together, single))
     try:
         fragment = stacked.env_runner_group.local_env_runner.sample()[0].fragments["household"]
         many = stacked.learner_group._learner
@@ -153,10 +134,10 @@ def test_each_separate_policy_learns_as_if_it_were_alone(tmp_path: Path) -> None
             one._weights_seq_no = 1
             one.learn({"household": _alone(fragment, agent, 3)})
             expected = one.networks("household").actor
-            found = many.networks("household").actor.of_agent(agent)
+            actor = many.networks("household").actor.of_agent(agent)
             for name, value in expected.state_dict().items():
                 torch.testing.assert_close(
-                    found.state_dict()[name], value, rtol=2e-3, atol=2e-5, msg=f"{agent} {name}"
+                    actor.state_dict()[name], value, rtol=2e-3, atol=2e-5, msg=f"{agent} {name}"
                 )
             assert not torch.equal(
                 start.actor.of_agent(agent).state_dict()["net.0.weight"], expected.net[0].weight
@@ -166,15 +147,11 @@ def test_each_separate_policy_learns_as_if_it_were_alone(tmp_path: Path) -> None
         alone.stop()
 
 
-def _algorithm(experiment: Any) -> Any:
-    from rl_markets.rllib.build import algorithm_config
-
-    return algorithm_config(experiment).build_algo()
-
-
 def _take_weights(module: Any, stacked: Any, agent: int) -> None:
-    """One agent's actor and critic out of the stack; the critic's statistics are untouched so
-    far."""
+    """One agent's actor and critic out of the stack.
+
+    The critic's statistics are untouched so far.
+    """
     module.actor.load_state_dict(stacked.actor.of_agent(agent).state_dict())
     module.ema.load_state_dict(module.actor.state_dict())
     weights = stacked.critic.state_dict()
@@ -214,7 +191,7 @@ def test_separate_policies_train_export_resume_and_are_certified(
     assert loaded.act(np.zeros((6, 2, 1)), "incumbents").shape == (6, 2, 1)
     with pytest.raises(ValueError, match=r"expected \[..., 2, 1\]"):
         loaded.act(np.zeros((6, 1)), "incumbents")
-    assert {"quantity_error/incumbents", "best_response_gain/trained/entrants"} <= _metrics(run)
+    assert {"quantity_error/incumbents", "best_response_gain/trained/entrants"} <= metric_names(run)
     again = TrainingSession(run, Console(quiet=True))
     hashes = []
     write = again.trainer.save
@@ -232,7 +209,7 @@ def test_separate_policies_train_export_resume_and_are_certified(
 def _exported(run: TrainingSession, folder: Path) -> Path:
     """The final checkpoint's policies, exported; `train` has stopped the algorithm by now."""
     fresh = TrainingSession(run.run, Console(quiet=True))
-    fresh.trainer.algorithm = _algorithm(run.experiment)
+    fresh.trainer.algorithm = built_algorithm(run.experiment)
     try:
         fresh.trainer.restore(run.store.path(run.experiment.iterations))
         spec = {
@@ -244,227 +221,45 @@ def _exported(run: TrainingSession, folder: Path) -> Path:
     return folder
 
 
-def _metrics(run: RunFolder) -> set[str]:
-    import json
-
-    return {m["name"] for m in json.loads(run.certificate.read_text())["metrics"]}
-
-
 # -- several learners ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("separate", [False, True])
 def test_two_learners_take_the_steps_of_one(tmp_path: Path, separate: bool) -> None:
     """On the same data: whole-batch steps, so that nothing depends on how rows are shuffled."""
-    found = []
+    weights = []
     for learners in (0, 2):
         data = tiny(
             policies={"household": {"groups": ["households"], "hidden": [8], "separate": separate}},
             algorithm={"parameters": {"epochs": 1, "minibatches": 1}},
             training={"learners": learners, "agent_steps": 4 * 8 * 3},
         )
-        found.append(trainer(tmp_path, data).train()["household"].state_dict())
-    for name, value in found[0].items():
-        torch.testing.assert_close(found[1][name], value, rtol=1e-4, atol=1e-6)
+        weights.append(trainer(tmp_path, data).train()["household"].state_dict())
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_the_temperature_is_equal_on_all_learners_and_kept_in_checkpoints(tmp_path: Path) -> None:
     data = tiny(training={"learners": 2, "checkpoint_every": 3})
     data["algorithm"] = {"name": "sac", "parameters": {"updates": 3, "batch_size": 16}}
     run = trainer(tmp_path, data)
-    seen: list[list[float]] = []
+    temperatures: list[list[float]] = []
     write = run.trainer.save
 
     def note(folder: Path) -> None:
         write(folder)
-        seen.append(
+        temperatures.append(
             each_learner(run.trainer.algorithm, lambda x: float(x.networks("household").log_alpha))
         )
 
     run.trainer.save = note  # type: ignore[method-assign]
     run.train()
-    assert all(a == b for a, b in seen)
-    assert seen[0] != seen[-1]
-    again = _algorithm(run.experiment)
+    assert all(a == b for a, b in temperatures)
+    assert temperatures[0] != temperatures[-1]
+    again = built_algorithm(run.experiment)
     try:
         again.restore_from_path(str((run.store.path(3) / "algorithm").resolve()))
         restored = each_learner(again, lambda x: float(x.networks("household").log_alpha))
     finally:
         again.stop()
-    assert restored == seen[0]
-
-
-# -- central critics -------------------------------------------------------------------------------
-
-
-def test_a_central_critic_sees_the_global_state_and_the_actor_does_not(tmp_path: Path) -> None:
-    data = cournot_experiment(
-        old={"groups": ["incumbents"], "central_critic": True},
-        new={"groups": ["entrants"], "separate": True},
-    )
-    algorithm = _algorithm(parse(data, "test"))
-    try:
-        runner = algorithm.env_runner_group.local_env_runner
-        learner = algorithm.learner_group._learner
-        fragments = runner.sample()[0].fragments
-        old = fragments["old"]
-        assert old.columns[OBSERVATIONS].shape[-1] == 2
-        assert fragments["new"].columns[OBSERVATIONS].shape[-1] == 1
-        torch.testing.assert_close(
-            old.columns[OBSERVATIONS][..., 0], old.columns[OBSERVATIONS][..., 1]
-        )
-        assert old.ends.observations.shape[-1] == 2
-        assert learner.networks("old").critic.net[0].in_features == 2
-        assert learner.networks("old").actor.net[0].in_features == 1
-        algorithm.train()
-    finally:
-        algorithm.stop()
-
-
-def test_a_central_critic_needs_a_global_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(households, "SPEC", replace(households.SPEC, global_state=False))
-    data = tiny(policies={"household": {"groups": ["households"], "central_critic": True}})
-    with pytest.raises(
-        ExperimentError, match="central_critic: market 'households' gives no global state"
-    ):
-        parse(data, "test")
-
-
-def test_households_train_with_a_central_critic(tmp_path: Path) -> None:
-    section = {"groups": ["households"], "hidden": [8], "central_critic": True, "separate": True}
-    run = trainer(tmp_path, tiny(policies={"household": section}))
-    assert run.train()["household"].spec["observation"] == 7
-    assert np.isfinite(read_rows(run.run)[-1]["household/value_loss"])
-
-
-# -- parameters of one policy ----------------------------------------------------------------------
-
-
-def test_each_policy_has_its_own_parameters(tmp_path: Path) -> None:
-    still = {"learning_rate": 1e-12, "critic_learning_rate": 1e-12}
-    run = trainer(
-        tmp_path,
-        cournot_experiment(
-            old={"groups": ["incumbents"], "parameters": still}, new={"groups": ["entrants"]}
-        ),
-    )
-    before = {
-        p: NetworkActor(
-            s.model_config["actor"], torch.Generator().manual_seed(s.model_config["seed"])
-        )
-        .net[0]
-        .weight
-        for p, s in _specs(run).items()
-    }
-    after = run.train()
-    assert float((after["old"].net[0].weight - before["old"]).abs().max()) < 1e-7
-    assert float((after["new"].net[0].weight - before["new"]).abs().max()) > 1e-3
-
-
-def _specs(run: TrainingSession) -> dict[str, Any]:
-    from rl_markets.rllib.build import algorithm_config
-
-    return algorithm_config(run.experiment).rl_module_spec.rl_module_specs  # type: ignore[no-any-return]
-
-
-# -- scripts and frozen policies -------------------------------------------------------------------
-
-
-def test_a_script_plays_its_groups_and_is_not_learned(tmp_path: Path) -> None:
-    data = cournot_experiment(
-        old={"groups": ["incumbents"]}, new={"groups": ["entrants"], "scripted": "nash"}
-    )
-    data["certificate"]["deviation_agent_steps"] = 8 * 8 * 4
-    run = workflow.train(parse(data, "test"), tmp_path)
-    assert not any(name.startswith("new/") for name in read_rows(run)[0])
-    assert "best_response_gain/trained/entrants" not in _metrics(run)
-    loaded = exported.load(run.path)
-    assert set(loaded.actors) == {"old"}
-    with pytest.raises(ValueError, match="group 'entrants' follows the rule 'nash'"):
-        loaded.act(np.zeros((1,)), "entrants")
-    import json
-
-    errors = {m["name"]: m["value"] for m in json.loads(run.certificate.read_text())["metrics"]}
-    assert errors["quantity_error/entrants"] < 1e-4 < errors["quantity_error/incumbents"]
-
-
-def test_a_frozen_policy_acts_as_it_was_exported_even_when_its_source_changes(
-    tmp_path: Path,
-) -> None:
-    first = workflow.train(parse(cournot_experiment(), "test"), tmp_path)
-    data = cournot_experiment(
-        old={"groups": ["incumbents"]}, new={"groups": ["entrants"], "frozen": str(first.path)}
-    )
-    second = RunFolder.create(parse(data, "test"), tmp_path)
-    kept = second.experiment.policies["new"].frozen
-    assert kept is not None
-    assert Path(kept).is_relative_to(second.path)
-    actors = TrainingSession(second, Console(quiet=True)).train()
-    workflow._finish(second, actors, Console(quiet=True))
-    a = exported.load(first.path).actors["new"]
-    b = exported.load(second.path).actors["new"]
-    assert all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
-
-
-def test_what_cannot_be_frozen_or_scripted_is_one_line(tmp_path: Path) -> None:
-    def refusal(**policies: dict[str, Any]) -> str:
-        import yaml
-
-        file = tmp_path / "experiment.yaml"
-        file.write_text(yaml.safe_dump(cournot_experiment(**policies)))
-        with pytest.raises(ExperimentError) as caught:
-            load(file)
-        return str(caught.value)
-
-    old = {"groups": ["incumbents"]}
-    new: dict[str, Any] = {"groups": ["entrants"]}
-    assert (
-        "policies.new.scripted: market 'cournot' has no rule 'nahs' (did you mean 'nash'?)"
-        in refusal(old=old, new={**new, "scripted": "nahs"})
-    )
-    assert "policies.new.frozen = 'nowhere': holds no exported policy" in refusal(
-        old=old, new={**new, "frozen": "nowhere"}
-    )
-    assert "scripted and frozen are both given" in refusal(
-        old=old, new={**new, "scripted": "nash", "frozen": "x"}
-    )
-    assert "policies.new.separate: this policy does not learn" in refusal(
-        old=old, new={**new, "scripted": "nash", "separate": True}
-    )
-    assert "none of them learns" in refusal(
-        old={**old, "scripted": "nash"}, new={**new, "scripted": "nash"}
-    )
-    assert "policies.new.parameters.epochs: all policies share it" in refusal(
-        old=old, new={**new, "parameters": {"epochs": 3}}
-    )
-    assert "policies.new.parameters.learning_rate = -1" in refusal(
-        old=old, new={**new, "parameters": {"learning_rate": -1}}
-    )
-
-
-def test_a_script_may_be_any_function(tmp_path: Path) -> None:
-    new = {"groups": ["entrants"]}
-    data = cournot_experiment(old={"groups": ["incumbents"]}, new={**new, "scripted": "torch:abs"})
-    run = trainer(tmp_path, data)
-    fragment_rewards = []
-    run.trainer.algorithm = _algorithm(run.experiment)
-    try:
-        fragment_rewards.append(
-            run.trainer.algorithm.env_runner_group.local_env_runner.sample()[0]
-            .fragments["old"]
-            .columns[REWARDS]
-        )
-    finally:
-        run.trainer.algorithm.stop()
-    assert torch.isfinite(fragment_rewards[0]).all()
-    with pytest.raises(ExperimentError, match=r"policies.new.scripted = 'torch:nothing'"):
-        trainer(
-            tmp_path,
-            {
-                **data,
-                "policies": {
-                    **data["policies"],
-                    "new": {"groups": ["entrants"], "scripted": "torch:nothing"},
-                },
-            },
-        )
+    assert restored == temperatures[0]

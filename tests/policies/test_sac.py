@@ -47,11 +47,11 @@ def test_targets_are_the_slow_formula(held: Held) -> None:
     actor = double(module.actor)
     target = double(module.target)
     for row in range(16):
-        following = batch[NEXT_OBSERVATIONS][row].double()
-        mean, log_std = _moments(actor(following[None])[0])
+        next_obs = batch[NEXT_OBSERVATIONS][row].double()
+        mean, log_std = _moments(actor(next_obs[None])[0])
         raw = mean + torch.exp(log_std) * drawn[row]
-        seen = torch.cat([following, REACH * torch.tanh(raw / REACH)])
-        q1, q2 = target(seen[None])[:, 0].tolist()
+        critic_input = torch.cat([next_obs, REACH * torch.tanh(raw / REACH)])
+        q1, q2 = target(critic_input[None])[:, 0].tolist()
         alpha = math.exp(module.log_alpha.item()) * float(module.critic.scale)
         v = min(q1, q2) + alpha * _entropy(log_std).item()
         expected = float(batch[REWARDS][row]) + 0.95 * float(batch[NONTERMINAL][row]) * v
@@ -66,7 +66,7 @@ def test_gradients_are_those_of_the_losses_through_everything(held: Held) -> Non
     state = learner.generator.get_state()
     y = learner.targets("household", module, batch).double()
     learner.generator.set_state(state)
-    found = gradients(learner, batch)
+    actual = gradients(learner, batch)
     drawn = noise(learner, batch, 2)
     exact = double(module)
     rows = {name: column.double() for name, column in batch.items()}
@@ -79,18 +79,18 @@ def test_gradients_are_those_of_the_losses_through_everything(held: Held) -> Non
 
     critic_loss = sum(0.5 * (q_i - y).square().mean() for q_i in q(rows[RAW]))
     expected = torch.autograd.grad(critic_loss, list(exact.critic.parameters()))
-    for gradient, slow in zip(found["critic"], expected, strict=True):
+    for gradient, slow in zip(actual["critic"], expected, strict=True):
         torch.testing.assert_close(gradient.double(), slow, rtol=1e-3, atol=1e-6)
     mean, log_std = _moments(exact.actor(rows[OBSERVATIONS]))
     entropy = _entropy(log_std)
     alpha = exact.log_alpha.exp().detach()
     loss = (-alpha * entropy - torch.minimum(*q(mean + torch.exp(log_std) * drawn.double()))).mean()
     for gradient, slow in zip(
-        found["actor"], torch.autograd.grad(loss, list(exact.actor.parameters())), strict=True
+        actual["actor"], torch.autograd.grad(loss, list(exact.actor.parameters())), strict=True
     ):
         torch.testing.assert_close(gradient.double(), slow, rtol=1e-3, atol=1e-6)
-    excess = entropy.mean().item() - 2 * learner.parameters("household")["target_entropy"]
-    assert float(found["alpha"][0]) == pytest.approx(excess, rel=1e-4)
+    excess = entropy.mean().item() - 2 * learner.parameters("household").target_entropy
+    assert float(actual["alpha"][0]) == pytest.approx(excess, rel=1e-4)
 
 
 @pytest.mark.parametrize(("target", "direction"), [(2.0, 1), (-4.0, -1)])
@@ -133,20 +133,20 @@ def test_each_separate_policy_has_the_gradients_of_an_independent_one(
     with torch.no_grad():
         stacked.log_alpha.copy_(torch.tensor([-1.0, -2.0, -3.0]))
     _fixed_noise(monkeypatch, drawn)
-    found = gradients(many, batch)
+    actual = gradients(many, batch)
     for agent in range(3):
         take_agent(alone, stacked, agent)
         _fixed_noise(monkeypatch, drawn[:, agent])
         expected = gradients(one, {name: column[:, agent] for name, column in batch.items()})
         for name in ("critic", "alpha"):
-            for stack, single in zip(found[name], expected[name], strict=True):
+            for stack, single in zip(actual[name], expected[name], strict=True):
                 own = (
                     stack[2 * agent : 2 * agent + 2]
                     if name == "critic"
                     else stack[agent : agent + 1]
                 )
                 torch.testing.assert_close(own, single, rtol=1e-3, atol=1e-6)
-        for stack, single in zip(found["actor"], expected["actor"], strict=True):
+        for stack, single in zip(actual["actor"], expected["actor"], strict=True):
             own = stack[agent].T if single.dim() == 2 else stack[agent, 0]
             torch.testing.assert_close(own, single, rtol=1e-3, atol=1e-6)
 
@@ -155,8 +155,10 @@ def test_each_separate_policy_has_the_gradients_of_an_independent_one(
 
 
 def test_sac_learns_the_closed_form(tmp_path: Path) -> None:
-    """A seventh of the shipped training brings the policy from almost 200 % to some per cent of the
-    known answer."""
+    """A seventh of the shipped training brings the policy near the known answer.
+
+    From almost 200 % off to some per cent.
+    """
     before, after = distances(tmp_path, "households-full-depreciation-sac", agent_steps=81_920)
     assert before > 50
     assert after < 10

@@ -61,8 +61,10 @@ def weights(run: RunFolder) -> bytes:
 def test_killed_damaged_and_resumed_ends_as_if_nothing_had_happened(
     experiment_file: Path, tmp_path: Path
 ) -> None:
-    """`kill -9` in mid-training; then a flipped bit in the newest checkpoint: the one before is
-    used and it is said."""
+    """`kill -9` in mid-training, then a flipped bit in the newest checkpoint.
+
+    The one before is used and it is said.
+    """
     whole = command("train", experiment_file, "--runs", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     expected = RunFolder.open(tmp_path / "whole" / "latest")
@@ -83,9 +85,10 @@ def test_killed_damaged_and_resumed_ends_as_if_nothing_had_happened(
     assert f"resuming {run.path} after iteration {newest - 5}" in resumed.stdout
     assert weights(run) == weights(expected)
     assert [r["env_steps"] for r in read_rows(run)] == [r["env_steps"] for r in read_rows(expected)]
-    assert [r["household/policy_loss"] for r in read_rows(run)] == [
-        r["household/policy_loss"] for r in read_rows(expected)
-    ]
+    losses, known = (
+        [row["household/policy_loss"] for row in read_rows(x)] for x in (run, expected)
+    )
+    assert losses == known
     again = command("resume", run.path)
     assert again.returncode == 0
     assert "finished already" in again.stdout
@@ -167,8 +170,10 @@ SPEC = MarketSpec(
 
 @pytest.fixture
 def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package of somebody else's, installed beside ours, with a market found by its entry
-    point."""
+    """Somebody else's package, installed beside ours.
+
+    Its market is found by its entry point.
+    """
     site = tmp_path / "site"
     info = site / "strike-1.0.dist-info"
     info.mkdir(parents=True)

@@ -17,8 +17,6 @@ from rl_markets.policies.actors import NetworkActor
 from rl_markets.store import CheckpointStore, verify
 from tests.support.storage import ACTOR, OBSERVATION, SPEC, actors, rewritten, tree
 
-# -- exported policies -----------------------------------------------------------------------------
-
 
 def test_loaded_policy_acts_as_the_exported_one(exported_policy: Path) -> None:
     loaded = exported.load(exported_policy)

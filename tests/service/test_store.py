@@ -118,21 +118,21 @@ def flip(path: Path) -> None:
 
 
 def saved(root: Path, iterations: range, keep: int = 10) -> CheckpointStore:
-    found = CheckpointStore(root, keep)
+    store = CheckpointStore(root, keep)
     for iteration in iterations:
-        found.save(iteration, fill)
-    return found
+        store.save(iteration, fill)
+    return store
 
 
 def test_newest_falls_back_over_bad_checkpoints(tmp_path: Path) -> None:
-    found = saved(tmp_path, range(1, 8))
-    flip(found.path(7) / "a" / "b" / "weights")
-    (found.path(6) / MANIFEST).unlink()
-    os.truncate(found.path(5) / "state", 1)
-    (found.path(4) / "a" / "b" / "weights").unlink()
-    flip(found.path(3) / MANIFEST)
+    store = saved(tmp_path, range(1, 8))
+    flip(store.path(7) / "a" / "b" / "weights")
+    (store.path(6) / MANIFEST).unlink()
+    os.truncate(store.path(5) / "state", 1)
+    (store.path(4) / "a" / "b" / "weights").unlink()
+    flip(store.path(3) / MANIFEST)
     complaints: list[str] = []
-    assert found.newest(complaints.append) == found.path(2)
+    assert store.newest(complaints.append) == store.path(2)
     files = ["7/a/b/weights", f"6/{MANIFEST}", "5/state", "4/a/b/weights", f"3/{MANIFEST}"]
     assert [line.split(": ")[1] for line in complaints] == [
         f"{tmp_path}/0000000{name}" for name in files
@@ -144,42 +144,42 @@ def test_newest_falls_back_over_bad_checkpoints(tmp_path: Path) -> None:
 
 def test_newest_is_none_where_nothing_is_good(tmp_path: Path) -> None:
     assert newest(CheckpointStore(tmp_path / "none")) is None
-    found = saved(tmp_path, range(1, 3))
-    flip(found.path(1) / "state")
-    (found.path(2) / MANIFEST).unlink()
-    (found.path(2) / MANIFEST).mkdir()
+    store = saved(tmp_path, range(1, 3))
+    flip(store.path(1) / "state")
+    (store.path(2) / MANIFEST).unlink()
+    (store.path(2) / MANIFEST).mkdir()
     complaints: list[str] = []
-    assert found.newest(complaints.append) is None
+    assert store.newest(complaints.append) is None
     assert len(complaints) == 2
     assert all(MANIFEST in line or "state" in line for line in complaints)
 
 
 def test_discard_after_makes_room_for_a_resumed_run(tmp_path: Path) -> None:
-    found = saved(tmp_path, range(1, 5))
+    store = saved(tmp_path, range(1, 5))
     (tmp_path / ".writing-00000005-1").mkdir()
     (tmp_path / ".writing-00000005-1" / "part").touch()
     (tmp_path / ".writing-note-1").touch()
-    found.discard_after(2)
+    store.discard_after(2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000001", "00000002"]
-    assert newest(saved(tmp_path, range(3, 4))) == found.path(3)
+    assert newest(saved(tmp_path, range(3, 4))) == store.path(3)
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_pruning_keeps_the_newest(tmp_path: Path, keep: int) -> None:
-    found = CheckpointStore(tmp_path, keep)
+    store = CheckpointStore(tmp_path, keep)
     for iteration in range(1, 6):
-        for older in found.iterations():
-            flip(found.path(older) / "state")
-        found.save(iteration, fill)
-        assert found.iterations() == list(range(max(1, iteration - keep + 1), iteration + 1))
-        assert found.newest(lambda line: None) == found.path(iteration)
+        for older in store.iterations():
+            flip(store.path(older) / "state")
+        store.save(iteration, fill)
+        assert store.iterations() == list(range(max(1, iteration - keep + 1), iteration + 1))
+        assert store.newest(lambda line: None) == store.path(iteration)
 
 
 def test_pruning_spares_a_new_checkpoint_below_stale_ones(tmp_path: Path) -> None:
     saved(tmp_path, range(7, 10))
-    found = saved(tmp_path, range(2, 4), keep=2)
-    assert found.iterations() == [2, 3, 7, 8, 9]
-    verify(found.path(3))
+    store = saved(tmp_path, range(2, 4), keep=2)
+    assert store.iterations() == [2, 3, 7, 8, 9]
+    verify(store.path(3))
 
 
 def test_strangers_among_checkpoints_are_left_alone(tmp_path: Path) -> None:
@@ -187,6 +187,6 @@ def test_strangers_among_checkpoints_are_left_alone(tmp_path: Path) -> None:
     for name in strangers:
         (tmp_path / name).mkdir()
     (tmp_path / "00000009").touch()
-    found = saved(tmp_path, range(1, 4), keep=1)
-    assert found.iterations() == [3]
+    store = saved(tmp_path, range(1, 4), keep=1)
+    assert store.iterations() == [3]
     assert all((tmp_path / name).is_dir() for name in strangers)

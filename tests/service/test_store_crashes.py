@@ -41,8 +41,10 @@ class SimulatedCrash(BaseException):
 
 @pytest.fixture
 def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], list[str]]:
-    """Makes the n-th flush or rename from now on crash, before or after it is done; gives all
-    calls."""
+    """Makes the n-th flush or rename from now on crash, before or after it is done.
+
+    Gives all calls.
+    """
 
     def install(number: int, when: str) -> list[str]:
         calls: list[str] = []
@@ -115,10 +117,10 @@ def check_old_or_new(checkpoints: CheckpointStore, number: int, when: str) -> No
     rename = SAVING.index("rename") + 1
     is_new = number > rename or (number == rename and when == "after")
     assert checkpoints.iterations() == ([1, 2] if is_new else [1])
-    found = newest(checkpoints)
-    assert found == checkpoints.path(2 if is_new else 1)
+    checkpoint = newest(checkpoints)
+    assert checkpoint == checkpoints.path(2 if is_new else 1)
     names = {"a/b/weights", "state", MANIFEST} if is_new else {"state", MANIFEST}
-    assert set(tree(found)) == names
+    assert set(tree(checkpoint)) == names
 
 
 before_and_after = pytest.mark.parametrize("when", ["before", "after"])

@@ -1,5 +1,7 @@
-"""Markets with one defect each, derived from one that is right;
-`tests/support/broken_markets.py:NAN_REWARD` names one."""
+"""Markets with one defect each, derived from those that are right.
+
+`tests/support/broken_markets.py:NAN_REWARD` names one.
+"""
 
 from __future__ import annotations
 
@@ -7,36 +9,27 @@ import itertools
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from torch import Tensor
 
-from rl_markets.envs.market import (
-    AgentGroup,
-    Ended,
-    Market,
-    PolicyFunction,
-    State,
-    Step,
-    TensorMarket,
-    Transition,
-)
+from rl_markets.envs.market import PolicyFunction, State, Step, Transition
 from rl_markets.envs.spec import MarketSpec
-
-
-class ExchangeParameters(BaseModel):
-    """What all of these markets take."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    traders: int = Field(3, ge=1)
-    episode_length: int = Field(20, ge=1)
-    discount: float = Field(0.9, ge=0, le=1)
+from tests.support.right_markets import (
+    ExchangeParameters,
+    Foreign,
+    Right,
+    SpoilsObservations,
+    SpoilsTransitions,
+    box,
+    with_rewards,
+)
 
 
 class LaxParameters(BaseModel):
@@ -52,175 +45,104 @@ def _counts(parameters: Any) -> dict[str, int]:
 
 
 def _spec(name: str, **changes: Any) -> MarketSpec:
-    plain: dict[str, Any] = {
-        "parameters": ExchangeParameters,
-        "groups": _counts,
-        "discount": "discount",
-    }
-    plain |= {"scripts": ("wait",), "global_state": True, "market": f"{__name__}:{name}"}
-    return MarketSpec(name=name.lower(), summary="a test's", **plain | changes)
+    """The spec of the class of that name, of what `Right` declares but for the changes."""
+    right: dict[str, Any] = {"parameters": ExchangeParameters, "groups": _counts}
+    right |= {"discount": "discount", "scripts": ("wait",), "global_state": True}
+    right |= {"market": f"{__name__}:{name}"}
+    return MarketSpec(name=name.lower(), summary="a test's", **right | changes)
 
 
-def _box(low: float, high: float, size: int) -> gym.spaces.Box:
-    return gym.spaces.Box(low, high, (size,), np.float32)
+class OtherMaker(Right):
+    """Base of those whose defect is how the maker's group is declared."""
 
-
-class Right(TensorMarket):
-    """Traders bet on a price that moves by itself and by what they do; a maker chooses one of three
-    spreads."""
-
-    differentiable = True
+    maker: ClassVar[dict[str, Any]]
 
     def __init__(self, parameters: Any, *, worlds: int, device: str = "cpu") -> None:
-        super().__init__(worlds=worlds, episode_length=parameters.episode_length, device=device)
-        self.parameters = parameters
-        self.calls = 0
-        self.groups = {
-            "traders": AgentGroup(parameters.traders, _box(-np.inf, np.inf, 2), _box(-1, 1, 1)),
-            "maker": AgentGroup(1, _box(-np.inf, np.inf, 1), gym.spaces.Discrete(3)),
-        }
-
-    def initial_state(self, worlds: int, generator: torch.Generator) -> State:
-        price = torch.randn((worlds, 1), generator=generator, device=self.device)
-        return {
-            "price": price,
-            "stock": torch.zeros((worlds, self.parameters.traders), device=self.device),
-        }
-
-    def observe(self, state: State) -> dict[str, Tensor]:
-        price = state["price"].expand_as(state["stock"])
-        return {
-            "traders": torch.stack((price, state["stock"]), -1),
-            "maker": state["price"].unsqueeze(-1),
-        }
-
-    def observe_globally(self, state: State) -> Tensor | None:
-        return torch.cat((state["price"], state["stock"]), -1)
-
-    def draw_noise(self, generator: torch.Generator) -> State:
-        return {"shock": torch.randn((self.worlds, 1), generator=generator, device=self.device)}
-
-    def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
-        self.calls += 1  # only tests of failures at a certain step look at it
-        bets = actions["traders"][..., 0]
-        spread = 0.1 * actions["maker"].float()
-        price = 0.9 * state["price"] + 0.1 * bets.mean(-1, keepdim=True) + 0.1 * noise["shock"]
-        gains = bets * (price - state["price"]) - spread * bets.abs()
-        rewards = {
-            "traders": gains,
-            "maker": (spread - spread.square()) * bets.abs().mean(-1, keepdim=True),
-        }
-        return Transition({"price": price, "stock": 0.5 * state["stock"] + bets}, rewards)
-
-    def scripts(self) -> Mapping[str, PolicyFunction]:
-        return {"wait": lambda seen: torch.zeros_like(seen[..., :1])}
-
-
-def _with_rewards(moved: Transition, function: Callable[[Tensor], Tensor]) -> Transition:
-    return replace(moved, rewards=moved.rewards | {"traders": function(moved.rewards["traders"])})
-
-
-class _Moves(Right):
-    """Base of those whose defect is a change of what `transition` gives."""
-
-    def transition(self, state: State, actions: Mapping[str, Tensor], noise: State) -> Transition:
-        return self.spoil(super().transition(state, actions, noise), actions)
-
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
-        raise NotImplementedError
-
-
-class _Shows(Right):
-    """Base of those whose defect is a change of what `observe` gives."""
-
-    def observe(self, state: State) -> dict[str, Tensor]:
-        return self.spoil(super().observe(state))
-
-    def spoil(self, seen: dict[str, Tensor]) -> dict[str, Tensor]:
-        raise NotImplementedError
+        super().__init__(parameters, worlds=worlds, device=device)
+        self.groups = self.groups | {"maker": replace(self.groups["maker"], **self.maker)}
 
 
 # -- numbers ---------------------------------------------------------------------------------------
 
 
-class NanObservation(_Shows):
-    def spoil(self, seen: dict[str, Tensor]) -> dict[str, Tensor]:
-        return seen | {"traders": torch.log(seen["traders"])}
+class NanObservation(SpoilsObservations):
+    def spoil(self, observations: dict[str, Tensor]) -> dict[str, Tensor]:
+        return observations | {"traders": torch.log(observations["traders"])}
 
 
-class NanReward(_Moves):
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
-        return _with_rewards(moved, torch.sqrt)
+class NanReward(SpoilsTransitions):
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
+        return with_rewards(transition, torch.sqrt)
 
 
-class InfiniteReward(_Moves):
+class InfiniteReward(SpoilsTransitions):
     """Only where an action is at its lower bound."""
 
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
-        return _with_rewards(moved, lambda r: r + 1 / (1 + actions["traders"][..., 0]))
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
+        return with_rewards(transition, lambda r: r + 1 / (1 + actions["traders"][..., 0]))
 
 
-class NanLate(_Moves):
+class NanLate(SpoilsTransitions):
     """In its 60th step."""
 
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
-        return _with_rewards(moved, lambda r: r * (np.nan if self.calls >= 60 else 1))
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
+        return with_rewards(transition, lambda r: r * (np.nan if self.calls >= 60 else 1))
 
 
-class OutOfSpace(Right):
-    def __init__(self, parameters: Any, *, worlds: int, device: str = "cpu") -> None:
-        super().__init__(parameters, worlds=worlds, device=device)
-        self.groups = self.groups | {
-            "maker": replace(self.groups["maker"], observation_space=_box(0, 1, 1))
-        }
+class OutOfSpace(OtherMaker):
+    maker: ClassVar[dict[str, Any]] = {"observation_space": box(0, 1, 1)}
 
 
 # -- shapes ----------------------------------------------------------------------------------------
 
 
-class RewardShape(_Moves):
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
-        return _with_rewards(moved, lambda r: r.mean(-1, keepdim=True))
+class RewardShape(SpoilsTransitions):
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
+        return with_rewards(transition, lambda r: r.mean(-1, keepdim=True))
 
 
-class ObservationShape(_Shows):
-    def spoil(self, seen: dict[str, Tensor]) -> dict[str, Tensor]:
-        return seen | {"traders": seen["traders"][..., [0, 1, 1]]}
+class ObservationShape(SpoilsObservations):
+    def spoil(self, observations: dict[str, Tensor]) -> dict[str, Tensor]:
+        return observations | {"traders": observations["traders"][..., [0, 1, 1]]}
 
 
-class MissingAgent(_Shows):
-    def spoil(self, seen: dict[str, Tensor]) -> dict[str, Tensor]:
-        return seen | {"traders": seen["traders"][:, 1:]}
+class MissingAgent(SpoilsObservations):
+    def spoil(self, observations: dict[str, Tensor]) -> dict[str, Tensor]:
+        return observations | {"traders": observations["traders"][:, 1:]}
 
 
-class MissingGroup(_Shows):
-    def spoil(self, seen: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"traders": seen["traders"]}
+class MissingGroup(SpoilsObservations):
+    def spoil(self, observations: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"traders": observations["traders"]}
 
 
-class DoublePrecision(_Shows):
-    def spoil(self, seen: dict[str, Tensor]) -> dict[str, Tensor]:
-        return seen | {"maker": seen["maker"].double()}
+class DoublePrecision(SpoilsObservations):
+    def spoil(self, observations: dict[str, Tensor]) -> dict[str, Tensor]:
+        return observations | {"maker": observations["maker"].double()}
 
 
-class LateShape(_Moves):
+class LateShape(SpoilsTransitions):
     """From its 60th step on."""
 
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
-        return _with_rewards(moved, lambda r: r if self.calls < 60 else r.mean(-1, keepdim=True))
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
+        return with_rewards(
+            transition, lambda r: r if self.calls < 60 else r.mean(-1, keepdim=True)
+        )
 
 
-class Graph(_Moves):
+class Graph(SpoilsTransitions):
     """Its rewards carry a graph that grows."""
 
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
         with torch.enable_grad():
-            return _with_rewards(moved, lambda r: r * torch.ones((), requires_grad=True))
+            return with_rewards(transition, lambda r: r * torch.ones((), requires_grad=True))
 
 
-class MaskType(_Moves):
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
-        return replace(moved, active={"traders": torch.ones_like(moved.rewards["traders"])})
+class MaskType(SpoilsTransitions):
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
+        return replace(
+            transition, active={"traders": torch.ones_like(transition.rewards["traders"])}
+        )
 
 
 class RestartShape(Right):
@@ -233,41 +155,41 @@ class RestartShape(Right):
 # -- hangs and exceptions --------------------------------------------------------------------------
 
 
-class HangLoop(_Moves):
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
+class HangLoop(SpoilsTransitions):
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
         while True:
-            moved = replace(moved)
+            transition = replace(transition)
 
 
-class HangSleep(_Moves):
+class HangSleep(SpoilsTransitions):
     """In its 60th step."""
 
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
         while self.calls >= 60:
             time.sleep(0.01)
-        return moved
+        return transition
 
 
-class HangInC(_Moves):
+class HangInC(SpoilsTransitions):
     """Where no signal gets through."""
 
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
         sum(itertools.repeat(0, 10**12))
-        return moved
+        return transition
 
 
-class RaisesSoon(_Moves):
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
+class RaisesSoon(SpoilsTransitions):
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
         if self.calls >= 4:
             raise ValueError("the firm went bankrupt")
-        return moved
+        return transition
 
 
-class RaisesLate(_Moves):
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
+class RaisesLate(SpoilsTransitions):
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
         if self.calls >= 60:
             raise ValueError("the firm went bankrupt")
-        return moved
+        return transition
 
 
 class Unbuildable(Right):
@@ -280,18 +202,12 @@ class NoMarket:
         self.worlds = worlds
 
 
-class NumbersFromOne(Right):
-    def __init__(self, parameters: Any, *, worlds: int, device: str = "cpu") -> None:
-        super().__init__(parameters, worlds=worlds, device=device)
-        spaces = replace(self.groups["maker"], action_space=gym.spaces.Discrete(3, start=1))
-        self.groups = self.groups | {"maker": spaces}
+class NumbersFromOne(OtherMaker):
+    maker: ClassVar[dict[str, Any]] = {"action_space": gym.spaces.Discrete(3, start=1)}
 
 
-class UnequalBranches(Right):
-    def __init__(self, parameters: Any, *, worlds: int, device: str = "cpu") -> None:
-        super().__init__(parameters, worlds=worlds, device=device)
-        spaces = replace(self.groups["maker"], action_space=gym.spaces.MultiDiscrete([3, 4]))
-        self.groups = self.groups | {"maker": spaces}
+class UnequalBranches(OtherMaker):
+    maker: ClassVar[dict[str, Any]] = {"action_space": gym.spaces.MultiDiscrete([3, 4])}
 
 
 class MaskedBox(Right):
@@ -300,35 +216,32 @@ class MaskedBox(Right):
         self.groups = {name: replace(group, masked=True) for name, group in self.groups.items()}
 
 
-class MaskTooWide(Right):
-    def __init__(self, parameters: Any, *, worlds: int, device: str = "cpu") -> None:
-        super().__init__(parameters, worlds=worlds, device=device)
-        spaces = replace(self.groups["maker"], action_space=gym.spaces.Discrete(99), masked=True)
-        self.groups = self.groups | {"maker": spaces}
+class MaskTooWide(OtherMaker):
+    maker: ClassVar[dict[str, Any]] = {"action_space": gym.spaces.Discrete(99), "masked": True}
 
 
 # -- what only shows over time or elsewhere --------------------------------------------------------
 
 
-class GlobalRandomness(_Moves):
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
-        return _with_rewards(moved, lambda r: r + 0.01 * torch.rand_like(r))
+class GlobalRandomness(SpoilsTransitions):
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
+        return with_rewards(transition, lambda r: r + 0.01 * torch.rand_like(r))
 
 
-class OwnRandomness(_Moves):
+class OwnRandomness(SpoilsTransitions):
     """Draws from a generator that no seed reaches."""
 
     rng = np.random.default_rng()
 
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
-        return _with_rewards(moved, lambda r: r + float(self.rng.normal()))
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
+        return with_rewards(transition, lambda r: r + float(self.rng.normal()))
 
 
-class OtherProcess(_Moves):
+class OtherProcess(SpoilsTransitions):
     """Text hashes differently in every process."""
 
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
-        return _with_rewards(moved, lambda r: r + hash("price") / 2**62)
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
+        return with_rewards(transition, lambda r: r + hash("price") / 2**62)
 
 
 class NoWorker(Right):
@@ -346,35 +259,35 @@ class InPlace(Right):
         return super().transition(state, actions, noise)
 
 
-class HiddenState(_Moves):
+class HiddenState(SpoilsTransitions):
     """Its volume is not part of its state."""
 
     volume: Any = 0.0
 
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
         self.volume = 0.9 * self.volume + actions["traders"].abs().mean()
-        return _with_rewards(moved, lambda r: r - 0.1 * self.volume)
+        return with_rewards(transition, lambda r: r - 0.1 * self.volume)
 
     def reset(self, seed: int) -> dict[str, Tensor]:
         self.volume = 0.0
         return super().reset(seed)
 
 
-class WorldsLeak(_Moves):
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
-        return _with_rewards(moved, lambda r: r - r.mean(0))
+class WorldsLeak(SpoilsTransitions):
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
+        return with_rewards(transition, lambda r: r - r.mean(0))
 
 
-class WorldIndex(_Moves):
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
-        return _with_rewards(moved, lambda r: r + 0.1 * torch.arange(len(r))[:, None])
+class WorldIndex(SpoilsTransitions):
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
+        return with_rewards(transition, lambda r: r + 0.1 * torch.arange(len(r))[:, None])
 
 
-class NotExchangeable(_Moves):
+class NotExchangeable(SpoilsTransitions):
     exchangeable = True
 
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
-        return _with_rewards(moved, lambda r: r * torch.arange(r.shape[1]))
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
+        return with_rewards(transition, lambda r: r * torch.arange(r.shape[1]))
 
 
 class RestartedFinals(Right):
@@ -382,14 +295,18 @@ class RestartedFinals(Right):
         step = super().step(actions)
         if step.ended is None:
             return step
-        last = {group: seen[step.ended.worlds] for group, seen in step.observations.items()}
+        last = {
+            group: observations[step.ended.worlds]
+            for group, observations in step.observations.items()
+        }
         return replace(step, ended=replace(step.ended, observations=last))
 
 
-class NoGradient(_Moves):
-    def spoil(self, moved: Transition, actions: Mapping[str, Tensor]) -> Transition:
+class NoGradient(SpoilsTransitions):
+    def spoil(self, transition: Transition, actions: Mapping[str, Tensor]) -> Transition:
         return replace(
-            moved, rewards={group: reward.detach() for group, reward in moved.rewards.items()}
+            transition,
+            rewards={group: reward.detach() for group, reward in transition.rewards.items()},
         )
 
 
@@ -400,58 +317,15 @@ class NoGlobalState(Right):
 
 class IllegalScript(Right):
     def scripts(self) -> Mapping[str, PolicyFunction]:
-        return {"wait": lambda seen: torch.full_like(seen[..., :1], 3.0)}
+        return {"wait": lambda observations: torch.full_like(observations[..., :1], 3.0)}
 
 
 # -- a market that is no TensorMarket --------------------------------------------------------------
 
 
-class Foreign(Market):
-    """A count to ten that starts again; agents are paid for guessing. Right."""
-
-    def __init__(self, parameters: Any, *, worlds: int, device: str = "cpu") -> None:
-        self.worlds = worlds
-        self.episode_length = 10
-        self.device = torch.device(device)
-        self.groups = {"guessers": AgentGroup(2, _box(0, 10, 1), gym.spaces.Discrete(3))}
-        self.count = 0
-
-    def _seen(self) -> dict[str, Tensor]:
-        return {"guessers": torch.full((self.worlds, 2, 1), float(self.count))}
-
-    def reset(self, seed: int) -> dict[str, Tensor]:
-        self.count = seed % 3
-        return self._seen()
-
-    def step(self, actions: Mapping[str, Tensor]) -> Step:
-        rewards = {"guessers": (actions["guessers"] == self.count % 3).float()}
-        self.count += 1
-        if self.count < self.episode_length:
-            return Step(self._seen(), rewards)
-        last = self._seen()
-        self.count = 0
-        every = torch.arange(self.worlds)
-        return Step(
-            self._seen(),
-            rewards,
-            Ended(every, torch.zeros(self.worlds, dtype=torch.bool), self.final(last)),
-        )
-
-    def final(self, last: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the agents last saw."""
-        return last
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count}
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> dict[str, Tensor]:
-        self.count = saved["count"]
-        return self._seen()
-
-
 class ForeignFinals(Foreign):
     def final(self, last: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self._seen()
+        return self._observations()
 
 
 class ForeignIndices(Foreign):
@@ -474,11 +348,8 @@ class ForeignBuffer(Foreign):
         return {"guessers": self.buffer}
 
 
-FOREIGN: dict[str, Any] = {
-    "groups": lambda parameters: {"guessers": 2},
-    "scripts": (),
-    "global_state": False,
-}
+FOREIGN: dict[str, Any] = {"scripts": (), "global_state": False}
+FOREIGN |= {"groups": lambda parameters: {"guessers": 2}}
 
 RIGHT = _spec("Right")
 LATE_SHAPE = _spec("LateShape")
@@ -521,9 +392,7 @@ NO_GLOBAL_STATE = _spec("NoGlobalState")
 ILLEGAL_SCRIPT = _spec("IllegalScript")
 HIDDEN_GLOBAL_STATE = _spec("Right", global_state=False)
 LAX_PARAMETERS = _spec("Right", parameters=LaxParameters)
-WRONG_COUNT = _spec(
-    "Right", groups=lambda parameters: {"traders": parameters.traders + 1, "maker": 1}
-)
+WRONG_COUNT = _spec("Right", groups=lambda p: {"traders": p.traders + 1, "maker": 1})
 FOREIGN_RIGHT = _spec("Foreign", **FOREIGN)
 FOREIGN_FINALS = _spec("ForeignFinals", **FOREIGN)
 FOREIGN_INDICES = _spec("ForeignIndices", **FOREIGN)

@@ -22,8 +22,10 @@ def content(path: Path) -> dict[str, Any]:
 
 
 def refusal(call: Callable[[], Any], source: object) -> str:
-    """The message with which `call` refuses its input: one printable line that starts with the
-    source."""
+    """The message with which `call` refuses its input.
+
+    It is one printable line that starts with the source.
+    """
     with pytest.raises(ExperimentError) as caught:
         call()
     message = str(caught.value)

@@ -1,5 +1,7 @@
-"""A small differentiable market of two groups in which worlds end and growers leave; what learners
-make of it is exact."""
+"""A small differentiable market in which worlds end and growers leave.
+
+It has two groups; what learners make of it is exact.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,10 @@ ACTS = gym.spaces.Box(0.1, 0.9, (1,), np.float32)
 
 
 class OrchardParameters(BaseModel):
-    """Worlds end after `ends` periods, the second grower leaves after `leaves`; both are counted
-    from a random start."""
+    """Worlds end after `ends` periods, the second grower leaves after `leaves`.
+
+    Both are counted from a random start.
+    """
 
     model_config = ConfigDict(extra="forbid")
     ends: int = 10**6
@@ -32,8 +36,10 @@ class OrchardParameters(BaseModel):
 
 
 class Orchard(TensorMarket):
-    """Two growers eat a share of their trees, which grow better where the merchant, who owns gold,
-    sets a high price."""
+    """Two growers eat a share of their trees; a merchant owns gold.
+
+    Trees grow better where the merchant sets a high price.
+    """
 
     differentiable = True
     owned: Mapping[str, Owned] = {"growers": Owned("trees"), "merchants": Owned("gold")}
@@ -81,7 +87,7 @@ class Orchard(TensorMarket):
         age = state["age"] + 1
         crop = eaten * trees
         sold = crop.mean(-1, keepdim=True)
-        following = {
+        next_state = {
             "trees": ((1 - eaten) * trees) ** 0.5 * torch.exp(noise["rain"]) * (1 + price),
             "gold": gold**0.7 * torch.exp(0.2 * sold - 0.3 * price),
             "age": age,
@@ -94,7 +100,7 @@ class Orchard(TensorMarket):
             (torch.zeros_like(age, dtype=torch.bool), age == self.parameters.leaves), -1
         )
         return Transition(
-            following,
+            next_state,
             rewards,
             (age >= self.parameters.ends)[:, 0],
             agent_done={"growers": agent_done},
@@ -105,7 +111,7 @@ SPEC = MarketSpec(
     "orchard",
     "two growers and a merchant",
     OrchardParameters,
-    "orchard:Orchard",
+    f"{__name__}:Orchard",
     lambda parameters: {"growers": 2, "merchants": 1},
     differentiable=True,
 )
@@ -123,10 +129,10 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets experiments name it."""
     known = registry.entry_points
 
-    def found(group: str) -> Any:
+    def entry_points(group: str) -> Any:
         return [*known(group=group), *([_Entry] if group == registry.MARKETS else [])]
 
-    monkeypatch.setattr(registry, "entry_points", found)
+    monkeypatch.setattr(registry, "entry_points", entry_points)
 
 
 def orchard_experiment(**sections: Any) -> dict[str, Any]:

@@ -1,5 +1,4 @@
-"""What the tests of the pricing market share: a market with everything in it, and its step once
-more, in plain loops."""
+"""A pricing market with everything in it, and its step once more, in plain loops."""
 
 from __future__ import annotations
 
@@ -95,8 +94,10 @@ def drawn(market: Pricing, generator: torch.Generator) -> dict[str, Tensor]:
 
 
 def counted(uniform: float, mean: float) -> int:
-    """The Poisson count at a uniform number: the distribution's quantile, but for the cut of its
-    far tail."""
+    """The Poisson count at a uniform number.
+
+    It is the distribution's quantile, but for the cut of its far tail.
+    """
     count = 0
     term = math.exp(-mean)
     total = term
@@ -108,8 +109,10 @@ def counted(uniform: float, mean: float) -> int:
 
 
 class Loop:
-    """One world of a market with levels of everything, as floats in lists: the equations once more,
-    good by good."""
+    """One world of a market with levels of everything: the equations once more, good by good.
+
+    Its state is floats in lists.
+    """
 
     def __init__(self, p: PricingParameters, state: State, world: int, nash: list[float]) -> None:
         self.p = p
@@ -122,9 +125,8 @@ class Loop:
         self.quality = p.goods(p.demand.quality)
         self.s: dict[str, Any] = {k: v[world].tolist() for k, v in state.items()}
         self.s["shock"] = self.s["shock"][0]
-        self.list_sales = self.means(
-            self.list, {**self.s, "period": 0, "shock": 0.0, "day": 0}, plain=True
-        )
+        start = {**self.s, "period": 0, "shock": 0.0, "day": 0}
+        self.list_sales = self.means(self.list, start, plain=True)
 
     def here(self, firm: int, period: int) -> bool:
         """Whether a seller is still in the market."""
@@ -134,20 +136,18 @@ class Loop:
     def cheapest(self, price: list[float], good: int) -> float:
         """The lowest price of the same product elsewhere, or the list price."""
         own, j = divmod(good, self.P)
-        others = [
-            price[f * self.P + j]
-            for f in range(self.F)
-            if f != own and self.here(f, self.s["period"])
-        ]
-        return min(others) if others else self.list[good]
+        present = [f for f in range(self.F) if f != own and self.here(f, self.s["period"])]
+        return min((price[f * self.P + j] for f in present), default=self.list[good])
 
     def gated(self, proposed: float, good: int) -> float:
         """The price that the guard-rails let stand."""
         return self.bound(proposed, good)[0]
 
     def bound(self, proposed: float, good: int) -> tuple[float, int]:
-        """The price that the guard-rails let stand, and the last of them that moved it: 1 floor ...
-        5 margin, 0 none."""
+        """The price that the guard-rails let stand, and the last of them that moved it.
+
+        1 floor ... 5 margin, 0 none.
+        """
         g = self.p.guard
         last = self.s["price"][good]
         price = proposed
@@ -198,28 +198,29 @@ class Loop:
             for i, (r, x) in enumerate(zip(s["reference"], price, strict=True)):
                 worth[i] = p.reference.gain * (r - x) if r > x else -p.reference.loss * (x - r)
         here = [plain or self.here(i // self.P, s["period"]) for i in range(len(price))]
-        e = [
-            math.exp((self.quality[i] - price[i] + worth[i]) / d.mu) if here[i] else 0.0
-            for i in range(len(price))
-        ]
+        utility = [(q - x + w) / d.mu for q, x, w in zip(self.quality, price, worth, strict=True)]
+        e = [math.exp(u) if present else 0.0 for u, present in zip(utility, here, strict=True)]
         factor = d.visitors
         if not plain:
-            factor *= p.season.weekly[s["day"] % 7] * (
-                1 + p.season.annual * math.sin(2 * math.pi * s["day"] / 364)
-            )
+            annual = 1 + p.season.annual * math.sin(2 * math.pi * s["day"] / 364)
+            factor *= p.season.weekly[s["day"] % 7] * annual
             factor *= math.exp(s["shock"])
         return [factor * x / (math.exp(d.outside / d.mu) + sum(e)) for x in e]
 
-    def step(self, chosen: list[int], noise: dict[str, Any]) -> list[float]:
-        """One period: choices of the learning sellers' goods, uniforms of all goods; rewards of the
-        learning sellers."""
+    def step(self, choices: list[int], noise: dict[str, Any]) -> list[float]:
+        """One period; gives the rewards of the learning sellers.
+
+        Args:
+            choices: the learning sellers' levels, good by good.
+            noise: uniforms of all goods, walks of rivals, the shock's innovation.
+        """
         p = self.p
         s = self.s
         stock = self.p.stock
         own = self.learning * self.P
         assert stock is not None
         base = s["price"] if p.actions == "move" else self.list
-        posted = [self.bound(base[i] * p.levels[k], i) for i, k in enumerate(chosen)]
+        posted = [self.bound(base[i] * p.levels[k], i) for i, k in enumerate(choices)]
         price = [x for x, _ in posted]
         s["rule"] = [code for _, code in posted]
         price += [self.quote(i, noise["walk"][i]) for i in range(own, self.F * self.P)]
@@ -229,9 +230,8 @@ class Loop:
         for i, mean in enumerate(means):
             sold.append(min(counted(noise["arrivals"][i], mean), s["stock"][i]))
             left = s["stock"][i] - sold[i]
-            earned = ((1 - p.fee) * price[i] - self.cost[i]) * sold[i] - stock.holding * self.cost[
-                i
-            ] * left
+            holding = stock.holding * self.cost[i] * left
+            earned = ((1 - p.fee) * price[i] - self.cost[i]) * sold[i] - holding
             if s["due"][i] == 1:
                 left = float(stock.units[0])
                 s["due"][i] = 0
@@ -258,8 +258,8 @@ class Loop:
         s["reference"] = [
             memory * r + (1 - memory) * x for r, x in zip(s["reference"], price, strict=True)
         ]
-        for name, days, seen in (("week", 7, sold), ("month", 28, sold), ("paid", 28, price)):
-            s[name] = [old + (new - old) / days for old, new in zip(s[name], seen, strict=True)]
+        for name, days, latest in (("week", 7, sold), ("month", 28, sold), ("paid", 28, price)):
+            s[name] = [old + (new - old) / days for old, new in zip(s[name], latest, strict=True)]
         s["shock"] = p.season.rho * s["shock"] + p.season.sigma * eps
         s["day"] = (s["day"] + 1) % 364
         s["period"] += 1
@@ -268,41 +268,31 @@ class Loop:
         """What a learning seller observes."""
         p = self.p
         s = self.s
-        found = []
+        columns = []
         assert p.stock is not None
         goods = range(firm * self.P, (firm + 1) * self.P)
         for i in goods:
-            found += [
-                s["price"][i] / self.list[i],
-                s["stock"][i] / p.stock.units[0],
-                float(s["stock"][i] <= 0),
-            ]
-            found += [
-                float(s["due"][i] > 0),
-                self.cheapest(s["price"], i) / self.list[i],
-                self.cost[i] / self.list[i],
-            ]
+            stock = s["stock"][i]
+            columns += [s["price"][i] / self.list[i], stock / p.stock.units[0], float(stock <= 0)]
+            columns += [float(s["due"][i] > 0), self.cheapest(s["price"], i) / self.list[i]]
+            columns.append(self.cost[i] / self.list[i])
             if any(rival.leaves for rival in p.rivals):
-                found.append(
-                    float(any(self.here(f, s["period"]) for f in range(self.F) if f != firm))
-                )
-            found += [s["paid"][i] / self.list[i]] + [
-                s[n][i] / self.list_sales[i] for n in ("sales", "week", "month")
-            ]
+                others = [f for f in range(self.F) if f != firm]
+                columns.append(float(any(self.here(f, s["period"]) for f in others)))
+            columns.append(s["paid"][i] / self.list[i])
+            columns += [s[n][i] / self.list_sales[i] for n in ("sales", "week", "month")]
         for period in (7, 364):
             angle = 2 * math.pi * s["day"] / period
-            found += [math.sin(angle), math.cos(angle)]
+            columns += [math.sin(angle), math.cos(angle)]
         for i in goods:
-            found += self.allowed(i)
-        return found
+            columns += self.allowed(i)
+        return columns
 
     def allowed(self, good: int) -> list[float]:
         """Which levels the guard-rails leave alone; where none, the one that they move least."""
         base = self.s["price"][good] if self.p.actions == "move" else self.list[good]
         moved = [abs(self.gated(base * x, good) - base * x) for x in self.p.levels]
         stands = [float(x <= 1e-5 * self.list[good]) for x in moved]
-        return (
-            stands
-            if any(stands)
-            else [float(k == moved.index(min(moved))) for k in range(len(moved))]
-        )
+        if any(stands):
+            return stands
+        return [float(k == moved.index(min(moved))) for k in range(len(moved))]

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from rl_markets.experiment import load, parse
 from rl_markets.policies.actors import NetworkActor
-from rl_markets.policies.replay import NONTERMINAL
+from rl_markets.policies.offpolicy import RAW
+from rl_markets.policies.replay import NEXT_OBSERVATIONS, NONTERMINAL
 from rl_markets.policies.rollout import REWARDS, Fragment
 from rl_markets.rllib.build import algorithm_config
 from rl_markets.training.run_folder import RunFolder, read_rows
@@ -37,8 +38,8 @@ class Held:
     def fragment(self, number: int = 0) -> Fragment:
         """Experience of an algorithm's runner."""
         runner = self.algorithms[number].env_runner_group.local_env_runner
-        found: Fragment = runner.sample()[0].fragments["household"]
-        return found
+        fragment: Fragment = runner.sample()[0].fragments["household"]
+        return fragment
 
 
 def tiny_data(
@@ -57,8 +58,10 @@ def tiny_data(
 
 
 def replayed(learner: Any, fragment: Fragment, rows: int = 16) -> Batch:
-    """A batch out of a replay with that fragment; the values' statistics are set and some weights
-    have moved."""
+    """A batch out of a replay with that fragment.
+
+    The values' statistics are set and some weights have moved.
+    """
     learner._weights_seq_no = 1
     learner.learn({"household": fragment})
     batch: Batch = learner.replay["household"].sample(rows, torch.Generator().manual_seed(5))
@@ -68,14 +71,30 @@ def replayed(learner: Any, fragment: Fragment, rows: int = 16) -> Batch:
     return batch
 
 
+def set_apart(module: Any, batch: Batch) -> None:
+    """Moves slow targets off what they follow, and twins so that each is the smaller in places."""
+    with torch.no_grad():
+        for network, seed in ((module.target, 3), (module.target_actor, 4)):
+            generator = torch.Generator().manual_seed(seed)
+            for weight in network.parameters():
+                weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
+        if module.target.ensemble == 2:
+            one, two = module.values(
+                module.target, batch[NEXT_OBSERVATIONS], torch.zeros_like(batch[RAW])
+            )
+            module.target.net.layers[-1].bias[::2] += (two - one).median()
+
+
 def double(module: Any) -> Any:
     """A copy in double precision."""
     return copy.deepcopy(module).double()
 
 
 def noise(learner: Any, batch: Batch, number: int) -> Tensor:
-    """What the learner's generator draws next, at the `number`-th time, for the two raw actions of
-    each row."""
+    """What the learner's generator draws next, at the `number`-th time.
+
+    For the two raw actions of each row.
+    """
     state = learner.generator.get_state()
     for _ in range(number):
         drawn = torch.randn((*batch[REWARDS].shape, 2), generator=learner.generator)
@@ -85,12 +104,12 @@ def noise(learner: Any, batch: Batch, number: int) -> Tensor:
 
 def gradients(learner: Any, batch: Batch) -> dict[str, list[Tensor]]:
     """What `improve` descends along, though nothing moves."""
-    found: dict[str, list[Tensor]] = {}
+    by_part: dict[str, list[Tensor]] = {}
 
     def keep(policy: str, *names: str) -> None:
         for name in names:
             weights, _, _ = learner.parts(policy)[name]
-            found[name] = [w.grad.clone() for w in weights]
+            by_part[name] = [w.grad.clone() for w in weights]
             for weight in weights:
                 weight.grad = None
 
@@ -103,7 +122,7 @@ def gradients(learner: Any, batch: Batch) -> dict[str, list[Tensor]]:
     learner.generator.set_state(state)
     module.load_state_dict(before)
     learner.optimizer_step = optimizer_step
-    return found
+    return by_part
 
 
 def take_agent(module: Any, stacked: Any, agent: int) -> None:
@@ -113,11 +132,9 @@ def take_agent(module: Any, stacked: Any, agent: int) -> None:
     for network, stack in ((module.critic, stacked.critic), (module.target, stacked.target)):
         taken = {}
         for name, value in stack.state_dict().items():
-            own = (
-                slice(critics * agent, critics * (agent + 1))
-                if value.dim() == 3
-                else slice(agent, agent + 1)
-            )
+            # Weights are stacked critic by critic, statistics agent by agent.
+            copies = critics if value.dim() == 3 else 1
+            own = slice(copies * agent, copies * (agent + 1))
             taken[name] = value if name == "updates" else value[own]
         network.load_state_dict(taken)
     if hasattr(module, "target_actor"):
@@ -130,15 +147,14 @@ def take_agent(module: Any, stacked: Any, agent: int) -> None:
 def distances(folder: Path, name: str, agent_steps: int) -> tuple[float, float]:
     """Per cent from the known answer, before and after that much of a shipped experiment."""
     changes = [f"training.agent_steps={agent_steps}", "training.evaluate_every=5"]
-    run = TrainingSession(
-        RunFolder.create(load(ROOT / "tune_configs" / f"{name}.yaml", changes), folder),
-        Console(quiet=True),
-    )
+    experiment = load(ROOT / "tune_configs" / f"{name}.yaml", changes)
+    run = TrainingSession(RunFolder.create(experiment, folder), Console(quiet=True))
     run.train()
-    assert run.answer is not None
+    answer = run.trainer.answer
+    assert answer is not None
     untrained = torch.no_grad()(_untrained(run).act)
-    found = [row["distance"] for row in read_rows(run.run) if math.isfinite(row["distance"])]
-    return run.answer.distance({"households": untrained}), found[-1]
+    trained = [row["distance"] for row in read_rows(run.run) if math.isfinite(row["distance"])]
+    return answer.distance({"households": untrained}), trained[-1]
 
 
 def _untrained(run: TrainingSession) -> NetworkActor:

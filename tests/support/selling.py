@@ -30,8 +30,10 @@ def drawn(
     stores: int = 1,
     prices: tuple[float, ...] = (400, 450, 500, 550, 600),
 ) -> list[Row]:
-    """Rows of a log in which every product's price is drawn anew each period; `mean` maps prices
-    [P] to units [P]."""
+    """Rows of a log in which every product's price is drawn anew each period.
+
+    `mean` maps prices [P] to units [P].
+    """
     rng = np.random.default_rng(seed)
     rows = []
     for store in range(stores):
@@ -62,15 +64,17 @@ def write(path: Path, rows: list[Row]) -> Path:
 
 def packaged(name: str) -> Path:
     """The folder of an installed package, which is not imported; skips where there is none."""
-    found = find_spec(name)
-    if found is None or not found.submodule_search_locations:
+    spec = find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
         pytest.skip(f"{name} is not installed (pip install rl-markets[data])")
-    return Path(next(iter(found.submodule_search_locations)))
+    return Path(next(iter(spec.submodule_search_locations)))
 
 
 def yogurt() -> tuple[SalesLog, Array]:
-    """2412 purchases of yogurt of four brands, as a log of one visitor a period; and whether brands
-    were featured [R, 1]."""
+    """2412 purchases of yogurt of four brands, as a log of one visitor a period.
+
+    And whether brands were featured [R, 1].
+    """
     with tarfile.open(packaged("pydataset") / "resources.tar.gz") as tar:
         member = tar.extractfile("resources/rdata/csv/Ecdat/Yogurt.csv")
         assert member is not None

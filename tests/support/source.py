@@ -13,11 +13,13 @@ FLOORS = {"envs": "rl_markets.envs", "policies": "rl_markets.policies", "rl_mark
 
 
 def files(*folders: str) -> list[Path]:
-    """Every Python file of the folders; the links inside `rl_markets` lead to folders that are
-    listed themselves."""
-    found = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    """Every Python file of the folders.
+
+    The links inside `rl_markets` lead to folders that are listed themselves.
+    """
+    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     links = {link for link in (ROOT / "rl_markets").iterdir() if link.is_symlink()}
-    return [path for path in found if not links.intersection(path.parents)]
+    return [path for path in paths if not links.intersection(path.parents)]
 
 
 @cache
@@ -36,8 +38,10 @@ def modules() -> dict[str, Path]:
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, full name) of everything that a file imports, wherever in it; relative imports spelled
-    out."""
+    """(line, full name) of everything that a file imports, wherever in it.
+
+    Relative imports are spelled out.
+    """
     package = module_of(path).split(".")
     if path.name != "__init__.py":
         package.pop()
@@ -68,25 +72,25 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
-    found: list[list[str]] = []
+    components: list[list[str]] = []
 
     def visit(node: str) -> None:
         index[node] = low[node] = len(index)
         stack.append(node)
-        for following in sorted(graph[node]):
-            if following not in index:
-                visit(following)
-                low[node] = min(low[node], low[following])
-            elif following in stack:
-                low[node] = min(low[node], index[following])
+        for neighbour in sorted(graph[node]):
+            if neighbour not in index:
+                visit(neighbour)
+                low[node] = min(low[node], low[neighbour])
+            elif neighbour in stack:
+                low[node] = min(low[node], index[neighbour])
         if low[node] == index[node]:
             place = stack.index(node)
             component = stack[place:]
             del stack[place:]
             if len(component) > 1:
-                found.append(sorted(component))
+                components.append(sorted(component))
 
     for node in sorted(graph):
         if node not in index:
             visit(node)
-    return found
+    return components

@@ -40,8 +40,10 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def rewritten(folder: Path, target: Path, change: Callable[[Path], None]) -> Path:
-    """A copy whose files were changed and then listed anew, as somebody with access to the disk
-    could do."""
+    """A copy whose files were changed and then listed anew.
+
+    As somebody with access to the disk could do.
+    """
     with written(target) as temporary:
         shutil.copytree(folder, temporary, dirs_exist_ok=True)
         change(temporary)
@@ -62,6 +64,6 @@ def fill_old(folder: Path) -> None:
 def newest(checkpoints: CheckpointStore) -> Path | None:
     """The newest checkpoint, of which none may be refused."""
     complaints: list[str] = []
-    found = checkpoints.newest(complaints.append)
+    checkpoint = checkpoints.newest(complaints.append)
     assert complaints == []
-    return found
+    return checkpoint

@@ -1,12 +1,13 @@
-"""The known answer of the economy with a government: the Markov-perfect equilibrium, and how far
-learned policies are from it."""
+"""The known answer of the economy with a government: the Markov-perfect equilibrium.
+
+How far learned policies are from it, and what they could still gain.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,13 +29,16 @@ Rules = Callable[[Array, Array], tuple[Array, Array, Array]]
 
 ACTIONS = ("consumption share", "labour", "tax rate")
 HELD_OUT_CAPITAL = (0.5, 2.0)
+"""Held-out capital, in multiples of the rest point's."""
 HELD_OUT_SD = 2.0
-"""Held-out capital, in multiples of the rest point's, and productivity, in standard deviations
-either way."""
+"""Held-out productivity, in standard deviations either way."""
 LIMITS = (1.0, 1.0, 5.0)
+"""The certificate's limits of the three actions' errors, in %.
+
+A tax rate that is 5 % off costs .005 % of consumption.
+"""
 GAIN_LIMIT = 0.05
-"""The certificate's limits: policy errors in % (a tax rate that is 5 % off costs .005 % of
-consumption), gains in % of it."""
+"""The certificate's limit of gains, in % of consumption."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class _Candidate:
 
 
 class FiscalAnswer(AnswerKey):
-    """Closed form at full depreciation (delta = 1), projection otherwise; see `answers.fiscal`.
+    """Closed form at full depreciation (delta = 1), projection otherwise; see `fiscal.solution`.
 
     Households who learn from samples feel their own effect on the schedule, so that the answer
     depends on n where the schedule is progressive.
@@ -65,8 +69,7 @@ class FiscalAnswer(AnswerKey):
     def exact(self) -> Rules:
         """The known answer."""
         if self.parameters.delta == 1:
-            actions = known.closed_form(self.economy)
-            return lambda K, z: tuple(np.full_like(K, x) for x in actions)  # type: ignore[return-value]
+            return _constant(*known.closed_form(self.economy))
         return self.solution.actions
 
     @cached_property
@@ -87,26 +90,29 @@ class FiscalAnswer(AnswerKey):
     def act(
         self, policies: Mapping[str, PolicyFunction], K: Array, z: Array
     ) -> tuple[Array, Array, Array]:
-        """What learned policies do at symmetric states: shares and labours `[households, states]`,
-        tax rates `[states]`.
+        """What learned policies do at symmetric states.
 
         Last period's labour, which households also observe but which moves nothing, is what the
         answer works.
+
+        Returns:
+            shares and labours `[households, states]`, tax rates `[states]`.
         """
         labour = self.exact(K, z)[1]
         own, hours, tfp = (
             torch.tensor(x, dtype=torch.float32).reshape(-1, 1) for x in (K, labour, z)
         )
-        seen = Fiscal.household_features(own, own, hours, hours, tfp).expand(
-            -1, self.parameters.households, -1
-        )
-        chosen = policies["households"](seen).double().numpy()
+        alike = Fiscal.household_features(own, own, hours, hours, tfp)
+        households = alike.expand(-1, self.parameters.households, -1)
+        actions = policies["households"](households).double().numpy()
         tau = policies["government"](Fiscal.government_features(own, tfp, torch.zeros(1)))
-        return chosen[..., 0].T, chosen[..., 1].T, tau[:, 0, 0].double().numpy()
+        return actions[..., 0].T, actions[..., 1].T, tau[:, 0, 0].double().numpy()
 
     def rules(self, policies: Mapping[str, PolicyFunction]) -> Rules:
-        """Learned policies at symmetric states; the mean where households differ in what they
-        learned."""
+        """Learned policies at symmetric states.
+
+        The mean where households differ in what they learned.
+        """
 
         def mean(K: Array, z: Array) -> tuple[Array, Array, Array]:
             share, labour, tau = self.act(policies, K, z)
@@ -116,8 +122,10 @@ class FiscalAnswer(AnswerKey):
 
     @cached_property
     def reach(self) -> tuple[float, float]:
-        """Held-out capital in multiples of the rest point; less far up where the answer ends
-        before, as it may."""
+        """Held-out capital in multiples of the rest point, (low, high).
+
+        Less far up where the answer ends before, as it may.
+        """
         low, high = HELD_OUT_CAPITAL
         if self.parameters.delta < 1:
             high = min(high, 0.95 * self.solution.capital_range[1] / self.rest)
@@ -125,25 +133,29 @@ class FiscalAnswer(AnswerKey):
 
     @cached_property
     def held_out(self) -> tuple[Array, Array]:
-        """States that no policy was trained on in particular: a grid over capital and
-        productivity."""
+        """States that no policy was trained on in particular, `[states]` each.
+
+        A grid over capital and log productivity.
+        """
         low, high = (np.log(multiple * self.rest) for multiple in self.reach)
         reach = HELD_OUT_SD * self.economy.economy.tfp_sd
-        K, z = np.meshgrid(
-            np.exp(np.linspace(low, high, 41)), np.linspace(-reach, reach, 9), indexing="ij"
-        )
+        capital = np.exp(np.linspace(low, high, 41))
+        K, z = np.meshgrid(capital, np.linspace(-reach, reach, 9), indexing="ij")
         return K.ravel(), z.ravel()
 
     def errors(self, actions: tuple[Array, Array, Array]) -> Array:
-        """Relative errors of share, labour and tax rate at the held-out states, in %: `[3,
-        states]`.
+        """Relative errors of share, labour and tax rate, in %: `[3, states]`.
 
         Where households differ, the mean of their own errors, so that opposite ones do not cancel.
+
+        Args:
+            actions: at the held-out states, as from `act` or `rules`.
         """
-        pairs = zip(actions, self.exact(*self.held_out), strict=True)
-        return np.array(
-            [np.atleast_2d(100 * np.abs(mine / true - 1)).mean(0) for mine, true in pairs]
-        )
+        errors = []
+        for learned, exact in zip(actions, self.exact(*self.held_out), strict=True):
+            by_household = np.atleast_2d(100 * np.abs(learned / exact - 1))
+            errors.append(by_household.mean(0))
+        return np.array(errors)
 
     # -- the contract ------------------------------------------------------------------------------
 
@@ -157,8 +169,7 @@ class FiscalAnswer(AnswerKey):
         untrained: Mapping[str, PolicyFunction],
         seeds: list[int],
     ) -> Assessment:
-        """Policy errors of both groups, and what the government and a household could still
-        gain."""
+        """Policy errors of both groups, and what each could still gain."""
         ours = self.rules(policies)
         controls = [*self._controls(), _Candidate("untrained network", self.rules(untrained))]
         metrics = [
@@ -179,12 +190,10 @@ class FiscalAnswer(AnswerKey):
 
     def _controls(self) -> list[_Candidate]:
         """A government that only looks at today, the best constant actions, the exact answer."""
+        # Best for today at full depreciation: the maximum of log(1 - tau) + theta log tau.
         today = self.parameters.theta / (1 + self.parameters.theta)
-        at_rest = self.exact(np.array([self.rest]), np.zeros(1))
-
-        def constant(K: Array, z: Array) -> tuple[Array, Array, Array]:
-            share, labour, tax = (np.full_like(K, action[0]) for action in at_rest)
-            return share, labour, tax
+        share, labour, tau = self.exact(np.array([self.rest]), np.zeros(1))
+        constant = _constant(share[0], labour[0], tau[0])
 
         def myopic(K: Array, z: Array) -> tuple[Array, Array, Array]:
             share, labour, _ = self.exact(K, z)
@@ -200,49 +209,43 @@ class FiscalAnswer(AnswerKey):
         theirs = {c.name: self.errors(c.rules(*self.held_out)) for c in controls}
         low, high = self.reach
         note = (
-            f"relative to the answer, mean over capital in [{low:.2g}, {high:.2g}] of its rest "
-            "point, productivity within 2 sd"
+            f"relative to the answer, mean over capital in [{low:.2g}, {high:.2g}] "
+            "of its rest point, productivity within 2 sd"
         )
-        found = []
+        metrics = []
         for i, action in enumerate(ACTIONS):
             key = f"policy_error/{action.replace(' ', '_')}"
-            found += [
-                Metric(
-                    key,
-                    f"error of the {action}, mean",
-                    float(mine[i].mean()),
-                    "%",
-                    answer=0.0,
-                    limit=LIMITS[i],
-                    controls={n: float(e[i].mean()) for n, e in theirs.items()},
-                    note=note,
-                ),
-                Metric(
-                    f"{key}/max",
-                    f"error of the {action}, largest",
-                    float(mine[i].max()),
-                    "%",
-                    answer=0.0,
-                    controls={n: float(e[i].max()) for n, e in theirs.items()},
-                ),
-            ]
-        return found
+            mean = Metric(
+                key,
+                f"error of the {action}, mean",
+                float(mine[i].mean()),
+                "%",
+                answer=0.0,
+                limit=LIMITS[i],
+                controls={name: float(errors[i].mean()) for name, errors in theirs.items()},
+                note=note,
+            )
+            largest = Metric(
+                f"{key}/max",
+                f"error of the {action}, largest",
+                float(mine[i].max()),
+                "%",
+                answer=0.0,
+                controls={name: float(errors[i].max()) for name, errors in theirs.items()},
+            )
+            metrics += [mean, largest]
+        return metrics
 
     def _government_gain(self, ours: Rules, controls: list[_Candidate]) -> Metric:
         """By a dynamic programme of the government against the frozen households."""
         K = self.rest * np.geomspace(*self.reach, 9)
 
         def gain(rules: Rules) -> float:
-            def households(k: Array, z: Array) -> tuple[Array, Array]:
-                return rules(k, z)[:2]
-
             try:
-                found = known.government_gain(
-                    self.economy, households, lambda k, z: rules(k, z)[2], K, np.zeros_like(K)
-                )
+                utils = known.government_gain(self.economy, *_split(rules), K, np.zeros_like(K))
             except ConvergenceError:
                 return float("nan")
-            return economics.consumption_equivalent(float(np.mean(found)), self.parameters.beta)
+            return economics.consumption_equivalent(float(np.mean(utils)), self.parameters.beta)
 
         return Metric(
             "best_response_gain/exact/government",
@@ -252,29 +255,30 @@ class FiscalAnswer(AnswerKey):
             answer=0.0,
             limit=GAIN_LIMIT,
             controls={c.name: gain(c.rules) for c in controls},
-            note="dynamic programme of the government against the frozen households, mean over the "
-            "held-out capital",
+            note="dynamic programme of the government against the frozen households, "
+            "mean over the held-out capital",
         )
 
     def _path_gain(
         self, policies: Mapping[str, PolicyFunction], group: str, limit: float | None
     ) -> Metric:
-        """By the best path of actions of one agent of `group`, from where the learned economy
-        rests."""
-        calm = self.parameters.model_copy(
-            update={"sigma": 0.0, "initial_dispersion": 0.0, "episode_length": 10**6}
-        )
+        """By the best path of actions of one agent of `group`.
+
+        It starts where the learned economy rests.
+        """
+        beta = self.parameters.beta
+        without_shocks = {"sigma": 0.0, "initial_dispersion": 0.0, "episode_length": 10**6}
+        calm = self.parameters.model_copy(update=without_shocks)
         market = Fiscal(calm, worlds=1, dtype=torch.float64, stagger=False)
         market.reset(0)
         state = dict(market.state)
+        # As in `act`: last period's labour is observed, but moves nothing.
         K = self._rest(self.rules(policies))
         labour = float(self.exact(np.array([K]), np.zeros(1))[1][0])
         for name, value in (("capital", K), ("labour", labour), ("log_productivity", 0.0)):
             state[name] = torch.full_like(state[name], value)
-        deviation = PathDeviation(market, policies, group, torch.tensor([0]), self.parameters.beta)
-        gain = economics.consumption_equivalent(
-            float(deviation.gains(state)[0]), self.parameters.beta
-        )
+        deviation = PathDeviation(market, policies, group, torch.tensor([0]), beta)
+        gain = economics.consumption_equivalent(float(deviation.gains(state)[0]), beta)
         who = "a household" if group == "households" else f"the {group}"
         return Metric(
             f"best_response_gain/path/{group}",
@@ -289,9 +293,7 @@ class FiscalAnswer(AnswerKey):
     def _rest(self, rules: Rules) -> float:
         """Capital at rest without shocks; NaN where these rules find no rest."""
         try:
-            return known.rest_point(
-                self.economy, lambda K, z: rules(K, z)[:2], lambda K, z: rules(K, z)[2]
-            ).k
+            return known.rest_point(self.economy, *_split(rules)).k
         except ConvergenceError:
             return float("nan")
 
@@ -300,25 +302,50 @@ class FiscalAnswer(AnswerKey):
         multiples = np.geomspace(*self.reach, 80)
         reach = HELD_OUT_SD * self.economy.economy.tfp_sd
         x = multiples.tolist()
+        K = multiples * self.rest
         plots = []
         for i, action in enumerate(ACTIONS):
-            lines: list[Any] = []
-            for z, label in ((-reach, "low A"), (0.0, "mean A"), (reach, "high A")):
-                K = multiples * self.rest
-                zs = np.full_like(multiples, z)
-                lines.append(
-                    Line(f"{self.name}, {label}", x, self.exact(K, zs)[i].tolist(), "answer")
-                )
-                lines.append(Line(f"learned, {label}", x, ours(K, zs)[i].tolist(), "ours"))
-            plots.append(
-                Plot(action.capitalize(), "capital / rest point", action, lines, log_x=True)
-            )
+            lines = []
+            for level, label in ((-reach, "low A"), (0.0, "mean A"), (reach, "high A")):
+                z = np.full_like(multiples, level)
+                exact = self.exact(K, z)[i].tolist()
+                learned = ours(K, z)[i].tolist()
+                lines.append(Line(f"{self.name}, {label}", x, exact, "answer"))
+                lines.append(Line(f"learned, {label}", x, learned, "ours"))
+            title = action.capitalize()
+            plots.append(Plot(title, "capital / rest point", action, lines, log_x=True))
         return plots
 
 
+def _constant(share: float, labour: float, tau: float) -> Rules:
+    """These actions at every state."""
+
+    def rules(K: Array, z: Array) -> tuple[Array, Array, Array]:
+        return np.full_like(K, share), np.full_like(K, labour), np.full_like(K, tau)
+
+    return rules
+
+
+def _split(
+    rules: Rules,
+) -> tuple[Callable[[Array, Array], tuple[Array, Array]], Callable[[Array, Array], Array]]:
+    """The rules of households, and that of their government."""
+
+    def households(K: Array, z: Array) -> tuple[Array, Array]:
+        share, labour, _ = rules(K, z)
+        return share, labour
+
+    def government(K: Array, z: Array) -> Array:
+        return rules(K, z)[2]
+
+    return households, government
+
+
 def answer_key(parameters: FiscalParameters) -> AnswerKey | None:
-    """The Markov-perfect equilibrium: closed form at full depreciation, projection otherwise; None
-    where none is found."""
+    """The Markov-perfect equilibrium: closed form at full depreciation, projection otherwise.
+
+    None where none is found.
+    """
     key = FiscalAnswer(parameters)
     try:
         return key if key.rest > 0 else None

@@ -1,5 +1,7 @@
-"""Known answers of households and a government that taxes them: the Markov-perfect equilibrium, and
-deviations."""
+"""Known answers of households and a government that taxes them.
+
+The Markov-perfect equilibrium, and what the government could gain by deviating from any policy.
+"""
 
 from rl_markets.envs.fiscal.solution.economy import (
     Conduct,

@@ -1,5 +1,4 @@
-"""The fiscal economy: identical households, and a government that taxes them to pay for a public
-good.
+"""The fiscal economy: identical households, and a government that taxes them for a public good.
 
 Per head, with w, r the competitive prices of labour and capital and K, L the means of the n
 households:
@@ -10,10 +9,9 @@ households:
     c_i + k_i' = a_i = d_i + (1 - delta) k_i,   c_i = chat_i a_i
 
 p is a constant of the schedule: 0 is a flat rate, 1 would give everybody the same. Each period the
-    households choose
-(chat, l) and, at the same time, the government chooses tau, all knowing the state (K, z). A
-household's reward is log c + b log(1 - l), with G given to it; the government's is the households'
-mean of that, plus theta log G.
+households choose (chat, l) and, at the same time, the government chooses tau, all knowing the state
+(K, z). A household's reward is log c + b log(1 - l), with G given to it; the government's is the
+households' mean of that, plus theta log G.
 
 What a household keeps of a unit that it earns, where all are alike, is (1 - p_e)(1 - tau): log d_i
 rises by dy_i / Y times 1 - p from its own income and, if it knows its weight of 1/n, by 1/n from
@@ -22,16 +20,14 @@ mean income Y, and falls by (1 - p) / n from the schedule's mean:
     p_e = p  (price-taking),    p_e = p (1 - 1/n)  (strategic)
 
 The effect of its own work or capital on w and r leaves all incomes as they were: L dw + K dr = 0,
-    by Euler's theorem.
-Strategic households take as given the paths of the others' capital and work and of tau (open loop).
-To players who
-respond to the state, more is known: a household's saving moves the future tau through K, by O(1/n),
-    unless tau is
-constant, as at delta = 1; and with p > 0 the others' wealth, by O(p^2/n). Neither counts here.
+by Euler's theorem. Strategic households take as given the paths of the others' capital and work and
+of tau (open loop). To players who respond to the state, more is known: a household's saving moves
+the future tau through K, by O(1/n), unless tau is constant, as at delta = 1; and with p > 0 the
+others' wealth, by O(p^2/n). Neither counts here.
+
 Source of the game: Klein, Krusell and Rios-Rull (2008), "Time-consistent public policy", Review of
-    Economic Studies
-75, with a public good in utility. There the government moves first within the period; here all move
-at once.
+Economic Studies 75, with a public good in utility. There the government moves first within the
+period; here all move at once.
 """
 
 from __future__ import annotations
@@ -64,8 +60,10 @@ from rl_markets.errors import ConvergenceError
 QUADRATURE = 9  # nodes of the expectation over z'
 Conduct = Literal["price-taking", "strategic"]
 TaxPolicy = Callable[[FloatArray, FloatArray], FloatArray]
-"""(mean capital K, z), two arrays of one shape, to the tax rate tau. A household's is a
-PolicyFunction."""
+"""(mean capital K, z), two arrays of one shape, to the tax rate tau.
+
+A household's policy is a PolicyFunction.
+"""
 
 
 @dataclass(frozen=True)
@@ -88,11 +86,8 @@ class FiscalEconomy:
             raise ValueError(f"theta = {self.theta!r}: expected a number in (0, inf)")
         if not _number(self.progressivity) or not 0.0 <= self.progressivity < 1.0:
             raise ValueError(f"progressivity = {self.progressivity!r}: expected a number in [0, 1)")
-        if (
-            isinstance(self.households, bool)
-            or not isinstance(self.households, Integral)
-            or self.households < 1
-        ):
+        whole = isinstance(self.households, Integral) and not isinstance(self.households, bool)
+        if not whole or self.households < 1:
             raise ValueError(
                 f"households = {self.households!r}: expected a whole number in [1, inf)"
             )
@@ -107,8 +102,10 @@ class FiscalEconomy:
 
     @property
     def retention(self) -> float:
-        """1 - p_e: what a household keeps of a unit it earns, relative to what all keep of all
-        units, 1 - tau."""
+        """1 - p_e: what a household keeps of a unit it earns, relative to 1 - tau.
+
+        That is what all keep of all units.
+        """
         return 1.0 - self.effective_p
 
 
@@ -138,11 +135,13 @@ class FiscalRest:
 
 
 def disposable(income: ArrayLike, y: ArrayLike, tau: ArrayLike, progressivity: float) -> FloatArray:
-    """d_i of households with gross `income` [..., n]; `y` output per head [...], `tau` the tax rate
-    [...]."""
-    shape = np.asarray(income, dtype=np.float64) ** (1.0 - progressivity)
+    """d_i of households, [..., n].
+
+    income: gross, [..., n]. y: output per head, [...]. tau: the tax rate, [...].
+    """
+    weight = np.asarray(income, dtype=np.float64) ** (1.0 - progressivity)
     level = (1.0 - np.asarray(tau, dtype=np.float64)) * np.asarray(y, dtype=np.float64)
-    return np.asarray(level[..., None] * shape / shape.mean(axis=-1, keepdims=True))
+    return np.asarray(level[..., None] * weight / weight.mean(axis=-1, keepdims=True))
 
 
 def play(
@@ -153,8 +152,10 @@ def play(
     labour: FloatArray,
     tau: FloatArray,
 ) -> Period:
-    """One period among identical households, from the state (k, z) and the actions, all of
-    broadcastable shapes."""
+    """One period among identical households, from the state (k, z) and the actions.
+
+    All shapes broadcast.
+    """
     y = output(economy.economy, k, labour, z)
     a = (1.0 - tau) * y + (1.0 - economy.economy.delta) * k
     return Period(y=y, a=a, c=chat * a, g=tau * y, k_next=(1.0 - chat) * a)
@@ -168,8 +169,10 @@ def government_utility(economy: FiscalEconomy, now: Period, labour: FloatArray) 
 def closed_form(economy: FiscalEconomy) -> tuple[float, float, float]:
     """The constant equilibrium actions (chat, l, tau) under full depreciation.
 
-    chat = 1 - alpha beta (1-p_e),  l = (1-p_e)(1-alpha) / ((1-p_e)(1-alpha) + b chat),
-    tau = theta (1 - alpha beta) / (1 + theta).
+        chat = 1 - alpha beta (1-p_e)
+        l = (1-p_e)(1-alpha) / ((1-p_e)(1-alpha) + b chat)
+        tau = theta (1 - alpha beta) / (1 + theta)
+
     The government's value is B log K + ..., with B = alpha (1 + theta) / (1 - alpha beta); its
     choice weighs theta / tau against (1 + beta B) / (1 - tau). Neither p nor what households do
     matters to tau. Raises ValueError unless delta = 1.
@@ -185,27 +188,30 @@ def closed_form(economy: FiscalEconomy) -> tuple[float, float, float]:
 
 
 def full_depreciation_tax(economy: FiscalEconomy) -> float:
-    """theta (1 - alpha beta) / (1 + theta): the tax rate at delta = 1, and a guess for other
-    depreciation."""
-    return (
-        economy.theta * (1.0 - economy.economy.alpha * economy.economy.beta) / (1.0 + economy.theta)
-    )
+    """theta (1 - alpha beta) / (1 + theta): the tax rate at delta = 1.
+
+    For other depreciation it is a guess.
+    """
+    core = economy.economy
+    return economy.theta * (1.0 - core.alpha * core.beta) / (1.0 + economy.theta)
 
 
 def rest_at(economy: FiscalEconomy, tau: float) -> FiscalRest:
-    """Where price taking or strategic households rest without shocks if the tax rate is always
-    `tau`.
+    """Where households rest without shocks if the tax rate is always `tau`.
 
-    (1-p_e)(1-tau) r = 1 / beta - 1 + delta and b c / (1-l) = (1-p_e)(1-tau) w.
+    They take prices or are strategic, as the economy says:
+
+        (1-p_e)(1-tau) r = 1 / beta - 1 + delta,   b c / (1-l) = (1-p_e)(1-tau) w
+
     Raises ValueError for tau outside (0, 1).
     """
     if not 0.0 < tau < 1.0:
         raise ValueError(f"tau = {tau!r}: expected a number in (0, 1)")
     core = economy.economy
     kept = economy.retention * (1.0 - tau)
-    capital_labour = (core.alpha * kept / (1.0 / core.beta - 1.0 + core.delta)) ** (
-        1.0 / (1.0 - core.alpha)
-    )
+    # The first condition fixes capital per hour, the second the hours.
+    ratio = core.alpha * kept / (1.0 / core.beta - 1.0 + core.delta)
+    capital_labour = ratio ** (1.0 / (1.0 - core.alpha))
     output_labour = capital_labour**core.alpha
     consumption_labour = (1.0 - tau) * output_labour - core.delta * capital_labour
     work_leisure = kept * (1.0 - core.alpha) * output_labour / (core.b * consumption_labour)
@@ -230,7 +236,7 @@ def rest_point(
     for _ in range(REST_PERIODS // REST_WINDOW):
         path = np.empty(REST_WINDOW)
         for period in range(REST_WINDOW):
-            (chat, labour) = household_policy(k, z)
+            chat, labour = household_policy(k, z)
             tau = tax_policy(k, z)
             k = play(economy, k, z, chat, labour, tau).k_next
             path[period] = k[0]
@@ -238,6 +244,7 @@ def rest_point(
                 raise ConvergenceError(
                     f"without shocks, these policies lead to k = {k[0]:.3g}: no rest point"
                 )
+        # Over a whole window, so that a slow drift is not taken for rest.
         if np.ptp(np.log(path)) < REST_TOLERANCE:
             return rest_from(economy, k, household_policy, tax_policy)
     raise ConvergenceError(
@@ -250,7 +257,7 @@ def rest_from(
 ) -> FiscalRest:
     """What happens at capital `k` [1] without shocks, as a rest point."""
     z = np.zeros(1)
-    (chat, labour) = household_policy(k, z)
+    chat, labour = household_policy(k, z)
     tau = tax_policy(k, z)
     now = play(economy, k, z, chat, labour, tau)
     values = (k, labour, now.y, now.c, now.g, now.a, chat, tau)
@@ -264,25 +271,26 @@ def euler_errors(
     k: ArrayLike,
     z: ArrayLike,
 ) -> FloatArray:
-    """Unit-free error of the choice to save, beta E[c / c' ((1-p_e)(1-tau') r' + 1 - delta)] - 1,
-    at each state.
+    """Unit-free error of the choice to save at each state, of the shape of `k` and `z`.
+
+        beta E[c / c' ((1-p_e)(1-tau') r' + 1 - delta)] - 1
 
     An error of .01 reads: given tomorrow's consumption, today's is 1% too high (negative: too low).
     """
     core = economy.economy
-    (capital, tfp) = states(k, z)
+    capital, tfp = states(k, z)
     chat, labour = household_policy(capital, tfp)
     today = play(economy, capital, tfp, chat, labour, tax_policy(capital, tfp))
+    # Tomorrow, at each node of the expectation over z': the last axis.
     shocks, weights = innovations(core, QUADRATURE)
     tfp_next = core.rho * tfp[..., None] + shocks
     capital_next = np.broadcast_to(today.k_next[..., None], tfp_next.shape)
-    (chat, labour) = household_policy(capital_next, tfp_next)
+    chat, labour = household_policy(capital_next, tfp_next)
     tau = tax_policy(capital_next, tfp_next)
     tomorrow = play(economy, capital_next, tfp_next, chat, labour, tau)
-    kept = (
-        economy.retention * (1.0 - tau) * core.alpha * tomorrow.y / capital_next + 1.0 - core.delta
-    )
-    return np.asarray(core.beta * (today.c[..., None] / tomorrow.c * kept) @ weights - 1.0)
+    rental = economy.retention * (1.0 - tau) * core.alpha * tomorrow.y / capital_next
+    gross = rental + 1.0 - core.delta
+    return np.asarray(core.beta * (today.c[..., None] / tomorrow.c * gross) @ weights - 1.0)
 
 
 def labour_errors(
@@ -292,30 +300,33 @@ def labour_errors(
     k: ArrayLike,
     z: ArrayLike,
 ) -> FloatArray:
-    """Unit-free error of the choice of work, b c / ((1-l) (1-p_e)(1-tau) w) - 1; positive: too much
-    work."""
+    """Unit-free error of the choice of work, b c / ((1-l) (1-p_e)(1-tau) w) - 1.
+
+    Positive: too much work.
+    """
     core = economy.economy
-    (capital, tfp) = states(k, z)
-    (chat, labour) = household_policy(capital, tfp)
+    capital, tfp = states(k, z)
+    chat, labour = household_policy(capital, tfp)
     tau = tax_policy(capital, tfp)
     now = play(economy, capital, tfp, chat, labour, tau)
     wage = (1.0 - core.alpha) * now.y / labour
-    return np.asarray(
-        core.b * now.c / ((1.0 - labour) * economy.retention * (1.0 - tau) * wage) - 1.0
-    )
+    worth = (1.0 - labour) * economy.retention * (1.0 - tau) * wage
+    return np.asarray(core.b * now.c / worth - 1.0)
 
 
 def states(k: ArrayLike, z: ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Capital and log productivity as arrays of one shape."""
-    capital, tfp = np.broadcast_arrays(
-        np.asarray(k, dtype=np.float64), np.asarray(z, dtype=np.float64)
-    )
+    capital = np.asarray(k, dtype=np.float64)
+    tfp = np.asarray(z, dtype=np.float64)
+    capital, tfp = np.broadcast_arrays(capital, tfp)
     return capital, tfp
 
 
 def expected_basis(economy: FiscalEconomy, tfp: Interval, z: FloatArray) -> FloatArray:
-    """E of the polynomials in z', given z [...]: [..., tfp.order]. Tomorrow's z does not depend on
-    what is done."""
+    """E of the polynomials in z', given z [...]: [..., tfp.order].
+
+    Tomorrow's z does not depend on what is done.
+    """
     shocks, weights = innovations(economy.economy, QUADRATURE)
     basis = tfp.basis(economy.economy.rho * z[..., None] + shocks)
     return np.asarray(np.einsum("...qb,q->...b", basis, weights))

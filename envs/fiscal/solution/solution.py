@@ -1,33 +1,23 @@
-"""Markov-perfect equilibrium of the fiscal economy: time iteration on Chebyshev polynomials in log
-K and z.
+"""Markov-perfect equilibrium of the fiscal economy, by time iteration.
 
-The rules chat(K, z), l(K, z), tau(K, z) and the government's value V(K, z) solve, with a prime for
-tomorrow,
+The rules chat(K, z), l(K, z), tau(K, z) and the government's value V(K, z) are Chebyshev
+polynomials in log K and z. With a prime for tomorrow, they solve
 
     labour      b / (1-l) = (1-p_e)(1-tau) w / c
     Euler       1 / c = beta E[ (1/c') ((1-p_e)(1-tau') r' + 1 - delta) ]
     government  theta / tau = m Y / a,   m = 1 + beta E dV(K', z') / dlog K'
     value       V = log c + b log(1-l) + theta log(tau Y) + beta E V(K', z')
 
-The third is the first-order condition of max over tau of log(chat a) + theta log(tau Y) + beta E
-V(K', z') with a = (1-tau) Y + (1-delta) K and K' = (1-chat) a, at given chat and Y. It says that
-the government takes the share s = theta / (m + theta) of all there is, G = s (Y + (1-delta) K), and
-leaves a = (1-s) (Y + (1-delta) K).
+The third is the first-order condition of
 
-With tomorrow's rules, each K' has its c and s, and today's labour is a root of
+    max over tau of log(chat a) + theta log(tau Y) + beta E V(K', z')
+    with a = (1-tau) Y + (1-delta) K,   K' = (1-chat) a,   at given chat and Y
 
-    f(l) = b c l / (1-l) - (1-p_e)(1-alpha) [(1-s) Y(l) - s (1-delta) K],   convex; f(0) > 0 if
-    delta < 1
+It says that the government takes the share s = theta / (m + theta) of all there is,
+G = s (Y + (1-delta) K), and leaves a = (1-s) (Y + (1-delta) K).
 
-f has two roots or none. The solution takes the higher: the only one at delta = 1 and in the limit
-    theta -> 0. At the
-lower, high taxes and little work cause each other; below it even less work is the best reply, so
-that where actions are bounded the least work and a high tax may be best replies too. In states so
-rich that G would be a large part of
-output there is no root: the tax and the work flee from each other to the edges of what is allowed.
-    The domain of
-capital ends before such states. Capital does not rise to them from below, so that they do not
-matter to the rest.
+One step back in time, from tomorrow's rules to today's choices, is in `game`; there may be no
+interior choice in rich states, so that the domain of capital is part of what is sought.
 """
 
 from __future__ import annotations
@@ -41,10 +31,9 @@ from typing import final
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from rl_markets.envs.fiscal.solution.economy import (
-    QUADRATURE,
     FiscalEconomy,
     FiscalRest,
     Period,
@@ -53,51 +42,38 @@ from rl_markets.envs.fiscal.solution.economy import (
     full_depreciation_tax,
     government_utility,
     labour_errors,
-    outer,
     play,
     rest_at,
     rest_from,
     states,
 )
-from rl_markets.envs.households.solution.economy import (
-    FloatArray,
-    innovations,
-    labour_supply,
-    output,
-    utility,
-)
+from rl_markets.envs.fiscal.solution.game import MISSING, Game
+from rl_markets.envs.households.solution.economy import FloatArray, labour_supply, output
 from rl_markets.envs.numerics.chebyshev import Interval
 from rl_markets.errors import ConvergenceError
 
-TFP_REACH = 4.0  # half-width of the productivity domain, in unconditional standard deviations,
-TFP_FLOOR = 0.02  # but at least this, for an economy without shocks.
 COARSE = 11, 3  # orders in capital and productivity with which the domain is sought, and
 COARSE_TOLERANCE = 1e-6  # how far the iteration then goes
-# how much wider than the range asked for the domain is, as its centre is not quite at rest
-PADDING = 1.01
+PADDING = 1.01  # the domain is so much wider than was asked for: its centre is not quite at rest
 RECENTRED = 0.005  # log distance of the rest point from the domain's centre that counts as none
 CEILING = 0.9  # the domain ends at this multiple of the poorest node without an interior reply;
 SHRINK = 0.95  # then it shrinks by this factor until the errors are small,
 UNSETTLED = 0.75  # or by this where the iteration does not settle,
 NARROWEST = 1.15  # but no further than this multiple of the rest point's capital
-MISSING = 1e-8  # f / (b c) that counts as no root
-MOST_TAXED = 0.95  # tax rate that stands for the missing reply, while the domain is sought
 MOST_DOMAINS = 40  # to try
 CHECKED_STATES = 400  # off the nodes, for the solution's accuracy
 
-Actions = Callable[
-    [FloatArray, FloatArray], tuple[FloatArray, FloatArray, FloatArray]
-]  # (K, z) to (chat, l, tau)
+Actions = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray, FloatArray]]
+"""(K, z) to (chat, l, tau)."""
 
 
 @final
 @dataclass(frozen=True)
 class FiscalSolution:
-    """Consumption, the tax rate's log odds and the government's value as polynomials; labour from
-    its condition.
+    """Consumption, the tax rate's log odds and the government's value as polynomials.
 
-    Trusted on the domain `capital` x `tfp`; outside, log c, the log odds and V go on as straight
-    lines.
+    Labour follows from its condition. Trusted on the domain `capital` x `tfp`; outside, log c, the
+    log odds and V go on as straight lines.
     """
 
     economy: FiscalEconomy
@@ -109,16 +85,15 @@ class FiscalSolution:
     iterations: int  # of the last stage, from a solution on another domain
 
     def actions(self, k: ArrayLike, z: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """(chat, l, tau) at mean capital `k` and log productivity `z`, of any broadcastable
-        shapes."""
+        """(chat, l, tau) at mean capital `k` and log productivity `z`, whose shapes broadcast."""
+        core = self.economy.economy
         capital, tfp = states(k, z)
         c = np.exp(self._at(capital, tfp, self.log_c))
         tau = expit(self._at(capital, tfp, self.tax_odds))
-        labour = labour_supply(
-            self.economy.economy, c / (self.economy.retention * (1.0 - tau)), capital, tfp
-        )
-        a = (1.0 - tau) * output(self.economy.economy, capital, labour, tfp)
-        a += (1.0 - self.economy.economy.delta) * capital
+        # The condition without taxes, with c / ((1-p_e)(1-tau)) in the place of c.
+        labour = labour_supply(core, c / (self.economy.retention * (1.0 - tau)), capital, tfp)
+        a = (1.0 - tau) * output(core, capital, labour, tfp)
+        a += (1.0 - core.delta) * capital
         return c / a, labour, tau
 
     def household(self, k: FloatArray, z: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -135,8 +110,10 @@ class FiscalSolution:
 
     @property
     def capital_range(self) -> tuple[float, float]:
-        """The capital between which the solution is trusted; it may end below what was asked for:
-        see `solve`."""
+        """The capital (low, high) between which the solution is trusted.
+
+        It may end below what was asked for: see `solve`.
+        """
         return exp(self.capital.low), exp(self.capital.high)
 
     @cached_property
@@ -146,7 +123,8 @@ class FiscalSolution:
         def growth(log_k: float) -> float:
             k = np.full(1, exp(log_k))
             z = np.zeros(1)
-            return log(float(play(self.economy, k, z, *self.actions(k, z)).k_next[0])) - log_k
+            now = play(self.economy, k, z, *self.actions(k, z))
+            return log(float(now.k_next[0])) - log_k
 
         if not growth(self.capital.low) > 0.0 > growth(self.capital.high):
             raise ConvergenceError("the rules have no rest point in their domain of capital")
@@ -155,8 +133,10 @@ class FiscalSolution:
 
     @cached_property
     def accuracy(self) -> float:
-        """Largest unit-free error of the two choices over time, and of V in utils, at random states
-        of the domain."""
+        """Largest error at random states of the domain.
+
+        Of the two choices over time, without unit, and of V in utils.
+        """
         rng = np.random.default_rng(0)
         k = np.exp(rng.uniform(self.capital.low, self.capital.high, CHECKED_STATES))
         z = rng.uniform(self.tfp.low, self.tfp.high, CHECKED_STATES)
@@ -172,17 +152,20 @@ class FiscalSolution:
         return labour_errors(self.economy, self.household, self.tax, k, z)
 
     def government_error(self, k: ArrayLike, z: ArrayLike) -> FloatArray:
-        """Unit-free error of the government's choice, (tau Y / a) m / theta - 1; positive: it taxes
-        too much."""
+        """Unit-free error of the government's choice, (tau Y / a) m / theta - 1.
+
+        Positive: it taxes too much.
+        """
         now, _, tfp = self._play(k, z)
         slope = self._expected(self.capital.slopes(np.log(now.k_next)), tfp)
-        return np.asarray(
-            now.g / now.a * (1.0 + self.economy.economy.beta * slope) / self.economy.theta - 1.0
-        )
+        m = 1.0 + self.economy.economy.beta * slope
+        return np.asarray(now.g / now.a * m / self.economy.theta - 1.0)
 
     def value_error(self, k: ArrayLike, z: ArrayLike) -> FloatArray:
-        """The Bellman equation's right-hand side less V, in utils; V is off by at most the largest
-        / (1 - beta)."""
+        """The Bellman equation's right-hand side less V, in utils.
+
+        V is off by at most the largest / (1 - beta).
+        """
         now, labour, tfp = self._play(k, z)
         later = self._expected(self.capital.basis(np.log(now.k_next)), tfp)
         total = government_utility(self.economy, now, labour) + self.economy.economy.beta * later
@@ -198,151 +181,12 @@ class FiscalSolution:
         return _evaluate(self.capital.basis(np.log(k)), self.tfp.basis(z), coefficients)
 
     def _expected(self, by_capital: FloatArray, z: FloatArray) -> FloatArray:
-        """E of V, or of its slope in log k: `by_capital` is the basis in k', or its slopes, [...,
-        capital.order]."""
-        return _evaluate(
-            by_capital, expected_basis(self.economy, self.tfp, z), self.value_coefficients
-        )
+        """E of V, or of its slope in log k.
 
-
-@dataclass(frozen=True)
-class _Rules:
-    """What tomorrow's players do, and the government's value: coefficients, all [capital.order,
-    tfp.order]."""
-
-    log_c: FloatArray
-    tax_odds: FloatArray
-    value: FloatArray
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """What today's players do at the nodes; all [N]."""
-
-    log_k_next: FloatArray
-    c: FloatArray
-    l: FloatArray  # noqa: E741 (the paper's symbol)
-    tau: FloatArray
-    missing: FloatArray  # f / (b c) at l: 0 at a root, positive where there is none
-
-
-@dataclass(frozen=True)
-class _Game:
-    """One period of the game at the N = capital.order * tfp.order nodes, with Q nodes of tomorrow's
-    productivity."""
-
-    economy: FiscalEconomy
-    capital: Interval
-    tfp: Interval
-    k: FloatArray  # [N]
-    z: FloatArray  # [N]
-    z_next: FloatArray  # [N, Q]
-    weights: FloatArray  # [Q]
-    basis: FloatArray  # [N, N] of today's states
-    basis_z_next: FloatArray  # [N, Q, tfp.order]
-    expected_z: FloatArray  # [N, tfp.order]: its mean over Q
-
-    @classmethod
-    def build(
-        cls, economy: FiscalEconomy, capital: tuple[float, float], orders: tuple[int, int]
-    ) -> _Game:
-        core = economy.economy
-        by_k = Interval(log(capital[0]), log(capital[1]), orders[0])
-        reach = max(TFP_REACH * core.tfp_sd, TFP_FLOOR)
-        by_z = Interval(-reach, reach, orders[1], margin=0.3)
-        log_k, z = (grid.ravel() for grid in np.meshgrid(by_k.nodes(), by_z.nodes(), indexing="ij"))
-        shocks, weights = innovations(core, QUADRATURE)
-        z_next = core.rho * z[:, None] + shocks
-        basis = outer(by_k.basis(log_k), by_z.basis(z))
-        later = by_z.basis(z_next)
-        expected = expected_basis(economy, by_z, z)
-        return cls(economy, by_k, by_z, np.exp(log_k), z, z_next, weights, basis, later, expected)
-
-    def start(self, chat: FloatArray, labour: FloatArray, tau: FloatArray) -> _Choice:
-        """These actions [N], as a choice."""
-        now = play(self.economy, self.k, self.z, chat, labour, tau)
-        return _Choice(np.log(now.k_next), now.c, labour, tau, np.zeros_like(tau))
-
-    def rules(self, choice: _Choice) -> _Rules:
-        """The rules through `choice`, and their value if they are kept for ever."""
-        core = self.economy.economy
-        tau = np.where(choice.missing > MISSING, np.minimum(choice.tau, MOST_TAXED), choice.tau)
-        g = tau * output(core, self.k, choice.l, self.z)
-        now = utility(core, choice.c, choice.l) + self.economy.theta * np.log(g)
-        later = outer(self.capital.basis(choice.log_k_next), self.expected_z)
-        value = np.asarray(np.linalg.solve(self.basis - core.beta * later, now), dtype=np.float64)
-        log_c, odds = np.linalg.solve(
-            self.basis, np.stack([np.log(choice.c), logit(tau)], axis=1)
-        ).T
-        shape = self.capital.order, self.tfp.order
-        return _Rules(log_c.reshape(shape), odds.reshape(shape), value.reshape(shape))
-
-    def reply(self, rules: _Rules, guess: _Choice) -> _Choice:
-        """The equilibrium of today's choices, given tomorrow's `rules`: Newton's method in log K'
-        at each node."""
-        log_k_next = guess.log_k_next
-        for _ in range(30):
-            gap = self._gap(rules, log_k_next)[0]
-            step = 1e-6
-            slope = (self._gap(rules, log_k_next + step)[0] - gap) / step
-            move = np.clip(-gap / slope, -0.3, 0.3)
-            log_k_next = log_k_next + move
-            if np.max(np.abs(move)) < 1e-9:
-                break
-        return self._gap(rules, log_k_next)[1]
-
-    def _gap(self, rules: _Rules, log_k_next: FloatArray) -> tuple[FloatArray, _Choice]:
-        """(K' + c - a) / K [N] at these log K', and the choices that they lead to."""
-        core = self.economy.economy
-        c, share = self._tomorrow(rules, log_k_next)
-        labour, missing = self._labour(c, share)
-        y = output(core, self.k, labour, self.z)
-        all_there_is = y + (1.0 - core.delta) * self.k
-        gap = (np.exp(log_k_next) + c - (1.0 - share) * all_there_is) / self.k
-        return gap, _Choice(log_k_next, c, labour, share * all_there_is / y, missing)
-
-    def _tomorrow(self, rules: _Rules, log_k_next: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Today's consumption by the Euler equation, and the government's share s by its condition:
-        [N] each."""
-        core = self.economy.economy
-        retention = self.economy.retention
-        basis = self.capital.basis(log_k_next)
-        k_next = np.exp(log_k_next)[:, None]
-        c = np.exp(np.einsum("na,nqa->nq", basis @ rules.log_c, self.basis_z_next))
-        kept = retention * (
-            1.0 - expit(np.einsum("na,nqa->nq", basis @ rules.tax_odds, self.basis_z_next))
-        )
-        labour = labour_supply(core, c / kept, k_next, self.z_next)
-        rental = core.alpha * output(core, k_next, labour, self.z_next) / k_next
-        marginal_value = core.beta * ((kept * rental + 1.0 - core.delta) / c) @ self.weights
-        slope = np.sum((self.capital.slopes(log_k_next) @ rules.value) * self.expected_z, axis=1)
-        m = np.maximum(1.0 + core.beta * slope, 0.1)  # the floor is for wild steps
-        return 1.0 / marginal_value, self.economy.theta / (m + self.economy.theta)
-
-    def _labour(self, c: FloatArray, share: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(the higher root of f, 0), or where it has none (the l at which f is least, f / (b c)
-        there): [N] each.
-
-        Newton's method falls monotonically onto the root from the right, where labour is if s is
-        the tax rate.
+        by_capital: the basis in k', or its slopes, [..., capital.order]. z: today's, [...].
         """
-        core = self.economy.economy
-        alpha = self.economy.economy.alpha
-        work = self.economy.retention * (1.0 - alpha) / (core.b * c)
-        scale = work * (1.0 - share) * np.exp(self.z) * self.k**alpha
-        fixed = work * share * (1.0 - core.delta) * self.k
-        least = _least(scale * (1.0 - alpha), alpha)
-        labour = labour_supply(core, c / (self.economy.retention * (1.0 - share)), self.k, self.z)
-        for _ in range(60):
-            f = labour / (1.0 - labour) - scale * labour ** (1.0 - alpha) + fixed
-            slope = 1.0 / (1.0 - labour) ** 2 - (1.0 - alpha) * scale * labour**-alpha
-            previous = labour
-            labour = np.maximum(labour - f / np.maximum(slope, 1e-12), least)
-            if np.all(np.abs(labour - previous) <= 1e-13 * labour):
-                break
-        return labour, np.maximum(
-            labour / (1.0 - labour) - scale * labour ** (1.0 - alpha) + fixed, 0.0
-        )
+        by_tfp = expected_basis(self.economy, self.tfp, z)
+        return _evaluate(by_capital, by_tfp, self.value_coefficients)
 
 
 def solve(
@@ -358,9 +202,8 @@ def solve(
     """The equilibrium around its rest point.
 
     capital_range: the domain of k, in multiples of its rest point. It ends earlier where an
-        interior equilibrium
-    does (see the module) or comes so near to its end that `FiscalSolution.accuracy` would exceed
-    `accuracy`.
+    interior equilibrium does (see `game`) or comes so near to its end that
+    `FiscalSolution.accuracy` would exceed `accuracy`.
     tolerance: the largest change of log c and of tau in the last iteration.
     Raises ConvergenceError if the iteration does not settle, or there is no interior equilibrium up
     to NARROWEST times the rest point, as with too large a theta; ValueError for a range without 1
@@ -371,6 +214,7 @@ def solve(
     start = rest_at(economy, full_depreciation_tax(economy))
     low = capital_range[0] / PADDING
     top = capital_range[1] * PADDING
+    # Seek the domain with few polynomials, then solve on it with many.
     coarse = _Stage(economy, COARSE, COARSE_TOLERANCE, inf, max_iterations)
     rough, top = coarse.widest(_constant(start), start.k, low, top)
     fine = _Stage(economy, (capital_order, tfp_order), tolerance, accuracy, max_iterations)
@@ -390,15 +234,18 @@ class _Stage:
     def widest(
         self, guess: Actions, centre: float, low: float, top: float
     ) -> tuple[FiscalSolution, float]:
-        """(solution on the widest domain that works, its top): from `low` to at most `top` times
-        the rest point."""
+        """(solution on the widest domain that works, its top).
+
+        low, top: the domain's ends, in multiples of the rest point; the top comes down until the
+        solution is good.
+        """
         actions = guess
         for _ in range(MOST_DOMAINS):
             if top < NARROWEST:
                 raise ConvergenceError(
                     f"no interior equilibrium at {NARROWEST} times the rest point, k = {centre:.4g}"
                 )
-            game = _Game.build(self.economy, (centre * low, centre * top), self.orders)
+            game = Game.build(self.economy, (centre * low, centre * top), self.orders)
             try:
                 solution, ceiling = _iterate(game, actions, self.tolerance, self.max_iterations)
                 rest = solution.rest.k
@@ -408,38 +255,42 @@ class _Stage:
                 if top < NARROWEST:
                     raise
                 continue
-            moved = abs(log(rest / centre))
+            drift = abs(log(rest / centre))
             centre = rest
             actions = solution.actions
-            if np.isfinite(ceiling):
+            if np.isfinite(ceiling):  # rich states without an interior reply
                 top = min(CEILING * ceiling / centre, SHRINK * top)
             elif solution.accuracy > self.accuracy:
                 top *= SHRINK
-            elif moved < RECENTRED:
+            elif drift < RECENTRED:
                 return solution, top
+            # Otherwise only the centre moves: the same multiples, around the new rest point.
         raise ConvergenceError(
             f"the rest point, k = {centre:.4g}, still moves with the domain of capital"
         )
 
 
 def _constant(rest: FiscalRest) -> Actions:
-    return lambda k, z: (
-        np.full_like(k, rest.chat),
-        np.full_like(k, rest.l),
-        np.full_like(k, rest.tau),
-    )
+    """The actions at a rest point, at every state."""
+
+    def actions(k: FloatArray, z: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        return np.full_like(k, rest.chat), np.full_like(k, rest.l), np.full_like(k, rest.tau)
+
+    return actions
 
 
 def _iterate(
-    game: _Game, actions: Actions, tolerance: float, max_iterations: int
+    game: Game, actions: Actions, tolerance: float, max_iterations: int
 ) -> tuple[FiscalSolution, float]:
-    """(limit of the time iteration from `actions`, the least capital at a node without an interior
-    reply)."""
+    """(limit of the time iteration from `actions`, ceiling).
+
+    The ceiling is the least capital at a node without an interior reply; infinite where all have
+    one.
+    """
     choice = game.start(*actions(game.k, game.z))
     for iteration in range(1, max_iterations + 1):
-        with np.errstate(
-            invalid="ignore", divide="ignore", over="ignore"
-        ):  # a wild iteration shows in `change`
+        # A wild iteration shows in `change`.
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             previous = choice
             choice = game.reply(game.rules(choice), choice)
             change = np.max(np.abs([np.log(choice.c / previous.c), choice.tau - previous.tau]))
@@ -451,32 +302,23 @@ def _iterate(
             break
     else:
         raise ConvergenceError(
-            f"time iteration still moved the rules by {change:.1e} after {max_iterations} "
-            "iterations"
+            f"time iteration still moved the rules by {change:.1e} "
+            f"after {max_iterations} iterations"
         )
     rules = game.rules(choice)
-    missing = choice.missing > MISSING
-    parts = game.economy, game.capital, game.tfp, rules.log_c, rules.tax_odds, rules.value
-    return FiscalSolution(*parts, iterations=iteration), float(
-        np.min(game.k, where=missing, initial=np.inf)
+    solution = FiscalSolution(
+        game.economy,
+        capital=game.capital,
+        tfp=game.tfp,
+        log_c=rules.log_c,
+        tax_odds=rules.tax_odds,
+        value_coefficients=rules.value,
+        iterations=iteration,
     )
-
-
-def _least(scale: FloatArray, alpha: float) -> FloatArray:
-    """The l in (0, 1) at which l^alpha / (1-l)^2 = scale: Newton's method in log odds, as for
-    labour supply."""
-    log_scale = np.log(scale)
-    log_odds = np.where(log_scale > 0.0, log_scale / 2.0, log_scale / alpha)
-    for _ in range(60):
-        excess = (
-            2.0 * np.logaddexp(0.0, log_odds) - alpha * np.logaddexp(0.0, -log_odds) - log_scale
-        )
-        step = excess / (alpha + (2.0 - alpha) * expit(log_odds))
-        log_odds = log_odds - step
-        if np.all(np.abs(step) <= 1e-12 * (1.0 + np.abs(log_odds))):
-            break
-    return np.asarray(expit(log_odds))
+    missing = choice.missing > MISSING
+    return solution, float(np.min(game.k, where=missing, initial=np.inf))
 
 
 def _evaluate(by_capital: FloatArray, by_tfp: FloatArray, coefficients: FloatArray) -> FloatArray:
+    """Polynomials at states [...], from the bases in log k and z at them: [...]."""
     return np.asarray(np.sum((by_capital @ coefficients) * by_tfp, axis=-1))

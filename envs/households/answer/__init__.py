@@ -1,2 +1,1 @@
-"""The judge of the household economy: identical households, or different ones at their Nash rest
-point."""
+"""The judge of the household economy, of identical households and of different ones."""

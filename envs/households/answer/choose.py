@@ -9,8 +9,7 @@ from rl_markets.envs.households.parameters import HouseholdsParameters
 
 
 def answer_key(parameters: HouseholdsParameters) -> AnswerKey | None:
-    """Identical households: closed form at full depreciation, collocation otherwise; different
-    ones: Nash at rest.
+    """The planner's solution for identical households, the Nash rest point for different ones.
 
     None for price takers who differ, as all capital ends with the most productive, and where
     somebody ends at a corner.

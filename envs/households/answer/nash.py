@@ -1,5 +1,7 @@
-"""The known answer of different households who know that they move prices: the open-loop Nash rest
-point."""
+"""The judge of different households who know that they move prices.
+
+Their known answer is the rest point of the open-loop Nash equilibrium.
+"""
 
 from __future__ import annotations
 
@@ -28,22 +30,27 @@ PERIODS = 3000
 WORLDS = 8
 """Of the simulation to rest; shares move slowly, by the difference of returns."""
 TYPES_TRIED = 16
-"""Types whose best paths are looked for, at the most: each is a world of all households,
-differentiated."""
+"""Types whose best paths are looked for, at the most.
+
+Each is a world of all households, differentiated.
+"""
 START_SD = 0.2
 """Standard deviation of log capital around the answer when the simulation starts."""
+
+# The certificate's limits.
 SHARE_LIMITS = {"capital": 1.0, "labour": 0.3}
+"""In percentage points of all capital or labour; equal shares must miss both."""
 ACTION_LIMIT = 2.0
 CAPITAL_LIMIT = 2.0
+"""In % of the answer."""
 GAIN_LIMIT = 0.05
-"""The certificate's limits: percentage points of all capital or labour (equal shares must miss
-both), % of the answer,
-% of consumption."""
+"""In % of consumption."""
 
 
 class NashAnswer(AnswerKey):
-    """Shares of capital and labour at rest, s_i = m_i + (1 - c / kappa_i) / (1 - alpha); see
-    `answers.nash_shares`.
+    """Shares of capital and labour at rest, s_i = m_i + (1 - c / kappa_i) / (1 - alpha).
+
+    See `solution.nash_shares`, which has the symbols.
 
     Raises:
         ValueError: where the formula does not hold, because a household would be at a corner.
@@ -57,14 +64,16 @@ class NashAnswer(AnswerKey):
         economy = known.Economy(
             alpha=p.alpha, beta=p.beta, delta=p.delta, b=p.b, rho=p.rho, sigma=p.sigma
         )
-        self.kappa, self.lambda_ = (
-            np.asarray(types * (p.households // len(types)))
-            for types in (p.capital_productivity, p.labour_productivity)
-        )
+        self.kappa = self._by_household(p.capital_productivity)
+        self.lambda_ = self._by_household(p.labour_productivity)
         self.rest: NashEquilibrium = nash_equilibrium(economy, self.kappa, self.lambda_)
         self._calm = p.model_copy(
             update={"sigma": 0.0, "episode_length": 10**6, "initial_dispersion": 0.0}
         )
+
+    def _by_household(self, types: list[float]) -> Array:
+        """`[households]`, the types repeated in order as the market repeats them."""
+        return np.asarray(types * (self.parameters.households // len(types)))
 
     def _market(self, worlds: int) -> Households:
         """Worlds without shocks, at the rest point."""
@@ -75,81 +84,71 @@ class NashAnswer(AnswerKey):
         return market
 
     def action_errors(self, policy: PolicyFunction) -> tuple[Array, Array]:
-        """Relative errors of share and labour at the rest point, in %, household by household."""
+        """Relative errors of share and labour at the rest point, in %, each `[households]`."""
         market = self._market(1)
-        actions = (
-            _acted(policy, market.joined.join(market.observe(market.state)))[0].double().numpy()
-        )
-        exact = (self.rest.chat, self.rest.l)
-        share, labour = (100 * np.abs(actions[:, i] / true - 1) for i, true in enumerate(exact))
+        observations = market.joined.join(market.observe(market.state))
+        actions = _act(policy, observations)[0].double().numpy()
+        share = 100 * np.abs(actions[:, 0] / self.rest.chat - 1)
+        labour = 100 * np.abs(actions[:, 1] / self.rest.l - 1)
         return share, labour
 
     def settle(self, policy: PolicyFunction, seed: int) -> State:
         """Where worlds that start around the answer come to rest."""
         market = self._market(WORLDS)
-        spread = torch.randn(
-            market.state["capital"].shape, generator=torch.Generator().manual_seed(seed)
-        )
-        market.state["capital"] = market.state["capital"] * torch.exp(START_SD * spread)
-        seen = market.joined.join(market.observe(market.state))
+        capital = market.state["capital"]
+        spread = torch.randn(capital.shape, generator=torch.Generator().manual_seed(seed))
+        market.state["capital"] = capital * torch.exp(START_SD * spread)
+        observations = market.joined.join(market.observe(market.state))
         for _ in range(PERIODS):
-            actions = market.joined.split(_acted(policy, seen))
-            seen = market.joined.join(market.step(actions).observations)
+            actions = market.joined.split(_act(policy, observations))
+            observations = market.joined.join(market.step(actions).observations)
         return market.state
 
     def shares(self, state: State) -> tuple[Array, Array, Array]:
         """Shares of capital and labour `[households]` and mean capital `[]`, means over worlds."""
-        k, labour = (state[name].double().numpy() for name in ("capital", "labour"))
-        effective = self.kappa * k
-        hours = self.lambda_ * labour
-        shares = [x / x.sum(-1, keepdims=True) for x in (effective, hours)]
-        return shares[0].mean(0), shares[1].mean(0), k.mean()
+        k = state["capital"].double().numpy()
+        effective_capital = self.kappa * k
+        hours = self.lambda_ * state["labour"].double().numpy()
+        capital_shares = effective_capital / effective_capital.sum(-1, keepdims=True)
+        labour_shares = hours / hours.sum(-1, keepdims=True)
+        return capital_shares.mean(0), labour_shares.mean(0), k.mean()
 
     @cached_property
     def types(self) -> dict[tuple[str, float, float], int]:
-        """(group, kappa, lambda) -> the first household of this type; some of them where they are
-        many."""
+        """(group, kappa, lambda) -> the first household of this type; some types where many."""
         groups = [group for group, count in self.joined.counts.items() for _ in range(count)]
-        found: dict[tuple[str, float, float], int] = {}
-        for i, kind in enumerate(
-            zip(groups, self.kappa.tolist(), self.lambda_.tolist(), strict=True)
-        ):
-            found.setdefault(kind, i)
-        kept = np.unique(np.linspace(0, len(found) - 1, TYPES_TRIED).astype(int))
-        return dict(list(found.items())[i] for i in kept)
+        kinds = zip(groups, self.kappa.tolist(), self.lambda_.tolist(), strict=True)
+        first: dict[tuple[str, float, float], int] = {}
+        for household, kind in enumerate(kinds):
+            first.setdefault(kind, household)
+        # Evenly spread over the types, where there are more than may be tried.
+        tried = np.unique(np.linspace(0, len(first) - 1, TYPES_TRIED).astype(int))
+        return dict(list(first.items())[i] for i in tried)
 
     def gains(self, policy: PolicyFunction, state: State) -> Array:
-        """What a household of each type gains by its best path from the first world of `state`, in
-        % of consumption."""
-        alone = {
-            "groups": {},
-            "conduct": "cooperative",
-        }  # one group, and a gradient that leaves nothing out
-        market = Households(
-            self._calm.model_copy(update=alone), worlds=len(self.types), dtype=torch.float64
-        )
+        """What a household of each type gains by its best path, in % of consumption: `[types]`.
+
+        All start from the first world of `state`.
+        """
+        beta = self.parameters.beta
+        # One group for the joined policy, and a gradient that leaves nothing out.
+        one_group = self._calm.model_copy(update={"groups": {}, "conduct": "cooperative"})
+        market = Households(one_group, worlds=len(self.types), dtype=torch.float64)
         start = {
             name: value[:1].double().expand(market.worlds, *value.shape[1:])
             for name, value in state.items()
         }
-        places = torch.tensor(list(self.types.values()))
-        found = PathDeviation(
-            market, {"households": policy}, "households", places, self.parameters.beta
-        )
-        return np.array(
-            [
-                economics.consumption_equivalent(float(g), self.parameters.beta)
-                for g in found.gains(start)
-            ]
-        )
+        deviators = torch.tensor(list(self.types.values()))
+        deviation = PathDeviation(market, {"households": policy}, "households", deviators, beta)
+        gains = deviation.gains(start)
+        return np.array([economics.consumption_equivalent(float(gain), beta) for gain in gains])
 
     # -- the contract ------------------------------------------------------------------------------
 
     def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         """The larger of both actions' mean errors at the rest point, in %."""
-        return float(
-            max(error.mean() for error in self.action_errors(self.joined.policy(policies)))
-        )
+        errors = self.action_errors(self.joined.policy(policies))
+        return float(max(error.mean() for error in errors))
 
     def assess(
         self,
@@ -158,43 +157,42 @@ class NashAnswer(AnswerKey):
         seeds: list[int],
     ) -> Assessment:
         """Shares at rest beside the formula's, and the actions there."""
-        ours = self.joined.policy(policies)
+        learned = self.joined.policy(policies)
         control = self.joined.policy(untrained)
-        rests = [self.settle(ours, seed) for seed in seeds[:3]]
-        shares, work, k = (
-            np.stack(column) for column in zip(*map(self.shares, rests), strict=True)
-        )
-        theirs = self.settle(control, seeds[0])
-        other = self.shares(theirs)
+        rests = [self.settle(learned, seed) for seed in seeds[:3]]
+        by_seed = map(self.shares, rests)
+        capital, labour, k = (np.stack(column) for column in zip(*by_seed, strict=True))
+        control_rest = self.settle(control, seeds[0])
+        control_capital, control_labour, control_k = self.shares(control_rest)
+        exact_k = self.rest.k.mean()
         metrics = [
-            self._share_metric("capital", shares, other[0], self.rest.capital_shares),
-            self._share_metric("labour", work, other[1], self.rest.labour_shares),
+            self._share_metric("capital", capital, control_capital, self.rest.capital_shares),
+            self._share_metric("labour", labour, control_labour, self.rest.labour_shares),
             Metric(
                 "capital_error",
                 "error of mean capital",
-                float(100 * abs(k.mean() / self.rest.k.mean() - 1)),
+                float(100 * abs(k.mean() / exact_k - 1)),
                 "%",
                 answer=0.0,
                 limit=CAPITAL_LIMIT,
-                controls={"untrained network": float(100 * abs(other[2] / self.rest.k.mean() - 1))},
+                controls={"untrained network": float(100 * abs(control_k / exact_k - 1))},
             ),
-            *self._action_metrics(ours, control),
-            *self._gain_metrics(self.gains(ours, rests[0]), self.gains(control, theirs)),
+            *self._action_metrics(learned, control),
+            *self._gain_metrics(self.gains(learned, rests[0]), self.gains(control, control_rest)),
         ]
-        return Assessment(
-            metrics,
-            [
-                self._figure("capital", shares.mean(0), self.rest.capital_shares),
-                self._figure("labour", work.mean(0), self.rest.labour_shares),
-            ],
-        )
+        plots = [
+            self._share_plot("capital", capital.mean(0), self.rest.capital_shares),
+            self._share_plot("labour", labour.mean(0), self.rest.labour_shares),
+        ]
+        return Assessment(metrics, plots)
 
-    def _share_metric(self, what: str, shares: Array, other: Array, exact: Array) -> Metric:
+    def _share_metric(self, what: str, shares: Array, control: Array, exact: Array) -> Metric:
+        """`shares` are `[seeds, households]`, the control's and the exact ones `[households]`."""
         gaps = 100 * np.abs(shares - exact).max(-1)
         equal = np.full_like(exact, 1 / len(exact))
         controls = {
             "equal shares": float(100 * np.abs(equal - exact).max()),
-            "untrained network": float(100 * np.abs(other - exact).max()),
+            "untrained network": float(100 * np.abs(control - exact).max()),
         }
         return Metric(
             f"{what}_shares",
@@ -208,58 +206,59 @@ class NashAnswer(AnswerKey):
             note=f"after {PERIODS:,} periods without shocks, from around the answer",
         )
 
-    def _action_metrics(self, ours: PolicyFunction, control: PolicyFunction) -> list[Metric]:
-        mine = self.action_errors(ours)
-        theirs = self.action_errors(control)
+    def _action_metrics(self, learned: PolicyFunction, control: PolicyFunction) -> list[Metric]:
+        learned_errors = self.action_errors(learned)
+        control_errors = self.action_errors(control)
         return [
             Metric(
                 f"policy_error/{key}",
                 f"error of the {key.replace('_', ' ')}, mean",
-                float(mine[i].mean()),
+                float(learned_errors[i].mean()),
                 "%",
                 answer=0.0,
                 limit=ACTION_LIMIT,
-                controls={"untrained network": float(theirs[i].mean())},
+                controls={"untrained network": float(control_errors[i].mean())},
                 note="relative to the answer at its rest point, mean over households",
             )
             for i, key in enumerate(("consumption_share", "labour"))
         ]
 
-    def _gain_metrics(self, mine: Array, theirs: Array) -> list[Metric]:
-        """The largest gain, which is judged, and each type's own."""
+    def _gain_metrics(self, gains: Array, control_gains: Array) -> list[Metric]:
+        """The largest gain, which is judged, and each type's own; both `[types]`."""
         name = "best_response_gain/path"
         unit = "% of consumption"
         note = (
             "the best path of actions without shocks, from where the learned economy rests, "
             "against the frozen others"
         )
-        found = [
+        metrics = [
             Metric(
                 name,
                 "best-response gain, largest of all types",
-                float(mine.max()),
+                float(gains.max()),
                 unit,
                 answer=0.0,
                 limit=GAIN_LIMIT,
-                controls={"untrained network": float(theirs.max())},
+                controls={"untrained network": float(control_gains.max())},
                 note=note,
             )
         ]
-        for (group, kappa, lambda_), gain, other in zip(self.types, mine, theirs, strict=True):
+        by_type = zip(self.types, gains, control_gains, strict=True)
+        for (group, kappa, lambda_), gain, control_gain in by_type:
             who = f"{group}," if len(self.joined.counts) > 1 else ""
-            found.append(
+            metrics.append(
                 Metric(
                     f"{name}/{who}kappa={kappa:.12g},lambda={lambda_:.12g}",
                     f"best-response gain, kappa = {kappa:g}, lambda = {lambda_:g}",
                     float(gain),
                     unit,
                     answer=0.0,
-                    controls={"untrained network": float(other)},
+                    controls={"untrained network": float(control_gain)},
                 )
             )
-        return found
+        return metrics
 
-    def _figure(self, what: str, shares: Array, exact: Array) -> Plot:
+    def _share_plot(self, what: str, shares: Array, exact: Array) -> Plot:
         order = [float(i + 1) for i in range(len(exact))]
         return Plot(
             f"Shares of {what} at rest",
@@ -273,5 +272,5 @@ class NashAnswer(AnswerKey):
 
 
 @torch.no_grad()
-def _acted(policy: PolicyFunction, seen: Tensor) -> Tensor:
-    return policy(seen)
+def _act(policy: PolicyFunction, observations: Tensor) -> Tensor:
+    return policy(observations)

@@ -1,5 +1,8 @@
-"""Known answers of the household economy (arXiv 2510.12272): solutions, diagnostics, best
-response."""
+"""Known answers of the household economy (arXiv 2510.12272).
+
+Solutions of the representative household's problem, diagnostics of any policy, one household's
+best response, the Nash rest point and the transition after growth.
+"""
 
 from rl_markets.envs.households.solution.best_response import BestResponse, best_response
 from rl_markets.envs.households.solution.collocation import CollocationSolution, solve_collocation

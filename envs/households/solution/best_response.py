@@ -28,34 +28,30 @@ from rl_markets.envs.households.solution.economy import Economy, FloatArray
 from rl_markets.envs.numerics.box import maximise
 from rl_markets.errors import ConvergenceError
 
-BOUNDS = (0.01, 0.99)  # of both actions: the market's bounds
 Actions = tuple[FloatArray, FloatArray]  # (chat, l)
-DAMPING = 0.6
+
+BOUNDS = (0.01, 0.99)  # of both actions: the market's bounds
+DAMPING = 0.6  # share of a full step
 DAMPED_ITERATIONS = 40
-DAMPED_TOLERANCE = 4e-4  # the last in utils: .002% of consumption
+DAMPED_TOLERANCE = 4e-4  # in utils: .002% of consumption
 CHECKED_STATES = 1000  # off the nodes, for the reported errors
 
 
 @final
 @dataclass(frozen=True)
 class BestResponse:
-    """The deviator's optimum and the value of not deviating; states are arrays of broadcastable
-    shapes.
+    """The deviator's optimum and the value of not deviating.
 
-    k_own, k_others: the deviator's and each other household's capital, the latter ignored when the
-        deviator
-    is the whole economy; z: log productivity. Trusted near k_own = k_others, inside the grid; the
-    values of extreme inequality, which is rarely reached, are rough.
+    States are arrays of broadcastable shapes. k_own, k_others: the deviator's and each other
+    household's capital, the latter ignored when the deviator is the whole economy; z: log
+    productivity. Trusted near k_own = k_others, inside the grid; the values of extreme inequality,
+    which is rarely reached, are rough. A value is off by at most its error / (1 - beta).
     """
 
     iterations: int  # of Howard's policy iteration
-    bellman_error: (
-        float  # of the optimum off the nodes, utils: its value is off by at most this / (1 - beta)
-    )
+    bellman_error: float  # of the optimum off the nodes, in utils
     frozen_error: float  # the same of the frozen policy's value
-    leaving: (
-        float  # share of the nodes from which the optimum or the frozen policy leaves the domain
-    )
+    leaving: float  # share of nodes from which the optimum or the frozen policy leaves the domain
     deviation: Deviation
     optimum: FloatArray  # [P] coefficients of its value
     frozen: FloatArray  # [P] of the frozen policy's value
@@ -74,14 +70,16 @@ class BestResponse:
 
     def gain_percent(self, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike) -> FloatArray:
         """The same as a permanent rise of consumption, in %."""
-        return 100.0 * np.expm1((1.0 - self.deviation.economy.beta) * self.gain(k_own, k_others, z))
+        gain = self.gain(k_own, k_others, z)
+        return 100.0 * np.expm1((1.0 - self.deviation.economy.beta) * gain)
 
     def policy(
         self, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike
     ) -> tuple[FloatArray, FloatArray]:
         """The best response's (chat, l)."""
         at = self.deviation.states(k_own, k_others, z)
-        chat, labour, _ = maximise(self.deviation.returns(at, self.optimum), len(at.z), BOUNDS)
+        objective = self.deviation.returns(at, self.optimum)
+        chat, labour, _ = maximise(objective, len(at.z), BOUNDS)
         shape = np.broadcast_shapes(np.shape(k_own), np.shape(k_others), np.shape(z))
         return chat.reshape(shape), labour.reshape(shape)
 
@@ -106,19 +104,17 @@ def best_response(
 ) -> BestResponse:
     """Solve the deviator's problem, and value the frozen policy for it.
 
-    others: the policy of each of the n - 1 others. own: the frozen policy that the deviator would
-        give up,
-    by default the same. price_taking: the deviator ignores its weight in the aggregates, as one of
-        infinitely
-    many would; otherwise it knows that it is 1/n of them. One strategic household is the planner.
+    others: the policy of each of the n - 1 others.
+    own: the frozen policy that the deviator would give up, by default the same.
+    price_taking: the deviator ignores its weight in the aggregates, as one of infinitely many
+    would; otherwise it knows that it is 1/n of them. One strategic household is the planner.
     grid: by default ALONE or AMONG_OTHERS; the reported errors tell whether it is fine enough.
     tolerance: largest change of the value at the nodes in the last iteration, in utils.
+
     Among others, where full steps do not settle, damped ones follow. Raises ValueError for n < 1 or
     frozen actions outside (0, 1), ConvergenceError if those do not settle either. They may not for
-    a price taker
-    facing a crowd far from equilibrium: with interest rates away
-    from 1 / beta, to an atomistic deviator no amount of capital is enough, or little enough, and
-    the end of any domain matters.
+    a price taker facing a crowd far from equilibrium: with interest rates away from 1 / beta, to an
+    atomistic deviator no amount of capital is enough, or little enough: any domain's end matters.
     """
     if n < 1:
         raise ValueError(f"n = {n!r}: expected at least 1 household")
@@ -127,20 +123,31 @@ def best_response(
     game = Deviation.build(economy, others, weight, grid)
     frozen = others if own is None else own
     nodes = game.nodes()
-    actions = actions_of(frozen, nodes.k_own, nodes.k_mean, nodes.z)
-    frozen_value = game.evaluate(nodes, *actions)
-    leaving = game.leaving(nodes, *actions)
-    try:
-        value, actions, iterations = _iterate(
-            game, nodes, frozen_value, actions, tolerance, max_iterations
-        )
-    except ConvergenceError:
-        if weight == 1.0:
-            raise
-        value, actions, iterations = _iterate_damped(game, nodes, frozen_value, actions)
+    frozen_actions = actions_of(frozen, nodes.k_own, nodes.k_mean, nodes.z)
+    frozen_value = game.evaluate(nodes, *frozen_actions)
+    value, actions, iterations = _optimum(
+        game, nodes, frozen_value, frozen_actions, tolerance, max_iterations
+    )
     errors = _off_node_errors(game, frozen, value, frozen_value)
-    leaving = max(leaving, game.leaving(nodes, *actions))
+    leaving = max(game.leaving(nodes, *frozen_actions), game.leaving(nodes, *actions))
     return BestResponse(iterations, *errors, leaving, game, value, frozen_value)
+
+
+def _optimum(
+    game: Deviation,
+    nodes: States,
+    value: FloatArray,
+    actions: Actions,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[FloatArray, Actions, int]:
+    """By full steps, and among others by damped ones where those do not settle."""
+    try:
+        return _iterate(game, nodes, value, actions, tolerance, max_iterations)
+    except ConvergenceError:
+        if game.weight == 1.0:
+            raise
+        return _iterate_damped(game, nodes, value, actions)
 
 
 def _iterate(
@@ -151,11 +158,11 @@ def _iterate(
     tolerance: float,
     max_iterations: int,
 ) -> tuple[FloatArray, Actions, int]:
-    """Howard's policy iteration from a value and the actions that have it: (value, actions,
-    iterations)."""
+    """Howard's policy iteration from a value and its actions: (value, actions, iterations)."""
     change = np.inf
     for iteration in range(1, max_iterations + 1):
-        chat, labour, _ = maximise(game.returns(nodes, value), len(nodes.z), BOUNDS, start=actions)
+        objective = game.returns(nodes, value)
+        chat, labour, _ = maximise(objective, len(nodes.z), BOUNDS, start=actions)
         actions = chat, labour
         previous = value
         value = game.evaluate(nodes, chat, labour)
@@ -170,29 +177,29 @@ def _iterate(
 def _iterate_damped(
     game: Deviation, nodes: States, value: FloatArray, actions: Actions
 ) -> tuple[FloatArray, Actions, int]:
-    """The same in smaller steps, for crowds at which full steps go back and forth at the edges of
-    the grid.
+    """The same in smaller steps.
 
-    Settled when the mean value where everybody is equally rich, which is where gains are reported,
-    has moved by less than DAMPED_TOLERANCE in each of three steps running.
+    For crowds at which full steps go back and forth at the edges of the grid. Settled when the mean
+    value where everybody is equally rich, which is where gains are reported, has moved by less than
+    DAMPED_TOLERANCE in each of three steps running.
     """
     crowd = np.exp(np.linspace(game.crowd.low, game.crowd.high, 9))
     alike = game.states(crowd, crowd, np.zeros_like(crowd))
     settled = 0
     for iteration in range(1, DAMPED_ITERATIONS + 1):
-        better = maximise(game.returns(nodes, value), len(nodes.z), BOUNDS, start=actions)[:2]
-        chat, labour = (
-            old + DAMPING * (new - old) for old, new in zip(actions, better, strict=True)
-        )
+        objective = game.returns(nodes, value)
+        best_chat, best_labour, _ = maximise(objective, len(nodes.z), BOUNDS, start=actions)
+        chat = actions[0] + DAMPING * (best_chat - actions[0])
+        labour = actions[1] + DAMPING * (best_labour - actions[1])
         actions = chat, labour
         previous = value
         value = game.evaluate(nodes, chat, labour)
-        moved = abs(float(np.mean(game.value(alike, value - previous))))
-        settled = settled + 1 if moved < DAMPED_TOLERANCE else 0
+        change = abs(float(np.mean(game.value(alike, value - previous))))
+        settled = settled + 1 if change < DAMPED_TOLERANCE else 0
         if settled == 3:
             return value, actions, iteration
     raise ConvergenceError(
-        f"damped policy iteration still moved the value by {moved:.1e} after {iteration} steps"
+        f"damped policy iteration still moved the value by {change:.1e} after {iteration} steps"
     )
 
 
@@ -204,6 +211,8 @@ def _off_node_errors(
     domain = (game.own, game.crowd, game.tfp)
     at = game.at(*(rng.uniform(x.low, x.high, CHECKED_STATES) for x in domain))
     *_, best = maximise(game.returns(at, value), CHECKED_STATES, BOUNDS)
-    kept = game.returns(at, frozen_value)(*actions_of(frozen, at.k_own, at.k_mean, at.z))
+    frozen_actions = actions_of(frozen, at.k_own, at.k_mean, at.z)
+    frozen_return = game.returns(at, frozen_value)(*frozen_actions)
     optimum_error = float(np.max(np.abs(best - game.value(at, value))))
-    return optimum_error, float(np.max(np.abs(kept - game.value(at, frozen_value))))
+    frozen_error = float(np.max(np.abs(frozen_return - game.value(at, frozen_value))))
+    return optimum_error, frozen_error

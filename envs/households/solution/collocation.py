@@ -31,8 +31,8 @@ from rl_markets.envs.households.solution.loglinear import solve_loglinear
 from rl_markets.envs.numerics.chebyshev import Interval
 from rl_markets.errors import ConvergenceError
 
-TFP_REACH = 4.5  # half-width of the productivity domain, in unconditional standard deviations,
-TFP_FLOOR = 0.12  # but at least this: impulse responses start from a +10% shock.
+TFP_REACH = 4.5  # half-width of the productivity domain, in unconditional standard deviations
+TFP_FLOOR = 0.12  # the least half-width: impulse responses start from a +10% shock
 
 
 @final
@@ -62,20 +62,17 @@ class CollocationSolution(Solution):
         capital = np.asarray(k, dtype=np.float64)
         tfp = np.asarray(z, dtype=np.float64)
         c = self.consumption(capital, tfp)
-        return allocation(
-            self.economy, capital, tfp, c, labour_supply(self.economy, c, capital, tfp)
-        )
+        labour = labour_supply(self.economy, c, capital, tfp)
+        return allocation(self.economy, capital, tfp, c, labour)
 
     def euler_error(self, k: ArrayLike, z: ArrayLike) -> FloatArray:
-        """Unit-free Euler residual beta E[c / c' R'] - 1 at any states: the accuracy of the
-        solution."""
+        """Unit-free Euler residual beta E[c / c' R'] - 1 at any states: the solution's accuracy."""
         return euler_errors(self.economy, self.actions, k, z)
 
 
 @dataclass(frozen=True)
 class _EulerSystem:
-    """Euler residuals at the N = capital.order * tfp.order nodes, and their Jacobian in the
-    coefficients."""
+    """Euler residuals at the N = capital.order * tfp.order nodes, and their Jacobian."""
 
     economy: Economy
     capital: Interval
@@ -85,50 +82,57 @@ class _EulerSystem:
     z_next: FloatArray  # [N, Q]
     weights: FloatArray  # [Q]
     basis: FloatArray  # [N, N] of today's states
-    basis_z_next: (
-        FloatArray  # [N, Q, tfp.order]: tomorrow's productivity does not depend on the policy
-    )
+    basis_z_next: FloatArray  # [N, Q, tfp.order], once: z' does not depend on the policy
 
     @classmethod
     def build(
         cls, economy: Economy, capital: Interval, tfp: Interval, quadrature: int
     ) -> _EulerSystem:
-        log_k, z = (
-            grid.ravel() for grid in np.meshgrid(capital.nodes(), tfp.nodes(), indexing="ij")
-        )
+        """The system, with everything that does not depend on the coefficients."""
+        grids = np.meshgrid(capital.nodes(), tfp.nodes(), indexing="ij")
+        log_k, z = (grid.ravel() for grid in grids)
         shocks, weights = innovations(economy, quadrature)
         z_next = economy.rho * z[:, None] + shocks
-        basis = _outer(capital.basis(log_k), tfp.basis(z))
         return cls(
-            economy, capital, tfp, np.exp(log_k), z, z_next, weights, basis, tfp.basis(z_next)
+            economy=economy,
+            capital=capital,
+            tfp=tfp,
+            k=np.exp(log_k),
+            z=z,
+            z_next=z_next,
+            weights=weights,
+            basis=_outer(capital.basis(log_k), tfp.basis(z)),
+            basis_z_next=tfp.basis(z_next),
         )
 
     def evaluate(self, coefficients: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(residual [N], Jacobian [N, N]) at `coefficients` [N]."""
         economy = self.economy
-        alpha = self.economy.alpha
+        alpha = economy.alpha
         matrix = coefficients.reshape(self.capital.order, self.tfp.order)
+        # Today.
         c = np.exp(self.basis @ coefficients)
         labour = labour_supply(economy, c, self.k, self.z)
         y = output(economy, self.k, labour, self.z)
-        # A wild Newton step may save less than nothing: the floor keeps logarithms finite until it
-        # is undone.
+        # A wild Newton step may save less than nothing: the floor keeps logarithms finite until
+        # the step is undone.
         k_next = np.maximum(y + (1.0 - economy.delta) * self.k - c, np.exp(self.capital.low))
-        # Elasticity of next capital to today's consumption: what is eaten, and the work no longer
-        # done.
+        # Elasticity of next capital to today's consumption: what is eaten, and the work that is no
+        # longer done.
         saving = (-(1.0 - alpha) * y / (labour / (1.0 - labour) + alpha) - c) / k_next
 
+        # Tomorrow, at each of the shocks [N, Q], and the Euler equation's terms.
         log_k_next = np.log(k_next)
         basis_k_next = self.capital.basis(log_k_next)
         log_c_next = np.einsum("na,nqa->nq", basis_k_next @ matrix, self.basis_z_next)
         slope = np.einsum("na,nqa->nq", self.capital.slopes(log_k_next) @ matrix, self.basis_z_next)
         labour_next = labour_supply(economy, np.exp(log_c_next), k_next[:, None], self.z_next)
-        rental = (
-            alpha * output(economy, k_next[:, None], labour_next, self.z_next) / k_next[:, None]
-        )
+        y_next = output(economy, k_next[:, None], labour_next, self.z_next)
+        rental = alpha * y_next / k_next[:, None]
         gross_return = 1.0 - economy.delta + rental
         term = economy.beta * self.weights * c[:, None] * np.exp(-log_c_next) * gross_return
 
+        # Elasticities of a term to tomorrow's consumption and to next capital, by the chain rule.
         share = rental / gross_return
         # Elasticity of labour to productivity at given consumption.
         supply = 1.0 / (labour_next / (1.0 - labour_next) + alpha)
@@ -136,7 +140,8 @@ class _EulerSystem:
         by_k_next = share * (alpha * supply - 1.0) * (1.0 - alpha) + by_c_next * slope
         own = np.sum(term * (1.0 + by_k_next * saving[:, None]), axis=1)
         future = np.einsum("nq,nqb->nb", term * by_c_next, self.basis_z_next)
-        return term.sum(axis=1) - 1.0, own[:, None] * self.basis + _outer(basis_k_next, future)
+        jacobian = own[:, None] * self.basis + _outer(basis_k_next, future)
+        return term.sum(axis=1) - 1.0, jacobian
 
 
 def solve_collocation(
@@ -172,8 +177,10 @@ def solve_collocation(
 def _newton(
     system: _EulerSystem, coefficients: FloatArray, tolerance: float, max_steps: int
 ) -> tuple[FloatArray, int, float]:
-    """Newton's method, halving a step until the largest residual falls; (coefficients, steps,
-    residual)."""
+    """Newton's method, halving a step until the largest residual falls.
+
+    Returns (coefficients, steps, residual).
+    """
     residual, jacobian = system.evaluate(coefficients)
     for step in range(max_steps):
         worst = float(np.max(np.abs(residual)))

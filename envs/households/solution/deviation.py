@@ -1,21 +1,18 @@
-"""The problem of one household that may deviate from what the others do: transitions and value
-basis.
+"""The problem of one household that may deviate from what the others do.
 
 The deviator, household i of n, holds k_i; the others hold k_o each. With w = 1/n, or w = 0 for a
 price taker,
 
     K = (1 - w) k_o + w k_i,   L = (1 - w) l_o + w l_i,   Y = exp(z) K^alpha L^(1-alpha)
     a_j = (1 - alpha) Y / L * l_j + alpha Y / K * k_j + (1 - delta) k_j,   k_j' = (1 - chat_j) a_j
-    V(k_i, k_o, z) = max over (chat_i, l_i) of log(chat_i a_i) + b log(1 - l_i) + beta E V(k_i',
-    k_o', z')
+    V(k_i, k_o, z) = max over (chat_i, l_i) of
+                     log(chat_i a_i) + b log(1 - l_i) + beta E V(k_i', k_o', z')
 
 V is a tensor product of cubic splines in log(k_i + k_ss) and Chebyshev polynomials in log k_o and
-z. Own
-capital runs from next to nothing to plenty: it is small against what a household can earn, so that
-    prices
-which are off by little send a deviator far. Rich, it stops working; poor, it cannot borrow: hence
-splines. Alone (w = 1) the deviator is the mean household, and V a polynomial in log k_o = log k_i
-and z.
+z. Own capital runs from next to nothing to plenty: it is small against what a household can earn,
+so that prices which are off by little send a deviator far. Rich, it stops working; poor, it cannot
+borrow: hence splines. Alone (w = 1) the deviator is the mean household, and V a polynomial in
+log k_o = log k_i and z.
 """
 
 from __future__ import annotations
@@ -38,8 +35,8 @@ from rl_markets.envs.households.solution.economy import (
 from rl_markets.envs.numerics.chebyshev import Interval
 from rl_markets.envs.numerics.splines import Splines
 
-TFP_REACH = 4.0  # half-width of the productivity domain, in unconditional standard deviations,
-TFP_FLOOR = 0.02  # but at least this, for an economy without shocks.
+TFP_REACH = 4.0  # half-width of the productivity domain, in unconditional standard deviations
+TFP_FLOOR = 0.02  # the least half-width, for an economy without shocks
 
 HouseholdPolicy = Callable[[FloatArray, FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 """(own capital, mean capital K, z), three arrays of one shape, to (chat, l)."""
@@ -47,10 +44,9 @@ HouseholdPolicy = Callable[[FloatArray, FloatArray, FloatArray], tuple[FloatArra
 
 @dataclass(frozen=True)
 class Grid:
-    """Domain of the deviator's problem, capital in multiples of its steady state, and the size of
-    the basis.
+    """Domain of the deviator's problem, and the size of its basis.
 
-    Raises ValueError for an empty range.
+    Capital is in multiples of its steady state. Raises ValueError for an empty range.
     """
 
     own_range: tuple[float, float] = (0.002, 15.0)  # of k_own; unused if the deviator is alone
@@ -101,25 +97,30 @@ class Deviation:
     ) -> Deviation:
         """The problem of a deviator with `weight` in the aggregates."""
         k_steady = steady_state(economy).k
-        low, high = (log(multiple * k_steady) for multiple in grid.crowd_range)
-        own = tuple(log((multiple + 1.0) * k_steady) for multiple in grid.own_range)
+        own_low, own_high = (log((multiple + 1.0) * k_steady) for multiple in grid.own_range)
+        own: Splines | Interval
+        if weight == 1.0:
+            own = Interval(own_low, own_high, 1)
+        else:
+            own = Splines(own_low, own_high, grid.own_order)
+        crowd_low, crowd_high = (log(multiple * k_steady) for multiple in grid.crowd_range)
         reach = max(TFP_REACH * economy.tfp_sd, TFP_FLOOR)
         return cls(
             economy=economy,
             others=others,
             weight=weight,
-            own=Interval(own[0], own[1], 1)
-            if weight == 1.0
-            else Splines(own[0], own[1], grid.own_order),
-            crowd=Interval(low, high, grid.crowd_order),
+            own=own,
+            crowd=Interval(crowd_low, crowd_high, grid.crowd_order),
             tfp=Interval(-reach, reach, grid.tfp_order, margin=1.0),
             k_steady=k_steady,
             innovations=innovations(economy, grid.quadrature),
         )
 
     def states(self, k_own: ArrayLike, k_others: ArrayLike, z: ArrayLike) -> States:
-        """The states, raveled, with what the others do there; alone, the deviator stands for the
-        others."""
+        """The states, raveled, with what the others do there.
+
+        Alone, the deviator stands for the others.
+        """
         k_i, k_o, tfp = (_ravel(x) for x in np.broadcast_arrays(k_own, k_others, z))
         if self.weight == 1.0:
             k_o = k_i
@@ -127,17 +128,15 @@ class Deviation:
         return States(k_i, k_o, tfp, k_mean, *actions_of(self.others, k_o, k_mean, tfp))
 
     def at(self, own: FloatArray, crowd: FloatArray, z: FloatArray) -> States:
-        """The states with these coordinates."""
+        """The states with these coordinates, as `own`, `crowd` and `tfp` have them."""
         k_others = np.exp(crowd)
-        return self.states(
-            k_others if self.weight == 1.0 else np.exp(own) - self.k_steady, k_others, z
-        )
+        k_own = k_others if self.weight == 1.0 else np.exp(own) - self.k_steady
+        return self.states(k_own, k_others, z)
 
     def nodes(self) -> States:
         """The collocation nodes: N = P."""
-        return self.at(
-            *np.meshgrid(self.own.nodes(), self.crowd.nodes(), self.tfp.nodes(), indexing="ij")
-        )
+        axes = (self.own.nodes(), self.crowd.nodes(), self.tfp.nodes())
+        return self.at(*np.meshgrid(*axes, indexing="ij"))
 
     def play(
         self, at: States, chat: FloatArray, labour: FloatArray
@@ -151,16 +150,17 @@ class Deviation:
         gross_return = alpha * y / at.k_mean + 1.0 - self.economy.delta
         wealth = wage * labour + gross_return * at.k_own
         k_own = (1.0 - chat) * wealth
-        k_others = k_own
         if w < 1.0:
-            k_others = (1.0 - at.chat_others) * (wage * at.l_others + gross_return * at.k_others)
+            wealth_others = wage * at.l_others + gross_return * at.k_others
+            k_others = (1.0 - at.chat_others) * wealth_others
+        else:
+            k_others = k_own
         return utility(self.economy, chat * wealth, labour), k_own, k_others
 
     def returns(
         self, at: States, value: FloatArray
     ) -> Callable[[FloatArray, FloatArray], FloatArray]:
-        """The right-hand side of the Bellman equation at the N states, as a function of the actions
-        [N].
+        """The Bellman equation's right-hand side at the N states, a function of the actions [N].
 
         Tomorrow's z does not depend on the actions, so the expectation over it is taken here, once.
         """
@@ -168,19 +168,21 @@ class Deviation:
         expected = np.einsum("abc,nc->nab", value.reshape(shape), self._expected_basis_z(at.z))
 
         def total(chat: FloatArray, labour: FloatArray) -> FloatArray:
-            now, k_own, k_others = self.play(at, chat, labour)
+            reward, k_own, k_others = self.play(at, chat, labour)
             own, crowd = self._bases(k_own, k_others)
+            # The sum over all P terms, one axis at a time: the crowd's, then the deviator's.
             by_own = np.matmul(expected, crowd[:, :, None])[:, :, 0]
-            return np.asarray(now + self.economy.beta * np.sum(by_own * own, axis=1))
+            return np.asarray(reward + self.economy.beta * np.sum(by_own * own, axis=1))
 
         return total
 
     def evaluate(self, at: States, chat: FloatArray, labour: FloatArray) -> FloatArray:
         """[P] coefficients of the value of playing (chat, labour), given at the nodes, for ever."""
-        now, *following = self.play(at, chat, labour)
+        reward, *next_capital = self.play(at, chat, labour)
+        # V = reward + beta E V' is linear in the coefficients.
         today = self._product(*self._bases(at.k_own, at.k_others), self.tfp.basis(at.z))
-        tomorrow = self._product(*self._bases(*following), self._expected_basis_z(at.z))
-        return np.asarray(np.linalg.solve(today - self.economy.beta * tomorrow, now))
+        tomorrow = self._product(*self._bases(*next_capital), self._expected_basis_z(at.z))
+        return np.asarray(np.linalg.solve(today - self.economy.beta * tomorrow, reward))
 
     def value(self, at: States, coefficients: FloatArray) -> FloatArray:
         """The value function with `coefficients` [P], at the N states."""
@@ -188,8 +190,7 @@ class Deviation:
         return np.asarray(self._product(own, crowd, self.tfp.basis(at.z)) @ coefficients)
 
     def leaving(self, at: States, chat: FloatArray, labour: FloatArray) -> float:
-        """Share of the states `at` from which the deviator or the others leave the domain of
-        capital."""
+        """Share of the states from which the deviator or the others leave the domain of capital."""
         _, k_own, k_others = self.play(at, chat, labour)
         outside = np.abs(self.crowd.position(np.log(k_others))) > 1.0
         if self.weight < 1.0:
@@ -215,9 +216,12 @@ class Deviation:
 def actions_of(
     policy: HouseholdPolicy, k_own: FloatArray, k_mean: FloatArray, z: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """(chat, l) of `policy`; raises ValueError unless both are strictly between 0 and 1 at every
-    state."""
-    chat, labour = (np.broadcast_to(_ravel(action), z.shape) for action in policy(k_own, k_mean, z))
+    """(chat, l) of `policy`, each [N].
+
+    Raises ValueError unless both are strictly between 0 and 1 at every state.
+    """
+    actions = policy(k_own, k_mean, z)
+    chat, labour = (np.broadcast_to(_ravel(action), z.shape) for action in actions)
     for name, action in (("chat", chat), ("l", labour)):
         if not np.all((action > 0.0) & (action < 1.0)):
             low = float(action.min())

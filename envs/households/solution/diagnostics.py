@@ -1,9 +1,9 @@
-"""Diagnostics of an arbitrary household policy: first-order conditions, moments, responses,
-welfare.
+"""Diagnostics of any household policy: first-order conditions, moments, responses, welfare.
 
 A policy is any function (k, z) -> (chat, l) on arrays of one shape: a learned one, or a solution's
-`actions`. Chat is the consumed share of wealth, l labour, z log productivity. Source of the
-economy: arXiv 2510.12272.
+`actions`. Chat is the consumed share of wealth, l labour, z log productivity.
+
+Source of the economy: arXiv 2510.12272.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ ValueFunction = Callable[[FloatArray, FloatArray], FloatArray]
 VARIABLES = ("y", "c", "i", "l", "k", "chat")
 REST_WINDOW = 500  # periods over which a policy at rest does not move
 REST_PERIODS = 20_000  # how long it may take to get there before its impulse response is NaN
-REST_TOLERANCE = (
-    1e-6  # span of log capital over a window at rest; a float32 policy trembles by about 1e-7
-)
+REST_TOLERANCE = 1e-6  # span of log capital in a window at rest; float32 trembles by about 1e-7
 
 
 def enact(economy: Economy, policy: PolicyFunction, k: FloatArray, z: FloatArray) -> Policy:
@@ -47,10 +45,10 @@ def enact(economy: Economy, policy: PolicyFunction, k: FloatArray, z: FloatArray
 def euler_errors(
     economy: Economy, policy: PolicyFunction, k: ArrayLike, z: ArrayLike, quadrature: int = 9
 ) -> FloatArray:
-    """Unit-free error of the consumption-saving choice, beta E[c / c' (1 - delta + r')] - 1, at
-    each state.
+    """Unit-free error of the consumption-saving choice at each state.
 
-    An error of .01 reads: given tomorrow's consumption, today's is 1% too high (negative: too low).
+    It is beta E[c / c' (1 - delta + r')] - 1, the expectation by Gauss-Hermite quadrature. An error
+    of .01 reads: given tomorrow's consumption, today's is 1% too high (negative: too low).
     """
     capital, tfp = _states(k, z)
     shocks, weights = innovations(economy, quadrature)
@@ -59,9 +57,8 @@ def euler_errors(
     capital_next = np.broadcast_to(today.k_next[..., None], tfp_next.shape)
     tomorrow = enact(economy, policy, capital_next, tfp_next)
     gross_return = 1.0 - economy.delta + economy.alpha * tomorrow.y / capital_next
-    return np.asarray(
-        economy.beta * (today.c[..., None] / tomorrow.c * gross_return) @ weights - 1.0
-    )
+    terms = economy.beta * (today.c[..., None] / tomorrow.c * gross_return)
+    return np.asarray(terms @ weights - 1.0)
 
 
 def labour_errors(
@@ -97,27 +94,23 @@ def simulate(
     rng: np.random.Generator,
     burn_in: int = 500,
 ) -> Simulation:
-    """`paths` independent economies over `periods`, after an unrecorded `burn_in` from the steady
-    state.
+    """`paths` independent economies over `periods`.
 
-    Raises ValueError for fewer than one period or path, or a negative burn-in.
+    An unrecorded `burn_in` comes before them, from the steady state. Raises ValueError for fewer
+    than one period or path, or a negative burn-in.
     """
-    for name, value, least in (
-        ("periods", periods, 1),
-        ("paths", paths, 1),
-        ("burn_in", burn_in, 0),
-    ):
+    bounds = (("periods", periods, 1), ("paths", paths, 1), ("burn_in", burn_in, 0))
+    for name, value, least in bounds:
         if value < least:
             raise ValueError(f"{name} = {value!r}: expected at least {least}")
     k = np.full(paths, steady_state(economy).k)
     z = np.zeros(paths)
-    record: dict[str, FloatArray] = {
-        field.name: np.empty((periods, paths)) for field in fields(Simulation)
-    }
+    record = {field.name: np.empty((periods, paths)) for field in fields(Simulation)}
     for period in range(-burn_in, periods):
         now = enact(economy, policy, k, z)
         if period >= 0:
-            for name, values in (_levels(now, k) | {"z": z}).items():
+            levels = _levels(now, k) | {"z": z}
+            for name, values in levels.items():
                 record[name][period] = values
         k = now.k_next
         z = economy.rho * z + economy.sigma * rng.standard_normal(paths)
@@ -134,8 +127,10 @@ class Moment:
 
 
 def moments(simulation: Simulation) -> dict[str, Moment]:
-    """Moments of y, c, i, l, k and chat; sd and correlation are NaN for one that was not always
-    positive."""
+    """Moments of y, c, i, l, k and chat.
+
+    Standard deviation and correlation are NaN for a variable that was not always positive.
+    """
     log_output = _log(simulation.y)
     table = {}
     for name in VARIABLES:
@@ -151,12 +146,11 @@ def moments(simulation: Simulation) -> dict[str, Moment]:
 def impulse_response(
     economy: Economy, policy: PolicyFunction, shock: float = 0.01, periods: int = 40
 ) -> dict[str, FloatArray]:
-    """Responses of y, c, i, l, k and chat, in % of rest, to z_0 = `shock` and no shock after: each
-    [periods].
+    """Responses of y, c, i, l, k and chat to z_0 = `shock` and no shock after: each [periods].
 
-    The response starts from the policy's own rest point without shocks, not from the true steady
-    state. A policy that finds no rest in REST_PERIODS (it cycles, drifts, starves) has none: all
-    arrays are then NaN.
+    They are in % of the level at rest. The response starts from the policy's own rest point without
+    shocks, not from the true steady state. A policy that finds no rest in REST_PERIODS (it cycles,
+    drifts, starves) has none: all arrays are then NaN.
     """
     k = _rest_point(economy, policy)
     if k is None:
@@ -182,18 +176,19 @@ def generalised_responses(
     paths: int = 300,
     burn_in: int = 300,
 ) -> dict[str, FloatArray]:
-    """Responses of y, c, i, l, k and chat to `shock`, in % of what each path would have been: each
-    [periods, paths].
+    """Responses of y, c, i, l, k and chat to `shock` on many paths: each [periods, paths].
 
-    The paths start where shocks have brought the economy in `burn_in` periods, and go on with
-    shocks of their own, the same with and without `shock` (Koop, Pesaran and Potter 1996). Their
-    spread is how the response depends on the state.
+    They are in % of what each path would have been without it. The paths start where shocks have
+    brought the economy in `burn_in` periods, and go on with shocks of their own, the same with and
+    without `shock` (Koop, Pesaran and Potter 1996). Their spread is how the response depends on the
+    state.
     """
     k = np.full(paths, steady_state(economy).k)
     z = np.zeros(paths)
     for _ in range(burn_in):
         k = enact(economy, policy, k, z).k_next
         z = economy.rho * z + economy.sigma * rng.standard_normal(paths)
+    # Row 0 without the shock, row 1 with it; the later shocks are the same in both.
     capital = np.stack([k, k])
     tfp = np.stack([z, z + shock])
     response = {name: np.empty((periods, paths)) for name in VARIABLES}
@@ -239,10 +234,9 @@ def welfare(
 
 
 def consumption_equivalent(economy: Economy, gain: float) -> float:
-    """Permanent relative rise of consumption worth `gain` of discounted utility: exp((1 - beta)
-    gain) - 1.
+    """Permanent relative rise of consumption worth `gain` of discounted utility.
 
-    A fraction: .01 = 1% more consumption in every period.
+    It is exp((1 - beta) gain) - 1, a fraction: .01 = 1% more consumption in every period.
     """
     return expm1((1.0 - economy.beta) * gain)
 
@@ -265,8 +259,7 @@ def _levels(now: Policy, k: FloatArray) -> dict[str, FloatArray]:
 
 
 def _rest_point(economy: Economy, policy: PolicyFunction) -> FloatArray | None:
-    """Capital [1] at which `policy` rests without shocks, or None if it finds none from the steady
-    state."""
+    """Capital [1] at which `policy` rests without shocks, from the steady state, or None."""
     k = np.full(1, steady_state(economy).k)
     z = np.zeros(1)
     for _ in range(REST_PERIODS // REST_WINDOW):

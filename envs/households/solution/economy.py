@@ -2,12 +2,12 @@
 
     max E sum_t beta^t [log c_t + b log(1 - l_t)]
     c_t + k_{t+1} = a_t = exp(z_t) k_t^alpha l_t^(1-alpha) + (1 - delta) k_t
-    z_{t+1} = rho z_t + sigma epsilon_{t+1},   epsilon ~ N(0, 1),   z = log total factor
-    productivity
+    z_{t+1} = rho z_t + sigma epsilon_{t+1},   epsilon ~ N(0, 1)
 
-A household acts by `chat`, the consumed share of its wealth, c = chat * a, and `l`, the worked
-share of its time. Identical households that start alike have the same equilibrium whatever their
-number.
+z is the log of total factor productivity. A household acts by `chat`, the consumed share of its
+wealth, c = chat * a, and `l`, the worked share of its time. Identical households that start alike
+have the same equilibrium whatever their number.
+
 Source: MARL-BC, arXiv 2510.12272, equations 1-5.
 """
 
@@ -71,11 +71,8 @@ class Economy:
         for field in fields(self):
             value = getattr(self, field.name)
             allowed = _RANGES[field.name]
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, Real)
-                or float(value) not in allowed
-            ):
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            if not number or float(value) not in allowed:
                 raise ValueError(f"{field.name} = {value!r}: expected a number in {allowed}")
 
     @property
@@ -101,8 +98,7 @@ class SteadyState:
 
 @dataclass(frozen=True)
 class Policy:
-    """What a policy does at the states it was asked about; every array has the states' broadcast
-    shape."""
+    """What a policy does at given states; every array has the states' broadcast shape."""
 
     chat: FloatArray  # consumed share of wealth
     l: FloatArray  # labour  # noqa: E741
@@ -117,24 +113,25 @@ class Solution(ABC):
 
     @abstractmethod
     def policy(self, k: ArrayLike, z: ArrayLike) -> Policy:
-        """The policy at capital `k` and log productivity `z`, of any broadcastable shapes."""
+        """The policy at capital `k` and log productivity `z`, of broadcastable shapes."""
 
     def actions(self, k: ArrayLike, z: ArrayLike) -> tuple[FloatArray, FloatArray]:
         """The household's actions (chat, l): the form which the diagnostics take."""
-        chosen = self.policy(k, z)
-        return chosen.chat, chosen.l
+        policy = self.policy(k, z)
+        return policy.chat, policy.l
 
 
 def steady_state(economy: Economy) -> SteadyState:
-    """Rest point without shocks, in closed form, from the first-order conditions and the
-    resources."""
+    """Rest point without shocks, in closed form, from first-order conditions and resources."""
     alpha = economy.alpha
     delta = economy.delta
+    # Constant consumption needs beta (1 - delta + r) = 1; the rental rate fixes capital per hour.
     r = 1.0 / economy.beta - 1.0 + delta
     capital_labour = (alpha / r) ** (1.0 / (1.0 - alpha))
     output_labour = capital_labour**alpha
     consumption_labour = output_labour - delta * capital_labour
     wage = (1.0 - alpha) * output_labour
+    # Labour-leisure choice, b c / (1 - l) = w, with c in proportion to l.
     work_leisure = wage / (economy.b * consumption_labour)
     labour = work_leisure / (1.0 + work_leisure)
     k = capital_labour * labour
@@ -180,6 +177,7 @@ def labour_supply(economy: Economy, c: FloatArray, k: FloatArray, z: FloatArray)
     """
     alpha = economy.alpha
     log_m = np.log((1.0 - alpha) / economy.b) + z + alpha * np.log(k) - np.log(c)
+    # The left side is above x and above alpha x: the root is left of log m and of log m / alpha.
     log_odds = np.where(log_m > 0.0, log_m, log_m / alpha)
     for _ in range(60):
         excess = np.logaddexp(0.0, log_odds) - alpha * np.logaddexp(0.0, -log_odds) - log_m
@@ -193,8 +191,7 @@ def labour_supply(economy: Economy, c: FloatArray, k: FloatArray, z: FloatArray)
 def allocation(
     economy: Economy, k: FloatArray, z: FloatArray, c: FloatArray, labour: FloatArray
 ) -> Policy:
-    """Output, wealth and next capital that follow from consumption `c` and `labour` in the state
-    (k, z)."""
+    """Output, wealth and next capital that follow from `c` and `labour` in the state (k, z)."""
     k, z, c, labour = np.broadcast_arrays(k, z, c, labour)
     y = output(economy, k, labour, z)
     a = y + (1.0 - economy.delta) * k
@@ -202,7 +199,6 @@ def allocation(
 
 
 def innovations(economy: Economy, order: int) -> tuple[FloatArray, FloatArray]:
-    """Gauss-Hermite nodes [order] and weights [order] of the productivity innovation sigma *
-    epsilon."""
+    """Gauss-Hermite nodes [order] and weights [order] of the innovation sigma * epsilon."""
     nodes, weights = np.polynomial.hermite.hermgauss(order)
     return sqrt(2.0) * economy.sigma * nodes, weights / weights.sum()

@@ -1,5 +1,4 @@
-"""Log-linear solution around the steady state: the first-order perturbation in logs, as Dynare's
-order 1.
+"""Log-linear solution around the steady state, as Dynare's order 1 in logs.
 
 Blanchard and Kahn (1980), through the generalised Schur form of Klein (2000).
 """
@@ -33,6 +32,7 @@ def solve_linear_expectations(lead: FloatArray, lag: FloatArray, predetermined: 
     Raises BlanchardKahnError unless there are exactly as many stable roots as predetermined
     variables (fewer: no stable path; more: a continuum of them), or if the rank condition fails.
     """
+    # Roots are numerator / denominator; "iuc" puts those inside the unit circle, the stable, first.
     _, _, numerator, denominator, _, vectors = ordqz(lag, lead, sort="iuc", output="complex")
     stable = int(np.sum(np.abs(numerator) < np.abs(denominator)))
     if stable != predetermined:
@@ -52,11 +52,10 @@ def solve_linear_expectations(lead: FloatArray, lag: FloatArray, predetermined: 
 @final
 @dataclass(frozen=True)
 class LogLinear(Solution):
-    """Policy in log deviations from the steady state, e.g. log(c / c_ss) = c_k log(k / k_ss) + c_z
-    z.
+    """Policy in log deviations from the steady state: log(c / c_ss) = c_k log(k / k_ss) + c_z z.
 
-    The two rules give consumption and labour; output, wealth and next capital follow from them
-    exactly.
+    The rules of consumption and labour are the policy's; output, wealth and next capital follow
+    from them exactly.
     """
 
     economy: Economy
@@ -69,8 +68,7 @@ class LogLinear(Solution):
     k_z: float
 
     def policy(self, k: ArrayLike, z: ArrayLike) -> Policy:
-        """See `Solution.policy`. Far from the steady state c may exceed wealth: this is a local
-        solution."""
+        """See `Solution.policy`. The solution is local: far from rest c may exceed wealth."""
         capital = np.asarray(k, dtype=np.float64)
         tfp = np.asarray(z, dtype=np.float64)
         gap = np.log(capital / self.steady.k)
@@ -84,25 +82,25 @@ def solve_loglinear(economy: Economy) -> LogLinear:
     steady = steady_state(economy)
     alpha = economy.alpha
     work_leisure = steady.l / (1.0 - steady.l)
-    # Labour-leisure choice: (work_leisure + alpha) log l = z + alpha log k - log c, all in
-    # deviations.
+    # Labour-leisure choice, in deviations: (work_leisure + alpha) log l = z + alpha log k - log c.
     static = 1.0 / (work_leisure + alpha)
     labour = np.array([alpha, 1.0, -1.0]) * static  # on (k, z, c)
     lead, lag = _system(economy, steady, labour)
     consumption = solve_linear_expectations(lead, lag, predetermined=2)[0]
     rule = np.vstack([np.eye(2), consumption])  # (k, z) -> (k, z, c)
-    labour_rule = labour @ rule
-    capital_rule = lag[0] @ rule / lead[0, 0]
-    return LogLinear(
-        economy, steady, *consumption.tolist(), *labour_rule.tolist(), *capital_rule.tolist()
-    )
+    l_k, l_z = (labour @ rule).tolist()
+    k_k, k_z = (lag[0] @ rule / lead[0, 0]).tolist()
+    c_k, c_z = consumption.tolist()
+    return LogLinear(economy, steady, c_k=c_k, c_z=c_z, l_k=l_k, l_z=l_z, k_k=k_k, k_z=k_z)
 
 
 def _system(
     economy: Economy, steady: SteadyState, labour: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """(lead, lag) of resources, productivity and Euler equation; x = log deviations of (k, z,
-    c)."""
+    """(lead, lag) of resources, productivity and Euler equation, lead E[x'] = lag x.
+
+    x holds the log deviations of (k, z, c); each name below is a variable's row on x.
+    """
     alpha = economy.alpha
     beta = economy.beta
     delta = economy.delta

@@ -1,5 +1,4 @@
-"""Open-loop Nash equilibrium of heterogeneous households who know that their own saving and work
-move prices.
+"""Open-loop Nash equilibrium of different households who know that they move prices.
 
 n households with capital productivities kappa_i and labour productivities lambda_i, no shocks, at
 rest. With s_i = kappa_i k_i / sum_j kappa_j k_j and m_i = lambda_i l_i / sum_j lambda_j l_j, the
@@ -11,11 +10,12 @@ chooses its paths of capital and labour, taking those of the others as given (op
     at rest  c_i = w_i l_i + (r_i - delta) k_i
 
 Without the terms in brackets, those of price takers, all capital would end with the highest kappa.
-With them, saving gives s_i = m_i + (1 - c / kappa_i) / (1-alpha), with c = (1 / beta - 1 + delta) K
-/ (alpha Y) fixed by sum_i s_i = 1: c is the harmonic mean of kappa whatever the labour. As s_i -
-m_i is then known, labour's conditions are linear in m_i.
+With them, saving gives s_i = m_i + (1 - c / kappa_i) / (1-alpha), where sum_i s_i = 1 fixes
+c = (1 / beta - 1 + delta) K / (alpha Y): c is the harmonic mean of kappa whatever the labour. As
+s_i - m_i is then known, labour's conditions are linear in m_i.
+
 Source of the economy: MARL-BC, arXiv 2510.12272, equations 1-5, K and L being means of effective
-    amounts.
+amounts.
 """
 
 from __future__ import annotations
@@ -48,20 +48,17 @@ class NashEquilibrium:
 def nash_shares(
     kappa: ArrayLike, labour_shares: ArrayLike | None = None, alpha: float = 0.36
 ) -> FloatArray:
-    """Shares of effective capital [n], given kappa [n] and shares of effective labour [n], by
-    default equal ones.
+    """Shares of effective capital [n], given kappa [n] and shares of effective labour [n].
 
-    Raises ValueError, naming the household, if a share would be negative: the equilibrium then has
-        households
-    without capital, and the formula does not hold. Many households with different kappa always come
-    to that.
+    labour_shares: by default equal ones. Raises ValueError, naming the household, if a share would
+    be negative: the equilibrium then has households without capital, and the formula does not hold.
+    Many households with different kappa always come to that.
     """
     returns = _positive("kappa", kappa)
-    labour = (
-        np.full_like(returns, 1.0 / len(returns))
-        if labour_shares is None
-        else np.asarray(labour_shares, float)
-    )
+    if labour_shares is None:
+        labour = np.full_like(returns, 1.0 / len(returns))
+    else:
+        labour = np.asarray(labour_shares, float)
     if labour.shape != returns.shape or abs(float(labour.sum()) - 1.0) > 1e-6:
         raise ValueError(
             f"labour_shares = {labour_shares!r}: expected one share for each kappa, 1 in all"
@@ -72,22 +69,23 @@ def nash_shares(
 
 
 def nash_equilibrium(economy: Economy, kappa: ArrayLike, lambda_: ArrayLike) -> NashEquilibrium:
-    """The equilibrium with labour chosen too; kappa, lambda_: [n] productivities of capital and
-    labour.
+    """The equilibrium with labour chosen too.
 
-    `economy`: preferences and technology; its shocks are ignored. Raises ValueError, naming the
-        household, if it
-    would hold negative capital or work a negative time.
+    economy: preferences and technology; its shocks are ignored.
+    kappa, lambda_: [n] productivities of capital and labour.
+    Raises ValueError, naming the household, if it would hold negative capital or work a negative
+    time.
     """
     returns, skill = np.broadcast_arrays(_positive("kappa", kappa), _positive("lambda_", lambda_))
     alpha = economy.alpha
     b = economy.b
     excess = _excess(returns, alpha)
+    # Prices follow from saving alone, whoever holds the capital.
     output_capital = (1.0 / economy.beta - 1.0 + economy.delta) / (alpha * _harmonic_mean(returns))
     capital_labour = output_capital ** (-1.0 / (1.0 - alpha))
     output_labour = output_capital * capital_labour
-    # Labour's condition: gain (lambda - m nL) = b nL [m (Y/L - worn) + excess (alpha Y/L - worn)];
-    # then sum m = 1.
+    # Labour's condition: gain (lambda - m nL) = b nL [m (Y/L - worn) + excess (alpha Y/L - worn)].
+    # It gives m = gain lambda / (slope nL) - fixed, and nL by sum m = 1.
     gain = (1.0 - alpha) * output_labour * (1.0 + alpha * excess)
     worn = economy.delta * capital_labour / returns
     slope = gain + b * (output_labour - worn)
@@ -97,14 +95,13 @@ def nash_equilibrium(economy: Economy, kappa: ArrayLike, lambda_: ArrayLike) -> 
     shares = _checked("capital", labour_shares + excess, returns)
     k = shares * capital_labour * total_labour / returns
     income = output_labour * total_labour * (alpha * shares + (1.0 - alpha) * labour_shares)
-    labour = labour_shares * total_labour / skill
     return NashEquilibrium(
-        shares,
-        labour_shares,
-        k,
-        labour,
-        income - economy.delta * k,
-        income + (1.0 - economy.delta) * k,
+        capital_shares=shares,
+        labour_shares=labour_shares,
+        k=k,
+        l=labour_shares * total_labour / skill,
+        c=income - economy.delta * k,
+        a=income + (1.0 - economy.delta) * k,
     )
 
 
@@ -129,8 +126,7 @@ def _checked(what: str, shares: FloatArray, kappa: FloatArray) -> FloatArray:
     worst = int(np.argmin(shares))
     if shares[worst] < 0.0:
         raise ValueError(
-            f"household {worst} with kappa = {kappa[worst]:g} would have the share "
-            f"{shares[worst]:.4g} of all {what}: "
-            f"the formula does not hold"
+            f"household {worst} with kappa = {kappa[worst]:g} would have "
+            f"the share {shares[worst]:.4g} of all {what}: the formula does not hold"
         )
     return shares

@@ -1,5 +1,7 @@
-"""Many households who follow one policy for a long time: what an economy becomes, and what one of
-them could gain."""
+"""Many households who follow one policy for a long time.
+
+What an economy becomes, and what one of its households could gain.
+"""
 
 from __future__ import annotations
 
@@ -54,8 +56,9 @@ class Panel:
 def simulate(
     parameters: KrusellSmithParameters, policy: SharePolicy, mean_capital: float, seeds: list[int]
 ) -> Panel:
-    """The economy with many households who all follow `policy`; a path for each seed, from equal
-    capital.
+    """The economy with many households who all follow `policy`, from equal capital.
+
+    There is a path for each seed.
 
     Args:
         parameters: of the economy; its number of households is replaced by a large one.
@@ -64,21 +67,19 @@ def simulate(
         seeds: of the paths' shocks.
     """
     types = len(parameters.capital_productivity)
-    large = parameters.model_copy(
-        update={
-            "households": max(1, HOUSEHOLDS // types) * types,
-            "initial_dispersion": 0.0,
-            "initial_capital": (mean_capital, mean_capital),
-            "episode_length": 10**6,
-        }
-    )
-    paths = [
-        _path(KrusellSmith(large, worlds=1, dtype=torch.float64, stagger=False), policy, seed)
-        for seed in seeds
-    ]
-    kinds = np.arange(large.households) % types
+    update = {
+        "households": max(1, HOUSEHOLDS // types) * types,
+        "initial_dispersion": 0.0,
+        "initial_capital": (mean_capital, mean_capital),
+        "episode_length": 10**6,
+    }
+    large = parameters.model_copy(update=update)
+    paths = []
+    for seed in seeds:
+        market = KrusellSmith(large, worlds=1, dtype=torch.float64, stagger=False)
+        paths.append(_path(market, policy, seed))
     K, z, capital = (np.concatenate(columns, 1) for columns in zip(*paths, strict=True))
-    return Panel(K, z, capital, kinds)
+    return Panel(K, z, capital, np.arange(large.households) % types)
 
 
 def _path(
@@ -87,20 +88,22 @@ def _path(
     """One path: K `[T, 1]`, z `[T, 1]`, snapshots `[snapshots, 1, households]`."""
     market.reset(seed)
     kinds = np.arange(market.parameters.households) % len(market.parameters.capital_productivity)
-    K = []
-    z = []
-    capital = []
+    Ks = []
+    zs = []
+    snapshots = []
     for t in range(BURN_IN + PERIODS):
         state = market.state
-        now: list[Any] = [market.effective_capital(state).numpy(), state["aggregate"].numpy()]
+        k = state["capital"].numpy()
+        K = market.effective_capital(state).numpy()
+        z = state["aggregate"].numpy()
         if t >= BURN_IN:
-            K.append(now[0][:, 0])
-            z.append(now[1][:, 0])
+            Ks.append(K[:, 0])
+            zs.append(z[:, 0])
             if t % SNAPSHOT_EVERY == 0:
-                capital.append(state["capital"].numpy())
-        share = policy(state["capital"].numpy(), now[0], now[1], state["unemployed"].numpy(), kinds)
+                snapshots.append(k)
+        share = policy(k, K, z, state["unemployed"].numpy(), kinds)
         market.step({"households": torch.from_numpy(np.ascontiguousarray(share))[..., None]})
-    return np.stack(K), np.stack(z), np.stack(capital)
+    return np.stack(Ks), np.stack(zs), np.stack(snapshots)
 
 
 def deviation_gain(
@@ -111,35 +114,46 @@ def deviation_gain(
     deviate: SharePolicy,
     seed: int,
 ) -> tuple[Array, NDArray[np.int64]]:
-    """Discounted utility that households gain by `deviate`, everybody else as in `panel`, and their
-    kinds in `economy`.
+    """Discounted utility that households gain by `deviate`, everybody else as in `panel`.
 
     They are of so many that prices do not move; same start, same jobs, same path of prices. `order`
     has the kind, in `economy`, of each type of the experiment's list: the economy counts different
     productivities in ascending order.
+
+    Returns:
+        the gains `[DEVIATORS]` in utils, and the deviators' kinds in `economy`.
     """
     rng = np.random.default_rng(seed)
     path = int(rng.integers(panel.K.shape[1]))
     K = panel.K[:DEVIATION_PERIODS, path]
     z = panel.z[:DEVIATION_PERIODS, path]
-    who = rng.integers(panel.capital.shape[2], size=DEVIATORS)
-    kinds = panel.types[who]
-    start = panel.capital[0, path, who]
-    unemployed = (rng.random(DEVIATORS) < economy.head_count[z[0], known.UNEMPLOYED]).astype(
-        np.int64
-    )
-    draws = rng.random((DEVIATION_PERIODS, DEVIATORS))
-    chances = np.asarray(economy.employment)
+    deviators = rng.integers(panel.capital.shape[2], size=DEVIATORS)
+    types = panel.types[deviators]
+    kinds = order[types]
+    start = panel.capital[0, path, deviators]
+    unemployed = _job_paths(economy, z, rng)
+    # Row 0 stays with the others' policy, row 1 deviates; both meet the same jobs and prices.
     own = [start.copy(), start.copy()]
     total = np.zeros((2, DEVIATORS))
     for t in range(DEVIATION_PERIODS):
         for i, policy in enumerate((stay, deviate)):
-            wealth = economy.wealth(own[i], K[t], z[t], unemployed, order[kinds])
-            share = np.clip(policy(own[i], K[t], z[t], unemployed, kinds), ACTION_LOW, ACTION_HIGH)
+            wealth = economy.wealth(own[i], K[t], z[t], unemployed[t], kinds)
+            share = policy(own[i], K[t], z[t], unemployed[t], types)
+            share = np.clip(share, ACTION_LOW, ACTION_HIGH)
             total[i] += economy.beta**t * np.log(share * wealth)
             own[i] = (1 - share) * wealth
-        if t + 1 < DEVIATION_PERIODS:
-            unemployed = (draws[t] < chances[z[t], z[t + 1], unemployed, known.UNEMPLOYED]).astype(
-                np.int64
-            )
-    return total[1] - total[0], order[kinds]
+    return total[1] - total[0], kinds
+
+
+def _job_paths(
+    economy: known.Economy, z: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Whether each deviator is unemployed in each period of the states `z`: `[T, DEVIATORS]`."""
+    rate = economy.head_count[z[0], known.UNEMPLOYED]
+    unemployed = [(rng.random(DEVIATORS) < rate).astype(np.int64)]
+    draws = rng.random((DEVIATION_PERIODS, DEVIATORS))
+    employment = np.asarray(economy.employment)
+    for t in range(DEVIATION_PERIODS - 1):
+        chance = employment[z[t], z[t + 1], unemployed[t], known.UNEMPLOYED]
+        unemployed.append((draws[t] < chance).astype(np.int64))
+    return np.stack(unemployed)

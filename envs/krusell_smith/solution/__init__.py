@@ -1,5 +1,4 @@
-"""Known answers of the Krusell-Smith economy: the equilibrium and statistics of any simulated
-economy."""
+"""Known answers of the Krusell-Smith economy, and statistics of any simulated economy."""
 
 from rl_markets.envs.krusell_smith.solution.economy import (
     BAD,

@@ -19,8 +19,10 @@ from rl_markets.envs.krusell_smith.solution.household import Grids, bracket
 
 @dataclass(frozen=True)
 class Simulation:
-    """Aggregate paths, each [T, paths], and distributions of mass over (type, employment, own
-    capital)."""
+    """Aggregate paths, each [T, paths], and distributions of mass.
+
+    Mass is over (type, employment, own capital).
+    """
 
     z: IntArray
     K: FloatArray  # effective capital
@@ -41,18 +43,20 @@ def draw_states(economy: Economy, periods: int, pairs: int, seed: int) -> IntArr
 
 
 def equal_start(economy: Economy, grids: Grids, paths: int) -> FloatArray:
-    """All households with about the riskless capital: mass [paths, J, E, nh], to be given a
-    head-count."""
+    """Mass [paths, J, E, nh] of households who all have about the riskless capital.
+
+    It is to be given a head-count.
+    """
     mass = np.zeros((paths, economy.types, 2, len(grids.histogram)))
     mass[..., np.searchsorted(grids.histogram, economy.capital_scale)] = 1.0
     return mass
 
 
 def with_head_count(economy: Economy, mass: FloatArray, z: IntArray) -> FloatArray:
-    """`mass` [paths, J, E, nh] rescaled to the types' weights and the unemployment of the states
-    `z` [paths]."""
-    wanted = np.asarray(economy.weights)[:, None] * economy.head_count[z][:, None]  # [paths, J, E]
-    return np.asarray(mass * (wanted / mass.sum(axis=-1))[..., None])
+    """`mass` [paths, J, E, nh] rescaled to the types' weights and unemployment in `z` [paths]."""
+    weights = np.asarray(economy.weights)[:, None]
+    target = weights * economy.head_count[z][:, None]  # [paths, J, E]
+    return np.asarray(mass * (target / mass.sum(axis=-1))[..., None])
 
 
 def simulate(
@@ -63,13 +67,12 @@ def simulate(
     mass: FloatArray,
     burn_in: int = 0,
 ) -> Simulation:
-    """The economy under the policy `consumption` [J, nK, Z, E, nk] along the states `z` [T + 1,
-    paths].
+    """The economy under a policy of consumption, along given states.
 
-    mass: [paths, J, E, nh] at the beginning, rescaled to z's first head-count. The first `burn_in`
-        of the T periods
-    are left out of what is returned. Effective capital beyond its grid is taken for the grid's end
-    by the policy.
+    consumption: [J, nK, Z, E, nk]; effective capital beyond its grid is taken for the grid's end.
+    z: [T + 1, paths] aggregate states.
+    mass: [paths, J, E, nh] at the beginning, rescaled to z's first head-count.
+    burn_in: how many of the T periods are left out of what is returned, the first ones.
     """
     rule = _on_histogram(grids, consumption)
     chain = np.asarray(economy.employment)
@@ -86,9 +89,12 @@ def simulate(
         if t >= burn_in:
             total += mass.sum(axis=0)
         wealth = _wealth(economy, grids, K[t], z[t])
-        saved = np.clip(wealth - _consumption(grids, rule, K[t], z[t]), 0.0, grids.histogram[-1])
+        desired = wealth - _consumption(grids, rule, K[t], z[t])
+        saved = np.clip(desired, 0.0, grids.histogram[-1])
         spent[t] = np.sum(mass * (wealth - saved), axis=(1, 2, 3))
-        mass = chain[z[t], z[t + 1]].transpose(0, 2, 1)[:, None] @ _move(grids, mass, saved)
+        # Capital moves first, then jobs: the chain's transpose takes mass from e to e'.
+        to_next_job = chain[z[t], z[t + 1]].transpose(0, 2, 1)[:, None]
+        mass = to_next_job @ _move(grids, mass, saved)
     kept = slice(burn_in, None)
     mean = total / ((periods - burn_in) * paths)
     return Simulation(z[:-1][kept], K[kept], capital[kept], spent[kept], mass, mean)
@@ -102,17 +108,16 @@ def _on_histogram(grids: Grids, consumption: FloatArray) -> FloatArray:
 
 
 def _wealth(economy: Economy, grids: Grids, K: FloatArray, z: IntArray) -> FloatArray:
-    """Wealth at the distribution's points, in each path's state (K, z), both [paths]: [paths, J, E,
-    nh]."""
+    """Wealth [paths, J, E, nh] at the distribution's points, in the states K, z [paths]."""
     r, w = economy.prices(K, z)
-    gross = 1.0 - economy.delta + np.multiply.outer(r, economy.kappa)  # [paths, J]
-    wealth = np.repeat((gross[..., None] * grids.histogram)[:, :, None], 2, axis=2)
+    gross_return = 1.0 - economy.delta + np.multiply.outer(r, economy.kappa)  # [paths, J]
+    wealth = np.repeat((gross_return[..., None] * grids.histogram)[:, :, None], 2, axis=2)
     wealth[:, :, EMPLOYED] += (w * economy.hours)[:, None, None]
     return wealth
 
 
 def _consumption(grids: Grids, rule: FloatArray, K: FloatArray, z: IntArray) -> FloatArray:
-    """The rule [Z, nK, J, E, nh] in each path's state: [paths, J, E, nh]."""
+    """The rule [Z, nK, J, E, nh] in the states K, z [paths]: [paths, J, E, nh]."""
     index, weight = bracket(grids.K, np.clip(K, grids.K[0], grids.K[-1]))
     lower = rule[z, index]
     upper = rule[z, index + 1]
@@ -120,13 +125,16 @@ def _consumption(grids: Grids, rule: FloatArray, K: FloatArray, z: IntArray) -> 
 
 
 def _move(grids: Grids, mass: FloatArray, saved: FloatArray) -> FloatArray:
-    """`mass` after each of its points has saved `saved`, before the new employment; all [paths, J,
-    E, nh]."""
+    """`mass` after each of its points has saved `saved`, before the new employment.
+
+    All are [paths, J, E, nh].
+    """
     points = len(grids.histogram)
     index, weight = bracket(grids.histogram, saved)
-    rows = points * np.arange(mass.size // points).reshape(mass.shape[:-1])
-    target = (index + rows[..., None]).ravel()
+    # One count over all rows laid end to end; what goes to the upper point is one place further.
+    row_start = points * np.arange(mass.size // points).reshape(mass.shape[:-1])
+    target = (index + row_start[..., None]).ravel()
     above = (mass * weight).ravel()
-    moved = np.bincount(target, mass.ravel() - above, mass.size).astype(np.float64)
-    moved[1:] += np.bincount(target, above, mass.size)[:-1]
-    return moved.reshape(mass.shape)
+    next_mass = np.bincount(target, mass.ravel() - above, mass.size).astype(np.float64)
+    next_mass[1:] += np.bincount(target, above, mass.size)[:-1]
+    return next_mass.reshape(mass.shape)

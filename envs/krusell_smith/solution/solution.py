@@ -1,5 +1,4 @@
-"""The equilibrium: a law of motion which, believed by all households, is the one their saving
-brings about.
+"""The equilibrium: the law of motion which, believed by all households, their saving brings about.
 
 Krusell and Smith's (1998) algorithm: solve the household's problem for a law, simulate, regress,
 move the law part of the way, repeat. Large steps make the law cycle, and an iteration that is
@@ -16,7 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rl_markets.envs.households.solution.economy import FloatArray
-from rl_markets.envs.krusell_smith.solution.economy import GOOD, Economy, IntArray
+from rl_markets.envs.krusell_smith.solution.economy import (
+    GOOD,
+    UNEMPLOYED,
+    Economy,
+    IntArray,
+)
 from rl_markets.envs.krusell_smith.solution.histogram import (
     Simulation,
     draw_states,
@@ -34,10 +38,12 @@ from rl_markets.envs.krusell_smith.solution.statistics import (
 )
 from rl_markets.errors import ConvergenceError
 
+Steps = tuple[tuple[LawOfMotion, LawOfMotion], ...]  # laws believed, and those they bring about
+
 FIRST_SLOPE = 0.94  # of the first guess of the law
 CROWDED_TOP = 1e-6  # share of households at the end of the grid from which the grid is too short
-MEMORY = 2
-NEAR = 0.02  # steps that are extrapolated from, if they changed no coefficient by more
+MEMORY = 2  # earlier steps that the next law is extrapolated from
+NEAR = 0.02  # only if none of them changed a coefficient by more
 WINDFALL = 0.01  # of wealth, for the marginal propensity to consume
 
 
@@ -46,9 +52,8 @@ WINDFALL = 0.01  # of wealth, for the marginal propensity to consume
 class Solution:
     """The equilibrium, its policy and its long-run distribution.
 
-    States: z = 0 good, 1 bad; e = 0 employed, 1 unemployed; `kind` counts the kappa types from 0. k
-        is own
-    capital, K effective capital; arguments are numbers or arrays of broadcastable shapes.
+    States: z = 0 good, 1 bad; e = 0 employed, 1 unemployed; `kind` counts the kappa types from 0.
+    k is own capital, K effective capital; arguments are numbers or arrays of broadcastable shapes.
     """
 
     economy: Economy
@@ -63,44 +68,46 @@ class Solution:
     def consumption(
         self, k: ArrayLike, K: ArrayLike, z: ArrayLike, e: ArrayLike, kind: ArrayLike = 0
     ) -> FloatArray:
-        """Consumption: linear between the grids' points and in k beyond them; in K the grid's ends
-        hold beyond it."""
-        own = np.asarray(k, dtype=np.float64)
-        states = (np.asarray(kind), np.asarray(z), np.asarray(e))
-        at, weight = bracket(self.grids.k, own)
-        around, share = bracket(
-            self.grids.K, np.clip(np.asarray(K, np.float64), *self.grids.K[[0, -1]])
-        )
+        """Consumption, linear between the grids' points.
+
+        It goes on as a line in k beyond its grid; in K the grid's ends hold beyond it.
+        """
+        j = np.asarray(kind)
+        state = np.asarray(z)
+        job = np.asarray(e)
+        effective = np.clip(np.asarray(K, np.float64), *self.grids.K[[0, -1]])
+        index_k, weight_k = bracket(self.grids.k, np.asarray(k, dtype=np.float64))
+        index_K, weight_K = bracket(self.grids.K, effective)
         lower, upper = (
-            (1.0 - weight) * self.policy[states[0], row, states[1], states[2], at]
-            + weight * self.policy[states[0], row, states[1], states[2], at + 1]
-            for row in (around, around + 1)
+            (1.0 - weight_k) * self.policy[j, row, state, job, index_k]
+            + weight_k * self.policy[j, row, state, job, index_k + 1]
+            for row in (index_K, index_K + 1)
         )
-        return np.asarray(
-            np.minimum((1.0 - share) * lower + share * upper, self.economy.wealth(k, K, z, e, kind))
-        )
+        c = (1.0 - weight_K) * lower + weight_K * upper
+        return np.asarray(np.minimum(c, self.economy.wealth(k, K, z, e, kind)))
 
     def share(
         self, k: ArrayLike, K: ArrayLike, z: ArrayLike, e: ArrayLike, kind: ArrayLike = 0
     ) -> FloatArray:
         """Consumed share of wealth, the market's action; at k = 0 without a wage, its limit."""
         own = np.maximum(k, 1e-3 * self.grids.k[1])
-        return np.asarray(
-            self.consumption(own, K, z, e, kind) / self.economy.wealth(own, K, z, e, kind)
-        )
+        c = self.consumption(own, K, z, e, kind)
+        return np.asarray(c / self.economy.wealth(own, K, z, e, kind))
 
     def mpc(
         self, k: ArrayLike, e: ArrayLike, K: float | None = None, z: int = GOOD, kind: ArrayLike = 0
     ) -> FloatArray:
-        """Consumption out of a one-time windfall of 1% of wealth, as a share of it; K: by default
-        its mean."""
+        """Consumption out of a one-time windfall of 1% of wealth, as a share of it.
+
+        K: by default its mean.
+        """
         K = self.mean_effective_capital if K is None else K
         wealth = self.economy.wealth(k, K, z, e, kind)
-        slope = self.economy.wealth(1.0, K, z, 1, kind)
+        gross_return = self.economy.wealth(1.0, K, z, UNEMPLOYED, kind)
         windfall = WINDFALL * (wealth + self.grids.k[1])
-        rise = self.consumption(np.asarray(k) + windfall / slope, K, z, e, kind) - self.consumption(
-            k, K, z, e, kind
-        )
+        # A windfall is the same as the capital that would bring it in.
+        richer = np.asarray(k) + windfall / gross_return
+        rise = self.consumption(richer, K, z, e, kind) - self.consumption(k, K, z, e, kind)
         return np.asarray(rise / windfall)
 
     @property
@@ -154,13 +161,13 @@ def solve(
     """The equilibrium of `economy`.
 
     damping: how far the law moves towards the regression in an iteration, in (0, 1]; 1 cycles at
-        beta = .99.
+    beta = .99.
     tolerance: largest difference of a coefficient between the perceived and the regressed law.
     periods, final_periods: length of the simulations in the iterations, and of the fresh one at the
-        end, whose
-    mean distribution is reported. Raises ConvergenceError if households or law have not settled,
-    the law's dynamic forecast error exceeds `den_haan_limit` % of capital, or capital runs into the
-    end of a grid.
+    end, whose mean distribution is reported.
+
+    Raises ConvergenceError if households or law have not settled, the law's dynamic forecast error
+    exceeds `den_haan_limit` % of capital, or capital runs into the end of a grid.
     """
     if not 0.0 < damping <= 1.0:
         raise ValueError(f"damping = {damping!r}: expected a number in (0, 1]")
@@ -168,8 +175,8 @@ def solve(
     z = draw_states(economy, periods + 1, 1, seed)
     start = Belief(_first_law(economy), None, equal_start(economy, grids, z.shape[1]))
     belief = _iterate(economy, grids, start, z, damping, tolerance, max_iterations)
-    fresh = draw_states(economy, final_periods + 1, 1, seed + 1)
-    return _finish(economy, grids, belief, fresh, den_haan_limit)
+    fresh_z = draw_states(economy, final_periods + 1, 1, seed + 1)
+    return _finish(economy, grids, belief, fresh_z, den_haan_limit)
 
 
 @dataclass(frozen=True)
@@ -177,12 +184,10 @@ class Belief:
     """How far the iteration has come."""
 
     law: LawOfMotion
-    policy: FloatArray | None  # its optimal consumption, [J, nK, Z, E, nk]
+    policy: FloatArray | None  # optimal consumption under the law before, [J, nK, Z, E, nk]
     mass: FloatArray  # [paths, J, E, nh] to start the next simulation from
     iterations: int = 0
-    steps: tuple[
-        tuple[LawOfMotion, LawOfMotion], ...
-    ] = ()  # laws believed and brought about, the last ones
+    steps: Steps = ()  # the last ones
 
 
 def _iterate(
@@ -192,46 +197,47 @@ def _iterate(
     z: IntArray,
     damping: float,
     tolerance: float,
-    most: int,
+    max_iterations: int,
 ) -> Belief:
     """The belief after which households who hold it bring it about, along the states `z`."""
     distance = float("inf")
-    while belief.iterations < most:
+    while belief.iterations < max_iterations:
         policy = solve_household(economy, grids, belief.law, belief.policy)
         path = simulate(economy, grids, policy, z, belief.mass, burn_in=len(z) // 6)
-        found = law_of_motion(path.K, path.z)
-        distance = belief.law.distance(found)
-        steps = (*belief.steps[-MEMORY:], (belief.law, found))
+        regressed = law_of_motion(path.K, path.z)
+        distance = belief.law.distance(regressed)
+        steps = (*belief.steps[-MEMORY:], (belief.law, regressed))
         belief = Belief(_next_law(steps, damping), policy, path.last, belief.iterations + 1, steps)
         if distance < tolerance:
             return belief
     raise ConvergenceError(
-        f"the law of motion still moved by {distance:.1e} after {most} iterations"
+        f"the law of motion still moved by {distance:.1e} after {max_iterations} iterations"
     )
 
 
-def _next_law(steps: tuple[tuple[LawOfMotion, LawOfMotion], ...], damping: float) -> LawOfMotion:
-    """The law to try after `steps`: damped, and near the end extrapolated from the last ones
-    (Anderson 1965).
+def _next_law(steps: Steps, damping: float) -> LawOfMotion:
+    """The law to try after `steps`: damped, and near the end extrapolated (Anderson 1965).
 
-    That takes back the part of a step which the last changes explain, and saves half of the
-    iterations.
+    Extrapolation takes back the part of a step which the last changes explain, and saves half of
+    the iterations.
     """
-    believed, found = (
-        np.array([law.intercept + law.slope for law in laws]) for laws in zip(*steps, strict=True)
-    )
-    gaps = found - believed
+    believed = np.array([law.intercept + law.slope for law, _ in steps])
+    regressed = np.array([law.intercept + law.slope for _, law in steps])
+    gaps = regressed - believed
     law = believed[-1] + damping * gaps[-1]
     if len(steps) > 1 and np.abs(gaps).max() < NEAR:
         changes = np.diff(gaps, axis=0)
         explained = np.linalg.lstsq(changes.T, gaps[-1], rcond=1e-3)[0]
         law -= explained @ (np.diff(believed, axis=0) + damping * changes)
-    return LawOfMotion(tuple(law[:2].tolist()), tuple(law[2:].tolist()), steps[-1][1].r2)
+    intercept = tuple(law[:2].tolist())
+    slope = tuple(law[2:].tolist())
+    return LawOfMotion(intercept, slope, steps[-1][1].r2)
 
 
 def _first_law(economy: Economy) -> LawOfMotion:
-    level = float(np.log(economy.capital_scale))
-    return LawOfMotion(((1.0 - FIRST_SLOPE) * level,) * 2, (FIRST_SLOPE,) * 2, (0.0,) * 2)
+    """The same in both states, at rest at the riskless capital."""
+    intercept = (1.0 - FIRST_SLOPE) * float(np.log(economy.capital_scale))
+    return LawOfMotion((intercept,) * 2, (FIRST_SLOPE,) * 2, (0.0,) * 2)
 
 
 def _finish(
@@ -241,7 +247,7 @@ def _finish(
     policy = solve_household(economy, grids, belief.law, belief.policy)
     path = simulate(economy, grids, policy, z, belief.mass, burn_in=len(z) // 6)
     largest, mean = den_haan(path.K, path.z, belief.law)
-    if not largest <= den_haan_limit:  # nor NaN
+    if not largest <= den_haan_limit:  # refuses NaN too
         raise ConvergenceError(
             f"the law's dynamic forecast is {largest:.2f}% off: expected at most {den_haan_limit}%"
         )

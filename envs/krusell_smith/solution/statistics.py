@@ -21,8 +21,10 @@ LEAST_OBSERVATIONS = 3  # of each state, for a regression with a residual
 
 @dataclass(frozen=True)
 class LawOfMotion:
-    """log K' = intercept[z] + slope[z] log K, with the R2 of its regression; each a tuple over
-    states z."""
+    """log K' = intercept[z] + slope[z] log K, with the R2 of its regression.
+
+    Each is a tuple over states z.
+    """
 
     intercept: tuple[float, ...]
     slope: tuple[float, ...]
@@ -31,32 +33,31 @@ class LawOfMotion:
     def __call__(self, K: ArrayLike, z: ArrayLike) -> FloatArray:
         """Next period's effective capital; shapes broadcast."""
         state = np.asarray(z)
-        return np.asarray(
-            np.exp(np.asarray(self.intercept)[state] + np.asarray(self.slope)[state] * np.log(K))
-        )
+        intercept = np.asarray(self.intercept)[state]
+        slope = np.asarray(self.slope)[state]
+        return np.asarray(np.exp(intercept + slope * np.log(K)))
 
     def distance(self, other: LawOfMotion) -> float:
         """Largest difference of a coefficient."""
-        mine = self.intercept + self.slope
-        theirs = other.intercept + other.slope
-        return max(abs(a - b) for a, b in zip(mine, theirs, strict=True))
+        coefficients = self.intercept + self.slope
+        others = other.intercept + other.slope
+        return max(abs(a - b) for a, b in zip(coefficients, others, strict=True))
 
 
 def law_of_motion(K: ArrayLike, z: ArrayLike) -> LawOfMotion:
     """Regression of log K_{t+1} on log K_t, one for each state z_t.
 
     K, z: [T] or [T, paths]; z counts the states from 0. Raises ValueError for arrays of other or
-        different shapes,
-    capital that is not positive, or a state in which capital was seen less than three times or
-    never moved.
+    different shapes, capital that is not positive, or a state in which capital was seen less than
+    three times or never moved.
     """
     capital, states = _paths(K, z)
     x = np.log(capital[:-1])
     y = np.log(capital[1:])
-    now = states[:-1]
-    fits = [
-        _regress(x[now == state], y[now == state], state) for state in range(int(states.max()) + 1)
-    ]
+    fits = []
+    for state in range(int(states.max()) + 1):
+        now = states[:-1] == state
+        fits.append(_regress(x[now], y[now], state))
     intercept, slope, r2 = zip(*fits, strict=True)
     return LawOfMotion(intercept, slope, r2)
 
@@ -64,8 +65,8 @@ def law_of_motion(K: ArrayLike, z: ArrayLike) -> LawOfMotion:
 def den_haan(K: ArrayLike, z: ArrayLike, law: LawOfMotion) -> tuple[float, float]:
     """Den Haan's dynamic forecast error in % of capital: (largest, mean).
 
-    The law alone is iterated along z from K_0, never corrected by the path. K, z: [T] or [T,
-        paths].
+    The law alone is iterated along z from K_0, never corrected by the path. K, z: [T] or
+    [T, paths].
     """
     capital, states = _paths(K, z)
     forecast = np.empty_like(capital)
@@ -77,12 +78,10 @@ def den_haan(K: ArrayLike, z: ArrayLike, law: LawOfMotion) -> tuple[float, float
 
 
 def lorenz(x: ArrayLike, weights: ArrayLike | None = None) -> tuple[FloatArray, FloatArray]:
-    """Lorenz curve of `x` [N]: (share of households, poorest first, share of the total they hold),
-    both [N + 1].
+    """Lorenz curve of `x` [N]: (share of households, share of the total they hold), both [N + 1].
 
-    weights: [N] households at each x, by default one. Raises ValueError for values or weights that
-        are negative
-    or add up to nothing, or shapes that differ.
+    The poorest come first. weights: [N] households at each x, by default one. Raises ValueError for
+    values or weights that are negative or add up to nothing, or shapes that differ.
     """
     values = np.asarray(x, dtype=np.float64)
     heads = np.ones_like(values) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -99,15 +98,19 @@ def lorenz(x: ArrayLike, weights: ArrayLike | None = None) -> tuple[FloatArray, 
 
 
 def gini(x: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Gini coefficient of `x` [N], 0 = all equal, 1 = one holds all: twice the area above the
-    Lorenz curve."""
+    """Gini coefficient of `x` [N], 0 = all equal, 1 = one holds all.
+
+    It is twice the area between the Lorenz curve and the diagonal.
+    """
     people, held = lorenz(x, weights)
     return float(1.0 - np.sum((held[1:] + held[:-1]) * np.diff(people)))
 
 
 def top_share(x: ArrayLike, share: ArrayLike, weights: ArrayLike | None = None) -> FloatArray:
-    """What the richest `share` of households (.01: the top 1%) hold of the total; of the shape of
-    `share`."""
+    """What the richest `share` of households hold of the total; of the shape of `share`.
+
+    share: .01 is the top 1%.
+    """
     people, held = lorenz(x, weights)
     return np.asarray(1.0 - np.interp(1.0 - np.asarray(share, dtype=np.float64), people, held))
 
@@ -115,15 +118,14 @@ def top_share(x: ArrayLike, share: ArrayLike, weights: ArrayLike | None = None) 
 def _regress(x: FloatArray, y: FloatArray, state: int) -> tuple[float, float, float]:
     """(intercept, slope, R2) of y on x, both [N]."""
     if len(x) < LEAST_OBSERVATIONS or not np.ptp(x) > 0.0 or not np.ptp(y) > 0.0:
-        raise ValueError(
-            f"z = {state}: capital was seen {len(x)} times and moved by "
-            f"{np.ptp(x) if len(x) else 0.0:g}"
-        )
+        moved = np.ptp(x) if len(x) else 0.0
+        raise ValueError(f"z = {state}: capital was seen {len(x)} times and moved by {moved:g}")
     dx = x - x.mean()
     dy = y - y.mean()
     slope = float(dx @ dy / (dx @ dx))
+    intercept = float(y.mean() - slope * x.mean())
     residual = dy - slope * dx
-    return float(y.mean() - slope * x.mean()), slope, float(1.0 - residual @ residual / (dy @ dy))
+    return intercept, slope, float(1.0 - residual @ residual / (dy @ dy))
 
 
 def _paths(K: ArrayLike, z: ArrayLike) -> tuple[FloatArray, IntArray]:
@@ -132,8 +134,8 @@ def _paths(K: ArrayLike, z: ArrayLike) -> tuple[FloatArray, IntArray]:
     states = np.asarray(z, dtype=np.int64)
     if capital.shape != states.shape or capital.ndim not in (1, 2) or len(capital) < 2:
         raise ValueError(
-            f"K of shape {capital.shape}, z of shape {states.shape}: expected [T] or [T, paths] "
-            "for both"
+            f"K of shape {capital.shape}, z of shape {states.shape}: "
+            "expected [T] or [T, paths] for both"
         )
     if not np.all(capital > 0.0) or np.any(states < 0):
         raise ValueError("K, z: expected positive capital and states counted from 0")

@@ -1,5 +1,7 @@
-"""The known answer of the points programme: the customer's Markov decision process, and what a
-policy loses against it."""
+"""The known answer of the points programme: the customer's Markov decision process.
+
+What a policy is worth in it, and loses against its optimum, is exact.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ class PointsAnswer(AnswerKey):
     def __init__(self, parameters: PointsParameters) -> None:
         p = self.parameters = parameters
         self.name = "exact decision process"  # type: ignore[misc]
-        one = PointsProgramme(
+        cheapest = PointsProgramme(
             price=p.prices[0],
             cost=p.cost,
             a=p.quality,
@@ -49,14 +51,14 @@ class PointsAnswer(AnswerKey):
             discount=p.gamma,
             rates=tuple(p.rates),
         )
-        programmes = [replace(one, price=price) for price in p.prices]
-        self.balances = one.balances
-        transitions = np.concatenate([x.transitions for x in programmes], 1)
-        earnings = np.concatenate([x.earnings for x in programmes], 1)
+        programmes = [replace(cheapest, price=price) for price in p.prices]
+        self.balances = cheapest.balances
+        transitions = np.concatenate([programme.transitions for programme in programmes], 1)
+        earnings = np.concatenate([programme.earnings for programme in programmes], 1)
         if p.accounting == "accrual":
-            earnings = earnings - p.provision * (
-                transitions @ self.balances - self.balances[:, None]
-            )
+            # As in the market: less the provision for what balances grow by, on average.
+            growth = transitions @ self.balances - self.balances[:, None]
+            earnings = earnings - p.provision * growth
         self.process = DecisionProcess(earnings, transitions, p.gamma)
 
     # -- values ------------------------------------------------------------------------------------
@@ -79,10 +81,9 @@ class PointsAnswer(AnswerKey):
         """What a policy offers at each balance."""
         market = Points(self.parameters, worlds=1)
         held = torch.tensor(self.balances.astype(np.int64))[None]
-        chosen = policy(market.observe({"outstanding": held})["seller"])[0].numpy()
-        return np.asarray(
-            chosen[:, 0] + (len(self.parameters.rates) * chosen[:, 1] if market.joint else 0)
-        )
+        actions = policy(market.observe({"outstanding": held})["seller"])[0].numpy()
+        price = actions[:, 1] if market.joint else 0
+        return np.asarray(actions[:, 0] + len(self.parameters.rates) * price)
 
     # -- the contract ------------------------------------------------------------------------------
 
@@ -96,110 +97,104 @@ class PointsAnswer(AnswerKey):
         untrained: Mapping[str, PolicyFunction],
         seeds: list[int],
     ) -> Assessment:
-        """The value of a customer, exactly, beside the best offer that never changes and no points
-        at all."""
+        """The value of a customer, exactly.
+
+        Beside it stand the best offer that never changes, and no points at all.
+        """
         ours = self.offers(policies["seller"])
-        tables = {
+        controls = {
             "best constant offer": self._constant,
             "no points": self._none,
             "untrained network": self.offers(untrained["seller"]),
         }
+        return Assessment(self._metrics(ours, controls), self._plots(ours))
+
+    def _metrics(self, ours: Choices, controls: dict[str, Choices]) -> list[Metric]:
         value = self.worth(ours)
         best = self.worth(self.best)
-        metrics = [
-            Metric(
-                "shortfall",
-                "loss against the decision process",
-                self.optimality_gap(ours),
-                "%",
-                answer=0.0,
-                limit=LIMIT,
-                controls={n: self.optimality_gap(t) for n, t in tables.items()},
-                note="exact policy evaluation, no simulation",
-            ),
-            Metric(
-                "value",
-                "discounted value of a new customer",
-                value,
-                "money",
-                answer=best,
-                controls={n: self.worth(t) for n, t in tables.items()},
-                note=f"{self.parameters.accounting} accounting",
-            ),
-            Metric(
-                "best_response_gain/exact",
-                "best-response gain of the seller, exact",
-                best - value,
-                "money",
-                answer=0.0,
-                note="alone in its market, its best response is the optimum",
-            ),
-        ]
-        return Assessment(metrics, self._plots(ours))
+        shortfall = Metric(
+            "shortfall",
+            "loss against the decision process",
+            self.optimality_gap(ours),
+            "%",
+            answer=0.0,
+            limit=LIMIT,
+            controls={name: self.optimality_gap(offers) for name, offers in controls.items()},
+            note="exact policy evaluation, no simulation",
+        )
+        worth = Metric(
+            "value",
+            "discounted value of a new customer",
+            value,
+            "money",
+            answer=best,
+            controls={name: self.worth(offers) for name, offers in controls.items()},
+            note=f"{self.parameters.accounting} accounting",
+        )
+        gain = Metric(
+            "best_response_gain/exact",
+            "best-response gain of the seller, exact",
+            best - value,
+            "money",
+            answer=0.0,
+            note="alone in its market, its best response is the optimum",
+        )
+        return [shortfall, worth, gain]
 
     def _flat(self, offer: int) -> Choices:
+        """One offer at every balance."""
         return np.full(len(self.balances), offer, dtype=np.int64)
 
     @cached_property
     def _constant(self) -> Choices:
         """The best offer that never changes."""
-        return max((self._flat(i) for i in range(self.process.earnings.shape[1])), key=self.worth)
+        offers = range(self.process.earnings.shape[1])
+        return max((self._flat(offer) for offer in offers), key=self.worth)
 
     @cached_property
     def _none(self) -> Choices:
         """The lowest rate, at the best of the prices that never changes."""
-        rates = len(self.parameters.rates)
-        return max(
-            (self._flat(i * rates) for i in range(len(self.parameters.prices))), key=self.worth
-        )
+        p = self.parameters
+        offers = [price * len(p.rates) for price in range(len(p.prices))]
+        return max((self._flat(offer) for offer in offers), key=self.worth)
 
     def _plots(self, ours: Choices) -> list[Plot]:
         """Rates (and prices) by balance, and what a customer is worth."""
-        p = self.parameters
-        rates = len(self.parameters.rates)
-        shown = {
-            "optimal": (self.best, "answer"),
-            "learned": (ours, "ours"),
-            "best constant offer": (self._constant, "control"),
-        }
-
-        def figure(title: str, label: str, of: Callable[[Choices], Array], *names: str) -> Plot:
-            lines = [
-                Line(n, self.balances.tolist(), of(shown[n][0]).tolist(), shown[n][1])
-                for n in names
-            ]
-            return Plot(title, "balance, points", label, lines)
-
-        rate = 100 * np.array(p.rates)
-        price = np.array(p.prices)
+        rate = 100 * np.array(self.parameters.rates)
+        price = np.array(self.parameters.prices)
+        shown = {"optimal": (self.best, "answer"), "learned": (ours, "ours")}
         plots = [
-            figure(
-                "Rate by balance",
-                "rate, %",
-                lambda offers: rate[offers % rates],
-                "optimal",
-                "learned",
-            )
+            self._plot("Rate by balance", "rate, %", lambda offers: rate[offers % len(rate)], shown)
         ]
         if len(price) > 1:
-            plots.append(
-                figure(
-                    "Price by balance",
-                    "price",
-                    lambda offers: price[offers // rates],
-                    "optimal",
-                    "learned",
-                )
+            prices = self._plot(
+                "Price by balance", "price", lambda offers: price[offers // len(rate)], shown
             )
-        return [
-            *plots,
-            figure("Value of a customer by balance", "money", self.process.values, *shown),
+            plots.append(prices)
+        shown["best constant offer"] = (self._constant, "control")
+        title = "Value of a customer by balance"
+        return [*plots, self._plot(title, "money", self.process.values, shown)]
+
+    def _plot(
+        self,
+        title: str,
+        label: str,
+        of: Callable[[Choices], Array],
+        shown: dict[str, tuple[Choices, str]],
+    ) -> Plot:
+        """A function `of` offers by balance, for the offers of each name with its line's style."""
+        x = self.balances.tolist()
+        lines = [
+            Line(name, x, of(offers).tolist(), style) for name, (offers, style) in shown.items()
         ]
+        return Plot(title, "balance, points", label, lines)
 
 
 def answer_key(parameters: PointsParameters) -> AnswerKey | None:
-    """The Markov decision process of a customer, solved exactly; None where it has too many
-    balances."""
+    """The Markov decision process of a customer, solved exactly.
+
+    None where it has too many balances.
+    """
     p = parameters
     entries = (p.reward // p.unit + 1) ** 2 * len(p.rates) * len(p.prices)
     return PointsAnswer(p) if entries <= MOST_ENTRIES else None

@@ -1,8 +1,7 @@
-"""Known answers of points: the best rate of a visit, and the programme as a Markov decision
-process.
+"""Known answers of points: the best rate of a visit, and the programme as a decision process.
 
-One visit      best_points, points_profit, best_price_and_points, segment_profits; PriceAndPoints,
-Segment, TWO_SEGMENTS
+One visit      best_points, points_profit, best_price_and_points, segment_profits;
+               PriceAndPoints, Segment, TWO_SEGMENTS
 A programme    PointsProgramme, PointsSolution
 """
 

@@ -1,5 +1,4 @@
-"""A points programme of one customer whose balance is known: a Markov decision process, solved
-exactly.
+"""A points programme of one customer whose balance is known: a decision process, solved exactly.
 
 Once per period the customer visits, with the balance b of points. The firm offers the rate r. He
 buys with probability
@@ -9,11 +8,12 @@ buys with probability
 and gets r p yen of points; with the balance full, he pays `reward` less for this purchase and
 starts again at 0. The firm earns p - c, less the reward if it is redeemed. After the visit the
 whole balance expires with probability `expiry`. Balances count in steps of `unit` yen; points
-between two steps are rounded up or down at random, right on average. A redemption costs more than a
-purchase earns, if reward > p - c: so the best rate falls as the balance fills. It does not fall all
-the way. Points beyond a full balance are lost, yet he values them when he buys, so that next to a
-full balance high rates, then nearly free, come back; at a full balance the best rate with these
-parameters is 0.
+between two steps are rounded up or down at random, right on average.
+
+A redemption costs more than a purchase earns, if reward > p - c: so the best rate falls as the
+balance fills. It does not fall all the way. Points beyond a full balance are lost, yet he values
+them when he buys, so that next to a full balance high rates, then nearly free, come back; at a full
+balance the best rate with these parameters is 0.
 """
 
 from __future__ import annotations
@@ -66,25 +66,21 @@ class PointsProgramme:
     rates: tuple[float, ...] = RATES
 
     def __post_init__(self) -> None:
-        finite("price, cost, a, mu, kappa, reward, unit", [*self._money(), self.mu, self.kappa])
+        money = [self.price, self.cost, self.a, self.reward, self.unit]
+        finite("price, cost, a, mu, kappa, reward, unit", [*money, self.mu, self.kappa])
         not_negative("rates", self.rates, ndim=1)
         if self.mu <= 0.0 or self.unit <= 0.0 or self.reward <= 0.0:
             raise ValueError(
-                f"mu = {self.mu!r}, unit = {self.unit!r}, reward = {self.reward!r}: expected "
-                "positive numbers"
+                f"mu = {self.mu!r}, unit = {self.unit!r}, reward = {self.reward!r}: "
+                "expected positive numbers"
             )
-        if (
-            abs(self.reward / self.unit - round(self.reward / self.unit)) > 1e-9
-            or self.reward < self.unit
-        ):
+        units = self.reward / self.unit
+        if abs(units - round(units)) > 1e-9 or self.reward < self.unit:
             raise ValueError(
                 f"reward = {self.reward!r}: expected a whole number of units of {self.unit!r}"
             )
         within("expiry", self.expiry, 0.0, 1.0)
         within("discount", self.discount, 0.0, 1.0, open_high=True)
-
-    def _money(self) -> tuple[float, ...]:
-        return self.price, self.cost, self.a, self.reward, self.unit
 
     @property
     def balances(self) -> FloatArray:
@@ -100,11 +96,8 @@ class PointsProgramme:
     def buys(self) -> FloatArray:
         """Probability of a purchase at each balance and rate: [balances, rates]."""
         points = np.asarray(self.rates) * self.price
-        return np.asarray(
-            expit(
-                (self.a - self.price + self.kappa * points + self._discounts()[:, None]) / self.mu
-            )
-        )
+        utility = self.a - self.price + self.kappa * points + self._discounts()[:, None]
+        return np.asarray(expit(utility / self.mu))
 
     @cached_property
     def earnings(self) -> FloatArray:
@@ -118,18 +111,18 @@ class PointsProgramme:
         here = np.arange(n)[:, None]
         rate = np.arange(rates)[None, :]
         earned = np.asarray(self.rates) * self.price / self.unit
-        earned = np.where(
-            np.abs(earned - np.round(earned)) < 1e-9, np.round(earned), earned
-        )  # 0.07 * 1000 is 70
+        whole = np.round(earned)
+        earned = np.where(np.abs(earned - whole) < 1e-9, whole, earned)  # 0.07 * 1000 is 70
         low = np.floor(earned).astype(np.int64)
         start = np.where(here == n - 1, 0, here)  # a purchase with the balance full redeems it
-        kept = np.zeros((n, rates, n))
+        moves = np.zeros((n, rates, n))
         for more, weight in ((0, 1.0 - (earned - low)), (1, earned - low)):
-            np.add.at(kept, (here, rate, np.minimum(start + low + more, n - 1)), self.buys * weight)
-        kept[here, rate, here] += 1.0 - self.buys
-        kept *= 1.0 - self.expiry
-        kept[..., 0] += self.expiry
-        return np.asarray(kept)
+            balance = np.minimum(start + low + more, n - 1)
+            np.add.at(moves, (here, rate, balance), self.buys * weight)
+        moves[here, rate, here] += 1.0 - self.buys
+        moves *= 1.0 - self.expiry
+        moves[..., 0] += self.expiry
+        return np.asarray(moves)
 
     @cached_property
     def process(self) -> DecisionProcess:
@@ -137,8 +130,10 @@ class PointsProgramme:
         return DecisionProcess(self.earnings, self.transitions, self.discount)
 
     def evaluate(self, policy: ArrayLike) -> FloatArray:
-        """The value of a policy, probabilities [balances, rates], at each balance: [balances], by
-        one linear system."""
+        """The value of a policy at each balance, by one linear system: [balances].
+
+        policy: probabilities [balances, rates].
+        """
         return self.process.evaluate(policy)
 
     def constants(self) -> FloatArray:
@@ -147,21 +142,26 @@ class PointsProgramme:
         return np.array([self.evaluate(np.tile(one, (n, 1)))[0] for one in np.eye(rates)])
 
     def solve(self) -> PointsSolution:
-        """The optimum by policy iteration: exact but for rounding. It needs a handful of linear
-        systems."""
+        """The optimum by policy iteration: exact but for rounding.
+
+        It needs a handful of linear systems.
+        """
         policy = self.process.best()
         value = self.process.values(policy)
         return PointsSolution(value, self.process.look_ahead(value), policy)
 
     def value_iteration(self, tolerance: float = 1e-9, most: int = 100_000) -> FloatArray:
-        """The optimal value by value iteration, to `tolerance` yen: [balances]. An independent,
-        slower check."""
+        """The optimal value by value iteration, to `tolerance` yen: [balances].
+
+        An independent, slower check. Raises ConvergenceError after `most` rounds.
+        """
         value = np.zeros(self.shape[0])
         for _ in range(most):
-            found = self.process.look_ahead(value).max(axis=1)
-            if np.abs(found - value).max() * self.discount <= tolerance * (1.0 - self.discount):
-                return np.asarray(found)
-            value = found
+            updated = self.process.look_ahead(value).max(axis=1)
+            # The contraction's bound: what is still missing is at most change g / (1 - g).
+            if np.abs(updated - value).max() * self.discount <= tolerance * (1.0 - self.discount):
+                return np.asarray(updated)
+            value = updated
         raise ConvergenceError(
             f"value iteration of the points programme: not within {tolerance:g} in {most} rounds"
         )

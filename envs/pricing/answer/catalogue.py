@@ -1,5 +1,7 @@
-"""The known answer of a static logit market: the joint optimum, the Bertrand-Nash equilibrium, and
-who could still gain."""
+"""The known answer of a static logit market: the joint optimum or the Bertrand-Nash equilibrium.
+
+Beside it stands what each seller could still gain.
+"""
 
 from __future__ import annotations
 
@@ -24,21 +26,24 @@ Array = NDArray[np.float64]
 WORLDS = 64
 BURN_IN = 200
 PERIODS = 200
-"""Learned sellers answer each other: they play from so many starts; figures are means over the
-periods after the burn-in."""
+"""Learned sellers answer each other: they play from so many starts.
+
+Metrics are means over the periods after the burn-in.
+"""
 LIMIT = 5.0
-"""What the certificate lets a catalogue lose against its joint optimum, and a seller gain by its
-best response, in %."""
+"""What the certificate lets a catalogue lose against its joint optimum, in %.
+
+Likewise what a seller may gain by its best response.
+"""
 LOOKED_AT = 1000
 """Rows of posted prices, drawn from all, at which best responses are looked for."""
 
 
 class CatalogueAnswer(AnswerKey):
-    """Closed forms of the logit (Li and Huh 2011), the grid's own optimum and equilibrium, exact
-    best responses.
+    """Closed forms of the logit (Li and Huh 2011), and the grid's own optimum and equilibrium.
 
-    One seller: its joint optimum. Several: the equilibrium of one period, the monopoly, and between
-        them Calvano's Delta.
+    Best responses are exact. One seller: its joint optimum. Several: the equilibrium of one period,
+    the monopoly, and between them Calvano's Delta.
     """
 
     def __init__(self, parameters: PricingParameters) -> None:
@@ -71,53 +76,57 @@ class CatalogueAnswer(AnswerKey):
 
     @torch.no_grad()
     def play(self, policies: Mapping[str, PolicyFunction], seed: int = 0) -> Array:
-        """Prices `[periods, worlds, goods]` that the policies post after the burn-in, from random
-        first prices."""
+        """Prices `[periods, worlds, goods]` that the policies post after the burn-in.
+
+        Worlds start at random prices.
+        """
         p = self.parameters.model_copy(update={"exploring_starts": 1.0})
         market = Pricing(p, worlds=WORLDS, stagger=False)
         market.episode_length = None
-        seen = market.reset(seed)
+        observations = market.reset(seed)
         posted = []
         for t in range(BURN_IN + PERIODS):
-            step = market.step({group: policies[group](seen[group]) for group in p.sellers})
-            seen = step.observations
+            actions = {group: policies[group](observations[group]) for group in p.sellers}
+            observations = market.step(actions).observations
             if t >= BURN_IN:
                 posted.append(market.state["price"].double().numpy())
         return np.stack(posted)
 
     def optimality_gap(self, prices: Array) -> float:
         """What prices lose against the joint optimum on the levels, over all sellers, in %."""
-        return optimality_gap(
-            float(self.profits(prices).sum(-1).mean()), float(self.profits(self.best).sum())
-        )
+        profit = float(self.profits(prices).sum(-1).mean())
+        best = float(self.profits(self.best).sum())
+        return optimality_gap(profit, best)
 
     def away(self, prices: Array) -> float:
         """Mean relative distance of prices from the equilibrium's, in %."""
         return 100 * float(np.abs(prices / self.nash - 1).mean())
 
     def gains(self, prices: Array) -> Array:
-        """What each seller's best levels would gain against the others' prices, in % of its profit:
-        `[sellers]`.
+        """What each seller's best levels would gain, in % of its profit: `[sellers]`.
 
         Against what the others post, not against how they would answer.
         """
-        flat = np.round(prices.reshape(-1, prices.shape[-1]), 9)
-        if len(flat) > LOOKED_AT:
-            flat = flat[np.random.default_rng(0).choice(len(flat), LOOKED_AT, replace=False)]
-        shown, counts = np.unique(flat, axis=0, return_counts=True)
-        each = []
-        for row in shown:
+        rows = np.round(prices.reshape(-1, prices.shape[-1]), 9)
+        if len(rows) > LOOKED_AT:
+            rows = rows[np.random.default_rng(0).choice(len(rows), LOOKED_AT, replace=False)]
+        # Sellers at rest post the same prices again and again: each row is looked at once.
+        distinct, counts = np.unique(rows, axis=0, return_counts=True)
+        gains = []
+        for row in distinct:
             profile = np.abs(self.grid.levels - row[:, None]).argmin(1)
-            each.append(
-                self.scale * self.grid.regrets(profile) / np.maximum(self.profits(row), 1e-12)
-            )
-        return 100 * np.average(each, axis=0, weights=counts)
+            profit = np.maximum(self.profits(row), 1e-12)
+            gains.append(self.scale * self.grid.regrets(profile) / profit)
+        return 100 * np.average(gains, axis=0, weights=counts)
 
     # -- the contract ------------------------------------------------------------------------------
 
     def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
-        """One seller: its loss against the optimum, in %. Several: the distance of their prices
-        from the equilibrium's, in %."""
+        """How far the policies are from the answer, in %.
+
+        One seller: its loss against the optimum. Several: the distance of their prices from the
+        equilibrium's.
+        """
         prices = self.play(policies)
         return self.optimality_gap(prices) if self.parameters.firms == 1 else self.away(prices)
 
@@ -133,83 +142,77 @@ class CatalogueAnswer(AnswerKey):
         controls = {
             "one level for all products": self._one_level,
             "list prices": self._at_list,
-            "every product for itself": self._selfish,
-            "untrained network": control,
         }
-        if self.parameters.firms == 1:
-            metrics = [
-                Metric(
-                    "shortfall",
-                    "loss against the joint optimum",
-                    self.optimality_gap(ours),
-                    "%",
-                    answer=0.0,
-                    limit=LIMIT,
-                    controls={n: self.optimality_gap(x) for n, x in controls.items()},
-                    note="mean demand at the prices posted; every product for itself is what "
-                    "rewards by product lead to",
-                ),
-            ]
-        else:
-            del controls["every product for itself"]
-            metrics = self._competition(ours, controls)
-        gains = {name: self.gains(x).max() for name, x in controls.items()}
-        metrics += [
-            Metric(
-                "best_response_gain/exact",
-                "largest best-response gain of a seller",
-                float(self.gains(ours).max()),
-                "% of its profit",
-                answer=0.0,
-                limit=LIMIT,
-                controls={n: float(g) for n, g in gains.items()},
-                note="the best levels against the prices that the others post",
-            ),
-            Metric(
-                "profit",
-                "profit of a period, all sellers",
-                float(self.profits(ours).sum(-1).mean()),
-                "money",
-                answer=float(
-                    self.profits(self.best if self.parameters.firms == 1 else self.nash).sum()
-                ),
-            ),
-            Metric(
-                "grid_loss",
-                "loss by the levels alone",
-                100 * self.grid.grid_loss(),
-                "%",
-                note="the joint optimum on these levels against that of all prices",
-            ),
-        ]
+        alone = self.parameters.firms == 1
+        if alone:
+            controls["every product for itself"] = self._selfish
+        controls["untrained network"] = control
+        metrics = [self._shortfall(ours, controls)] if alone else self._rivalry(ours, controls)
+        profit = Metric(
+            "profit",
+            "profit of a period, all sellers",
+            float(self.profits(ours).sum(-1).mean()),
+            "money",
+            answer=float(self.profits(self.best if alone else self.nash).sum()),
+        )
+        grid_loss = Metric(
+            "grid_loss",
+            "loss by the levels alone",
+            100 * self.grid.grid_loss(),
+            "%",
+            note="the joint optimum on these levels against that of all prices",
+        )
+        metrics += [self._best_response_gain(ours, controls), profit, grid_loss]
         return Assessment(metrics, [self._figure(ours)])
 
-    def _competition(self, ours: Array, controls: dict[str, Array]) -> list[Metric]:
-        """Distance from the equilibrium, and Delta: 0 at the equilibrium, 1 where sellers price as
-        one."""
-        profit, equilibrium = (float(self.profits(x).mean()) for x in (ours, self.nash))
-        return [
-            Metric(
-                "price_error",
-                "distance of prices from the equilibrium's",
-                self.away(ours),
-                "%",
-                answer=0.0,
-                controls={n: self.away(x) for n, x in controls.items()},
-            ),
-            Metric(
-                "delta",
-                "collusion index Delta",
-                self._delta(profit),
-                answer=self._delta(equilibrium),
-                controls={
-                    n: self._delta(float(self.profits(x).mean())) for n, x in controls.items()
-                },
-                note="0 at the equilibrium's profit, 1 at the monopoly's (Calvano et al. 2020)",
-            ),
-        ]
+    def _best_response_gain(self, ours: Array, controls: dict[str, Array]) -> Metric:
+        return Metric(
+            "best_response_gain/exact",
+            "largest best-response gain of a seller",
+            float(self.gains(ours).max()),
+            "% of its profit",
+            answer=0.0,
+            limit=LIMIT,
+            controls={name: float(self.gains(prices).max()) for name, prices in controls.items()},
+            note="the best levels against the prices that the others post",
+        )
 
-    def _delta(self, profit: float) -> float:
+    def _shortfall(self, ours: Array, controls: dict[str, Array]) -> Metric:
+        return Metric(
+            "shortfall",
+            "loss against the joint optimum",
+            self.optimality_gap(ours),
+            "%",
+            answer=0.0,
+            limit=LIMIT,
+            controls={name: self.optimality_gap(prices) for name, prices in controls.items()},
+            note="mean demand at the prices posted; "
+            "every product for itself is what rewards by product lead to",
+        )
+
+    def _rivalry(self, ours: Array, controls: dict[str, Array]) -> list[Metric]:
+        """Distance from the equilibrium, and Delta: 0 there, 1 where sellers price as one."""
+        price_error = Metric(
+            "price_error",
+            "distance of prices from the equilibrium's",
+            self.away(ours),
+            "%",
+            answer=0.0,
+            controls={name: self.away(prices) for name, prices in controls.items()},
+        )
+        delta = Metric(
+            "delta",
+            "collusion index Delta",
+            self._delta(ours),
+            answer=self._delta(self.nash),
+            controls={name: self._delta(prices) for name, prices in controls.items()},
+            note="0 at the equilibrium's profit, 1 at the monopoly's (Calvano et al. 2020)",
+        )
+        return [price_error, delta]
+
+    def _delta(self, prices: Array) -> float:
+        """Calvano's Delta of the sellers' mean profit at prices `[..., goods]`."""
+        profit = float(self.profits(prices).mean())
         return float(self.logit.delta(profit / self.scale))
 
     @cached_property
@@ -225,14 +228,13 @@ class CatalogueAnswer(AnswerKey):
     @cached_property
     def _selfish(self) -> Array:
         """The prices of products that each look to their own profit, on the levels."""
-        alone = known.LogitMarket(
-            self.logit.a, self.logit.cost, self.logit.mu, None, self.logit.outside
-        )
+        logit = self.logit
+        by_product = known.LogitMarket(logit.a, logit.cost, logit.mu, None, logit.outside)
         try:
-            grid = known.GridMarket(alone, self.grid.levels)
+            grid = known.GridMarket(by_product, self.grid.levels)
             return grid.prices(grid.nash())
         except ConvergenceError:
-            return alone.nash()
+            return by_product.nash()
 
     def _figure(self, ours: Array) -> Plot:
         """Mean posted price of each good, beside equilibrium and joint optimum."""
@@ -241,8 +243,8 @@ class CatalogueAnswer(AnswerKey):
             Line("joint optimum", goods, self.logit.monopoly().tolist(), "answer"),
             Line("learned", goods, ours.mean((0, 1)).tolist(), "ours"),
         ]
-        if self.parameters.firms > 1 or self.parameters.products > 1:
-            nash = self.logit.nash() if self.parameters.firms > 1 else self._selfish
-            label = "equilibrium" if self.parameters.firms > 1 else "every product for itself"
-            lines.append(Line(label, goods, nash.tolist(), "control"))
+        if self.parameters.firms > 1:
+            lines.append(Line("equilibrium", goods, self.logit.nash().tolist(), "control"))
+        elif self.parameters.products > 1:
+            lines.append(Line("every product for itself", goods, self._selfish.tolist(), "control"))
         return Plot("Mean price of each good", "good", "price", lines)

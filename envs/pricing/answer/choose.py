@@ -11,8 +11,7 @@ from rl_markets.envs.pricing.parameters import PricingParameters
 
 
 def answer_key(p: PricingParameters) -> AnswerKey | None:
-    """The dynamic programme of one product with a deadline, what a static logit market has, or
-    None."""
+    """The dynamic programme of one product's season, what a static logit market has, or None."""
     if has_season(p):
         return SeasonAnswer(p)
     if has_catalogue(p):

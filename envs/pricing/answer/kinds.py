@@ -8,16 +8,16 @@ from rl_markets.envs.pricing.parameters import PricingParameters
 from rl_markets.envs.pricing.sections import UNLIMITED
 
 RULES = ("fixed", "cost-plus", "match-lowest", "undercut", "undercut-and-reset")
-"""Of rivals whose next price depends on the seller's last one only, so that this is all that
-matters."""
-
+"""Of rivals whose next price depends on the seller's last one only: that one is the state."""
 
 MOST_STATES = 2_000_000
 """Periods times stocks times prices, beyond which the dynamic programme is not solved."""
 
-
 MOST_ENTRIES = 100_000_000
 """Of its transitions, 800 MB."""
+
+FINE = 200
+"""Prices that the levels are compared with, see `SeasonAnswer.grid_loss`."""
 
 
 def has_answer(p: PricingParameters) -> bool:
@@ -26,8 +26,10 @@ def has_answer(p: PricingParameters) -> bool:
 
 
 def _plain(p: PricingParameters) -> bool:
-    """No memory but stock and period: nothing latent, no calendar, levels that any price may
-    follow."""
+    """No memory but stock and period.
+
+    Nothing is latent, there is no calendar, and any level may follow any price.
+    """
     calendar = p.season.weekly or p.season.annual
     return (
         not calendar
@@ -38,8 +40,7 @@ def _plain(p: PricingParameters) -> bool:
 
 
 def has_season(p: PricingParameters) -> bool:
-    """Whether period and stock (and the last price, where prices only fall) are all that
-    matters."""
+    """Whether period and stock are all that matters, and the last price where prices only fall."""
     alone = (
         p.firms == 1
         and p.products == 1
@@ -52,12 +53,11 @@ def has_season(p: PricingParameters) -> bool:
     assert p.stock is not None
     levels = standing(p)
     last = len(levels) if p.markdown_only else 1
+    # A season under markdown only starts at the list price, which must be its highest level.
     starts = bool(levels) and (not p.markdown_only or levels[-1] == 1.0)
     stocks = p.stock.units[0] + 1
     demands = p.periods if p.season.profile or p.season.ageing else 1
-    small = (
-        stocks**2 * 200 * demands <= MOST_ENTRIES
-    )  # 200 prices are what the levels are compared with
+    small = stocks**2 * FINE * demands <= MOST_ENTRIES
     return starts and small and p.periods * stocks * last * len(levels) <= MOST_STATES
 
 

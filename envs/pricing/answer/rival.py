@@ -1,5 +1,7 @@
-"""The known answer of one seller against a rival that follows a rule: the exact best response,
-while it is there and after."""
+"""The known answer of one seller against a rival that follows a rule: the exact best response.
+
+It holds while the rival is there, and after it has left.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +28,22 @@ LIMIT = 2.0
 RECOVERY = 20.0
 """Periods after the rival has left in which the price must be within one level of the optimum."""
 SHOWN = 40
+"""Periods that the pictures show."""
 NEVER = 10**9
+"""Stands for a period that no play reaches."""
 CYCLES = 840
 """Periods whose mean stands for all later ones: whole cycles of up to eight levels."""
 
 
 class RivalAnswer(AnswerKey):
-    """One product, logit demand, a rival who answers the seller's last price with a price of its
-    own.
+    """One product, logit demand, a rival who answers the seller's last price with one of its own.
 
-    Both post at once, so the seller's last level is the state: V(i) = max_j profit(p_j, rival(p_i))
-    + gamma V(j). After the rival has left, every period is the same. What policies are worth is
-    summed over mean demand, without noise.
+    Both post at once, so that the seller's last level is the state:
+
+        V(i) = max_j profit(p_j, rival(p_i)) + gamma V(j)
+
+    After the rival has left, every period is the same. What policies are worth is summed over mean
+    demand, without noise.
     """
 
     def __init__(self, parameters: PricingParameters) -> None:
@@ -45,18 +51,15 @@ class RivalAnswer(AnswerKey):
         self.name = "best response to the rival"  # type: ignore[misc]
         (self.group,) = parameters.sellers
         (self.rival,) = parameters.rivals
-        d = p.demand
-        (own_list, self.rival_list) = p.goods(p.list_price)
-        (cost, self.rival_cost) = p.goods(p.cost)
+        own_list, self.rival_list = p.goods(p.list_price)
+        self.cost, self.rival_cost = p.goods(p.cost)
         self.prices = own_list * np.array(p.levels)
-        self.cost = cost
-        quality = np.array(p.goods(d.quality))
-        self.both = known.LogitMarket(
-            quality, np.array([cost, self.rival_cost]), d.mu, np.array([0, 1]), d.outside
-        )
-        self.alone = known.LogitMarket(
-            quality[:1], np.array([cost]), d.mu, np.array([0]), d.outside
-        )
+        quality = np.array(p.goods(p.demand.quality))
+        cost = np.array([self.cost, self.rival_cost])
+        mu = p.demand.mu
+        outside = p.demand.outside
+        self.both = known.LogitMarket(quality, cost, mu, np.array([0, 1]), outside)
+        self.alone = known.LogitMarket(quality[:1], cost[:1], mu, np.array([0]), outside)
 
     def answers(self, price: Array) -> Array:
         """The rival's next price to the seller's last one."""
@@ -69,21 +72,18 @@ class RivalAnswer(AnswerKey):
             return np.full_like(price, self.rival_cost * (1 + self.rival.markup))
         lower = price * (1 if rule == "match-lowest" else 1 - step)
         within = np.maximum(np.minimum(lower, self.rival_list), floor)
-        return (
-            np.where(lower < floor, self.rival_list, within)
-            if rule == "undercut-and-reset"
-            else within
-        )
+        if rule == "undercut-and-reset":
+            return np.where(lower < floor, self.rival_list, within)
+        return within
 
     def profit(self, price: Array, rival: Array | None) -> Array:
-        """Mean profit of a period; `rival` is None once it has left."""
-        kept = self.parameters.demand.visitors
+        """Mean profit of a period; prices broadcast, and `rival` is None once it has left."""
+        visitors = self.parameters.demand.visitors
         net = (1 - self.parameters.fee) * price - self.cost
         if rival is None:
-            return kept * net * self.alone.shares(price[..., None])[..., 0]
-        return (
-            kept * net * self.both.shares(np.stack(np.broadcast_arrays(price, rival), -1))[..., 0]
-        )
+            return visitors * net * self.alone.shares(price[..., None])[..., 0]
+        prices = np.stack(np.broadcast_arrays(price, rival), -1)
+        return visitors * net * self.both.shares(prices)[..., 0]
 
     @cached_property
     def rewards(self) -> Array:
@@ -94,9 +94,8 @@ class RivalAnswer(AnswerKey):
     def best(self) -> tuple[NDArray[np.int64], Array]:
         """The best next level after each level, and its value."""
         levels = len(self.prices)
-        moves = np.broadcast_to(
-            np.eye(levels), (levels, levels, levels)
-        )  # the level that is chosen is the next state
+        # The level that is chosen is the next state.
+        moves = np.broadcast_to(np.eye(levels), (levels, levels, levels))
         process = DecisionProcess(self.rewards, moves, self.parameters.gamma)
         policy = process.best()
         return policy, process.values(policy)
@@ -110,47 +109,55 @@ class RivalAnswer(AnswerKey):
 
     @torch.no_grad()
     def play(self, policy: PolicyFunction, *, leaves: bool) -> tuple[Array, Array]:
-        """Prices `[periods, starts]` of the seller and the rival, from every level; long enough for
-        nothing to count after.
+        """Prices of the seller and the rival from every level, `[periods, starts]` each.
+
+        They are long enough for nothing to count after.
 
         Args:
             policy: of the seller.
             leaves: whether the rival has just left, after having met the seller's start; its price
                 is then NaN.
         """
+        gamma = self.parameters.gamma
+        horizon = min(4000, max(2 * CYCLES, int(np.ceil(np.log(1e-5) / np.log(gamma)))))
+        market = self._everywhere(leaves)
+        observations = market.observe(market.state)[self.group]
+        own = []
+        theirs = []
+        for _ in range(horizon):
+            step = market.step({self.group: policy(observations)})
+            observations = step.observations[self.group]
+            posted = market.state["price"].double().numpy()
+            own.append(posted[:, 0])
+            theirs.append(np.full(len(posted), np.nan) if leaves else posted[:, 1])
+        return np.stack(own), np.stack(theirs)
+
+    def _everywhere(self, leaves: bool) -> Pricing:
+        """A market with a world for each level, the seller's last price, without an end."""
         p = self.parameters
-        horizon = min(4000, max(2 * CYCLES, int(np.ceil(np.log(1e-5) / np.log(p.gamma)))))
-        gone = (
-            1 if leaves else NEVER if self.rival.leaves else 0
-        )  # the seller sees whether there is one that may leave
-        rival = p.rivals[0].model_copy(update={"leaves": gone})
-        market = Pricing(
-            p.model_copy(update={"rivals": [rival], "exploring_starts": 0.0}),
-            worlds=len(self.prices),
-        )
+        period_of_leaving = 0
+        if leaves:
+            period_of_leaving = 1
+        elif self.rival.leaves:
+            # The seller sees whether there is a rival that may leave: this one may, and never does.
+            period_of_leaving = NEVER
+        rival = self.rival.model_copy(update={"leaves": period_of_leaving})
+        p = p.model_copy(update={"rivals": [rival], "exploring_starts": 0.0})
+        market = Pricing(p, worlds=len(self.prices))
         market.episode_length = None
         market.reset(0)
         start = np.stack([self.prices, self.answers(self.prices)], -1)
         market.state["price"] = torch.tensor(start, dtype=torch.float32)
         market.state["period"] = torch.full_like(market.state["period"], int(leaves))
-        seen = market.observe(market.state)[self.group]
-        own = []
-        theirs = []
-        for _ in range(horizon):
-            seen = market.step({self.group: policy(seen)}).observations[self.group]
-            posted = market.state["price"].double().numpy()
-            own.append(posted[:, 0])
-            theirs.append(np.full(len(posted), np.nan) if leaves else posted[:, 1])
-        return np.stack(own), np.stack(theirs)
+        return market
 
     def worth(self, policy: PolicyFunction) -> float:
         """Discounted mean profit, the mean over starts, while the rival is there."""
         own, theirs = self.play(policy, leaves=False)
         gamma = self.parameters.gamma
         paid = self.profit(own, theirs).mean(1)
-        rest = (
-            gamma ** len(paid) / (1 - gamma) * paid[-CYCLES:].mean()
-        )  # what then goes round for ever
+        # What then goes round for ever.
+        rest = gamma ** len(paid) / (1 - gamma) * paid[-CYCLES:].mean()
         return float(gamma ** np.arange(len(paid)) @ paid + rest)
 
     def optimality_gap(self, value: float) -> float:
@@ -158,13 +165,15 @@ class RivalAnswer(AnswerKey):
         return optimality_gap(value, float(self.best[1].mean()))
 
     def recovery(self, policy: PolicyFunction) -> float:
-        """Periods after the rival has left until the price is within one level of the optimum for
-        good; NaN for never."""
+        """Periods after the rival has left until the price is near the optimum for good.
+
+        Near is within one level, from every start; NaN for never.
+        """
         own, _ = self.play(policy, leaves=True)
         levels = np.abs(own[..., None] - self.prices).argmin(-1)
         away = np.flatnonzero((np.abs(levels - self.after) > 1).any(1))
-        last = int(away[-1]) + 1 if len(away) else 0
-        return float(last) if last < len(own) else float("nan")
+        recovered = int(away[-1]) + 1 if len(away) else 0
+        return float(recovered) if recovered < len(own) else float("nan")
 
     # -- the contract ------------------------------------------------------------------------------
 
@@ -181,7 +190,7 @@ class RivalAnswer(AnswerKey):
         """Loss while the rival is there, and recovery after it has left."""
         ours = policies[self.group]
         controls = self._controls() | {"untrained network": untrained[self.group]}
-        worth = {name: self.worth(rule) for name, rule in controls.items()}
+        worth = {name: self.worth(policy) for name, policy in controls.items()}
         value = self.worth(ours)
         best = float(self.best[1].mean())
         metrics = [
@@ -216,25 +225,24 @@ class RivalAnswer(AnswerKey):
             self.recovery(ours),
             answer=0.0,
             limit=RECOVERY,
-            controls={name: self.recovery(rule) for name, rule in controls.items()},
-            note="until the price is within one level of the optimum without a rival, from every "
-            "price before",
+            controls={name: self.recovery(policy) for name, policy in controls.items()},
+            note="until the price is within one level of the optimum without a rival, "
+            "from every price before",
         )
 
     def _controls(self) -> dict[str, PolicyFunction]:
-        """The level that is best for today against the rival's last price, and the best that never
-        changes."""
-        constant = self.rewards.diagonal().argmax()
-        rival_scale = self.prices[0] / self.parameters.levels[0]
+        """The best level that never changes, and the best for today against the rival's last."""
+        constant = int(self.rewards.diagonal().argmax())
+        own_list = self.prices[0] / self.parameters.levels[0]
 
-        def fixed(seen: torch.Tensor) -> torch.Tensor:
-            return torch.full((*seen.shape[:-1], 1), int(constant))
+        def fixed(observations: torch.Tensor) -> torch.Tensor:
+            return torch.full((*observations.shape[:-1], 1), constant)
 
-        def myopic(seen: torch.Tensor) -> torch.Tensor:
-            theirs = seen[..., 1].double().numpy() * rival_scale
-            return torch.as_tensor(self.profit(self.prices, theirs[..., None]).argmax(-1))[
-                ..., None
-            ]
+        def myopic(observations: torch.Tensor) -> torch.Tensor:
+            # The second entry is the rival's last price over the seller's list price.
+            theirs = observations[..., 1].double().numpy() * own_list
+            profits = self.profit(self.prices, theirs[..., None])
+            return torch.as_tensor(profits.argmax(-1))[..., None]
 
         return {"best fixed price": fixed, "best for today": myopic}
 
@@ -246,10 +254,11 @@ class RivalAnswer(AnswerKey):
         if leaves:
             lines.append(Line("optimal", x, [float(self.prices[self.after])] * len(x), "answer"))
             return Plot("Price after the rival has left", "period", "price", lines)
+        best_response, _ = self.best
         level = 0
         optimal = []
         for _ in x:
-            level = int(self.best[0][level])
+            level = int(best_response[level])
             optimal.append(float(self.prices[level]))
         lines += [
             Line("optimal", x, optimal, "answer"),

@@ -1,16 +1,14 @@
 """Known answers of prices: one product or many, with stock, points, memory and rivals.
 
-Continuous time    ExponentialSeason, expected_sales                                     (Gallego
-and van Ryzin)
-A season           Season, gvr, perish, censored_transitions
-Its best prices    solve, evaluate, probabilities, fixed, open_loop, best_two_price, leftover,
-                   stock_distribution; Solution, TwoPrices
-Markdown only      solve_markdown, evaluate_markdown, leftover_markdown; MarkdownSolution
-Logit demand       LogitMarket, catalogue, shares; GridMarket, level_grid; MixedLogit
-Reference prices   ReferenceMarket, ReferenceSolution, solve_reference                   (Popescu
-and Wu)
-One price          linear_price, exponential_price, isoelastic_price, logit_price, logit_markup
-Fit, then plan     simulate, fit, fit_log, plan, planned_season; SeasonLog, DemandFit
+    Continuous time    ExponentialSeason, expected_sales (Gallego and van Ryzin)
+    A season           Season, gvr, perish, censored_transitions
+    Its best prices    solve, evaluate, probabilities, fixed, open_loop, best_two_price, leftover,
+                       stock_distribution; Solution, TwoPrices
+    Markdown only      solve_markdown, evaluate_markdown, leftover_markdown; MarkdownSolution
+    Logit demand       LogitMarket, catalogue, shares; GridMarket, level_grid; MixedLogit
+    Reference prices   ReferenceMarket, ReferenceSolution, solve_reference (Popescu and Wu)
+    One price          linear_price, exponential_price, isoelastic_price, logit_price, logit_markup
+    Fit, then plan     simulate, fit, fit_log, plan, planned_season; SeasonLog, DemandFit
 
 Solvers that iterate raise ConvergenceError. Bad arguments raise ValueError.
 """

@@ -1,8 +1,9 @@
-"""The best prices of a `Season`, and what any policy is worth: exact dynamic programming over the
-stock.
+"""The best prices of a `Season`, and what any policy is worth.
 
-    Q(t, I, a) = earnings(t, I, a) + discount E V(t+1, I'),   V(t, I) = max over a of Q(t, I, a),
-    V(T, I) = salvage I
+Exact dynamic programming over the stock:
+
+    Q(t, I, a) = earnings(t, I, a) + discount E V(t+1, I')
+    V(t, I) = max over a of Q(t, I, a),   V(T, I) = salvage I
 
 A policy is either prices' indices, integers [T, C+1], or probabilities, floats [T, C+1, A].
 Everything is exact but for rounding, about 1e-12 of the value.
@@ -35,8 +36,10 @@ class Solution:
 
 @dataclass(frozen=True)
 class TwoPrices:
-    """A plan known beforehand: the price `first` before period `switch`, `second` from it on;
-    indices of prices."""
+    """A plan known beforehand: the price `first` before period `switch`, `second` from it on.
+
+    Both are indices of prices; `value` is of the whole season, in money.
+    """
 
     value: float
     first: int
@@ -60,35 +63,39 @@ def solve(season: Season) -> Solution:
 def probabilities(season: Season, policy: ArrayLike) -> FloatArray:
     """A policy of either kind as probabilities [T, C+1, A]; ValueError if it is neither kind."""
     T, levels, A = season.shape
-    given = np.asarray(policy)
-    if given.ndim == 2:
-        return np.eye(A)[choices("policy", given, (T, levels), A)]
-    return distributions("policy", given, season.shape)
+    array = np.asarray(policy)
+    if array.ndim == 2:
+        return np.eye(A)[choices("policy", array, (T, levels), A)]
+    return distributions("policy", array, season.shape)
 
 
 def evaluate(season: Season, policy: ArrayLike) -> FloatArray:
-    """The value of a policy from each period on, at each stock: [T+1, C+1], in money; of the
-    season: [0, C]."""
-    chosen = probabilities(season, policy)
+    """The value of a policy from each period on, at each stock: [T+1, C+1], in money.
+
+    The whole season's stands at [0, C].
+    """
+    charged = probabilities(season, policy)
     value = np.empty((season.periods + 1, season.stock + 1))
     value[-1] = season.last_value()
     for t in range(season.periods - 1, -1, -1):
-        each = season.earnings(t) + season.discount * (season.transitions(t) @ value[t + 1])
-        value[t] = np.einsum("sa,as->s", chosen[t], each)
+        ahead = season.transitions(t) @ value[t + 1]
+        action_values = season.earnings(t) + season.discount * ahead
+        value[t] = np.einsum("sa,as->s", charged[t], action_values)
     return value
 
 
 def stock_distribution(season: Season, policy: ArrayLike) -> FloatArray:
-    """Probability of each stock at the start of each period, the last row after all of them: [T+1,
-    C+1]."""
-    chosen = probabilities(season, policy)
-    found = np.zeros((season.periods + 1, season.stock + 1))
-    found[0, -1] = 1.0
+    """Probability of each stock at the start of each period: [T+1, C+1].
+
+    The last row is that after all periods.
+    """
+    charged = probabilities(season, policy)
+    reached = np.zeros((season.periods + 1, season.stock + 1))
+    reached[0, -1] = 1.0
     for t in range(season.periods):
-        found[t + 1] = np.einsum(
-            "s,sa,asn->n", found[t], chosen[t], season.transitions(t), optimize=True
-        )
-    return found
+        moves = season.transitions(t)
+        reached[t + 1] = np.einsum("s,sa,asn->n", reached[t], charged[t], moves, optimize=True)
+    return reached
 
 
 def leftover(season: Season, policy: ArrayLike) -> float:
@@ -102,8 +109,10 @@ def fixed(season: Season) -> FloatArray:
 
 
 def open_loop(season: Season, sequence: ArrayLike) -> float:
-    """The value of prices known beforehand, whatever the sales; `sequence`: [T] indices of
-    prices."""
+    """The value of prices known beforehand, whatever the sales, in money.
+
+    sequence: [T] indices of prices.
+    """
     indices = choices("sequence", sequence, (season.periods,), len(season.prices))
     value = season.last_value()
     for t in range(season.periods - 1, -1, -1):
@@ -115,25 +124,28 @@ def open_loop(season: Season, sequence: ArrayLike) -> float:
 def best_two_price(season: Season, falling: bool = True) -> TwoPrices:
     """The best plan that changes the price once at most, at a time set beforehand.
 
-    `falling`: the second price is no higher than the first, as in a sale; otherwise it may also be
-        higher.
+    falling: the second price is no higher than the first, as in a sale; otherwise it may also be
+    higher.
     """
     T, levels, A = season.shape
     after = _constant_values(season)
-    found = np.full((T, A, A), -np.inf)  # by switch, first, second
+    plan_values = np.full((T, A, A), -np.inf)  # by switch, first, second
+    # Forward under each first price: the distribution of its stock, and what it has earned so far.
     stock = np.zeros((A, levels))
+    stock[:, -1] = 1.0
     earned = np.zeros(A)
     weight = 1.0
-    stock[:, -1] = 1.0
     for t in range(T):
-        found[t] = earned[:, None] + weight * (stock @ after[t].T)
+        # The second price from t on, at each stock that the first one leaves.
+        plan_values[t] = earned[:, None] + weight * (stock @ after[t].T)
         earned = earned + weight * np.sum(stock * season.earnings(t), axis=1)
         stock = np.einsum("as,asn->an", stock, season.transitions(t))
         weight *= season.discount
     if falling:
-        found[:, season.prices[:, None] < season.prices] = -np.inf
-    switch, first, second = (int(i) for i in np.unravel_index(np.argmax(found), found.shape))
-    return TwoPrices(float(found[switch, first, second]), first, second, switch)
+        plan_values[:, season.prices[:, None] < season.prices] = -np.inf
+    best = np.unravel_index(np.argmax(plan_values), plan_values.shape)
+    switch, first, second = (int(i) for i in best)
+    return TwoPrices(float(plan_values[switch, first, second]), first, second, switch)
 
 
 def _constant_values(season: Season) -> FloatArray:
@@ -142,7 +154,6 @@ def _constant_values(season: Season) -> FloatArray:
     value = np.empty((T + 1, A, levels))
     value[T] = season.last_value()
     for t in range(T - 1, -1, -1):
-        value[t] = season.earnings(t) + season.discount * np.einsum(
-            "asn,an->as", season.transitions(t), value[t + 1]
-        )
+        ahead = np.einsum("asn,an->as", season.transitions(t), value[t + 1])
+        value[t] = season.earnings(t) + season.discount * ahead
     return value

@@ -1,7 +1,7 @@
-"""Optimal price of a stock that must go by a deadline, in continuous time with exponential demand:
-a closed form.
+"""Optimal price of a stock that must go by a deadline: a closed form.
 
-Customers buy one by one at the rate lambda(p) = a exp(-alpha p). With n units and the time t left,
+Time is continuous, demand exponential: customers buy one by one at the rate lambda(p) =
+a exp(-alpha p). With n units and the time t left,
 
     dJ(n, t) / dt = max over p of lambda(p) [p - (J(n, t) - J(n-1, t))],   J(0, t) = J(n, 0) = 0
     J(n, t)  = 1/alpha log sum over i = 0..n of (a t / e)^i / i!
@@ -27,19 +27,17 @@ from rl_markets.envs.numerics.checks import FloatArray, finite, whole
 
 
 def expected_sales(mean: ArrayLike, stock: int) -> FloatArray:
-    """E min(D, stock) for Poisson demand D with any array of means: an array of the same shape, in
-    units."""
+    """E min(D, stock) for Poisson demand D with these means: of their shape, in units."""
     units = np.arange(1, whole("stock", stock, 0) + 1)
-    # E min(D, n) is the sum over k = 1..n of P(D >= k), which is the regularised gamma function at
-    # k.
+    # E min(D, n) is the sum over k = 1..n of P(D >= k), the regularised gamma function at k.
     return np.asarray(gammainc(units, np.asarray(mean, dtype=np.float64)[..., None]).sum(axis=-1))
 
 
 @dataclass(frozen=True)
 class ExponentialSeason:
-    """A season: `a` customers per unit of time at the price 0, `alpha` per money, `stock` units,
-    `time` left.
+    """A season: `stock` units, the time left, and demand a exp(-alpha p).
 
+    a: customers per unit of time at the price 0. alpha: per money.
     Raises ValueError unless a and alpha are positive, stock is a whole number and time is not
     negative.
     """
@@ -54,8 +52,8 @@ class ExponentialSeason:
         whole("stock", self.stock, 0)
         if self.a <= 0.0 or self.alpha <= 0.0 or self.time < 0.0:
             raise ValueError(
-                f"a = {self.a!r}, alpha = {self.alpha!r}, time = {self.time!r}: expected a, alpha "
-                "> 0 <= time"
+                f"a = {self.a!r}, alpha = {self.alpha!r}, time = {self.time!r}: "
+                "expected a, alpha > 0 <= time"
             )
 
     def rate(self, price: ArrayLike) -> FloatArray:
@@ -73,11 +71,10 @@ class ExponentialSeason:
         return np.concatenate([[np.inf], np.diff(self.value()) + 1.0 / self.alpha])
 
     def value_by_ode(self, steps: int = 4000) -> FloatArray:
-        """J(n, time) by the equation itself, with Runge and Kutta's fourth-order method: [stock +
-        1].
+        """J(n, time) by the equation itself, with Runge and Kutta's fourth-order method.
 
-        It knows only that the best price is 1/alpha above the value of a unit. The error falls as
-        steps^-4.
+        It knows only that the best price is 1/alpha above the value of a unit. [stock + 1], as
+        `value`; the error falls as steps^-4.
         """
         h = self.time / whole("steps", steps, 1)
 
@@ -96,8 +93,10 @@ class ExponentialSeason:
         return j
 
     def fluid(self) -> tuple[float, float]:
-        """(price, revenue) of selling to known demand: max of p min(lambda(p) time, stock), an
-        upper bound of J."""
+        """(price, revenue) of selling to known demand: max of p min(lambda(p) time, stock).
+
+        The revenue is an upper bound of J.
+        """
         most = self.a * self.time
         if most == 0.0 or self.stock == 0:
             return 1.0 / self.alpha, 0.0
@@ -111,27 +110,28 @@ class ExponentialSeason:
         return np.asarray(p * expected_sales(self.rate(p) * self.time, self.stock))
 
     def best_fixed(self) -> tuple[float, float]:
-        """(price, revenue) of the best single price, any positive number; exact to 1e-9 of the
-        price."""
-        high = (
-            self.fluid()[0] + 3.0 / self.alpha
-        )  # beyond it, so few buy that uncertainty hardly matters
+        """(price, revenue) of the best single price, any positive number.
+
+        Exact to 1e-9 of the price.
+        """
+        # Beyond it, so few buy that uncertainty hardly matters.
+        high = self.fluid()[0] + 3.0 / self.alpha
         grid = np.linspace(0.0, high, 1001)[1:]
         best = int(np.argmax(self.fixed_value(grid)))
         around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-        found = minimize_scalar(
+        optimum = minimize_scalar(
             lambda p: -float(self.fixed_value(p)),
             bounds=around,
             method="bounded",
             options={"xatol": 1e-9 * high},
         )
-        return float(found.x), -float(found.fun)
+        return float(optimum.x), -float(optimum.fun)
 
     def fixed_price_bound(self) -> float:
-        """The share of J, even of the fluid's revenue, that a single price is known to reach: in
-        [0, 1).
+        """The share of J that a single price, the fluid's, is known to reach: in [0, 1).
 
-        With the fluid's price; min(stock, lambda* time) below 1/4 gives no bound, 0.
+        It is even a share of the fluid's revenue. min(stock, lambda* time) below 1/4 gives no
+        bound, 0.
         """
         sold = min(float(self.stock), self.a * self.time / e)
         return max(0.0, 1.0 - 0.5 / sqrt(sold)) if sold > 0.0 else 0.0

@@ -1,5 +1,6 @@
-"""Mixed logit: segments of customers, each with tastes of its own. The best prices of a catalogue,
-found numerically.
+"""Mixed logit: segments of customers, each with tastes of its own.
+
+The best prices of a catalogue are found numerically:
 
     profit(p) = sum over k of w_k sum over i of (p_i - c_i) s_i(p; a_k, mu_k)
 
@@ -21,9 +22,10 @@ from rl_markets.envs.pricing.solution.mnl import LogitMarket
 
 @dataclass(frozen=True, eq=False)
 class MixedLogit:
-    """K segments and G products: weights [K] that sum to 1, utilities a [K, G], scales mu [K], unit
-    costs [G].
+    """K segments of customers and G products.
 
+    weights: [K], they sum to 1. a: utilities [K, G]. mu: scales [K]. cost: of a unit [G]. outside:
+    the utility of buying nothing. All but the weights are money.
     Raises ValueError, in one line, for shapes that do not fit and for numbers out of range.
     """
 
@@ -41,8 +43,8 @@ class MixedLogit:
         weights = distributions("weights", self.weights, a.shape[:1])
         if mu.shape != a.shape[:1] or cost.shape != a.shape[1:]:
             raise ValueError(
-                f"a has shape {a.shape}: expected mu {mu.shape} and cost {cost.shape} to be its "
-                "two sides"
+                f"a has shape {a.shape}: "
+                f"expected mu {mu.shape} and cost {cost.shape} to be its two sides"
             )
         for name, array in (("weights", weights), ("a", a), ("mu", mu), ("cost", cost)):
             object.__setattr__(self, name, array)
@@ -51,6 +53,7 @@ class MixedLogit:
         """Probabilities of buying, by segment: [K, G] for prices [G]."""
         u = (self.a - np.asarray(prices, dtype=np.float64)) / self.mu[:, None]
         none = (self.outside / self.mu)[:, None]
+        # Less the largest utility, no exponential overflows.
         top = np.maximum(u.max(axis=1, keepdims=True), none)
         odds = np.exp(u - top)
         return np.asarray(odds / (np.exp(none - top) + odds.sum(axis=1, keepdims=True)))
@@ -61,44 +64,42 @@ class MixedLogit:
         return float(self.weights @ (self.segment_shares(prices) @ margin))
 
     def gradient(self, prices: ArrayLike) -> FloatArray:
-        """Its derivative in each price: [G], sum over k of w_k s_i (1 - (m_i - sum_j m_j s_j) /
-        mu_k)."""
+        """Its derivative in each price: [G].
+
+        That is sum over k of w_k s_i (1 - (m_i - sum_j m_j s_j) / mu_k), with the margins m.
+        """
         s = self.segment_shares(prices)
         margin = np.asarray(prices, dtype=np.float64) - self.cost
-        each = s * (1.0 - (margin - (s @ margin)[:, None]) / self.mu[:, None])
-        return np.asarray(self.weights @ each)
+        by_segment = s * (1.0 - (margin - (s @ margin)[:, None]) / self.mu[:, None])
+        return np.asarray(self.weights @ by_segment)
 
     def optimum(self, starts: int = 20, seed: int = 0) -> tuple[FloatArray, float]:
-        """(prices [G], profit per visitor), the best of many local optima; a global one is likely,
-        not certain.
+        """(prices [G], profit per visitor), the best of many local optima.
 
-        The starts are the segments' own optima, then `starts` random mixtures of them.
+        A global one is likely, not certain. The starts are the segments' own optima, then `starts`
+        random mixtures of them.
         """
-        own = np.stack(
-            [
-                LogitMarket(a, self.cost, float(mu), None, self.outside).monopoly()
-                for a, mu in self._segments()
-            ]
-        )
+        markets = [
+            LogitMarket(a, self.cost, float(mu), None, self.outside)
+            for a, mu in zip(self.a, self.mu, strict=True)
+        ]
+        own = np.stack([market.monopoly() for market in markets])
         rng = np.random.default_rng(seed)
         mixed = rng.dirichlet(np.ones(len(own)), size=(whole("starts", starts, 0), own.shape[1]))
         random = np.einsum("ngk,kg->ng", mixed, own)
-        scale = float(
-            self.mu.mean()
-        )  # prices in units of taste, profit likewise: well scaled for the search
-        found = [
-            minimize(
-                lambda x: -self.profit(x * scale) / scale,
-                start / scale,
-                jac=lambda x: -self.gradient(x * scale),
-                method="BFGS",
-                options={"gtol": 1e-10},
-            ).x
-            * scale
-            for start in np.concatenate([own, random])
-        ]
-        best = max(found, key=self.profit)
+        optima = [self._local_optimum(start) for start in np.concatenate([own, random])]
+        best = max(optima, key=self.profit)
         return np.asarray(best), self.profit(best)
 
-    def _segments(self) -> list[tuple[FloatArray, float]]:
-        return [(a, float(mu)) for a, mu in zip(self.a, self.mu, strict=True)]
+    def _local_optimum(self, start: FloatArray) -> FloatArray:
+        """Prices [G] that the search from `start` [G] ends at."""
+        # Prices in units of taste, profit likewise: well scaled for the search.
+        scale = float(self.mu.mean())
+        search = minimize(
+            lambda x: -self.profit(x * scale) / scale,
+            start / scale,
+            jac=lambda x: -self.gradient(x * scale),
+            method="BFGS",
+            options={"gtol": 1e-10},
+        )
+        return np.asarray(search.x * scale)

@@ -10,13 +10,12 @@ With gain = loss = beta, the optimum comes to rest at
     p_ss = (b0 + c (b1 + beta k)) / (2 b1 + beta k),   k = (1 - gamma) / (1 - gamma theta).
 
 Loss-averse customers (loss > gain): any price between those of beta = gain and of beta = loss keeps
-resting there. Gain-seeking customers (gain > loss): no rest is optimal; prices cycle for ever. All
-this holds for prices at which somebody buys. Demand does not fall below 0, so that a price which
-nobody pays lifts
-the reference for nothing: if such prices are allowed, the optimum may alternate between them and
-    sales, with gains that
-grow with the highest price allowed, whatever customers feel about losses. Limit the prices to those
-of the case.
+resting there. Gain-seeking customers (gain > loss): no rest is optimal; prices cycle for ever.
+
+All this holds for prices at which somebody buys. Demand does not fall below 0, so that a price
+which nobody pays lifts the reference for nothing: if such prices are allowed, the optimum may
+alternate between them and sales, with gains that grow with the highest price allowed, whatever
+customers feel about losses. Limit the prices to those of the case.
 Source: Popescu and Wu (2007), Operations Research 55(3).
 """
 
@@ -70,8 +69,10 @@ class ReferenceMarket:
         return (self.b0 + self.cost * (self.b1 + beta * k)) / (2.0 * self.b1 + beta * k)
 
     def steady_range(self) -> tuple[float, float]:
-        """(lowest, highest) price at which the optimum rests; ValueError if customers seek gains,
-        and none does."""
+        """(lowest, highest) price at which the optimum rests.
+
+        Raises ValueError if customers seek gains: then it rests nowhere.
+        """
         if self.gain > self.loss:
             raise ValueError(
                 f"gain = {self.gain!r} > loss = {self.loss!r}: the optimal prices cycle"
@@ -79,8 +80,10 @@ class ReferenceMarket:
         return self.steady_price(self.loss), self.steady_price(self.gain)
 
     def best_constant(self) -> tuple[float, float]:
-        """(price, profit per period) of the best price that never changes, with the reference at
-        rest there."""
+        """(price, profit per period) of the best price that never changes.
+
+        The reference rests there, too.
+        """
         price = 0.5 * (self.b0 / self.b1 + self.cost)
         return price, float(self.profit(price, price))
 
@@ -95,15 +98,18 @@ class ReferenceSolution:
     policy: FloatArray  # [N] price at each reference
 
     def path(self, start: float, periods: int) -> tuple[FloatArray, FloatArray]:
-        """(prices, references) from the reference `start` on, both [periods]; each price looks one
-        period ahead."""
+        """(prices, references) from the reference `start` on, both [periods].
+
+        Each price is the best against the value of the next reference, not the grid point's policy.
+        """
         within("start", start, float(self.grid[0]), float(self.grid[-1]))
         prices = np.empty(whole("periods", periods, 1))
         references = np.empty(periods)
         m = self.market
         r = start
         for t in range(periods):
-            later = np.interp(m.theta * r + (1.0 - m.theta) * self.grid, self.grid, self.value)
+            next_references = m.theta * r + (1.0 - m.theta) * self.grid
+            later = np.interp(next_references, self.grid, self.value)
             prices[t] = self.grid[np.argmax(m.profit(self.grid, r) + m.gamma * later)]
             references[t] = r
             r = m.theta * r + (1.0 - m.theta) * prices[t]
@@ -118,29 +124,29 @@ class ReferenceSolution:
         is of discounted profit, and a patient seller's average could be higher still.
         """
         prices, references = self.path(start, settle + periods)
-        each = self.market.profit(prices[settle:], references[settle:])
-        return float(each.mean()) / self.market.best_constant()[1] - 1.0
+        profits = self.market.profit(prices[settle:], references[settle:])
+        return float(profits.mean()) / self.market.best_constant()[1] - 1.0
 
 
 def solve_reference(
     market: ReferenceMarket, low: float = 200.0, high: float = 900.0, n: int = 601
 ) -> ReferenceSolution:
-    """The optimum by policy iteration, with V linear between the n grid points from `low` to
-    `high`.
+    """The optimum by policy iteration, with V linear between the grid points.
 
-    Prices and their steady state are right to about one step of the grid. `high` matters: see the
-        module about prices
-    that nobody pays.
+    n: how many, from `low` to `high`. Prices and their steady state are right to about one step of
+    the grid. `high` matters: see the module about prices that nobody pays.
+    Raises ValueError for an empty range, ConvergenceError if the iteration does not come to rest.
     """
     finite("low, high", [low, high])
     if not low < high:
         raise ValueError(f"low = {low!r}, high = {high!r}: expected low < high")
     grid = np.linspace(low, high, whole("n", n, 2))
     profit = market.profit(grid[None, :], grid[:, None])  # by reference, price
-    following = market.theta * grid[:, None] + (1.0 - market.theta) * grid[None, :]
-    at = np.clip((following - low) / (high - low) * (n - 1), 0.0, n - 1.0)
-    left = np.minimum(at.astype(np.int64), n - 2)
-    share = at - left
+    # The next reference lies between two grid points: `left` and the one after, reached by `share`.
+    next_reference = market.theta * grid[:, None] + (1.0 - market.theta) * grid[None, :]
+    place = np.clip((next_reference - low) / (high - low) * (n - 1), 0.0, n - 1.0)
+    left = np.minimum(place.astype(np.int64), n - 2)
+    share = place - left
     rows = np.arange(n)
     choice = np.argmax(profit, axis=1)
     for _ in range(200):
@@ -149,6 +155,7 @@ def solve_reference(
         moves[rows, left[rows, choice] + 1] = share[rows, choice]
         value = np.linalg.solve(np.eye(n) - market.gamma * moves, profit[rows, choice])
         total = profit + market.gamma * ((1.0 - share) * value[left] + share * value[left + 1])
+        # By more than rounding, or equally good prices would alternate for ever.
         better = total.max(axis=1) > total[rows, choice] + 1e-9 * (1.0 + np.abs(value))
         if not better.any():
             return ReferenceSolution(market, grid, value, grid[choice])

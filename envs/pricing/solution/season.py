@@ -37,11 +37,10 @@ class Season:
     """T periods and A prices; see the module for the equations.
 
     demand: [T, A] mean number of customers in a period. prices: [A]. stock: C, units at the start.
-        cost: money per
-    unit sold, 0 if it is sunk. salvage: money per unit left at the end. holding: money per unit and
-        period kept. fee:
-    share of the price that a platform takes. Raises ValueError, in one line, for negative or
-    missing numbers, and for shapes that do not fit.
+    cost: money per unit sold, 0 if it is sunk. salvage: money per unit left at the end. holding:
+    money per unit and period kept. fee: share of the price that a platform takes. discount: weight
+    of a period's money against that of the period before.
+    Raises ValueError, in one line, for negative or missing numbers, and for shapes that do not fit.
     """
 
     demand: FloatArray
@@ -58,8 +57,8 @@ class Season:
         prices = not_negative("prices", self.prices, ndim=1)
         if demand.shape[1] != len(prices):
             raise ValueError(
-                f"demand has shape {demand.shape}: expected one column for each of {len(prices)} "
-                "prices"
+                f"demand has shape {demand.shape}: "
+                f"expected one column for each of {len(prices)} prices"
             )
         whole("stock", self.stock, 0)
         finite("cost, salvage, holding", [self.cost, self.salvage, self.holding])
@@ -87,11 +86,12 @@ class Season:
 
     @cached_property
     def _kernels(self) -> tuple[FloatArray, FloatArray]:
-        """Of each distinct row of demand: [R, A, C+1, C+1] stock before to stock after, [R, A, C+1]
-        earnings.
+        """Transitions and earnings of each distinct row of demand.
 
-        They take 8 R A (C+1)^2 bytes, R being the number of distinct rows.
+        [R, A, C+1, C+1] stock before to stock after, and [R, A, C+1]. They take 8 R A (C+1)^2
+        bytes, R being the number of distinct rows.
         """
+        # Periods with the same demand share a kernel.
         transitions = censored_transitions(self._rows[0], self.stock)
         levels = np.arange(self.stock + 1)
         left = transitions @ levels
@@ -99,8 +99,10 @@ class Season:
         return transitions, margin[:, None] * (levels - left) - self.holding * left
 
     def transitions(self, t: int) -> FloatArray:
-        """P(I' | I, a) in period t: [A, C+1, C+1], last axis I'. Built once for each distinct row
-        of demand."""
+        """P(I' | I, a) in period t: [A, C+1, C+1], last axis I'.
+
+        Built once for each distinct row of demand.
+        """
         return np.asarray(self._kernels[0][self._rows[1][t]])
 
     def earnings(self, t: int) -> FloatArray:
@@ -113,16 +115,20 @@ class Season:
 
 
 def censored_transitions(mean: ArrayLike, stock: int) -> FloatArray:
-    """P(stock after | stock before) for Poisson demand: [..., C+1, C+1] for means [...], last axis
-    the stock after."""
+    """P(stock after | stock before) for Poisson demand, last axis the stock after.
+
+    [..., C+1, C+1] for means [...] and C units of `stock`.
+    """
     lam = np.asarray(mean, dtype=np.float64)[..., None]
     units = np.arange(stock + 1)
     mass = np.exp(xlogy(units, lam) - lam - gammaln(units + 1))  # P(D = k)
     sold = units[:, None] - units  # stock before less stock after
-    found = np.where(sold >= 0, mass[..., np.maximum(sold, 0)], 0.0)
-    found[..., 0, 0] = 1.0
-    found[..., 1:, 0] = gammainc(units[1:], lam)  # sold out: P(D >= stock), exact in the tail too
-    return np.asarray(found)
+    # P(D = sold); stock does not grow.
+    transitions = np.where(sold >= 0, mass[..., np.maximum(sold, 0)], 0.0)
+    transitions[..., 0, 0] = 1.0
+    # Sold out: P(D >= stock), exact in the tail too.
+    transitions[..., 1:, 0] = gammainc(units[1:], lam)
+    return np.asarray(transitions)
 
 
 def gvr(periods_per_day: int = 1, prices: ArrayLike = GVR_PRICES) -> Season:
@@ -130,23 +136,22 @@ def gvr(periods_per_day: int = 1, prices: ArrayLike = GVR_PRICES) -> Season:
 
     More periods a day and more prices bring it closer to the closed form in continuous time.
     """
-    each = whole("periods_per_day", periods_per_day, 1)
+    a_day = whole("periods_per_day", periods_per_day, 1)
     p = finite("prices", prices, ndim=1)
-    return Season(np.tile(6.0 / each * np.exp(-p / 500.0), (30 * each, 1)), p, stock=20)
+    demand = 6.0 / a_day * np.exp(-p / 500.0)
+    return Season(np.tile(demand, (30 * a_day, 1)), p, stock=20)
 
 
 def perish() -> Season:
-    """The instance PERISH: 40 boxed lunches, 12 hours, list price 500 yen, 30 yen to throw one
-    away; cost is sunk.
+    """The instance PERISH: 40 boxed lunches in 12 hours, list price 500 yen.
 
-    Two peaks of customers, at hours 2 and 8; what they would pay falls by 14 yen an hour.
+    Cost is sunk, and throwing one away costs 30 yen. Two peaks of customers, at hours 2 and 8; what
+    they would pay falls by 14 yen an hour.
     """
     hour = np.arange(12.0)
     prices = 500.0 * np.array(PERISH_MULTIPLIERS)
-    visitors = (
-        6.0
-        + 8.0 * np.exp(-0.5 * ((hour - 2.0) / 1.2) ** 2)
-        + 10.0 * np.exp(-0.5 * ((hour - 8.0) / 1.5) ** 2)
-    )
+    first_peak = 8.0 * np.exp(-0.5 * ((hour - 2.0) / 1.2) ** 2)
+    second_peak = 10.0 * np.exp(-0.5 * ((hour - 8.0) / 1.5) ** 2)
+    visitors = 6.0 + first_peak + second_peak
     bought = expit((480.0 - 14.0 * hour[:, None] - prices) / 70.0)
     return Season(visitors[:, None] * bought, prices, stock=40, salvage=-30.0)

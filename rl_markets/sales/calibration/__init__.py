@@ -1,5 +1,6 @@
-"""Demand from a user's own log of sales: read it, refuse what it cannot tell, fit, and write an
-experiment.
+"""Demand from a user's own log of sales.
+
+Read the log, refuse what it cannot tell, fit demand, and write an experiment.
 
 Reading            table, sales
 Refusals           checks

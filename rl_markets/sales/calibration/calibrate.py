@@ -1,13 +1,17 @@
-"""From a log of sales to a demand that a market can be made of: every family fitted, the best by
-held-out periods chosen."""
+"""From a log of sales to a demand that a market can be made of.
+
+Every family of demand is fitted, and the best by held-out periods chosen.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rl_markets.errors import ExperimentError, UnidentifiedError
 from rl_markets.sales.calibration import checks
@@ -32,12 +36,26 @@ HELD_OUT = 0.2
 WEAKEST_F = 10.0
 """Of the first stage, below which instruments count as weak (Staiger and Stock 1997)."""
 OVERDISPERSED = 1.5
+"""Times the variance of Poisson sales, above which the reader is told."""
+
+_LOG_LINEAR: dict[str, type[LogLinear]] = {
+    "linear": Linear,
+    "exponential": Exponential,
+    "isoelastic": Isoelastic,
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Tried:
-    """A family: mean log likelihood of a held-out row, the mean elasticity and its interval; or why
-    it was left out."""
+    """What came of trying a family.
+
+    Attributes:
+        name: of the family.
+        held_out: mean log likelihood of a held-out row; minus infinity where the other periods do
+            not suffice for a fit, NaN where families are not compared.
+        elasticity: the mean, weighted by units sold, and its 95 % interval.
+        problem: why the family was left out; empty where it was not.
+    """
 
     name: str
     held_out: float = np.nan
@@ -47,9 +65,16 @@ class Tried:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """The chosen demand, as the market's section, and what is known of it.
+    """The chosen demand, and what is known of it.
 
-    `price` [P] is each product's median price, at which `elasticity`, `low`, `high` [P] hold.
+    Attributes:
+        log: what it was estimated from.
+        family: of the demand.
+        demand: the market's section `demand`.
+        price: [P] each product's median price.
+        elasticity, low, high: [P] own elasticities at these prices, and their 95 % intervals.
+        tried: the families, in the order in which they were tried.
+        notes: what to keep in mind, a sentence each.
     """
 
     log: SalesLog
@@ -78,57 +103,70 @@ def calibrate(
     """
     checks.check(log)
     price = medians(log)
-    sold = units(log)
     rows = rows_of(log, visitors)
-    tried = []
-    fits = {}
-    for name in FAMILIES if family is None else [family]:
-        try:
-            fits[name] = best_fit(name, rows)
-            mean, least, most = (float(v[0]) for v in fits[name].elasticities(price, sold))
-            tried.append(Tried(name, _held_out(name, log, visitors), (mean, least, most)))
-        except UnidentifiedError as error:
-            tried.append(Tried(name, problem=str(error)))
-    possible = [t for t in tried if not t.problem]
-    if not possible:
-        raise ExperimentError(
-            f"{log.source}: no family of demand can be fitted: {tried[-1].name}: "
-            f"{tried[-1].problem}"
-        )
-    best = max(possible, key=lambda t: t.held_out).name
-    if family is None and not any(np.isfinite(t.held_out) for t in possible):
-        raise ExperimentError(
-            f"{log.source}: the periods before the last fifth do not determine any family, so that "
-            "none can be compared on "
-            "the last; log more periods with more price changes, or choose a --family"
-        )
-    elasticity, low, high = fits[best].elasticities(price)
+    names = FAMILIES if family is None else [family]
+    fits, tried = _try_families(names, log, rows, price, visitors)
+    best = _best(log, tried, family)
+    fitted = fits[best]
+    elasticity, low, high = fitted.elasticities(price)
     advice = (
-        "vary prices at random, log more periods, or give --instruments that move prices and "
-        "not demand"
+        "vary prices at random, log more periods, "
+        "or give --instruments that move prices and not demand"
     )
     checks.check_slopes(log, best, elasticity, low, high, advice)
-    if not (fits[best].theta[fits[best].family.own] > 0).all():
+    if not (fitted.theta[fitted.family.own] > 0).all():
         raise ExperimentError(
-            f"{log.source}: {best} demand does not fall in the price at prices of 0; try another "
-            "--family"
+            f"{log.source}: {best} demand does not fall in the price at prices of 0; "
+            "try another --family"
         )
-    demand = fits[best].family.demand(fits[best].theta, rows)
-    return Calibration(log, best, demand, price, elasticity, low, high, tried, _notes(fits[best]))
+    demand = fitted.family.demand(fitted.theta, rows)
+    return Calibration(log, best, demand, price, elasticity, low, high, tried, _notes(fitted))
 
 
-def _notes(chosen: Fit) -> list[str]:
-    kind = (
-        "clustered by period"
-        if chosen.clustered
-        else f"not clustered: fewer than {CLUSTERS} periods"
-    )
+def _try_families(
+    names: Iterable[str], log: SalesLog, rows: Rows, price: Array, visitors: float | None
+) -> tuple[dict[str, Fit], list[Tried]]:
+    """The fits to the whole log by family, and what came of each family."""
+    fits: dict[str, Fit] = {}
+    tried = []
+    sold = units(log)
+    for name in names:
+        try:
+            fits[name] = best_fit(name, rows)
+            mean, low, high = (float(v[0]) for v in fits[name].elasticities(price, sold))
+            tried.append(Tried(name, _held_out(name, log, visitors), (mean, low, high)))
+        except UnidentifiedError as error:
+            tried.append(Tried(name, problem=str(error)))
+    return fits, tried
+
+
+def _best(log: SalesLog, tried: list[Tried], family: str | None) -> str:
+    """The family that explains the held-out periods best, among those that could be fitted."""
+    possible = [t for t in tried if not t.problem]
+    if not possible:
+        last = tried[-1]
+        raise ExperimentError(
+            f"{log.source}: no family of demand can be fitted: {last.name}: {last.problem}"
+        )
+    # A family that was asked for needs no comparison.
+    if family is None and not any(np.isfinite(t.held_out) for t in possible):
+        raise ExperimentError(
+            f"{log.source}: the periods before the last fifth do not determine any family, "
+            "so that none can be compared on the last; "
+            "log more periods with more price changes, or choose a --family"
+        )
+    return max(possible, key=lambda t: t.held_out).name
+
+
+def _notes(fitted: Fit) -> list[str]:
+    kind = "clustered by period"
+    if not fitted.clustered:
+        kind = f"not clustered: fewer than {CLUSTERS} periods"
     notes = [f"intervals are 95 %, standard errors {kind}"]
-    if chosen.dispersion > OVERDISPERSED:
+    if fitted.dispersion > OVERDISPERSED:
         notes.append(
-            f"sales vary {chosen.dispersion:.1f} times as much as Poisson sales would; the "
-            "market's customers are calmer "
-            "than yours"
+            f"sales vary {fitted.dispersion:.1f} times as much as Poisson sales would; "
+            "the market's customers are calmer than yours"
         )
     return notes
 
@@ -146,8 +184,10 @@ def units(log: SalesLog) -> Array:
 
 
 def best_fit(name: str, rows: Rows) -> Fit:
-    """The family fitted; with the cross effect of other prices where all products are always there,
-    and it is positive.
+    """The family fitted.
+
+    With the cross effect of other prices where all products are always there, and it is not
+    negative.
 
     Raises:
         UnidentifiedError: where the log does not determine it.
@@ -158,54 +198,61 @@ def best_fit(name: str, rows: Rows) -> Fit:
                 "needs the number of visitors: a column visitors, or --visitors"
             )
         return fit(Logit(rows), rows)
-    kinds: dict[str, type[LogLinear]] = {
-        "linear": Linear,
-        "exponential": Exponential,
-        "isoelastic": Isoelastic,
-    }
-    kind = kinds[name]
+    kind = _LOG_LINEAR[name]
     products = len(rows.log.products)
     if products > 1 and (np.bincount(rows.cell) == products).all():
-        with suppress(
-            UnidentifiedError
-        ):  # prices that always move together tell nothing of substitution
-            found = fit(kind(rows, cross=True), rows)
-            if found.theta[2 * products] >= 0:
-                return found
+        # Prices that always move together tell nothing of substitution.
+        with suppress(UnidentifiedError):
+            with_cross = fit(kind(rows, cross=True), rows)
+            if with_cross.theta[2 * products] >= 0:
+                return with_cross
     return fit(kind(rows), rows)
 
 
 def _held_out(name: str, log: SalesLog, visitors: float | None) -> float:
-    """Mean log likelihood of the last periods by a fit to those before; minus infinity where these
-    do not suffice."""
+    """Mean log likelihood of the last periods by a fit to those before.
+
+    Minus infinity where these do not suffice for a fit.
+    """
     periods = np.unique(log.period)
     last = log.period >= periods[-max(1, round(HELD_OUT * len(periods)))]
     try:
-        found = best_fit(name, rows_of(log.where(~last), visitors))
-        return held_out(found, rows_of_later(log, last, visitors))
+        fitted = best_fit(name, rows_of(log.where(~last), visitors))
+        return held_out(fitted, rows_of_later(log, last, visitors))
     except UnidentifiedError:
         return -np.inf
 
 
-def rows_of_later(log: SalesLog, last: Any, visitors: float | None) -> Rows:
-    """The held-out rows; exposure is relative to the mean visitors of the periods before, as the
-    fit is."""
+def rows_of_later(log: SalesLog, last: NDArray[np.bool_], visitors: float | None) -> Rows:
+    """The held-out rows.
+
+    Their exposure is relative to the mean visitors of the periods before, as it is in the fit.
+
+    Args:
+        log: all rows.
+        last: [R] those that are held out.
+        visitors: as in `rows_of`.
+    """
     rows = rows_of(log.where(last), visitors)
     before = rows_of(log.where(~last), visitors)
     if np.isnan(log.visitors).any():
         return rows
-    mean = before.visitors[np.unique(before.cell, return_index=True)[1]].mean()
-    exposure = np.log(np.maximum(rows.visitors, 1e-9) / mean)
-    return Rows(**{**rows.__dict__, "exposure": exposure})
+    first = np.unique(before.cell, return_index=True)[1]  # a cell's rows share their visitors
+    mean = before.visitors[first].mean()
+    return replace(rows, exposure=np.log(np.maximum(rows.visitors, 1e-9) / mean))
 
 
 def by_instruments(log: SalesLog, family: str, visitors: float | None = None) -> Calibration:
-    """Demand by two-stage least squares, for prices that answered demand: one slope for all
-    products.
+    """Demand by two-stage least squares, for prices that answered demand: one slope for all.
 
     log sales on the price (exponential) or its log (isoelastic), sales on the price (linear), and
     log of the share over that of buying nothing on the price (logit, Berry 1994); each product and
     store has a constant of its own.
+
+    Args:
+        log: of sales, with instruments.
+        family: a key of `FAMILIES`.
+        visitors: as in `calibrate`.
 
     Raises:
         ExperimentError: for rows whose log is not known, and instruments that do not move prices
@@ -217,25 +264,24 @@ def by_instruments(log: SalesLog, family: str, visitors: float | None = None) ->
     group = log.product * len(log.stores) + log.store
     clusters = log.period if len(np.unique(log.period)) >= CLUSTERS else None
     try:
-        found = two_stage(y, x, log.instruments, group, clusters)
+        estimate = two_stage(y, x, log.instruments, group, clusters)
     except ValueError as error:
         raise ExperimentError(f"{log.source}: --instruments: {error}; name others") from None
-    if found.first_stage_f < WEAKEST_F:
+    if estimate.first_stage_f < WEAKEST_F:
         raise ExperimentError(
-            f"{log.source}: --instruments: weak, first-stage F {found.first_stage_f:.1f}; expected "
-            f"{WEAKEST_F:g} or more: "
-            "name instruments that move prices more"
+            f"{log.source}: --instruments: weak, first-stage F {estimate.first_stage_f:.1f}; "
+            f"expected {WEAKEST_F:g} or more: name instruments that move prices more"
         )
-    return _by_slope(log, family, rows, found)
+    return _by_slope(log, family, rows, estimate)
 
 
-def _by_slope(log: SalesLog, family: str, rows: Rows, found: TwoStage) -> Calibration:
+def _by_slope(log: SalesLog, family: str, rows: Rows, estimate: TwoStage) -> Calibration:
     """The demand of all products, given the slope that they share."""
     price = medians(log)
     products = len(log.products)
-    model: Family = Logit(rows) if family == "logit" else _plain(family, rows)
-    slope = -found.slope
-    half = 1.96 * found.standard_error
+    model: Family = Logit(rows) if family == "logit" else _of_one_store(family, rows)
+    slope = -estimate.slope  # families take slopes that are positive where demand falls
+    half = 1.96 * estimate.standard_error
 
     def theta(b: float) -> Array:
         levels = np.array(
@@ -243,31 +289,28 @@ def _by_slope(log: SalesLog, family: str, rows: Rows, found: TwoStage) -> Calibr
         )
         return np.concatenate([levels, [b] if family == "logit" else np.full(products, b)])
 
-    value, low, high = (
+    # Elasticities fall in the slope: the larger one gives the lower end of the interval.
+    elasticity, low, high = (
         model.elasticities(theta(b), price) for b in (slope, slope + half, slope - half)
     )
-    checks.check_slopes(log, family, value, low, high, "name instruments that move prices more")
+    advice = "name instruments that move prices more"
+    checks.check_slopes(log, family, elasticity, low, high, advice)
     weight = units(log)
-    mean = (float(np.average(v, weights=weight)) for v in (value, low, high))
-    notes = [
-        f"two-stage least squares, first-stage F {found.first_stage_f:.0f}; without instruments "
-        "the slope would be "
-        f"{found.ordinary:.4g} in place of {found.slope:.4g} (standard error "
-        f"{found.standard_error:.2g})"
-    ]
-    tried = [Tried(family, elasticity=(next(mean), next(mean), next(mean)))]
-    return Calibration(
-        log, family, model.demand(theta(slope), rows), price, value, low, high, tried, notes
+    mean, mean_low, mean_high = (
+        float(np.average(v, weights=weight)) for v in (elasticity, low, high)
     )
+    tried = [Tried(family, elasticity=(mean, mean_low, mean_high))]
+    notes = [
+        f"two-stage least squares, first-stage F {estimate.first_stage_f:.0f}; "
+        f"without instruments the slope would be {estimate.ordinary:.4g} "
+        f"in place of {estimate.slope:.4g} (standard error {estimate.standard_error:.2g})"
+    ]
+    demand = model.demand(theta(slope), rows)
+    return Calibration(log, family, demand, price, elasticity, low, high, tried, notes)
 
 
-def _plain(family: str, rows: Rows) -> LogLinear:
-    kinds: dict[str, type[LogLinear]] = {
-        "linear": Linear,
-        "exponential": Exponential,
-        "isoelastic": Isoelastic,
-    }
-    model = kinds[family](rows)
+def _of_one_store(family: str, rows: Rows) -> LogLinear:
+    model = _LOG_LINEAR[family](rows)
     model.stores = 1  # levels are means over stores
     return model
 
@@ -278,9 +321,10 @@ def _level(log: SalesLog, family: str, b: float, rows: Rows, index: int) -> floa
     if family == "linear":
         return sales + b * float(log.price.mean())
     if family == "logit":
-        mine = rows.log.product == index
-        return float((_log_odds(rows)[mine] + b * log.price).mean())
+        of_product = rows.log.product == index
+        return float((_log_odds(rows)[of_product] + b * log.price).mean())
     x = np.log(log.price) if family == "isoelastic" else log.price
+    # log(sales / mean of exp(-b x)), around the mean of x to keep the exponentials near 1
     return float(np.log(sales) - np.log(np.exp(-b * (x - x.mean())).mean()) + b * x.mean())
 
 
@@ -288,23 +332,22 @@ def _regression(log: SalesLog, family: str, rows: Rows) -> tuple[Array, Array]:
     """Left and right side [R] of the family's regression."""
     if log.sold_out.any():
         raise ExperimentError(
-            f"{log.source}: --instruments: {int(log.sold_out.sum())} rows sold out, whose demand "
-            "is not known; two-stage "
-            "least squares needs a log without stock-outs"
+            f"{log.source}: --instruments: {int(log.sold_out.sum())} rows sold out, "
+            "whose demand is not known; "
+            "two-stage least squares needs a log without stock-outs"
         )
     if family == "linear":
         return log.sales, log.price
     if not (log.sales > 0).all():
         raise ExperimentError(
-            f"{log.source}: --instruments: {int((log.sales == 0).sum())} rows without sales, which "
-            "have no logarithm; "
-            "choose longer periods, or --family linear"
+            f"{log.source}: --instruments: {int((log.sales == 0).sum())} rows without sales, "
+            "which have no logarithm; choose longer periods, or --family linear"
         )
     if family == "logit":
         if np.isnan(rows.visitors).any():
             raise ExperimentError(
-                f"{log.source}: logit needs the number of visitors: a column visitors, or "
-                "--visitors"
+                f"{log.source}: logit needs the number of visitors: "
+                "a column visitors, or --visitors"
             )
         return _log_odds(rows), log.price
     return np.log(log.sales), np.log(log.price) if family == "isoelastic" else log.price
@@ -316,7 +359,7 @@ def _log_odds(rows: Rows) -> Array:
     nothing = rows.visitors - bought
     if not (nothing > 0).all():
         raise ExperimentError(
-            f"{rows.log.source}: no more visitors than sales in a period; expected some who buy "
-            "nothing"
+            f"{rows.log.source}: no more visitors than sales in a period; "
+            "expected some who buy nothing"
         )
     return np.asarray(np.log(rows.log.sales) - np.log(nothing))

@@ -30,14 +30,14 @@ def check(log: SalesLog) -> None:
     if periods < FEWEST_PERIODS:
         _refuse(
             log,
-            f"{periods} periods; expected {FEWEST_PERIODS} or more, the last fifth of them to be "
-            "held out",
+            f"{periods} periods; expected {FEWEST_PERIODS} or more, "
+            "the last fifth of them to be held out",
         )
     if len(log.products) > MOST_PRODUCTS:
         _refuse(
             log,
-            f"{len(log.products)} products; expected at most {MOST_PRODUCTS}, chosen by --product "
-            "NAME",
+            f"{len(log.products)} products; expected at most {MOST_PRODUCTS}, "
+            "chosen by --product NAME",
         )
     if log.rows * (2 * len(log.products) + len(log.stores)) > MOST_ENTRIES:
         _refuse(log, "too large for one regression; choose fewer products by --product NAME")
@@ -46,52 +46,55 @@ def check(log: SalesLog) -> None:
 
 
 def _check_product(log: SalesLog, name: str) -> None:
+    """Whether a product's rows tell its demand; `log` holds no others."""
     if not log.rows:
         _refuse(log, "no row in which there was stock; leave it out", name)
     if not log.sales.any():
         _refuse(
             log,
-            f"no sales in {log.rows} rows; the answer to prices cannot be seen, leave the product "
-            "out",
+            f"no sales in {log.rows} rows; "
+            "the answer to prices cannot be seen, leave the product out",
             name,
         )
     if log.sold_out.all():
         _refuse(
             log,
-            f"sold out in all {log.rows} rows; demand was never seen, only that it was larger: log "
-            "periods in which "
-            "something was left",
+            f"sold out in all {log.rows} rows; demand was never seen, only that it was larger: "
+            "log periods in which something was left",
             name,
         )
+    _check_prices(log, name)
+
+
+def _check_prices(log: SalesLog, name: str) -> None:
+    """Whether a product's price moves enough, and not with time alone."""
     if len(np.unique(log.price)) < 2:
         _refuse(
             log,
-            f"a single price, {log.price[0]:g}, in all {log.rows} rows; how demand answers prices "
-            "cannot be seen: move "
-            "the price by some percent up and down, and calibrate again",
+            f"a single price, {log.price[0]:g}, in all {log.rows} rows; "
+            "how demand answers prices cannot be seen: "
+            "move the price by some percent up and down, and calibrate again",
             name,
         )
     if (changes := price_changes(log)) < FEWEST_CHANGES:
         _refuse(
             log,
-            f"only {changes} price change{'s' * (changes != 1)} over time; expected "
-            f"{FEWEST_CHANGES} or more, at times "
-            "that have nothing to do with demand",
+            f"only {changes} price change{'s' * (changes != 1)} over time; "
+            f"expected {FEWEST_CHANGES} or more, at times that have nothing to do with demand",
             name,
         )
     if _straightness(log) > STRAIGHT:
         _refuse(
             log,
-            "the price moves in a straight line with the period; its effect cannot be told from a "
-            "trend: move it up and "
-            "down",
+            "the price moves in a straight line with the period; "
+            "its effect cannot be told from a trend: move it up and down",
             name,
         )
 
 
 def price_changes(log: SalesLog) -> int:
     """How often the price differs from the store's period before."""
-    order = np.lexsort((log.period, log.store))
+    order = np.lexsort((log.period, log.store))  # by store, then by period
     same_store = np.diff(log.store[order]) == 0
     return int(np.sum((np.diff(log.price[order]) != 0) & same_store))
 
@@ -104,7 +107,8 @@ def _straightness(log: SalesLog) -> float:
 
 
 def _within(values: NDArray[np.float64], group: NDArray[np.int64]) -> NDArray[np.float64]:
-    count = np.maximum(np.bincount(group), 1)
+    """Deviations from the groups' means."""
+    count = np.maximum(np.bincount(group), 1)  # a group may be empty: others' stores
     return np.asarray(values - (np.bincount(group, values) / count)[group])
 
 
@@ -128,21 +132,22 @@ def check_slopes(
     Raises:
         ExperimentError: for the first product of which this cannot be said.
     """
-    for name, value, a, b in zip(log.products, elasticity, low, high, strict=True):
-        if not b < 0:
-            what = (
-                "demand seems to rise in the price"
-                if value >= 0
-                else "demand may not fall in the price at all"
-            )
-            _refuse(
-                log,
-                f"{what}: {family} elasticity {value:.2f}, 95 % interval {a:.2f} to {b:.2f}, which "
-                "holds 0; either the log "
-                f"is too short, or prices followed demand: {advice}",
-                name,
-            )
+    for name, value, lower, upper in zip(log.products, elasticity, low, high, strict=True):
+        if upper < 0:
+            continue
+        if value >= 0:
+            what = "demand seems to rise in the price"
+        else:
+            what = "demand may not fall in the price at all"
+        _refuse(
+            log,
+            f"{what}: {family} elasticity {value:.2f}, "
+            f"95 % interval {lower:.2f} to {upper:.2f}, which holds 0; "
+            f"either the log is too short, or prices followed demand: {advice}",
+            name,
+        )
 
 
 def _refuse(log: SalesLog, problem: str, product: str | None = None) -> NoReturn:
-    raise ExperimentError(f"{log.source}: {f'product {product}: ' if product else ''}{problem}")
+    whose = f"product {product}: " if product else ""
+    raise ExperimentError(f"{log.source}: {whose}{problem}")

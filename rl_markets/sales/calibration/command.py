@@ -1,5 +1,8 @@
-"""`rl-markets calibrate`: its options, and what it prints. Imports what computes only when it
-runs."""
+"""`rl-markets calibrate`: its options, and what it prints.
+
+What computes is imported inside the functions: `--help` and `check` must import neither torch nor
+ray, and the command line imports this module.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ import typer
 from rl_markets.errors import ExperimentError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from rl_markets.sales.calibration.calibrate import Calibration
     from rl_markets.sales.calibration.experiment import Setting
 
@@ -68,22 +73,24 @@ def calibrate(
         raise ExperimentError(
             f"{target}: exists already; --force overwrites it, --out names another"
         )
+    # here, so that `--help` imports none of it
     from rl_markets.experiment import parse
     from rl_markets.sales.calibration.calibrate import by_instruments
     from rl_markets.sales.calibration.calibrate import calibrate as run
     from rl_markets.sales.calibration.experiment import experiment, text
     from rl_markets.sales.calibration.sales import read_sales
 
-    named = [z.strip() for z in instruments.split(",")] if instruments else []
-    log = read_sales(file, pairs("--column", column), product or (), named)
-    found = (
-        by_instruments(log, str(family), visitors) if instruments else run(log, family, visitors)
-    )
-    data = experiment(name, found, setting)
-    parse(data, str(target))
-    _show(found)
+    instrument_names = [z.strip() for z in instruments.split(",")] if instruments else []
+    log = read_sales(file, pairs("--column", column), product or (), instrument_names)
+    if instruments:
+        calibration = by_instruments(log, str(family), visitors)
+    else:
+        calibration = run(log, family, visitors)
+    data = experiment(name, calibration, setting)
+    parse(data, str(target))  # refuses what the market would refuse, before anything is written
+    _show(calibration)
     try:
-        target.write_text(text(data, found), encoding="utf-8")
+        target.write_text(text(data, calibration), encoding="utf-8")
     except OSError as error:
         raise ExperimentError(f"{target}: cannot be written: {error.strerror}") from None
     typer.echo(f"wrote {target}: rl-markets train {target}")
@@ -97,9 +104,11 @@ def _checked(
     periods: int | None,
     instruments: str | None,
 ) -> tuple[str, Setting]:
-    """The experiment's name, and what the log does not tell; whatever can be refused before reading
-    is."""
-    from rl_markets.sales.calibration.experiment import Setting
+    """The experiment's name, and what the log does not tell.
+
+    Whatever can be refused before reading the log is refused here.
+    """
+    from rl_markets.sales.calibration.experiment import Setting  # here, since it imports torch
 
     if family is not None and family not in NAMES:
         raise ExperimentError(f"--family {family}: expected one of {', '.join(NAMES)}")
@@ -107,69 +116,83 @@ def _checked(
         raise ExperimentError(f"--instruments: needs --family, one of {', '.join(NAMES)}")
     if stock is not None and periods is None:
         raise ExperimentError("--stock: needs --periods, the periods until the deadline")
-    each = pairs("--cost", [c for c in cost or [] if "=" in c])
-    everything = [_cost(c, c) for c in cost or [] if "=" not in c]
-    if len(everything) > 1:
+    costs = cost or []
+    of_product = pairs("--cost", [option for option in costs if "=" in option])
+    of_all = [_cost(option, option) for option in costs if "=" not in option]
+    if len(of_all) > 1:
         raise ExperimentError(
-            f"--cost {everything[1]:g}: expected one number for all products, or PRODUCT=NUMBER"
+            f"--cost {of_all[1]:g}: expected one number for all products, or PRODUCT=NUMBER"
         )
-    by_product = {name: _cost(f"{name}={number}", number) for name, number in each.items()}
+    by_product = {name: _cost(f"{name}={number}", number) for name, number in of_product.items()}
     name = re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._")[:80] or "calibrated"
-    return name, Setting(by_product, everything[0] if everything else None, stock, periods)
+    return name, Setting(by_product, of_all[0] if of_all else None, stock, periods)
 
 
 def _cost(option: str, number: str) -> float:
     try:
-        found = float(number)
+        cost = float(number)
     except ValueError:
-        found = -1.0
-    if not 0 <= found <= 1e12:
+        cost = -1.0  # refused below
+    if not 0 <= cost <= 1e12:
         raise ExperimentError(f"--cost {option}: expected a number of 0 or more")
-    return found
+    return cost
 
 
-def pairs(option: str, given: list[str] | None) -> dict[str, str]:
-    """`left=right` options as a mapping; ExperimentError, one line, for what is none."""
-    found = {}
-    for pair in given or []:
+def pairs(option: str, values: list[str] | None) -> dict[str, str]:
+    """`left=right` options as a mapping.
+
+    Raises:
+        ExperimentError: one line, for what is no pair.
+    """
+    mapping = {}
+    for pair in values or []:
         left, equals, right = pair.partition("=")
         if not (left and equals and right):
             raise ExperimentError(f"{option} {pair}: expected NAME=NAME, such as price=PRICE")
-        found[left] = right
-    return found
+        mapping[left] = right
+    return mapping
 
 
-def _show(found: Calibration) -> None:
+def _show(calibration: Calibration) -> None:
     """The families tried, the products' elasticities, and what to keep in mind."""
-    from rich.table import Table
-
     from rl_markets.progress import console
 
     screen = console()
-    families = Table(
+    screen.print(_families_table(calibration))
+    screen.print(_products_table(calibration))
+    more = len(calibration.log.products) - SHOWN
+    if more > 0:
+        screen.print(f"and {more} more products, in the file written", highlight=False)
+    left_out = [f"{tried.name}: {tried.problem}" for tried in calibration.tried if tried.problem]
+    for note in [*left_out, *calibration.notes]:
+        screen.print(note, highlight=False)
+
+
+def _families_table(calibration: Calibration) -> Table:
+    from rich.table import Table
+
+    table = Table(
         "family", "held-out log likelihood, a row", "mean elasticity", "95 % interval", "chosen"
     )
-    for tried in found.tried:
-        value, low, high = tried.elasticity
-        if not tried.problem:
-            likelihood = (
-                f"{tried.held_out:.4f}" if abs(tried.held_out) < float("inf") else "not compared"
-            )
-            chosen = "chosen" if tried.name == found.family else ""
-            families.add_row(
-                tried.name, likelihood, f"{value:.2f}", f"{low:.2f} to {high:.2f}", chosen
-            )
-    products = Table("product", "median price", "elasticity", "95 % interval")
-    for i, name in enumerate(found.log.products[:SHOWN]):
-        interval = f"{found.low[i]:.2f} to {found.high[i]:.2f}"
-        products.add_row(name, f"{found.price[i]:g}", f"{found.elasticity[i]:.2f}", interval)
-    for shown in (families, products):
-        screen.print(shown)
-    if len(found.log.products) > SHOWN:
-        screen.print(
-            f"and {len(found.log.products) - SHOWN} more products, in the file written",
-            highlight=False,
-        )
-    left_out = [f"{tried.name}: {tried.problem}" for tried in found.tried if tried.problem]
-    for note in [*left_out, *found.notes]:
-        screen.print(note, highlight=False)
+    for tried in calibration.tried:
+        if tried.problem:
+            continue
+        mean, low, high = tried.elasticity
+        likelihood = "not compared"
+        if abs(tried.held_out) < float("inf"):  # neither infinite nor NaN
+            likelihood = f"{tried.held_out:.4f}"
+        chosen = "chosen" if tried.name == calibration.family else ""
+        table.add_row(tried.name, likelihood, f"{mean:.2f}", f"{low:.2f} to {high:.2f}", chosen)
+    return table
+
+
+def _products_table(calibration: Calibration) -> Table:
+    from rich.table import Table
+
+    table = Table("product", "median price", "elasticity", "95 % interval")
+    for i, name in enumerate(calibration.log.products[:SHOWN]):
+        price = f"{calibration.price[i]:g}"
+        elasticity = f"{calibration.elasticity[i]:.2f}"
+        interval = f"{calibration.low[i]:.2f} to {calibration.high[i]:.2f}"
+        table.add_row(name, price, elasticity, interval)
+    return table

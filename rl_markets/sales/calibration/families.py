@@ -1,9 +1,8 @@
-"""Families of demand as regressions: the log of mean sales of every row, and its derivatives in the
-parameters.
+"""Families of demand as regressions.
 
-Sales are Poisson around the mean, cut off by the stock: a row that sold out contributes P(D >=
-    sales). Stores differ by a
-factor; where visitors are known, demand is in proportion to them.
+Each gives the log of mean sales of every row, and its derivatives in the parameters. Sales are
+Poisson around the mean, cut off by the stock: a row that sold out contributes P(D >= sales). Stores
+differ by a factor; where visitors are known, demand is in proportion to them.
 """
 
 from __future__ import annotations
@@ -26,10 +25,15 @@ Index = NDArray[np.int64]
 class Rows:
     """What a regression needs of a log of R rows in N cells (a store's period).
 
-    `visitors` [R], NaN where not known; `exposure` [R], log visitors over their mean, or 0;
-    `others` [R], sum of the cell's other prices, and `log_others` that of their logs; `outside`
-    [N], visitors who bought nothing, NaN where not known; `outside_period` [N]; `covariates` [R, F]
-    of the logit.
+    Attributes:
+        log: the rows themselves.
+        cell: [R] of each row.
+        visitors: [R] of the row's cell, NaN where not known.
+        exposure: [R] log visitors over their mean, or 0.
+        others, log_others: [R] sum of the cell's other prices, and that of their logs.
+        outside: [N] visitors who bought nothing, NaN where not known.
+        outside_period: [N] the cell's period.
+        covariates: [R, F] of the logit.
     """
 
     log: SalesLog
@@ -49,33 +53,40 @@ class Rows:
 
 
 def rows_of(log: SalesLog, visitors: float | None = None, covariates: Array | None = None) -> Rows:
-    """The rows of a log; `visitors` per period, a mean, stands in where the log does not tell
-    them."""
+    """The rows of a log.
+
+    Args:
+        log: of sales.
+        visitors: their mean number a period; stands in where the log does not tell them.
+        covariates: [R, F], none where left out.
+    """
     cell = log.cells
-    number = int(cell.max()) + 1
+    cells = int(cell.max()) + 1
+    first = np.unique(cell, return_index=True)[1]  # a row of each cell
 
     def total(x: Array) -> Array:
-        return np.asarray(np.bincount(cell, x, minlength=number), dtype=np.float64)
+        return np.asarray(np.bincount(cell, x, minlength=cells), dtype=np.float64)
 
-    told = not np.isnan(log.visitors).any()
-    each = log.visitors if told else np.full(log.rows, np.nan if visitors is None else visitors)
-    first = np.unique(cell, return_index=True)[1]
-    exposure = np.log(np.maximum(each, 1e-9) / each[first].mean()) if told else np.zeros(log.rows)
-    known = told & ~(
-        total(log.sold_out.astype(float)) > 0
-    )  # lost customers would count as such who wanted nothing
-    outside = np.where(known, each[first] - total(log.sales), np.nan)
+    logged = not np.isnan(log.visitors).any()
+    if logged:
+        row_visitors = log.visitors
+        exposure = np.log(np.maximum(row_visitors, 1e-9) / row_visitors[first].mean())
+    else:
+        row_visitors = np.full(log.rows, np.nan if visitors is None else visitors)
+        exposure = np.zeros(log.rows)
+    # Where something sold out, lost customers would count as such who wanted nothing.
+    known = logged & ~(total(log.sold_out.astype(float)) > 0)
     log_price = np.log(log.price)
     return Rows(
-        log,
-        cell,
-        each,
-        exposure,
-        total(log.price)[cell] - log.price,
-        total(log_price)[cell] - log_price,
-        outside,
-        log.period[first],
-        np.empty((log.rows, 0)) if covariates is None else covariates,
+        log=log,
+        cell=cell,
+        visitors=row_visitors,
+        exposure=exposure,
+        others=total(log.price)[cell] - log.price,
+        log_others=total(log_price)[cell] - log_price,
+        outside=np.where(known, row_visitors[first] - total(log.sales), np.nan),
+        outside_period=log.period[first],
+        covariates=np.empty((log.rows, 0)) if covariates is None else covariates,
     )
 
 
@@ -94,8 +105,10 @@ class Family(ABC):
 
     @abstractmethod
     def terms(self, theta: Array, rows: Rows) -> tuple[Array, Array]:
-        """Log means [M] of what is observed, and their derivatives [M, K]; the log's R rows come
-        first."""
+        """Log means [M] of the observed counts, and their derivatives [M, K].
+
+        The log's R rows come first.
+        """
 
     def observed(self, rows: Rows) -> tuple[Array, Array, Index]:
         """Counts [M], those of them that sold out (others 0) [M], and their periods [M]."""
@@ -117,14 +130,21 @@ class Family(ABC):
 
 def highest(rows: Rows, products: int) -> Array:
     """[P] a little more than each product ever sold."""
-    found = np.ones(products)
-    np.maximum.at(found, rows.log.product, rows.log.sales + 1.0)
-    return found
+    largest = np.ones(products)
+    np.maximum.at(largest, rows.log.product, rows.log.sales + 1.0)
+    return largest
 
 
 class LogLinear(Family):
-    """log mean = level_i - slope_i x_i + cross sum_{j != i} x_j + store; x is the price, or its
-    log."""
+    """log mean = level_i - slope_i x_i + cross sum_{j != i} x_j + store.
+
+    x is the price, or its log. theta holds the P levels, the P slopes, the cross effect if there is
+    one, and the stores' logs of size relative to the first store.
+
+    Args:
+        rows: for the numbers of products and stores.
+        cross: whether other products' prices have an effect, the same for all.
+    """
 
     def __init__(self, rows: Rows, cross: bool = False) -> None:
         super().__init__(rows)
@@ -145,17 +165,17 @@ class LogLinear(Family):
         return rows.log.price, rows.others
 
     def design(self, rows: Rows) -> Array:
-        """[R, K]."""
+        """[R, K] regressors of the log mean; in `Linear`, of the mean before the store's factor."""
         x, others = self.x(rows)
-        found = np.zeros((rows.log.rows, self.size + self.stores - 1))
-        each = np.arange(rows.log.rows)
-        found[each, rows.log.product] = 1.0
-        found[each, self.products + rows.log.product] = -x
+        design = np.zeros((rows.log.rows, self.size + self.stores - 1))
+        row = np.arange(rows.log.rows)
+        design[row, rows.log.product] = 1.0
+        design[row, self.products + rows.log.product] = -x
         if self.cross:
-            found[:, self.size - 1] = others
-        later = rows.log.store > 0
-        found[each[later], self.size - 1 + rows.log.store[later]] = 1.0
-        return found
+            design[:, self.size - 1] = others
+        later = rows.log.store > 0  # the first store has no column: its factor is 1
+        design[row[later], self.size - 1 + rows.log.store[later]] = 1.0
+        return design
 
     def start(self, rows: Rows) -> Array:
         """Levels alone."""
@@ -182,12 +202,8 @@ class LogLinear(Family):
     def demand(self, theta: Array, rows: Rows) -> dict[str, Any]:
         """Sizes, slopes and the cross effect."""
         size = np.exp(theta[: self.products]) * self.factor(theta)
-        return {
-            "family": self.name,
-            "size": size,
-            "slope": theta[self.own],
-            "cross": self._cross(theta),
-        }
+        slope = theta[self.own]
+        return {"family": self.name, "size": size, "slope": slope, "cross": self._cross(theta)}
 
 
 class Exponential(LogLinear):
@@ -228,35 +244,34 @@ class Linear(LogLinear):
         positive = units > 0
         with np.errstate(divide="ignore"):
             eta = np.log(np.where(positive, units, 0.0))
+        inverse = np.where(positive, 1 / np.where(positive, units, 1.0), 0.0)
         slopes = design.copy()
-        slopes[:, : self.size] *= np.where(positive, 1 / np.where(positive, units, 1.0), 0.0)[
-            :, None
-        ]
+        slopes[:, : self.size] *= inverse[:, None]  # d log(units) = d units / units
         return eta + design[:, self.size :] @ theta[self.size :] + rows.exposure, slopes
 
     def elasticities(self, theta: Array, price: Array) -> Array:
         """-slope p / units."""
-        units = (
-            theta[: self.products]
-            - theta[self.own] * price
-            + self._cross(theta) * (price.sum() - price)
-        )
-        return np.asarray(-theta[self.own] * price / np.maximum(units, 1e-12))
+        size = theta[: self.products]
+        slope = theta[self.own]
+        units = size - slope * price + self._cross(theta) * (price.sum() - price)
+        return np.asarray(-slope * price / np.maximum(units, 1e-12))
 
     def demand(self, theta: Array, rows: Rows) -> dict[str, Any]:
         """All in units of the average store."""
         factor = self.factor(theta)
-        found = {"size": theta[: self.products] * factor, "slope": theta[self.own] * factor}
-        return {"family": self.name, **found, "cross": self._cross(theta) * factor}
+        size = theta[: self.products] * factor
+        slope = theta[self.own] * factor
+        cross = self._cross(theta) * factor
+        return {"family": self.name, "size": size, "slope": slope, "cross": cross}
 
 
 class Logit(Family):
-    """visitors e^(u_i) / (1 + sum_j e^(u_j)), u_i = level_i - b p_i + covariates; the sum is over
-    the cell's products.
+    """visitors e^(u_i) / (1 + sum_j e^(u_j)), u_i = level_i - b p_i + covariates.
 
-    Poisson thinning makes sales independent given the mean number of visitors. Where their number
-    itself is known, those who bought nothing are one more count, and the likelihood is the
-    multinomial's but for a constant.
+    The sum is over the cell's products; theta holds the levels, b, and the covariates'
+    coefficients. Poisson thinning makes sales independent given the mean number of visitors. Where
+    their number itself is known, those who bought nothing are one more count, and the likelihood is
+    the multinomial's but for a constant.
 
     Args:
         rows: their visitors must be known.
@@ -285,65 +300,64 @@ class Logit(Family):
         return theta
 
     def _design(self, rows: Rows) -> Array:
+        """[R, K] derivatives of the utilities."""
         levels = np.zeros((rows.log.rows, self.products))
         levels[np.arange(rows.log.rows), rows.log.product] = 1.0
-        return np.hstack(
-            [levels[:, self.products - self.levels :], -rows.log.price[:, None], rows.covariates]
-        )
+        levels = levels[:, self.products - self.levels :]  # without the first, where it is 0
+        return np.hstack([levels, -rows.log.price[:, None], rows.covariates])
 
     def terms(self, theta: Array, rows: Rows) -> tuple[Array, Array]:
         """Products first, then the cells' outside options that are known."""
         x = self._design(rows)
         cells = len(rows.outside)
         utility = x @ theta
+        # log sum exp by cell, with the largest utility taken out; buying nothing has utility 0
         top = np.zeros(cells) if self.outside else np.full(cells, -np.inf)
         np.maximum.at(top, rows.cell, utility)
         weight = np.exp(utility - top[rows.cell])
-        member = csr_array(
-            (weight, (rows.cell, np.arange(len(weight)))), shape=(cells, len(weight))
-        )
-        total = member.sum(axis=1) + (np.exp(-top) if self.outside else 0.0)
-        inclusive = top + np.log(total)
-        mean_x = (member @ x) / total[:, None]
-        visitors = np.log(np.maximum(rows.visitors, 1e-9))
-        eta = visitors + utility - inclusive[rows.cell]
+        entries = (weight, (rows.cell, np.arange(len(weight))))
+        weights = csr_array(entries, shape=(cells, len(weight)))
+        total = weights.sum(axis=1) + (np.exp(-top) if self.outside else 0.0)
+        inclusive_value = top + np.log(total)
+        # the derivative of a cell's inclusive value: its products' x, weighted by their shares
+        mean_x = (weights @ x) / total[:, None]
+        log_visitors = np.log(np.maximum(rows.visitors, 1e-9))
+        eta = log_visitors + utility - inclusive_value[rows.cell]
         slopes = x - mean_x[rows.cell]
         if self.outside and (known := ~np.isnan(rows.outside)).any():
-            of_cell = np.zeros(cells)
-            of_cell[rows.cell] = visitors
-            eta = np.append(eta, (of_cell - inclusive)[known])
+            log_visitors_of_cell = np.zeros(cells)
+            log_visitors_of_cell[rows.cell] = log_visitors
+            eta = np.append(eta, (log_visitors_of_cell - inclusive_value)[known])
             slopes = np.vstack([slopes, -mean_x[known]])
         return eta, slopes
 
     def observed(self, rows: Rows) -> tuple[Array, Array, Index]:
         """Sales, then the visitors who bought nothing."""
-        sales, limit, period = super().observed(rows)
+        counts, limit, period = super().observed(rows)
         if self.outside and (known := ~np.isnan(rows.outside)).any():
-            none = rows.outside[known]
-            when = rows.outside_period[known]
-            return np.append(sales, none), np.append(limit, 0 * none), np.append(period, when)
-        return sales, limit, period
+            outside = rows.outside[known]
+            counts = np.append(counts, outside)
+            limit = np.append(limit, 0 * outside)  # buying nothing never sells out
+            period = np.append(period, rows.outside_period[known])
+        return counts, limit, period
 
     def elasticities(self, theta: Array, price: Array) -> Array:
         """-b p (1 - share)."""
         level = np.append(np.zeros(self.products - self.levels), theta[: self.levels])
         b = theta[self.levels]
         utility = level - b * price
-        top = max(0.0, utility.max())
-        e = np.exp(utility - top)
-        return np.asarray(-b * price * (1 - e / (e.sum() + self.outside * np.exp(-top))))
+        top = max(0.0, utility.max())  # no exponential overflows
+        weight = np.exp(utility - top)
+        share = weight / (weight.sum() + self.outside * np.exp(-top))
+        return np.asarray(-b * price * (1 - share))
 
     def demand(self, theta: Array, rows: Rows) -> dict[str, Any]:
         """Qualities in money; mu = 1 / b."""
         mu = 1 / theta[self.levels]
-        first = np.unique(rows.cell, return_index=True)[1]
+        first = np.unique(rows.cell, return_index=True)[1]  # a row of each cell
+        visitors = rows.visitors[first].mean()
         quality = theta[: self.levels] * mu
-        return {
-            "family": self.name,
-            "visitors": rows.visitors[first].mean(),
-            "quality": quality,
-            "mu": mu,
-        }
+        return {"family": self.name, "visitors": visitors, "quality": quality, "mu": mu}
 
 
 FAMILIES: dict[str, type[Family]] = {f.name: f for f in (Linear, Exponential, Isoelastic, Logit)}

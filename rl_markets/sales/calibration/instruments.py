@@ -1,5 +1,7 @@
-"""Two-stage least squares: prices that answer demand need something that moves them and not
-demand."""
+"""Two-stage least squares, for prices that answer demand.
+
+They need instruments: something that moves prices and not demand.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class TwoStage:
-    """The slope by instruments, its robust standard error, ordinary least squares beside it, and
-    the first stage's F."""
+    """An estimate by instruments.
+
+    Attributes:
+        slope: of x.
+        standard_error: robust.
+        ordinary: the slope by ordinary least squares, for comparison.
+        first_stage_f: F of the instruments in the regression of x on them.
+        rows: R.
+    """
 
     slope: float
     standard_error: float
@@ -40,22 +49,30 @@ def two_stage(
     """
     _, group = np.unique(np.asarray(effects), return_inverse=True)
     columns = [np.asarray(v, dtype=np.float64).reshape(len(group), -1) for v in (y, x, z)]
-    y_, x_, z_ = (_within(v, group.reshape(-1)) for v in columns)
-    coefficients, _, rank, _ = np.linalg.lstsq(z_, x_, rcond=1e-10)
-    predicted = (z_ @ coefficients)[:, 0]
-    left = x_[:, 0] - predicted
+    # Deviations from the groups' means stand in for a dummy of each group.
+    y_columns, x_columns, z_columns = (_within(v, group.reshape(-1)) for v in columns)
+    dy = y_columns[:, 0]
+    dx = x_columns[:, 0]
+
+    # First stage: x on the instruments.
+    coefficients, _, rank, _ = np.linalg.lstsq(z_columns, x_columns, rcond=1e-10)
+    predicted = (z_columns @ coefficients)[:, 0]
+    residual = dx - predicted
     freedom = len(group) - len(np.unique(group)) - int(rank)
     explained = float(predicted @ predicted)
-    if rank == 0 or freedom < 1 or explained < 1e-12 * float(x_[:, 0] @ x_[:, 0]) or not x_.any():
+    if rank == 0 or freedom < 1 or explained < 1e-12 * float(dx @ dx) or not dx.any():
         raise ValueError("the instruments do not move the price within products")
-    f = explained / int(rank) / max(float(left @ left) / freedom, 1e-300)
-    slope = float(predicted @ y_[:, 0] / (predicted @ x_[:, 0]))
-    moments = predicted * (y_[:, 0] - slope * x_[:, 0])
+    f = explained / int(rank) / max(float(residual @ residual) / freedom, 1e-300)
+
+    # Second stage: y on the predicted x; residuals are those of x itself.
+    slope = float(predicted @ dy / (predicted @ dx))
+    moments = predicted * (dy - slope * dx)
     if clusters is not None:
         _, cluster = np.unique(np.asarray(clusters), return_inverse=True)
         moments = np.asarray(np.bincount(cluster.reshape(-1), moments), dtype=np.float64)
-    error = float(np.sqrt(moments @ moments) / abs(predicted @ x_[:, 0]))
-    return TwoStage(slope, error, float(x_[:, 0] @ y_[:, 0] / (x_[:, 0] @ x_[:, 0])), f, len(group))
+    error = float(np.sqrt(moments @ moments) / abs(predicted @ dx))
+    ordinary = float(dx @ dy / (dx @ dx))
+    return TwoStage(slope, error, ordinary, f, len(group))
 
 
 def _within(values: Array, group: NDArray[np.int64]) -> Array:

@@ -1,5 +1,7 @@
-"""A log of sales, read and checked: which product was offered at which price in which period, and
-what was sold."""
+"""A log of sales, read and checked.
+
+Which product was offered at which price in which period, and what was sold.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +35,19 @@ COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class SalesLog:
-    """R rows of P products in S stores; rows without stock are left out, since they say nothing of
-    demand.
+    """R rows of P products in S stores.
 
-    `product`, `store` [R] are indices of `products`, `stores`; `period` [R] whole numbers (days for
-    dates); `price`, `sales` [R]; `sold_out` [R] whether demand may have been larger than sales;
-    `cost`, `visitors` [R], NaN where not known; `instruments` [R, Z].
+    Rows without stock are left out, since they say nothing of demand.
+
+    Attributes:
+        source: the file's name.
+        products, stores: their names.
+        product, store: [R] indices of `products` and `stores`.
+        period: [R] whole numbers, days for dates.
+        price, sales: [R].
+        sold_out: [R] whether demand may have been larger than sales.
+        cost, visitors: [R], NaN where not known.
+        instruments: [R, Z].
     """
 
     source: str
@@ -62,24 +71,24 @@ class SalesLog:
     @property
     def cells(self) -> Index:
         """[R], which store and period each row belongs to, from 0."""
-        _, found = np.unique(np.stack([self.store, self.period]), axis=1, return_inverse=True)
-        return np.asarray(found, dtype=np.int64).reshape(-1)
+        pairs = np.stack([self.store, self.period])
+        _, cell = np.unique(pairs, axis=1, return_inverse=True)
+        return np.asarray(cell, dtype=np.int64).reshape(-1)
 
     def where(self, mask: NDArray[np.bool_]) -> SalesLog:
         """The rows of a mask; products and stores keep their numbers."""
-        names = (
-            "product",
-            "store",
-            "period",
-            "price",
-            "sales",
-            "sold_out",
-            "cost",
-            "visitors",
-            "instruments",
+        return replace(
+            self,
+            product=self.product[mask],
+            store=self.store[mask],
+            period=self.period[mask],
+            price=self.price[mask],
+            sales=self.sales[mask],
+            sold_out=self.sold_out[mask],
+            cost=self.cost[mask],
+            visitors=self.visitors[mask],
+            instruments=self.instruments[mask],
         )
-        chosen: dict[str, Any] = {name: getattr(self, name)[mask] for name in names}
-        return replace(self, **chosen)
 
 
 def read_sales(
@@ -113,93 +122,96 @@ def read_sales(
 
 
 def _some(names: Sequence[str]) -> str:
-    return (
-        "it has " + ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    )
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"it has {', '.join(names[:8])}{more}"
 
 
 def _check_rows(table: Table, named: Mapping[str, str]) -> None:
     """Whether periods are of one kind, rows are given once, and visitors are enough."""
-    c = table.columns
-    first = isinstance(c["period"][0], int)
-    seen: dict[Any, int] = {}
-    stores = c.get("store", [""] * len(table.lines))
-    for row, key in enumerate(zip(c["product"], stores, c["period"], strict=True)):
-        if isinstance(key[2], int) != first:
-            expected = f"a {'whole number' if first else 'date'} as in the first row"
-            raise bad(table.where(row, named.get("period", "period")), key[2], expected)
-        if key in seen:
+    columns = table.columns
+    whole_numbers = isinstance(columns["period"][0], int)
+    first_row: dict[Any, int] = {}
+    stores = columns.get("store", [""] * len(table.lines))
+    keys = zip(columns["product"], stores, columns["period"], strict=True)
+    for row, key in enumerate(keys):
+        product, _, period = key
+        if isinstance(period, int) != whole_numbers:
+            expected = f"a {'whole number' if whole_numbers else 'date'} as in the first row"
+            raise bad(table.where(row, named.get("period", "period")), period, expected)
+        if key in first_row:
+            first_line = table.lines[first_row[key]]
             raise ExperimentError(
-                f"{table.where(row)}: product {key[0]} in period {key[2]} is given again (first in "
-                f"{table.unit} "
-                f"{table.lines[seen[key]]}); expected one row for each product, store and period"
+                f"{table.where(row)}: product {product} in period {period} is given again "
+                f"(first in {table.unit} {first_line}); "
+                "expected one row for each product, store and period"
             )
-        seen[key] = row
+        first_row[key] = row
     _check_visitors(table, stores, named)
 
 
 def _check_visitors(table: Table, stores: Sequence[str], named: Mapping[str, str]) -> None:
     """All rows of a store and period tell the same visitors, and no fewer than what was bought."""
-    c = table.columns
-    told: dict[Any, float] = {}
+    columns = table.columns
+    visitors_of: dict[Any, float] = {}
     bought: dict[Any, float] = {}
     name = named.get("visitors", "visitors")
-    for row, visitors in enumerate(c.get("visitors", [])):
-        key = (stores[row], c["period"][row])
-        if not math.isnan(visitors) and told.setdefault(key, visitors) != visitors:
+    for row, visitors in enumerate(columns.get("visitors", [])):
+        key = (stores[row], columns["period"][row])
+        if not math.isnan(visitors) and visitors_of.setdefault(key, visitors) != visitors:
             raise bad(
                 table.where(row, name),
                 f"{visitors:g}",
-                f"{told[key]:g} as in that store and period's first row",
+                f"{visitors_of[key]:g} as in that store and period's first row",
             )
-        bought[key] = bought.get(key, 0.0) + c["sales"][row]
-        if bought[key] > told.get(key, math.inf):
+        bought[key] = bought.get(key, 0.0) + columns["sales"][row]
+        if bought[key] > visitors_of.get(key, math.inf):
             raise bad(
                 table.where(row, name),
-                f"{told[key]:g}",
+                f"{visitors_of[key]:g}",
                 f"at least the {bought[key]:g} units sold in that period",
             )
 
 
 def _log(table: Table, instruments: Sequence[str]) -> SalesLog:
-    c = table.columns
+    columns = table.columns
     rows = len(table.lines)
     unknown = [math.nan] * rows
-    products, product = np.unique(np.array(c["product"], dtype=str), return_inverse=True)
-    stores, store = np.unique(
-        np.array(c.get("store", ["all"] * rows), dtype=str), return_inverse=True
-    )
-    stock = np.array(c.get("stock", unknown))
-    sales = np.array(c["sales"])
-    period = [x if isinstance(x, int) else x.toordinal() for x in c["period"]]
-    z = np.array([c[name] for name in instruments]).T if instruments else np.empty((rows, 0))
+    product_names = np.array(columns["product"], dtype=str)
+    store_names = np.array(columns.get("store", ["all"] * rows), dtype=str)
+    products, product = np.unique(product_names, return_inverse=True)
+    stores, store = np.unique(store_names, return_inverse=True)
+    stock = np.array(columns.get("stock", unknown))
+    sales = np.array(columns["sales"])
+    period = [x if isinstance(x, int) else x.toordinal() for x in columns["period"]]
+    z = np.array([columns[name] for name in instruments]).T if instruments else np.empty((rows, 0))
     log = SalesLog(
-        table.source,
-        tuple(map(str, products)),
-        tuple(map(str, stores)),
-        product.reshape(-1),
-        store.reshape(-1),
-        np.array(period),
-        np.array(c["price"]),
-        sales,
-        sales >= stock,
-        np.array(c.get("cost", unknown)),
-        np.array(c.get("visitors", unknown)),
-        z,
+        source=table.source,
+        products=tuple(map(str, products)),
+        stores=tuple(map(str, stores)),
+        product=product.reshape(-1),
+        store=store.reshape(-1),
+        period=np.array(period),
+        price=np.array(columns["price"]),
+        sales=sales,
+        sold_out=sales >= stock,  # False where the stock is not known
+        cost=np.array(columns.get("cost", unknown)),
+        visitors=np.array(columns.get("visitors", unknown)),
+        instruments=z,
     )
-    there = ~(stock == 0)
-    if not there.any():
+    offered = ~(stock == 0)  # not `stock > 0`, which is False where the stock is not known
+    if not offered.any():
         raise ExperimentError(
             f"{table.source}: no row has stock; expected rows in which something could be sold"
         )
-    return log.where(there)
+    return log.where(offered)
 
 
 def _only(log: SalesLog, products: Sequence[str]) -> SalesLog:
-    keep = sorted({log.products.index(name) for name in products})
-    chosen = log.where(np.isin(log.product, keep))
+    """The rows of some products, which are numbered anew."""
+    kept = sorted({log.products.index(name) for name in products})
+    of_kept = log.where(np.isin(log.product, kept))
     return replace(
-        chosen,
-        products=tuple(log.products[i] for i in keep),
-        product=np.searchsorted(keep, chosen.product),
+        of_kept,
+        products=tuple(log.products[i] for i in kept),
+        product=np.searchsorted(kept, of_kept.product),
     )

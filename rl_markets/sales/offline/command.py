@@ -1,8 +1,12 @@
-"""`rl-markets offline`: its options, and what it prints. Imports what computes only when it
-runs."""
+"""`rl-markets offline`: its options, and what it prints.
+
+What computes is imported inside the functions: `--help` and `check` must import neither torch nor
+ray, and the command line imports this module.
+"""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +44,7 @@ def offline(
     from rl_markets.experiment import load
     from rl_markets.quiet import quiet_ray
 
-    found = load(experiment)
+    season_experiment = load(experiment)
     if export is not None and export.exists():
         raise ExperimentError(f"{export}: exists already; --export names another folder")
     quiet_ray()
@@ -48,13 +52,13 @@ def offline(
     from rl_markets.sales.offline.cql import CQLSettings
     from rl_markets.sales.offline.log import read_decisions
 
-    answer = answer_of(found, str(experiment))
+    answer = answer_of(season_experiment, str(experiment))
     log = read_decisions(file, answer.season, pairs("--column", column))
     settings = CQLSettings(alpha=alpha, gamma=answer.season.discount, steps=steps)
     actor, learned = learn(log, answer, settings, seed)
     _show(compare(log, answer, learned, seed), log.seasons, answer.optimum.total)
     if export is not None:
-        _export(export, actor, found, seed)
+        _export(export, actor, season_experiment, seed)
 
 
 def _export(folder: Path, actor: NetworkActor, experiment: Experiment, seed: int) -> None:
@@ -79,45 +83,43 @@ def _show(judged: list[Judged], seasons: int, optimum: float) -> None:
     from rl_markets.progress import console
 
     screen = console()
-    names = list(judged[0].estimates)
-    table = Table(
-        "policy",
-        "effective seasons",
-        *names,
-        "exact",
-        title=f"value of a season, from {seasons} logged ones",
-        title_justify="left",
-    )
-    for one in judged:
-        figures = (cell(one.estimates[name]) for name in names)
-        table.add_row(one.name, f"{one.effective:.1f}", *figures, f"{one.exact:,.0f}")
+    estimators = list(judged[0].estimates)
+    title = f"value of a season, from {seasons} logged ones"
+    header = ("policy", "effective seasons", *estimators, "exact")
+    table = Table(*header, title=title, title_justify="left")
+    for policy in judged:
+        estimates = (cell(policy.estimates[name]) for name in estimators)
+        table.add_row(policy.name, f"{policy.effective:.1f}", *estimates, f"{policy.exact:,.0f}")
     screen.print(table)
     for line in (
         *_refusals(judged),
-        f"exact: in the experiment's market, whose optimum is {optimum:,.0f}; brackets are 95 % "
-        "bootstrap intervals",
-        "logger: what it does is taken from its propensities, or counted where these depend on "
-        "more than the choice",
-        "model: censored Poisson demand fitted to the log; it holds as far as demand falls "
-        "exponentially in the price",
+        f"exact: in the experiment's market, whose optimum is {optimum:,.0f}; "
+        "brackets are 95 % bootstrap intervals",
+        "logger: what it does is taken from its propensities, "
+        "or counted where these depend on more than the choice",
+        "model: censored Poisson demand fitted to the log; "
+        "it holds as far as demand falls exponentially in the price",
     ):
         screen.print(line, highlight=False)
 
 
 def cell(estimate: Estimate) -> str:
     """An estimate with its interval."""
-    if estimate.value != estimate.value:
+    if math.isnan(estimate.value):
         return "refused"
-    interval = (
-        "" if estimate.low != estimate.low else f"\n({estimate.low:,.0f} to {estimate.high:,.0f})"
-    )
-    return f"{estimate.value:,.0f}{interval}"
+    if math.isnan(estimate.low):
+        return f"{estimate.value:,.0f}"
+    return f"{estimate.value:,.0f}\n({estimate.low:,.0f} to {estimate.high:,.0f})"
 
 
 def _refusals(judged: list[Judged]) -> list[str]:
-    found: dict[str, None] = {}
-    for one in judged:
-        for reason in {e.refused: None for e in one.estimates.values() if e.refused}:
-            which = ", ".join(name for name, e in one.estimates.items() if e.refused == reason)
-            found[f"refused for {one.name}: {which}: {reason}"] = None
-    return list(found)
+    """A line for each policy and reason, with the estimators that it is the reason of."""
+    lines = []
+    for policy in judged:
+        estimators_of: dict[str, list[str]] = {}
+        for name, estimate in policy.estimates.items():
+            if estimate.refused:
+                estimators_of.setdefault(estimate.refused, []).append(name)
+        for reason, estimators in estimators_of.items():
+            lines.append(f"refused for {policy.name}: {', '.join(estimators)}: {reason}")
+    return lines

@@ -1,11 +1,9 @@
-"""Conservative Q-learning for discrete choices (Kumar et al. 2020, arXiv 2006.04779, CQL(H)), from
-logged transitions alone.
+"""Conservative Q-learning for discrete choices, from logged transitions alone.
 
-A trainer of its own, and no learner of experiment files: RLlib's CQL knows boxes of continuous
-    actions only, and here no
-market is ever asked. What it returns acts and tells no value: the values that a network learns from
-    a log are of use to
-rank choices and not to say what a policy would earn; `rl_markets.sales.offline` estimates that.
+Kumar et al. 2020 (arXiv 2006.04779), CQL(H). A trainer of its own, and no learner of experiment
+files: RLlib's CQL knows boxes of continuous actions only, and here no market is ever asked. What it
+returns acts and tells no value: the values that a network learns from a log are of use to rank
+choices and not to say what a policy would earn; `rl_markets.sales.offline` estimates that.
 """
 
 from __future__ import annotations
@@ -27,9 +25,15 @@ LARGEST_GRADIENT = 10.0
 
 @dataclass(frozen=True, eq=False)
 class Transitions:
-    """R logged decisions: observations and those that followed `[R, observation]`, choices `[R]`,
-    rewards `[R]` in money,
-    and whether nothing followed, bool `[R]`."""
+    """R logged decisions.
+
+    Attributes:
+        observations: `[R, observation]`.
+        choices: `[R]`, int64.
+        rewards: `[R]`, in money.
+        following: the next observations, `[R, observation]`.
+        ended: whether nothing followed, bool `[R]`.
+    """
 
     observations: Tensor
     choices: Tensor
@@ -85,11 +89,7 @@ def train(
     """
     settings = settings or CQLSettings()
     _check(logged, choices)
-    action = {"type": "multidiscrete", "branches": 1, "n": choices}
-    width = logged.observations.shape[-1]
-    hidden = list(settings.hidden)
-    spec = {"observation": width, "action": action, "hidden": hidden, "activation": "relu"}
-    actor = NetworkActor(spec, torch.Generator().manual_seed(seed))
+    actor = _network(logged.observations.shape[-1], choices, settings, seed)
     target = copy.deepcopy(actor).requires_grad_(False)
     optimizer = torch.optim.Adam(actor.parameters(), settings.learning_rate)
     scale = logged.rewards.square().mean().sqrt().clamp_min(1e-30)
@@ -97,34 +97,47 @@ def train(
     for step in range(settings.steps):
         if step == round(0.8 * settings.steps):
             optimizer.param_groups[0]["lr"] = settings.learning_rate / 5
-        rows = torch.from_numpy(rng.integers(len(logged.choices), size=settings.batch_size))
+        batch = torch.from_numpy(rng.integers(len(logged.choices), size=settings.batch_size))
         optimizer.zero_grad()
-        _loss(actor, target, logged, rows, scale, settings).backward()  # type: ignore[no-untyped-call]
+        loss = _loss(actor, target, logged, batch, scale, settings)
+        loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(actor.parameters(), LARGEST_GRADIENT)
         optimizer.step()
         follow(list(target.parameters()), list(actor.parameters()), settings.target_rate)
     return actor.eval().requires_grad_(False)
 
 
+def _network(width: int, choices: int, settings: CQLSettings, seed: int) -> NetworkActor:
+    """Action values of observations of a width, as an actor that takes the best choice."""
+    spec = {
+        "observation": width,
+        "action": {"type": "multidiscrete", "branches": 1, "n": choices},
+        "hidden": list(settings.hidden),
+        "activation": "relu",
+    }
+    return NetworkActor(spec, torch.Generator().manual_seed(seed))
+
+
 def _loss(
     actor: NetworkActor,
     target: NetworkActor,
     logged: Transitions,
-    rows: Tensor,
+    batch: Tensor,
     scale: Tensor,
     settings: CQLSettings,
 ) -> Tensor:
-    following = logged.following[rows]
+    """The loss of the rows in `batch`, as in `train`; rewards are divided by `scale`."""
+    next_observations = logged.following[batch]
     with torch.no_grad():
-        best = actor(following).argmax(-1, keepdim=True)
-        ahead = target(following).gather(-1, best).squeeze(-1)
-        y = logged.rewards[rows] / scale + settings.gamma * torch.where(
-            logged.ended[rows], 0.0, ahead
-        )
-    q = actor(logged.observations[rows])
-    chosen = q.gather(-1, logged.choices[rows].unsqueeze(-1)).squeeze(-1)
-    conservative = (torch.logsumexp(q, -1) - chosen).mean()
-    loss: Tensor = smooth_l1_loss(chosen, y) + settings.alpha * conservative
+        # double DQN: the network chooses, the target network tells the value
+        best = actor(next_observations).argmax(-1, keepdim=True)
+        next_value = target(next_observations).gather(-1, best).squeeze(-1)
+        next_value = torch.where(logged.ended[batch], 0.0, next_value)
+        td_target = logged.rewards[batch] / scale + settings.gamma * next_value
+    q = actor(logged.observations[batch])
+    q_chosen = q.gather(-1, logged.choices[batch].unsqueeze(-1)).squeeze(-1)
+    conservative = (torch.logsumexp(q, -1) - q_chosen).mean()
+    loss: Tensor = smooth_l1_loss(q_chosen, td_target) + settings.alpha * conservative
     return loss
 
 

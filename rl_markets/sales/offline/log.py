@@ -33,11 +33,14 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """N seasons of T periods, all arrays [T, N] but `stock` [T+1, N]; a season that sold out early
-    goes on without stock.
+    """N seasons of T periods; a season that sold out early goes on without stock.
 
-    `action`: index of the price; `reward`: money; `propensity`: with which probability the action
-        was chosen.
+    Attributes:
+        action: [T, N] index of the price.
+        stock: [T+1, N] units at the start of each period, and at the end.
+        sales: [T, N] units.
+        reward: [T, N] money.
+        propensity: [T, N] probability with which the action was chosen.
     """
 
     action: Index
@@ -83,16 +86,16 @@ def read_decisions(path: Path, season: Season, named: Mapping[str, str] | None =
     if "propensity" not in table.columns:
         raise ExperimentError(
             f"{path.name}: no column propensity, the probability with which each choice was made; "
-            "without it nothing can be "
-            "said of policies other than the one that made them: log it with every decision"
+            "without it nothing can be said of policies other than the one that made them: "
+            "log it with every decision"
         )
-    columns = {k: np.array(v) for k, v in table.columns.items()}
+    columns = {name: np.array(values) for name, values in table.columns.items()}
     if (missing := np.isnan(columns["propensity"])).any():
         where = table.where(int(missing.argmax()), (named or {}).get("propensity", "propensity"))
         raise bad(where, "", COLUMNS[-1].expected)
-    checked = _Checker(table, columns, season, dict(named or {}))
-    checked.rows()
-    return checked.seasons()
+    checker = _Checker(table, columns, season, dict(named or {}))
+    checker.rows()
+    return checker.seasons()
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,88 +110,104 @@ class _Checker:
     def fail(
         self, wrong: NDArray[np.bool_], column: str, expected: str, rows: Index | None = None
     ) -> None:
-        """Names the first of the wrong rows; `expected` may use what stands in braces."""
+        """Refuses the first of the wrong rows, if there is one.
+
+        Args:
+            wrong: whether each row is.
+            column: in which.
+            expected: instead; may name in braces what `_expected` holds.
+            rows: the row of the file that each entry of `wrong` stands for, where they are in
+                another order.
+        """
         if not wrong.any():
             return
-        places = np.flatnonzero(wrong) if rows is None else np.sort(rows[wrong])
-        row = int(places[0])
+        wrong_rows = np.flatnonzero(wrong) if rows is None else np.sort(rows[wrong])
+        row = int(wrong_rows[0])
+        values = {name: value[row] for name, value in self._expected.items()}
         raise bad(
             self.table.where(row, self.named.get(column, column)),
             self.columns[column][row],
-            expected.format(**{k: v[row] for k, v in self._expected.items()}),
+            expected.format(**values),
         )
 
     @property
     def _expected(self) -> dict[str, NDArray[Any]]:
-        c = self.columns
-        s = self.season
-        choice = np.clip(c["choice"], 0, len(s.prices) - 1)
-        left = c["stock"] - c["sales"]
-        money = ((1 - s.fee) * c["price"] - s.cost) * c["sales"] - s.holding * left
-        salvage = s.discount * s.salvage * left  # the season's comes a period later
-        reward = money + np.where(c["period"] == s.periods - 1, salvage, 0.0)
-        return {"price": s.prices[choice], "reward": reward, "stock": c["stock"]}
+        """What each row should hold, given its choice, stock and sales."""
+        columns = self.columns
+        season = self.season
+        # Clipped, since `rows` reads this before it refuses choices out of range.
+        choice = np.clip(columns["choice"], 0, len(season.prices) - 1)
+        unsold = columns["stock"] - columns["sales"]
+        margin = (1 - season.fee) * columns["price"] - season.cost
+        money = margin * columns["sales"] - season.holding * unsold
+        salvage = season.discount * season.salvage * unsold  # the season's comes a period later
+        reward = money + np.where(columns["period"] == season.periods - 1, salvage, 0.0)
+        return {"price": season.prices[choice], "reward": reward, "stock": columns["stock"]}
 
     def rows(self) -> None:
         """Whether each row is possible."""
-        c = self.columns
-        s = self.season
+        columns = self.columns
         expected = self._expected
-        self.fail(c["period"] >= s.periods, "period", f"a whole number from 0 to {s.periods - 1}")
+        last_period = self.season.periods - 1
+        last_choice = len(self.season.prices) - 1
         self.fail(
-            c["choice"] >= len(s.prices), "choice", f"a whole number from 0 to {len(s.prices) - 1}"
+            columns["period"] > last_period, "period", f"a whole number from 0 to {last_period}"
         )
-        off = np.abs(c["price"] - expected["price"]) > TOLERANCE * expected["price"]
-        self.fail(off, "price", "{price:g}, the experiment's price of that choice")
-        self.fail(c["sales"] > c["stock"], "sales", "at most the stock, {stock}")
-        off = np.abs(c["reward"] - expected["reward"]) > TOLERANCE * np.maximum(
-            c["price"], np.abs(expected["reward"])
+        self.fail(
+            columns["choice"] > last_choice, "choice", f"a whole number from 0 to {last_choice}"
         )
-        self.fail(off, "reward", "{reward:g}, as the experiment's costs say")
+        wrong = np.abs(columns["price"] - expected["price"]) > TOLERANCE * expected["price"]
+        self.fail(wrong, "price", "{price:g}, the experiment's price of that choice")
+        wrong = columns["sales"] > columns["stock"]
+        self.fail(wrong, "sales", "at most the stock, {stock}")
+        # Relative to the price, too: a reward can be the small difference of large amounts.
+        scale = np.maximum(columns["price"], np.abs(expected["reward"]))
+        wrong = np.abs(columns["reward"] - expected["reward"]) > TOLERANCE * scale
+        self.fail(wrong, "reward", "{reward:g}, as the experiment's costs say")
 
     def seasons(self) -> Decisions:
         """Whether each season is whole; then all of them."""
-        c = self.columns
-        s = self.season
-        _, number = np.unique(c["season"], return_inverse=True)
+        _, number = np.unique(self.columns["season"], return_inverse=True)
         number = number.reshape(-1)
-        order = np.lexsort((c["period"], number))
-        sorted_ = {k: v[order] for k, v in c.items()} | {"number": number[order]}
-        first = np.append(True, np.diff(sorted_["number"]) != 0)
-        before = np.append(-1, sorted_["period"][:-1])
-        left = np.append(0, (sorted_["stock"] - sorted_["sales"])[:-1])
-        due = np.where(first, 0, before + 1)
-        self.fail(
-            sorted_["period"] != due, "period", "each period of a season once, from 0 on", order
-        )
-        self.fail(
-            first & (sorted_["stock"] != s.stock),
-            "stock",
-            f"{s.stock}, with which the experiment starts",
-            order,
-        )
-        self.fail(
-            ~first & (sorted_["stock"] != left), "stock", "what the period before left", order
-        )
-        last = np.append(first[1:], True)
-        cut = last & (sorted_["period"] != s.periods - 1) & (sorted_["stock"] > sorted_["sales"])
-        self.fail(
-            cut,
-            "period",
-            f"the season to go on to period {s.periods - 1} while there is stock",
-            order,
-        )
-        return self._filled(sorted_)
+        order = np.lexsort((self.columns["period"], number))  # by season, then by period
+        rows = {name: values[order] for name, values in self.columns.items()}
+        rows["number"] = number[order]
+        period = rows["period"]
+        stock = rows["stock"]
 
-    def _filled(self, rows: dict[str, NDArray[Any]]) -> Decisions:
+        first = np.append(True, np.diff(rows["number"]) != 0)
+        expected_period = np.where(first, 0, np.append(-1, period[:-1]) + 1)
+        wrong = period != expected_period
+        self.fail(wrong, "period", "each period of a season once, from 0 on", order)
+
+        wrong = first & (stock != self.season.stock)
+        self.fail(wrong, "stock", f"{self.season.stock}, with which the experiment starts", order)
+        unsold_before = np.append(0, (stock - rows["sales"])[:-1])
+        wrong = ~first & (stock != unsold_before)
+        self.fail(wrong, "stock", "what the period before left", order)
+
+        last = np.append(first[1:], True)
+        last_period = self.season.periods - 1
+        wrong = last & (period != last_period) & (stock > rows["sales"])
+        self.fail(
+            wrong,
+            "period",
+            f"the season to go on to period {last_period} while there is stock",
+            order,
+        )
+        return self._decisions(rows)
+
+    def _decisions(self, rows: dict[str, NDArray[Any]]) -> Decisions:
+        """The rows as arrays of period and season; what a season that sold out lacks is 0."""
         shape = (self.season.periods, int(rows["number"].max()) + 1)
-        at = (rows["period"], rows["number"])
+        index = (rows["period"], rows["number"])
         action = np.zeros(shape, dtype=np.int64)
         sales = np.zeros(shape, dtype=np.int64)
         reward = np.zeros(shape)
         propensity = np.ones(shape)
-        action[at], sales[at], reward[at], propensity[at] = (
-            rows[k] for k in ("choice", "sales", "reward", "propensity")
-        )
+        action[index] = rows["choice"]
+        sales[index] = rows["sales"]
+        reward[index] = rows["reward"]
+        propensity[index] = rows["propensity"]
         sold = np.concatenate([np.zeros((1, shape[1]), dtype=np.int64), np.cumsum(sales, axis=0)])
         return Decisions(action, self.season.stock - sold, sales, reward, propensity)

@@ -1,18 +1,15 @@
-"""Known answers of households and the government that taxes them: against each other, brute force
-and wrong answers."""
+"""The fiscal economy's solution against closed forms, its own conditions and wrong answers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from rl_markets.envs.fiscal.solution import (
     FiscalEconomy,
     FiscalSolution,
-    TaxPolicy,
     closed_form,
     disposable,
     euler_errors,
@@ -23,57 +20,20 @@ from rl_markets.envs.fiscal.solution import (
     rest_point,
     solve,
 )
-from rl_markets.envs.households.solution import (
-    Economy,
-    PolicyFunction,
-    solve_collocation,
-    steady_state,
-)
+from rl_markets.envs.households.solution import Economy, solve_collocation, steady_state
 from rl_markets.errors import ConvergenceError
+from tests.support.fiscal_economies import (
+    DEFAULT,
+    FULL,
+    MILD,
+    STILL,
+    FloatArray,
+    Market,
+    constant,
+    states,
+)
 
-FloatArray = NDArray[np.float64]
-DEFAULT = FiscalEconomy()
-FULL = FiscalEconomy(Economy(delta=1.0), theta=0.3, progressivity=0.2)
-MILD = FiscalEconomy(
-    theta=0.1, progressivity=0.2
-)  # the equilibrium is interior on all of [.3, 3] times rest
-STILL = FiscalEconomy(Economy(delta=0.1, sigma=0.0), theta=0.2, progressivity=0.2)
-
-
-def states(solution: FiscalSolution, n: int = 2000) -> tuple[FloatArray, FloatArray]:
-    """Random states off every grid: the solution's domain of capital, z within 4 standard
-    deviations."""
-    rng = np.random.default_rng(0)
-    reach = 4.0 * solution.economy.economy.tfp_sd
-    low, high = solution.capital_range
-    return low * (high / low) ** rng.uniform(size=n), rng.uniform(-reach, reach, n)
-
-
-def constant(*actions: float) -> tuple[PolicyFunction, TaxPolicy]:
-    """Constant policies of the households and the government."""
-    chat, labour, tau = actions
-    return lambda k, z: (np.full_like(k, chat), np.full_like(k, labour)), lambda k, z: np.full_like(
-        k, tau
-    )
-
-
-@pytest.fixture(scope="module")
-def default() -> FiscalSolution:
-    return solve(DEFAULT)
-
-
-@pytest.fixture(scope="module")
-def mild() -> FiscalSolution:
-    return solve(MILD)
-
-
-@pytest.fixture(scope="module")
-def still() -> FiscalSolution:
-    return solve(STILL)
-
-
-# --- the economy ----------------------------------------------------------------------------------
-
+# -- the economy -----------------------------------------------------------------------------------
 
 OUT_OF_RANGE: dict[str, tuple[list[object], str]] = {
     "theta": ([0.0, float("inf"), float("nan"), "0.3", True], "a number in (0, inf)"),
@@ -118,48 +78,12 @@ def test_the_schedule_raises_its_share_of_output_and_a_progressive_one_evens_out
     assert np.all(np.diff(progressive[0] / income[0]) < 0.0)
 
 
-@dataclass(frozen=True)
-class Market:
-    """n households who may differ, in plain numpy: the game's definition, and nothing of the code
-    under test.
-
-    In a price taker's eyes, `weight` = 0, nothing that it does changes prices or the schedule;
-    `weight` = 1 / n.
-    """
-
-    economy: FiscalEconomy
-    n: int
-    price_taking: bool
-
-    def net_income(
-        self,
-        K: FloatArray,
-        L: FloatArray,
-        z: FloatArray,
-        tau: FloatArray,
-        k: FloatArray,
-        labour: FloatArray,
-    ) -> FloatArray:
-        """d_i of the one household that has k and works labour, where each other has K and L;
-        arrays of one shape."""
-        alpha = self.economy.economy.alpha
-        p = self.economy.progressivity
-        w = 0.0 if self.price_taking else 1.0 / self.n
-        mean_k = K + w * (k - K)
-        mean_l = L + w * (labour - L)
-        Y = np.exp(z) * mean_k**alpha * mean_l ** (1.0 - alpha)
-        wage = (1.0 - alpha) * Y / mean_l
-        rent = alpha * Y / mean_k
-        own = wage * labour + rent * k
-        other = wage * L + rent * K
-        mean = (1.0 - w) * other ** (1.0 - p) + w * own ** (1.0 - p)
-        return np.asarray((1.0 - tau) * Y * own ** (1.0 - p) / mean)
-
-
 @pytest.mark.parametrize(("price_taking", "p_e"), [(True, 0.3), (False, 0.3 * 0.8)])
 def test_what_a_household_keeps_of_its_income(price_taking: bool, p_e: float) -> None:
-    """p_e by finite differences, for five households: of both labour and capital, and the formula's
-    own value."""
+    """p_e by finite differences, for five households.
+
+    Of both labour and capital, and the formula's own value.
+    """
     economy = FiscalEconomy(
         progressivity=0.3, households=5, conduct="price-taking" if price_taking else "strategic"
     )
@@ -182,8 +106,10 @@ def test_what_a_household_keeps_of_its_income(price_taking: bool, p_e: float) ->
 
 
 def test_the_market_of_the_tests_is_that_of_the_answer() -> None:
-    """The one deviator's net income is `disposable`'s, with prices and means over all five
-    households."""
+    """The one deviator's net income is `disposable`'s.
+
+    Prices and means are over all five households.
+    """
     economy = FiscalEconomy(progressivity=0.3, households=5, conduct="strategic")
     k = np.array([1.5, 1.0, 1.0, 1.0, 1.0])
     labour = np.array([0.2, 0.1, 0.1, 0.1, 0.1])
@@ -193,12 +119,11 @@ def test_the_market_of_the_tests_is_that_of_the_answer() -> None:
     income = (1.0 - alpha) * Y / labour.mean() * labour + alpha * Y / k.mean() * k
     assert income.mean() == pytest.approx(Y, abs=1e-15)
     one = (np.array(x) for x in (1.0, 0.1, 0.0, tau, 1.5, 0.2))
-    assert Market(economy, 5, False).net_income(*one) == pytest.approx(
-        disposable(income, Y, tau, 0.3)[0], abs=1e-15
-    )
+    net_income = Market(economy, 5, False).net_income(*one)
+    assert net_income == pytest.approx(disposable(income, Y, tau, 0.3)[0], abs=1e-15)
 
 
-# --- full depreciation ----------------------------------------------------------------------------
+# -- full depreciation -----------------------------------------------------------------------------
 
 
 def test_closed_form_figures() -> None:
@@ -216,8 +141,10 @@ def test_closed_form_figures() -> None:
 )
 def test_the_numerical_solution_finds_the_closed_form(economy: FiscalEconomy) -> None:
     solution = solve(economy)
-    for found, known in zip(solution.actions(*states(solution)), closed_form(economy), strict=True):
-        assert found == pytest.approx(known, abs=1e-10)
+    for action, known in zip(
+        solution.actions(*states(solution)), closed_form(economy), strict=True
+    ):
+        assert action == pytest.approx(known, abs=1e-10)
     assert solution.accuracy < 1e-10
 
 
@@ -227,12 +154,10 @@ def closed_form_errors(
     """Errors of the Euler, labour and government conditions; V is B log K + ...."""
     household, tax = constant(chat, labour, tau)
     at = np.array([0.01, 0.03]), np.array([-0.1, 0.1])
-    B = (
-        economy.economy.alpha
-        * (1.0 + economy.theta)
-        / (1.0 - economy.economy.alpha * economy.economy.beta)
-    )
-    government = (1.0 + economy.economy.beta * B) * tau / ((1.0 - tau) * economy.theta) - 1.0
+    alpha = economy.economy.alpha
+    beta = economy.economy.beta
+    B = alpha * (1.0 + economy.theta) / (1.0 - alpha * beta)
+    government = (1.0 + beta * B) * tau / ((1.0 - tau) * economy.theta) - 1.0
     errors = (f(economy, household, tax, *at) for f in (euler_errors, labour_errors))
     euler, work = (float(np.abs(e).max()) for e in errors)
     return euler, work, abs(government)
@@ -257,29 +182,30 @@ def test_the_closed_form_solves_all_three_conditions_and_wrong_ones_do_not(
     myopic = economy.theta / (1.0 + economy.theta)
     for wrong in (swapped_tau, myopic):
         assert closed_form_errors(economy, chat, labour, wrong)[2] > 0.05
-    flat = closed_form(
-        replace(economy, progressivity=0.0)
-    )  # as if the schedule's slope did not count
+    # As if the schedule's slope did not count.
+    flat = closed_form(replace(economy, progressivity=0.0))
     assert min(closed_form_errors(economy, flat[0], flat[1], tau)[:2]) > 0.05
 
 
 @pytest.mark.parametrize("wrong", [0.05, 0.15, 0.23076923, 0.6])
 def test_the_governments_gain_is_exact_at_full_depreciation(wrong: float) -> None:
-    """With constant actions, welfare depends on tau by (theta log tau + (1 + beta B) log(1-tau)) /
-    (1 - beta)."""
+    """The government's gain is that of the formula for constant actions.
+
+    With these, welfare depends on tau by (theta log tau + (1 + beta B) log(1-tau)) / (1 - beta).
+    """
     beta = FULL.economy.beta
-    (chat, labour, tau) = closed_form(FULL)
+    chat, labour, tau = closed_form(FULL)
     B = FULL.economy.alpha * (1.0 + FULL.theta) / (1.0 - FULL.economy.alpha * beta)
     best, frozen = (
         FULL.theta * np.log(x) + (1.0 + beta * B) * np.log(1.0 - x) for x in (tau, wrong)
     )
     household, tax = constant(chat, labour, wrong)
     at = np.array([[0.004], [0.02]]), np.array([-0.05, 0.0, 0.05])
-    found = government_gain(FULL, household, tax, *at)
-    assert found == pytest.approx(np.full((2, 3), (best - frozen) / (1.0 - beta)), abs=1e-9)
+    gain = government_gain(FULL, household, tax, *at)
+    assert gain == pytest.approx(np.full((2, 3), (best - frozen) / (1.0 - beta)), abs=1e-9)
 
 
-# --- any depreciation -----------------------------------------------------------------------------
+# -- any depreciation ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -304,14 +230,15 @@ def test_conditions_hold_off_the_nodes(economy: FiscalEconomy) -> None:
     assert np.abs(solution.value_error(*at)).max() < 1e-5
     assert np.abs(solution.labour_error(*at)).max() < 1e-10
     chat, labour, tau = solution.actions(*at)
-    assert np.all(
-        (chat > 0.0) & (chat < 1.0) & (labour > 0.0) & (labour < 1.0) & (tau > 0.0) & (tau < 1.0)
-    )
+    for action in (chat, labour, tau):
+        assert np.all((action > 0.0) & (action < 1.0))
 
 
 def test_errors_show_wrong_rules(mild: FiscalSolution) -> None:
-    """Taxes too high by 1% of their odds, consumption by 1%, the value by a constant and a
-    slope."""
+    """Each error sees the rule that is wrong.
+
+    Taxes too high by 1% of their odds, consumption by 1%, the value by a constant and a slope.
+    """
     at = states(mild)
     wrong = np.zeros_like(mild.log_c)
     wrong[0, 0] = 0.01
@@ -327,15 +254,15 @@ def test_errors_show_wrong_rules(mild: FiscalSolution) -> None:
 
 def test_the_rules_do_not_depend_on_the_domain(default: FiscalSolution) -> None:
     narrow = solve(DEFAULT, capital_range=(0.5, 1.25), capital_order=15)
-    for found, known in zip(
+    for action, known in zip(
         narrow.actions(*states(narrow)), default.actions(*states(narrow)), strict=True
     ):
-        assert found == pytest.approx(known, rel=1e-5)
+        assert action == pytest.approx(known, rel=1e-5)
 
 
 def test_figures_at_rest(default: FiscalSolution) -> None:
-    found = default.rest
-    assert [found.tau, found.chat, found.l, found.k] == pytest.approx(
+    rest = default.rest
+    assert [rest.tau, rest.chat, rest.l, rest.k] == pytest.approx(
         [0.208708, 0.160091, 0.126476, 0.964535], abs=1e-6
     )
     progressive = solve(replace(DEFAULT, progressivity=0.2)).rest
@@ -350,8 +277,9 @@ def test_rest_points_agree(still: FiscalSolution) -> None:
     simulated = rest_point(STILL, still.household, still.tax)
     formula = rest_at(STILL, still.rest.tau)
     for name in ("k", "l", "y", "c", "g", "a", "chat", "tau"):
-        assert getattr(still.rest, name) == pytest.approx(getattr(simulated, name), rel=1e-9), name
-        assert getattr(still.rest, name) == pytest.approx(getattr(formula, name), rel=1e-6), name
+        value = getattr(still.rest, name)
+        assert value == pytest.approx(getattr(simulated, name), rel=1e-9), name
+        assert value == pytest.approx(getattr(formula, name), rel=1e-6), name
 
 
 def test_a_flat_tax_at_rest_changes_neither_work_nor_the_consumed_share() -> None:
@@ -367,8 +295,8 @@ def test_without_a_public_good_it_is_the_economy_without_taxes() -> None:
     at = states(solution)
     chat, labour, tau = solution.actions(*at)
     assert tau.max() < 5e-8
-    for found, known in zip((chat, labour), untaxed.actions(*at), strict=True):
-        assert found == pytest.approx(known, rel=1e-6)
+    for action, known in zip((chat, labour), untaxed.actions(*at), strict=True):
+        assert action == pytest.approx(known, rel=1e-6)
 
 
 def test_comparative_statics(mild: FiscalSolution) -> None:
@@ -377,11 +305,10 @@ def test_comparative_statics(mild: FiscalSolution) -> None:
     k = mild.rest.k * np.geomspace(0.4, 2.0, 9)
     z = np.zeros(9)
     assert np.all(more.tax(k, z) > 1.2 * mild.tax(k, z))
-    assert np.all(
-        np.diff(mild.tax(k, z)) > 0.0
-    )  # the more capital to each unit of output, the higher the tax on it
-    (chat, labour) = mild.household(k, z)
-    (flat_chat, flat_labour) = flat.household(k, z)
+    # The more capital to each unit of output, the higher the tax on it.
+    assert np.all(np.diff(mild.tax(k, z)) > 0.0)
+    chat, labour = mild.household(k, z)
+    flat_chat, flat_labour = flat.household(k, z)
     assert np.all(chat > flat_chat)
     assert np.all(labour < flat_labour)
     assert mild.rest.k < 0.7 * flat.rest.k
@@ -394,211 +321,16 @@ def test_comparative_statics(mild: FiscalSolution) -> None:
     assert many.k == pytest.approx(mild.rest.k, rel=1e-6)
 
 
-# --- brute force ----------------------------------------------------------------------------------
-
-
-def welfare(
-    economy: FiscalEconomy,
-    solution: FiscalSolution,
-    k0: FloatArray,
-    shocks: FloatArray,
-    first: FloatArray,
-) -> FloatArray:
-    """The government's discounted utility from `k0` [paths] and z = 0, by simulation; shocks are
-    [periods, paths].
-
-    first: [some periods, paths] factors by which its tax differs from the rules in the first
-        periods. In each, the
-    households see the state and do what the rules say; they learn of the deviation from the capital
-    it leaves.
-    """
-    core = economy.economy
-    k = k0.astype(float)
-    z = np.zeros(shocks.shape[1])
-    total = np.zeros_like(z)
-    for t, shock in enumerate(shocks):
-        chat, labour, tau = solution.actions(k, z)
-        tau = tau * first[t] if t < len(first) else tau
-        Y = np.exp(z) * k**core.alpha * labour ** (1.0 - core.alpha)
-        wealth = (1.0 - tau) * Y + (1.0 - core.delta) * k
-        now = (
-            np.log(chat * wealth) + core.b * np.log(1.0 - labour) + economy.theta * np.log(tau * Y)
-        )
-        total += core.beta**t * now
-        k = (1.0 - chat) * wealth
-        z = core.rho * z + core.sigma * shock
-    return total
-
-
-def test_the_government_gains_by_no_deviation(still: FiscalSolution) -> None:
-    """One wrong tax, or five, and the rules for ever after: worse, and by the square of the
-    error."""
-    rng = np.random.default_rng(1)
-    factors = np.concatenate(
-        [[[1.0]], [[f] for f in (0.3, 0.7, 0.9, 0.99, 0.999, 1.001, 1.01, 1.1, 1.5, 2.5)]]
-    )
-    once = np.vstack([factors.T, np.ones((4, len(factors)))])
-    first = np.hstack([once, np.exp(rng.normal(0.0, 0.1, (5, 40)))])
-    for multiple in (0.5, 1.0, 1.8):
-        k0 = np.full(first.shape[1], multiple * still.rest.k)
-        found = welfare(STILL, still, k0, np.zeros((700, first.shape[1])), first)
-        gains = found[1:] - found[0]
-        assert gains.max() < -1e-8
-        assert gains[4:6] == pytest.approx(
-            gains[3:7:3] / 100.0, rel=0.05
-        )  # a tenth of the error, a hundredth of the loss
-        assert found[0] == pytest.approx(still.value(multiple * still.rest.k, 0.0), abs=1e-4)
-
-
-def test_the_value_is_what_simulations_with_shocks_give(default: FiscalSolution) -> None:
-    half = np.random.default_rng(2).standard_normal((350, 1000))
-    shocks = np.hstack([half, -half])
-    for multiple in (0.7, 1.1):
-        found = welfare(
-            DEFAULT, default, np.full(2000, multiple * default.rest.k), shocks, np.empty((0, 2000))
-        )
-        pairs = 0.5 * (found[:1000] + found[1000:])
-        error = pairs.std() / np.sqrt(1000)
-        assert error < 2e-3
-        assert (
-            abs(pairs.mean() - default.value(multiple * default.rest.k, 0.0)) < 4.0 * error + 1e-5
-        )
-
-
-def lifetime(
-    market: Market, solution: FiscalSolution, k0: float, dk: FloatArray, dl: FloatArray
-) -> FloatArray:
-    """Utility [...] of one household with k_t + dk_t and l_t + dl_t over T periods without shocks.
-
-    dk: [..., T-1] of capital after the first period; it ends with everybody else's. dl: [..., T].
-        The others' capital
-    and work and the tax are those of the rules.
-    """
-    core = market.economy.economy
-    periods = dl.shape[-1]
-    K = np.full(periods + 1, k0)
-    zero = np.zeros(1)
-    L = np.empty(periods)
-    tau = np.empty(periods)
-    for t in range(periods):
-        chat, L[t], tau[t] = (float(x[0]) for x in solution.actions(K[t : t + 1], zero))
-        Y = K[t] ** core.alpha * L[t] ** (1.0 - core.alpha)
-        K[t + 1] = (1.0 - chat) * ((1.0 - tau[t]) * Y + (1.0 - core.delta) * K[t])
-    k = K + np.concatenate(
-        [np.zeros((*dk.shape[:-1], 1)), dk, np.zeros((*dk.shape[:-1], 1))], axis=-1
-    )
-    labour = L + dl
-    income = market.net_income(K[:-1], L, np.zeros(periods), tau, k[..., :-1], labour)
-    c = income + (1.0 - core.delta) * k[..., :-1] - k[..., 1:]
-    return np.asarray((np.log(c) + core.b * np.log(1.0 - labour)) @ core.beta ** np.arange(periods))
-
-
-def slopes(market: Market, solution: FiscalSolution, k0: float, periods: int = 12) -> FloatArray:
-    """Marginal utility of capital [T-1] and labour [T] in each period, by central differences."""
-    steps = 1e-5 * np.eye(2 * periods - 1)
-    up, down = (
-        lifetime(market, solution, k0, s * steps[:, : periods - 1], s * steps[:, periods - 1 :])
-        for s in (1, -1)
-    )
-    return np.asarray((up - down) / 2e-5)
-
-
-@pytest.mark.parametrize("price_taking", [True, False])
-def test_no_household_gains_by_any_deviation(price_taking: bool) -> None:
-    economy = replace(STILL, households=4, conduct="price-taking" if price_taking else "strategic")
-    solution = solve(economy)
-    market = Market(economy, 4, price_taking)
-    rng = np.random.default_rng(3)
-    k0 = 0.6 * rest_at(economy, 0.1).k
-    assert np.abs(slopes(market, solution, k0)).max() < 2e-5
-    stay = lifetime(market, solution, k0, np.zeros(11), np.zeros(12))
-    for size in (0.003, 0.03):
-        dk = size * k0 * rng.normal(size=(300, 11))
-        dl = 0.3 * size * rng.normal(size=(300, 12))
-        assert (lifetime(market, solution, k0, dk, dl) - stay).max() < 0.0
-    # Who knows its weight would do more than a price taker does, and a price taker less than who
-    # knows its weight.
-    stranger = slopes(Market(economy, 4, not price_taking), solution, k0)
-    assert np.all(stranger > 1e-3 if price_taking else stranger < -1e-3)
-
-
-def test_no_household_gains_on_average_over_shocks(mild: FiscalSolution) -> None:
-    """Two periods: save more or less, work differently now and whatever the shock; then back among
-    the others."""
-    core = MILD.economy
-    market = Market(MILD, 1, True)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(15)
-    weights = weights / weights.sum()
-
-    def utility(k0: float, z0: float, dk: float, dl: float, dl_later: float) -> float:
-        state = np.array([k0]), np.array([z0])
-        chat, labour, tau = mild.actions(*state)
-        now = play(MILD, *state, chat, labour, tau)
-        K = np.full(15, now.k_next[0])
-        z = core.rho * z0 + core.sigma * nodes
-        chat, L, rate = mild.actions(K, z)
-        K_end = play(MILD, K, z, chat, L, rate).k_next
-        income = market.net_income(state[0], labour, state[1], tau, state[0], labour + dl)
-        c = income + (1.0 - core.delta) * state[0] - K[0] - dk
-        later = (
-            market.net_income(K, L, z, rate, K + dk, L + dl_later)
-            + (1.0 - core.delta) * (K + dk)
-            - K_end
-        )
-        first = np.log(c[0]) + core.b * np.log(1.0 - labour[0] - dl)
-        return float(
-            first + core.beta * weights @ (np.log(later) + core.b * np.log(1.0 - L - dl_later))
-        )
-
-    for multiple in (0.4, 1.0, 2.5):
-        for z0, step in ((-0.05, 1e-5), (0.05, 1e-5)):
-            at = multiple * mild.rest.k, z0
-            for move in np.eye(3) * step:
-                assert abs(utility(*at, *move) - utility(*at, *-move)) / (2.0 * step) < 2e-6
-                assert max(utility(*at, *(100.0 * s * move)) for s in (1, -1)) < utility(
-                    *at, 0.0, 0.0, 0.0
-                )
-
-
-# --- what the government could gain ---------------------------------------------------------------
-
-
-def scaled(solution: FiscalSolution, factor: float) -> TaxPolicy:
-    return lambda k, z: factor * solution.tax(k, z)
-
-
-def test_the_governments_gain_is_none_at_the_solution_and_some_at_a_wrong_tax(
-    default: FiscalSolution,
-) -> None:
-    k = default.rest.k * np.array([0.4, 0.8, 1.0, 1.2])
-    z = np.array([-0.05, 0.0, 0.03, 0.05])
-    none = government_gain(DEFAULT, default.household, default.tax, k, z, capital_range=(0.3, 1.25))
-    assert np.abs(none).max() < 1e-6
-    for factor in (0.9, 1.1):
-        some = government_gain(DEFAULT, default.household, scaled(default, factor), k, z)
-        assert np.all((some > 0.02) & (some < 0.05))
-
-
-def test_the_governments_gain_is_that_of_the_best_simulated_tax(still: FiscalSolution) -> None:
-    """Against a tax that is 20% too high: what returning to the rules gains, for they are the best
-    response."""
-    periods = 700
-    k0 = np.array([0.6, 1.0]) * still.rest.k
-    wrong = welfare(STILL, still, k0, np.zeros((periods, 2)), np.full((periods, 2), 1.2))
-    right = welfare(STILL, still, k0, np.zeros((periods, 2)), np.empty((0, 2)))
-    found = government_gain(STILL, still.household, scaled(still, 1.2), k0, 0.0)
-    assert found == pytest.approx(right - wrong, abs=1e-4)
-
-
-# --- where there is no interior equilibrium -------------------------------------------------------
-
+# -- where there is no interior equilibrium --------------------------------------------------------
 
 LABOUR = np.linspace(1e-5, 0.4, 40_000)
 
 
 def labour_excess(solution: FiscalSolution, k: float) -> FloatArray:
-    """f on LABOUR, with the public good's share of all there is and consumption as the solution has
-    them."""
+    """f on LABOUR, all else as the solution has it.
+
+    That is the public good's share of all there is, and consumption.
+    """
     economy = solution.economy
     core = solution.economy.economy
     state = np.array([k]), np.zeros(1)
@@ -628,9 +360,9 @@ def test_rich_states_and_costly_public_goods_have_no_interior_equilibrium(
     assert 1.2 < default.capital_range[1] / default.rest.k < 1.6
     assert default.capital_range[0] < 0.3 * default.rest.k
     at = states(default)
-    assert (
-        play(DEFAULT, *at, *default.actions(*at)).k_next.max() < default.capital_range[1]
-    )  # what lies beyond is unreached
+    # What lies beyond is unreached.
+    k_next = play(DEFAULT, *at, *default.actions(*at)).k_next
+    assert k_next.max() < default.capital_range[1]
     low = [labour_excess(default, multiple * default.rest.k).min() for multiple in (0.5, 1.0, 1.3)]
     assert low[0] < low[1] < low[2] < 0.0  # on the way to where there is no root
     with pytest.raises(ConvergenceError):

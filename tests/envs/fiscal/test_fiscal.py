@@ -1,5 +1,4 @@
-"""The economy with a government: accounting to rounding, the schedule's revenue, two groups whose
-rewards are their own."""
+"""The economy with a government: its accounts, its revenue, and whose rewards are whose."""
 
 from __future__ import annotations
 
@@ -15,8 +14,8 @@ DOUBLE = torch.float64
 
 
 def built(worlds: int = 4, **parameters: object) -> Fiscal:
-    given = {"households": 5, "initial_dispersion": 0.5, "progressivity": 0.2} | parameters
-    market = Fiscal(FiscalParameters(**given), worlds=worlds, dtype=DOUBLE)  # type: ignore[arg-type]
+    settings = {"households": 5, "initial_dispersion": 0.5, "progressivity": 0.2} | parameters
+    market = Fiscal(FiscalParameters(**settings), worlds=worlds, dtype=DOUBLE)  # type: ignore[arg-type]
     market.reset(1)
     return market
 
@@ -35,8 +34,10 @@ def drawn(market: Fiscal, seed: int = 0) -> dict[str, Tensor]:
 @pytest.mark.parametrize("progressivity", [0.0, 0.3, 0.9])
 @pytest.mark.parametrize("n", [1, 5, 529])
 def test_resources_add_up(n: int, progressivity: float) -> None:
-    """C + K' + G = Y + (1-delta) K, incomes sum to output, and the revenue is tau Y whatever the
-    schedule's shape."""
+    """C + K' + G = Y + (1-delta) K, incomes sum to output, and the revenue is tau Y.
+
+    The last whatever the schedule's shape.
+    """
     market = built(households=n, progressivity=progressivity)
     actions = drawn(market)
     state = market.state
@@ -48,9 +49,11 @@ def test_resources_add_up(n: int, progressivity: float) -> None:
     torch.testing.assert_close(y.mean(-1, keepdim=True), Y, rtol=1e-13, atol=0)
     d = market.disposable(y, tau)
     torch.testing.assert_close((y - d).mean(-1, keepdim=True), tau * Y, rtol=1e-12, atol=1e-13)
-    moved = market.transition(state, actions, market.draw_noise(torch.Generator().manual_seed(0)))
+    transition = market.transition(
+        state, actions, market.draw_noise(torch.Generator().manual_seed(0))
+    )
     spent = share * (d + 0.975 * state["capital"])
-    total = (spent + moved.state["capital"]).mean(-1, keepdim=True) + tau * Y
+    total = (spent + transition.state["capital"]).mean(-1, keepdim=True) + tau * Y
     torch.testing.assert_close(total, Y + 0.975 * K, rtol=1e-12, atol=0)
 
 
@@ -64,26 +67,32 @@ def test_a_progressive_schedule_takes_more_from_the_rich_and_a_flat_one_the_same
 
 
 def test_rewards_are_each_groups_own() -> None:
-    """Households take the public good as given; the government's reward is their mean utility and
-    the good's worth."""
+    """Households take the public good as given.
+
+    The government's reward is their mean utility and the good's worth.
+    """
     market = built()
     actions = drawn(market)
     state = market.state
-    moved = market.transition(state, actions, market.draw_noise(torch.Generator().manual_seed(0)))
+    transition = market.transition(
+        state, actions, market.draw_noise(torch.Generator().manual_seed(0))
+    )
     share, labour = actions["households"].unbind(-1)
     y = market.incomes(state, labour)
     c = share * (market.disposable(y, actions["government"][..., 0]) + 0.975 * state["capital"])
     utility = torch.log(c) + 5 * torch.log(1 - labour)
-    torch.testing.assert_close(moved.rewards["households"], utility, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(transition.rewards["households"], utility, rtol=1e-12, atol=1e-12)
     G = actions["government"][:, 0] * y.mean(-1, keepdim=True)
     expected = utility.mean(-1, keepdim=True) + 0.1 * torch.log(G)
-    torch.testing.assert_close(moved.rewards["government"], expected, rtol=1e-12, atol=1e-12)
-    assert moved.rewards["government"].shape == (4, 1)
+    torch.testing.assert_close(transition.rewards["government"], expected, rtol=1e-12, atol=1e-12)
+    assert transition.rewards["government"].shape == (4, 1)
 
 
 def test_at_equal_capital_a_households_income_is_not_moved_by_its_effect_on_prices() -> None:
-    """Euler's theorem: w_L l + r_L k = 0, so that a flat tax keeps the planner's logic of identical
-    households."""
+    """Euler's theorem: w_L l + r_L k = 0.
+
+    A flat tax so keeps the planner's logic of identical households.
+    """
     market = built(worlds=1, progressivity=0.0)
     state = market.state | {"capital": torch.full((1, 5), 1.3, dtype=DOUBLE)}
     labour = torch.full((1, 5), 0.2, dtype=DOUBLE, requires_grad=True)
@@ -96,20 +105,20 @@ def test_at_equal_capital_a_households_income_is_not_moved_by_its_effect_on_pric
 
 def test_observations_hold_the_state_and_nothing_else() -> None:
     market = built(worlds=3)
-    seen = market.observe(market.state)
-    assert {g: x.shape for g, x in seen.items()} == {
+    obs = market.observe(market.state)
+    assert {g: x.shape for g, x in obs.items()} == {
         "households": (3, 5, 5),
         "government": (3, 1, 3),
     }
     k = market.state["capital"]
     np.testing.assert_allclose(
-        seen["households"][..., 0].exp() * seen["households"][..., 1].mul(2).exp(), k
+        obs["households"][..., 0].exp() * obs["households"][..., 1].mul(2).exp(), k
     )
-    np.testing.assert_allclose(seen["government"][:, 0, 0], 0.5 * k.mean(-1).log())
+    np.testing.assert_allclose(obs["government"][:, 0, 0], 0.5 * k.mean(-1).log())
     np.testing.assert_allclose(
-        seen["government"][:, 0, 1], 10 * market.state["log_productivity"][:, 0]
+        obs["government"][:, 0, 1], 10 * market.state["log_productivity"][:, 0]
     )
-    np.testing.assert_allclose(seen["government"][:, 0, 2], k.log().std(-1, correction=0))
+    np.testing.assert_allclose(obs["government"][:, 0, 2], k.log().std(-1, correction=0))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
-"""The certificate of the economy with a government: the answer scores zero, controls are in order,
-what is wrong fails."""
+"""The certificate of the economy with a government.
+
+The answer scores zero, controls are in order, what is wrong fails.
+"""
 
 from __future__ import annotations
 
@@ -35,23 +37,23 @@ def key(request: pytest.FixtureRequest) -> FiscalAnswer:
 def exact(key: FiscalAnswer, *, tax: float = 1.0, work: float = 1.0) -> dict[str, PolicyFunction]:
     """The answer as policies on observations; the tax rate and labour in multiples of it."""
 
-    def states(seen: Tensor, K: int, z: int) -> tuple[Any, Any]:
-        return torch.exp(2 * seen[..., K]).double().numpy(), (seen[..., z] / 10).double().numpy()
+    def states(obs: Tensor, K: int, z: int) -> tuple[Any, Any]:
+        return torch.exp(2 * obs[..., K]).double().numpy(), (obs[..., z] / 10).double().numpy()
 
-    def households(seen: Tensor) -> Tensor:
-        share, labour, _ = key.exact(*states(seen, 1, 4))
+    def households(obs: Tensor) -> Tensor:
+        share, labour, _ = key.exact(*states(obs, 1, 4))
         return torch.from_numpy(np.stack([share, work * labour], -1)).float()
 
-    def government(seen: Tensor) -> Tensor:
-        return torch.from_numpy(tax * key.exact(*states(seen, 0, 1))[2][..., None]).float()
+    def government(obs: Tensor) -> Tensor:
+        return torch.from_numpy(tax * key.exact(*states(obs, 0, 1))[2][..., None]).float()
 
     return {"households": households, "government": government}
 
 
 def metrics(key: FiscalAnswer, policies: dict[str, PolicyFunction]) -> dict[str, Metric]:
     nothing = {
-        "households": lambda seen: torch.full((*seen.shape[:-1], 2), 0.5),
-        "government": lambda seen: torch.full((*seen.shape[:-1], 1), 0.5),
+        "households": lambda obs: torch.full((*obs.shape[:-1], 2), 0.5),
+        "government": lambda obs: torch.full((*obs.shape[:-1], 1), 0.5),
     }
     return {m.name: m for m in key.assess(policies, nothing, [0, 1]).metrics}
 
@@ -64,30 +66,32 @@ def certified(key: FiscalAnswer) -> dict[str, Metric]:
 
 def test_the_exact_policies_are_certified(key: FiscalAnswer, certified: dict[str, Metric]) -> None:
     assert key.distance(exact(key)) < 1e-3
-    found = certified
-    judged = [m for m in found.values() if m.limit is not None]
+    by_name = certified
+    judged = [m for m in by_name.values() if m.limit is not None]
     assert len(judged) == 5
     assert all(m.passed for m in judged), [(m.name, m.value) for m in judged]
-    assert abs(found["best_response_gain/exact/government"].value) < 1e-4
-    assert found["best_response_gain/path/government"].value < 1e-3
-    assert found["best_response_gain/path/households"].value < 5e-3, (
+    assert abs(by_name["best_response_gain/exact/government"].value) < 1e-4
+    assert by_name["best_response_gain/path/government"].value < 1e-3
+    assert by_name["best_response_gain/path/households"].value < 5e-3, (
         "what n = 20 feel of their weight, and shocks"
     )
-    assert found["capital_at_rest"].value == pytest.approx(
-        found["capital_at_rest"].answer, rel=1e-4
+    assert by_name["capital_at_rest"].value == pytest.approx(
+        by_name["capital_at_rest"].answer, rel=1e-4
     )
     for action in ("consumption_share", "labour", "tax_rate"):
-        controls = found[f"policy_error/{action}"].controls
+        controls = by_name[f"policy_error/{action}"].controls
         assert controls["exact"] < 1e-6 <= controls["untrained network"]
         assert controls["untrained network"] > 10
 
 
 def test_a_myopic_government_is_no_equilibrium(certified: dict[str, Metric]) -> None:
-    """It takes theta / (1 + theta) of output, as if nothing were invested: far too much, and it
-    could gain."""
-    found = certified
-    assert found["policy_error/tax_rate"].controls["myopic government"] > 10
-    assert found["best_response_gain/exact/government"].controls["myopic government"] > 0.05
+    """It takes theta / (1 + theta) of output, as if nothing were invested.
+
+    That is far too much, and it could gain.
+    """
+    by_name = certified
+    assert by_name["policy_error/tax_rate"].controls["myopic government"] > 10
+    assert by_name["best_response_gain/exact/government"].controls["myopic government"] > 0.05
 
 
 def test_who_taxes_or_works_wrongly_is_flagged() -> None:
@@ -143,7 +147,7 @@ def test_opposite_mistakes_of_households_do_not_cancel() -> None:
     key = FiscalAnswer(FiscalParameters(delta=1.0, households=2))
     good = exact(key)
     factors = torch.tensor([[0.5, 1.5], [1.5, 0.5]])
-    policies = good | {"households": lambda seen: factors * good["households"](seen)}
+    policies = good | {"households": lambda obs: factors * good["households"](obs)}
     assert key.distance(policies) == pytest.approx(50, rel=1e-3)
 
 

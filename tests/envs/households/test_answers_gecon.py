@@ -1,9 +1,7 @@
-"""The household answer keys against gEconpy, a DSGE package that derives the first-order conditions
-itself.
+"""The household answers against gEconpy, which derives the first-order conditions itself.
 
-Runs where gEconpy can be imported: pip install "rl-markets[dsge]". Measured with gEconpy 2.0.3,
-    which then needed
-pymc-extras 0.6 and matplotlib below 3.11.
+Runs where this DSGE package can be imported: pip install "rl-markets[dsge]". Measured with gEconpy
+2.0.3, which then needed pymc-extras 0.6 and matplotlib below 3.11.
 """
 
 from __future__ import annotations
@@ -116,7 +114,7 @@ def test_steady_state_and_loglinear_policy(model: Any, delta: float) -> None:
     assert rest.success
     economy = Economy(delta=delta)
     known = steady_state(economy)
-    found = {name: float(rest[f"{name}_ss"]) for name in ("K", "L", "Y", "C", "I", "r", "w")}
+    levels = {name: float(rest[f"{name}_ss"]) for name in ("K", "L", "Y", "C", "I", "r", "w")}
     expected = {
         "K": known.k,
         "L": known.l,
@@ -126,7 +124,7 @@ def test_steady_state_and_loglinear_policy(model: Any, delta: float) -> None:
         "r": known.r,
         "w": known.w,
     }
-    assert found == pytest.approx(expected, abs=1e-7)
+    assert levels == pytest.approx(expected, abs=1e-7)
 
     transition, impact = model.solve_model(steady_state=rest, verbose=False, delta=delta)
     linear = solve_loglinear(economy)

@@ -27,8 +27,7 @@ def equilibrium() -> NashEquilibrium:
 def wealth(
     economy: Economy, kappa: FloatArray, lam: FloatArray, k: FloatArray, labour: FloatArray
 ) -> FloatArray:
-    """The market's definition, of means over households: w_i l_i + (1 - delta + r_i) k_i, all
-    [n]."""
+    """w_i l_i + (1 - delta + r_i) k_i of means over households, all [n], as the market has it."""
     capital = np.mean(kappa * k)
     work = np.mean(lam * labour)
     y = capital**economy.alpha * work ** (1.0 - economy.alpha)
@@ -49,7 +48,7 @@ def gains(
     here = np.arange(len(kappa))
 
     def utility(step: float, move_capital: bool) -> FloatArray:
-        found = np.empty(len(kappa))
+        gain = np.empty(len(kappa))
         for i in here:
             moved = step * (here == i)
             later = wealth(economy, kappa, lam, k + moved * move_capital, labour)[i]
@@ -57,8 +56,8 @@ def gains(
             c_now = now - k[i] - step * move_capital
             c_later = later - k[i]
             leisure = economy.b * np.log(1.0 - labour[i] - step * (not move_capital))
-            found[i] = np.log(c_now) + leisure + economy.beta * np.log(c_later)
-        return found
+            gain[i] = np.log(c_now) + leisure + economy.beta * np.log(c_later)
+        return gain
 
     saving, work = ((utility(1e-5, move) - utility(-1e-5, move)) / 2e-5 for move in (True, False))
     return saving, work
@@ -90,13 +89,15 @@ def test_the_accounts_add_up(equilibrium: NashEquilibrium) -> None:
 
 
 def test_shares_of_nine_learned_households(equilibrium: NashEquilibrium) -> None:
-    """Shares which a structural learner reached, to four digits: near the answer, nearer with
-    labour solved too."""
+    """Shares which a structural learner reached, to four digits, are near the answer.
+
+    They are nearer with labour solved too.
+    """
     m = np.array([0.1152, 0.1084, 0.1024, 0.1179, 0.1124, 0.1049, 0.1193, 0.1127, 0.1068])
     s = np.array([0.0864, 0.1106, 0.1334, 0.0846, 0.1069, 0.1335, 0.0913, 0.1154, 0.1379])
-    given = nash_shares(KAPPA, m / m.sum())
-    assert np.abs(given - s).max() == pytest.approx(0.0059, abs=1e-4)
-    assert np.abs(given - s).mean() == pytest.approx(0.0023, abs=1e-4)
+    fixed = nash_shares(KAPPA, m / m.sum())
+    assert np.abs(fixed - s).max() == pytest.approx(0.0059, abs=1e-4)
+    assert np.abs(fixed - s).mean() == pytest.approx(0.0023, abs=1e-4)
     assert np.abs(equilibrium.capital_shares - s).max() < 0.005
     assert np.abs(equilibrium.labour_shares - m).max() < 0.002
 
@@ -104,9 +105,9 @@ def test_shares_of_nine_learned_households(equilibrium: NashEquilibrium) -> None
 @pytest.mark.parametrize("n", [1, 2, 20, 529])
 def test_households_alike_share_the_planners_rest_point(n: int) -> None:
     s = steady_state(BASE)
-    found = nash_equilibrium(BASE, np.ones(n), np.ones(n))
+    nash = nash_equilibrium(BASE, np.ones(n), np.ones(n))
     for name, known in (("k", s.k), ("l", s.l), ("c", s.c), ("a", s.a), ("chat", s.chat)):
-        assert getattr(found, name) == pytest.approx(np.full(n, known), abs=1e-13), name
+        assert getattr(nash, name) == pytest.approx(np.full(n, known), abs=1e-13), name
 
 
 def test_productivity_of_all_capital_is_a_unit_of_measurement() -> None:
@@ -120,13 +121,15 @@ def test_many_households_that_work_alike_have_no_such_equilibrium(n: int) -> Non
 
 
 def test_choice_of_labour_keeps_more_households_in_the_market() -> None:
-    """Poorer households work more and so hold on to their capital: 33 have an equilibrium, 528 have
-    none."""
+    """Poorer households work more and so hold on to their capital.
+
+    33 have an equilibrium, 528 have none.
+    """
     kappa = np.resize([0.98, 1.0, 1.02], 33)
     alike = np.ones(33)
-    found = nash_equilibrium(BASE, kappa, alike)
-    assert found.capital_shares.min() > 0.0
-    assert np.abs(gains(BASE, kappa, alike, found.k, found.l)).max() < 1e-6
+    nash = nash_equilibrium(BASE, kappa, alike)
+    assert nash.capital_shares.min() > 0.0
+    assert np.abs(gains(BASE, kappa, alike, nash.k, nash.l)).max() < 1e-6
     with pytest.raises(ValueError, match=r"household 2 with kappa = 1.02 .* all labour"):
         nash_equilibrium(BASE, np.resize(kappa, 528), np.ones(528))
 

@@ -1,8 +1,7 @@
-"""The Krusell-Smith answer key against sequence-jacobian, a published package for heterogeneous
-households.
+"""The Krusell-Smith answer against sequence-jacobian, a published package.
 
 Runs where it can be imported: pip install sequence-jacobian. Measured with sequence-jacobian 1.0.0
-    and numba 0.68.
+and numba 0.68.
 """
 
 from __future__ import annotations
@@ -25,8 +24,10 @@ LEAST = 1e-3  # capital allowed there: at 0, without a wage, its marginal utilit
 
 
 def published(economy: Economy, K: float) -> tuple[Any, np.ndarray]:
-    """Households' long-run behaviour at constant capital `K`: (steady state, grid of own
-    capital)."""
+    """Households' long-run behaviour at constant capital `K`.
+
+    Gives (steady state, grid of own capital).
+    """
     per_hour = K / (economy.hours * (1.0 - economy.unemployment[0]))
     r = economy.alpha * per_hour ** (economy.alpha - 1.0) - economy.delta
     earnings = (1.0 - economy.alpha) * per_hour**economy.alpha * economy.hours
@@ -47,10 +48,9 @@ def test_stationary_economy() -> None:
     )
     rest, grid = published(STILL, K)
     mass = next(iter(rest.internals.values()))["D"].sum(axis=0)
-    found = solve(STILL)
-    assert found.mean_capital == pytest.approx(K, rel=1e-3)
-    assert found.simulation.consumption.mean() == pytest.approx(rest["C"], rel=5e-4)
-    assert found.gini == pytest.approx(gini(grid, mass), abs=0.002)
-    assert riskless / K == pytest.approx(
-        0.953, abs=0.002
-    )  # what precaution adds is far beyond the tolerance
+    solution = solve(STILL)
+    assert solution.mean_capital == pytest.approx(K, rel=1e-3)
+    assert solution.simulation.consumption.mean() == pytest.approx(rest["C"], rel=5e-4)
+    assert solution.gini == pytest.approx(gini(grid, mass), abs=0.002)
+    # What precaution adds is far beyond the tolerance.
+    assert riskless / K == pytest.approx(0.953, abs=0.002)

@@ -1,5 +1,7 @@
-"""The perfect-foresight path after permanent growth, against its conditions, the closed form and
-the stochastic solution."""
+"""The perfect-foresight path after permanent growth.
+
+Against its conditions, the closed form and the stochastic solution.
+"""
 
 from __future__ import annotations
 
@@ -73,12 +75,14 @@ def test_who_always_does_the_same_is_off_the_path() -> None:
     economy = Economy()
     rest = steady_state(Economy())
     start = start_after_growth(economy, GROWTH)
-    rigid = followed(
-        economy, lambda k, z: (np.full_like(k, rest.chat), np.full_like(k, rest.l)), start, 60
-    )
-    assert (
-        np.abs(rigid / perfect_foresight(economy, start).k[:60] - 1).max() > 0.003
-    )  # fifty times what precaution makes
+
+    def constant(k: FloatArray, z: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return np.full_like(k, rest.chat), np.full_like(k, rest.l)
+
+    rigid = followed(economy, constant, start, 60)
+    path = perfect_foresight(economy, start).k[:60]
+    # Fifty times what precaution makes.
+    assert np.abs(rigid / path - 1).max() > 0.003
 
 
 def test_without_growth_nothing_moves() -> None:

@@ -1,5 +1,7 @@
-"""Households told apart as groups: the same economy, and policies of their own, shared ones and
-mixtures."""
+"""Households told apart as groups are the same economy.
+
+They may have policies of their own, shared ones and mixtures.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,8 @@ def both() -> tuple[Households, Households]:
 def test_the_economy_is_the_same_to_the_last_bit() -> None:
     whole, parted = both()
     joined = JoinedGroups(PARTS)
-    seen = whole.reset(3)["households"]
-    assert torch.equal(joined.join(parted.reset(3)), seen)
+    obs = whole.reset(3)["households"]
+    assert torch.equal(joined.join(parted.reset(3)), obs)
     for t in range(10):
         actions: Tensor = 0.05 + 0.5 * torch.rand(
             (3, 6, 2), generator=torch.Generator().manual_seed(t)
@@ -58,13 +60,15 @@ def test_the_economy_is_the_same_to_the_last_bit() -> None:
 
 
 def test_what_a_group_owns_is_its_own_columns() -> None:
-    """Co-states of both groups side by side are those of one group; so is what is owned in the
-    end."""
+    """Co-states of both groups side by side are those of one group.
 
-    def rule(seen: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {g: torch.sigmoid(x[..., :2] - 1) for g, x in seen.items()}
+    So is what is owned in the end.
+    """
 
-    found = []
+    def rule(obs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {g: torch.sigmoid(x[..., :2] - 1) for g, x in obs.items()}
+
+    co_states = []
     for market in both():
         market.reset(3)
         unrolled = unroll(
@@ -76,8 +80,8 @@ def test_what_a_group_owns_is_its_own_columns() -> None:
         by_group = {
             g: torch.stack(slopes[i * 4 : (i + 1) * 4], -1) for i, g in enumerate(market.groups)
         }
-        found.append((market.joined.join(by_group), market.joined.join(unrolled.owned)))
-    for one, two in zip(*found, strict=True):
+        co_states.append((market.joined.join(by_group), market.joined.join(unrolled.owned)))
+    for one, two in zip(*co_states, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7)
 
 
@@ -87,27 +91,26 @@ def test_answers_take_the_groups_policies_as_one_profile() -> None:
     actions = torch.tensor(np.stack([key.rest.chat, key.rest.l], -1), dtype=torch.float32)[None]
     parts = JoinedGroups(PARTS).split(actions)
     policies: dict[str, Any] = {
-        g: lambda seen, a=a: a.expand(*seen.shape[:-1], 2) for g, a in parts.items()
+        g: lambda obs, a=a: a.expand(*obs.shape[:-1], 2) for g, a in parts.items()
     }
     assert key.distance(policies) < 1e-4
-    wrong = policies | {"poor": lambda seen: 1.5 * parts["poor"].expand(*seen.shape[:-1], 2)}
+    wrong = policies | {"poor": lambda obs: 1.5 * parts["poor"].expand(*obs.shape[:-1], 2)}
     assert key.distance(wrong) == pytest.approx(50 * 2 / 6, rel=1e-3)
     alike = HouseholdsParameters(**TYPES | {"capital_productivity": [1.0]}, groups=PARTS)
     exact = HouseholdsAnswer(alike)
 
-    def act(seen: Tensor) -> Tensor:
-        k = torch.exp(2 * seen[..., 1]).double().numpy()
-        z = (seen[..., 4] / 10).double().numpy()
+    def act(obs: Tensor) -> Tensor:
+        k = torch.exp(2 * obs[..., 1]).double().numpy()
+        z = (obs[..., 4] / 10).double().numpy()
         return torch.from_numpy(np.stack(exact.exact(k, z), -1)).float()
 
     assert exact.distance({"poor": act, "rich": act}) < 1e-3
-    assert exact.distance({"poor": act, "rich": lambda seen: 0.5 * act(seen)}) > 10
+    assert exact.distance({"poor": act, "rich": lambda obs: 0.5 * act(obs)}) > 10
 
 
 def test_groups_that_do_not_add_up_are_refused() -> None:
-    with pytest.raises(
-        ValueError, match="groups: have 6 households, expected the 7 of `households`"
-    ):
+    message = "groups: have 6 households, expected the 7 of `households`"
+    with pytest.raises(ValueError, match=message):
         HouseholdsParameters(households=7, groups=PARTS)
     with pytest.raises(ValueError, match="greater than or equal to 1"):
         HouseholdsParameters(households=6, groups={"poor": 6, "rich": 0})
@@ -117,9 +120,8 @@ def test_a_policy_for_each_agent_of_several_groups_is_refused() -> None:
     """Their stacked weights would have to be told apart by group wherever one group acts alone."""
     both = {"everybody": {"groups": ["poor", "rich"], "separate": True, "hidden": [8]}}
     data = tiny(market={"parameters": {**TYPES, "groups": PARTS}}) | {"policies": both}
-    with pytest.raises(
-        ExperimentError, match=r"policies\.everybody\.separate: .* 2 groups; expected one group"
-    ):
+    message = r"policies\.everybody\.separate: .* 2 groups; expected one group"
+    with pytest.raises(ExperimentError, match=message):
         parse(data, "file.yaml")
 
 

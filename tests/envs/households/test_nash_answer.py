@@ -1,5 +1,7 @@
-"""Households who know that they move prices: what their gradients see, and the rest point that
-certifies them."""
+"""Households who know that they move prices.
+
+What their gradients see, and the rest point that certifies them.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ def key() -> NashAnswer:
 def seated(share: Array, labour: Array) -> PolicyFunction:
     """Each household does always the same."""
     actions = torch.tensor(np.stack([share, labour], -1), dtype=torch.float32)
-    return lambda seen: actions.expand(*seen.shape[:-1], 2)
+    return lambda obs: actions.expand(*obs.shape[:-1], 2)
 
 
 def exact(key: NashAnswer) -> PolicyFunction:
@@ -80,15 +82,15 @@ def test_who_plays_the_rest_point_comes_to_rest_there_and_is_certified(key: Nash
     """From capital spread by 20 %; the policy that treats everybody alike does not, and is not."""
     both = {"households": exact(key)}, {"households": equal(key)}
     for ours, other, passes in ((*both, True), (*both[::-1], False)):
-        found = {m.name: m for m in key.assess(ours, other, [0, 1]).metrics}
+        metrics = {m.name: m for m in key.assess(ours, other, [0, 1]).metrics}
         for name in (
             "capital_shares",
             "policy_error/consumption_share",
             "policy_error/labour",
             "capital_error",
         ):
-            assert found[name].passed is passes, (name, found[name].value)
-        assert found["labour_shares"].value < 0.01 or not passes
+            assert metrics[name].passed is passes, (name, metrics[name].value)
+        assert metrics["labour_shares"].value < 0.01 or not passes
     capital, labour, k = key.shares(key.settle(exact(key), 3))
     assert capital == pytest.approx(key.rest.capital_shares, abs=1e-4)
     assert labour == pytest.approx(key.rest.labour_shares, abs=1e-6)
@@ -134,8 +136,8 @@ TYPES = {"capital_productivity": [0.98, 1.0, 1.02]}
 def test_every_economy_has_the_answer_that_is_known_of_it(
     parameters: dict[str, Any], expected: type | None
 ) -> None:
-    found = HOUSEHOLDS.answer_key(HouseholdsParameters(**parameters))
-    assert type(found) is (expected or type(None))
+    answer = HOUSEHOLDS.answer_key(HouseholdsParameters(**parameters))
+    assert type(answer) is (expected or type(None))
 
 
 # -- what gradients see ----------------------------------------------------------------------------
@@ -152,19 +154,28 @@ def wealth(p: HouseholdsParameters, k: Array, labour: Array, A: float, K: float,
 
 
 SHARE = np.array([0.2, 0.35, 0.5])
+UNEQUAL: dict[str, Any] = {
+    "capital_productivity": [0.8, 1.0, 1.3],
+    "labour_productivity": [0.7, 1.0, 1.1],
+}
+
+
+def check_gradient(gradient: Tensor, slope: float, conduct: str, own: bool) -> None:
+    """A gradient is the slope; of others' choices it is exactly nothing, but in cooperation."""
+    if conduct == "strategic" and not own:
+        slope = 0.0
+    assert float(gradient) == pytest.approx(slope, rel=1e-6, abs=1e-9)
+    if not own:
+        assert (gradient == 0) == (conduct != "cooperative"), "exactly nothing of the others'"
 
 
 @pytest.mark.parametrize("conduct", ["price-taking", "strategic", "cooperative"])
 def test_gradients_of_consumption_are_those_of_the_conduct(conduct: str) -> None:
-    """By central differences: prices given; own effect on them, others given; everybody's effect on
-    everybody."""
-    p = HouseholdsParameters(
-        households=3,
-        conduct=conduct,
-        capital_productivity=[0.8, 1.0, 1.3],
-        labour_productivity=[0.7, 1.0, 1.1],
-        initial_dispersion=0.5,
-    )
+    """Gradients are central differences in which what the conduct holds is held.
+
+    Prices given; own effect on them, others given; everybody's effect on everybody.
+    """
+    p = HouseholdsParameters(households=3, conduct=conduct, initial_dispersion=0.5, **UNEQUAL)
     market = Households(p, worlds=1, dtype=torch.float64)
     state = market.initial_state(1, torch.Generator().manual_seed(2))
     k0 = state["capital"].numpy()[0].copy()
@@ -182,47 +193,36 @@ def test_gradients_of_consumption_are_those_of_the_conduct(conduct: str) -> None
     k = state["capital"].clone().requires_grad_()
     labour = torch.tensor(labour0)[None].requires_grad_()
     actions = torch.stack([torch.tensor(SHARE)[None], labour], -1)
-    moved = market.transition(
-        {**state, "capital": k}, {"households": actions}, market.draw_noise(torch.Generator())
-    )
+    noise = market.draw_noise(torch.Generator())
+    transition = market.transition({**state, "capital": k}, {"households": actions}, noise)
     share = torch.tensor(SHARE)
-    c = moved.state["capital"][0] * share / (1 - share)
+    c = transition.state["capital"][0] * share / (1 - share)
     assert c.detach().numpy() == pytest.approx(consumption(k0, labour0), rel=1e-12)
-    for i in range(3):
-        found = torch.autograd.grad(c[i], (k, labour), retain_graph=True)
-        for which, gradient in enumerate(found):
-            for j in range(3):
-                nudge = 1e-6 * (np.arange(3) == j)
-                up, down = (
-                    consumption(*((k0 + x, labour0) if which == 0 else (k0, labour0 + x)))[i]
-                    for x in (nudge, -nudge)
-                )
-                slope = 0.0 if conduct == "strategic" and i != j else (up - down) / 2e-6
-                assert float(gradient[0, j]) == pytest.approx(slope, rel=1e-6, abs=1e-9), (
-                    which,
-                    i,
-                    j,
-                )
-                if i != j:
-                    assert (gradient[0, j] == 0) == (conduct != "cooperative"), (
-                        "exactly nothing of the others'"
-                    )
+    for i, j in np.ndindex(3, 3):
+        gradients = torch.autograd.grad(c[i], (k, labour), retain_graph=True)
+        nudge = 1e-6 * (np.arange(3) == j)
+        by_capital = consumption(k0 + nudge, labour0) - consumption(k0 - nudge, labour0)
+        by_labour = consumption(k0, labour0 + nudge) - consumption(k0, labour0 - nudge)
+        for gradient, difference in zip(gradients, (by_capital, by_labour), strict=True):
+            check_gradient(gradient[0, j], difference[i] / 2e-6, conduct, i == j)
 
 
 @pytest.mark.parametrize("conduct", ["price-taking", "strategic", "cooperative"])
 def test_observed_aggregates_carry_the_gradients_of_the_conduct(conduct: str) -> None:
-    """log K / 2 moves by kappa_j / (2 n K) with k_j: for its owner only, for everybody, or for
-    nobody."""
+    """log K / 2 moves by kappa_j / (2 n K) with k_j.
+
+    For its owner only, for everybody, or for nobody.
+    """
     p = HouseholdsParameters(households=3, conduct=conduct, capital_productivity=[0.8, 1.0, 1.3])
     market = Households(p, worlds=1, dtype=torch.float64)
     state = market.initial_state(1, torch.Generator().manual_seed(2))
     k = state["capital"].clone().requires_grad_()
-    seen = market.observe({**state, "capital": k})["households"]
+    obs = market.observe({**state, "capital": k})["households"]
     kappa = np.array([0.8, 1.0, 1.3])
     total = kappa / (2 * 3 * float((market.kappa * state["capital"]).mean()))
     for i in range(3):
         (gradient,) = torch.autograd.grad(
-            seen[0, i, 1], k, retain_graph=True, allow_unused=True, materialize_grads=True
+            obs[0, i, 1], k, retain_graph=True, allow_unused=True, materialize_grads=True
         )
         felt = {
             "price-taking": np.zeros(3),
@@ -231,14 +231,15 @@ def test_observed_aggregates_carry_the_gradients_of_the_conduct(conduct: str) ->
         }[conduct]
         assert gradient[0].numpy() == pytest.approx(total * felt, rel=1e-12, abs=0)
     with torch.no_grad():
-        assert torch.equal(market.observe(state)["households"], seen.detach()), (
-            "the values are the same"
-        )
+        again = market.observe(state)["households"]
+        assert torch.equal(again, obs.detach()), "the values are the same"
 
 
 def _marginal(key: NashAnswer, conduct: str) -> tuple[Array, Array]:
-    """d a_i / d k_i and d a_i / d l_i of every household at the rest point, as the market's
-    gradients have them."""
+    """d a_i / d k_i and d a_i / d l_i of every household at the rest point.
+
+    As the market's gradients have them.
+    """
     p = key.parameters.model_copy(update={"conduct": conduct})
     market = Households(p, worlds=1, dtype=torch.float64)
     k, labour = (torch.tensor(x)[None].requires_grad_() for x in (key.rest.k, key.rest.l))
@@ -249,11 +250,11 @@ def _marginal(key: NashAnswer, conduct: str) -> tuple[Array, Array]:
         "log_productivity": torch.zeros(1, 1, dtype=torch.float64),
     }
     actions = {"households": torch.stack([share, labour], -1)}
-    moved = market.transition(state, actions, market.draw_noise(torch.Generator()))
-    a = moved.state["capital"] / (1 - share)
-    each = [torch.autograd.grad(a[0, i], (k, labour), retain_graph=True) for i in range(9)]
+    transition = market.transition(state, actions, market.draw_noise(torch.Generator()))
+    a = transition.state["capital"] / (1 - share)
+    gradients = [torch.autograd.grad(a[0, i], (k, labour), retain_graph=True) for i in range(9)]
     by_k, by_l = (
-        np.array([float(g[which][0, i]) for i, g in enumerate(each)]) for which in range(2)
+        np.array([float(g[which][0, i]) for i, g in enumerate(gradients)]) for which in range(2)
     )
     return by_k, by_l
 
@@ -261,8 +262,10 @@ def _marginal(key: NashAnswer, conduct: str) -> tuple[Array, Array]:
 def test_first_order_conditions_hold_at_the_answer_by_the_markets_own_gradients(
     key: NashAnswer,
 ) -> None:
-    """Euler: beta da/dk = 1; leisure: (da/dl) / c = b / (1 - l). For strategic households, not for
-    price takers."""
+    """Euler: beta da/dk = 1; leisure: (da/dl) / c = b / (1 - l).
+
+    For strategic households, not for price takers.
+    """
     p = key.parameters
     rest = key.rest
     by_k, by_l = _marginal(key, "strategic")
@@ -279,12 +282,12 @@ def test_learning_from_samples_sees_no_difference_of_conduct() -> None:
     for conduct in ("price-taking", "strategic", "cooperative"):
         market = Households(NINE.model_copy(update={"conduct": conduct}), worlds=3)
         with torch.no_grad():
-            seen = [market.reset(5)["households"]]
+            tensors = [market.reset(5)["households"]]
             for t in range(10):
                 generator = torch.Generator().manual_seed(t)
                 actions: Tensor = 0.05 + 0.5 * torch.rand((3, 9, 2), generator=generator)
                 step = market.step({"households": actions})
-                seen += [step.observations["households"], step.rewards["households"]]
-        paths.append(seen)
+                tensors += [step.observations["households"], step.rewards["households"]]
+        paths.append(tensors)
     for other in paths[1:]:
         assert all(torch.equal(a, b) for a, b in zip(paths[0], other, strict=True))

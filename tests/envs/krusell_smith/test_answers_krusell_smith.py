@@ -1,5 +1,7 @@
-"""Known answers of the Krusell-Smith economy: figures, first-order conditions, accounts, and what
-must be flagged."""
+"""Known answers of the Krusell-Smith economy.
+
+Figures, first-order conditions, accounts, and what must be flagged.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +58,7 @@ def solved(economy: Economy) -> Solution:
 each_economy = pytest.mark.parametrize("economy", ECONOMIES, ids=NAMES)
 
 
-# --- the equilibrium
-# ----------------------------------------------------------------------------------------
+# -- the equilibrium -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -74,14 +75,14 @@ def test_krusell_smith(
     slopes: tuple[float, float],
     inequality: tuple[float, float],
 ) -> None:
-    found = solved(economy)
-    assert found.mean_capital == pytest.approx(capital[0], abs=capital[1])
-    assert found.mean_effective_capital == pytest.approx(found.mean_capital, abs=1e-12)
-    assert found.law.slope == pytest.approx(slopes, abs=0.002)
-    assert min(found.law.r2) > 0.9999
-    assert found.gini == pytest.approx(inequality[0], abs=inequality[1])
-    assert found.den_haan_max < 0.5
-    assert found.den_haan_mean < 0.2
+    solution = solved(economy)
+    assert solution.mean_capital == pytest.approx(capital[0], abs=capital[1])
+    assert solution.mean_effective_capital == pytest.approx(solution.mean_capital, abs=1e-12)
+    assert solution.law.slope == pytest.approx(slopes, abs=0.002)
+    assert min(solution.law.r2) > 0.9999
+    assert solution.gini == pytest.approx(inequality[0], abs=inequality[1])
+    assert solution.den_haan_max < 0.5
+    assert solution.den_haan_mean < 0.2
 
 
 @pytest.mark.parametrize(
@@ -92,15 +93,15 @@ def test_krusell_smith(
 def test_permanently_different_returns(
     economy: Economy, inequality: float, capital: float, by_type: tuple[float, ...]
 ) -> None:
-    found = solved(economy)
-    assert found.gini == pytest.approx(inequality, abs=0.01)
-    assert found.mean_effective_capital == pytest.approx(capital, rel=0.01)
-    assert found.mean_capital_by_type == pytest.approx(by_type, rel=0.03)
-    assert found.mean_capital == pytest.approx(
-        np.dot(economy.weights, found.mean_capital_by_type), rel=1e-12
+    solution = solved(economy)
+    assert solution.gini == pytest.approx(inequality, abs=0.01)
+    assert solution.mean_effective_capital == pytest.approx(capital, rel=0.01)
+    assert solution.mean_capital_by_type == pytest.approx(by_type, rel=0.03)
+    assert solution.mean_capital == pytest.approx(
+        np.dot(economy.weights, solution.mean_capital_by_type), rel=1e-12
     )
-    assert min(found.law.r2) > 0.9998
-    assert found.den_haan_max < 0.5
+    assert min(solution.law.r2) > 0.9998
+    assert solution.den_haan_max < 0.5
 
 
 def test_all_four_take_less_than_a_minute() -> None:
@@ -112,11 +113,11 @@ def test_all_four_take_less_than_a_minute() -> None:
 @each_economy
 def test_euler_equation_holds_off_the_grid(economy: Economy) -> None:
     """At random states near the simulated ones, by the model's equations written out anew."""
-    found = solved(economy)
+    solution = solved(economy)
     rng = np.random.default_rng(0)
     n = 2000
-    K = found.mean_effective_capital * rng.uniform(0.95, 1.05, n)
-    k = found.mean_capital * rng.uniform(0.05, 3.0, n)
+    K = solution.mean_effective_capital * rng.uniform(0.95, 1.05, n)
+    k = solution.mean_capital * rng.uniform(0.05, 3.0, n)
     z, e, kind = (rng.integers(0, top, n) for top in (2, 2, economy.types))
     productivity = np.array([1.01, 0.99])
     labour = 1.11 * np.array([0.96, 0.90])
@@ -131,17 +132,19 @@ def test_euler_equation_holds_off_the_grid(economy: Economy) -> None:
             wage * 1.11 * (e == 0) + (0.975 + kappa * 0.36 * productivity[z] * ratio**-0.64) * k
         )
 
-    c = found.consumption(k, K, z, e, kind)
+    c = solution.consumption(k, K, z, e, kind)
     k_next = wealth(k, K, z, e) - c
     assert k_next.min() > 0.0
-    K_next = np.exp(np.array(found.law.intercept)[z] + np.array(found.law.slope)[z] * np.log(K))
+    K_next = np.exp(
+        np.array(solution.law.intercept)[z] + np.array(solution.law.slope)[z] * np.log(K)
+    )
     right = np.zeros(n)
     for z_next in range(2):
         for e_next in range(2):
             chance = np.where(z == z_next, 0.875, 0.125) * np.array(KS98)[z, z_next, e, e_next]
             there = np.full(n, z_next), np.full(n, e_next)
             gross = wealth(np.ones(n), K_next, there[0], np.ones(n, dtype=int))
-            right += chance * gross / found.consumption(k_next, K_next, *there, kind)
+            right += chance * gross / solution.consumption(k_next, K_next, *there, kind)
     residual = economy.beta * right * c - 1.0
     assert np.abs(residual).max() < 1e-3
     assert np.abs(residual).mean() < 1e-4
@@ -150,12 +153,12 @@ def test_euler_equation_holds_off_the_grid(economy: Economy) -> None:
 
 @each_economy
 def test_consumption_share_and_wealth_agree(economy: Economy) -> None:
-    found = solved(economy)
+    solution = solved(economy)
     k = np.array([0.0, 0.3, 5.0, 40.0, 2000.0])[:, None]
     K = np.array([11.0, 13.0])
     for z, e, kind in np.ndindex(2, 2, economy.types):
-        c = found.consumption(k, K, z, e, kind)
-        share = found.share(k, K, z, e, kind)
+        c = solution.consumption(k, K, z, e, kind)
+        share = solution.share(k, K, z, e, kind)
         assert c.shape == share.shape == (5, 2)
         assert np.all((share > 0.0) & (share < 1.0))
         assert c[1:] == pytest.approx((share * economy.wealth(k, K, z, e, kind))[1:], rel=1e-12)
@@ -164,17 +167,17 @@ def test_consumption_share_and_wealth_agree(economy: Economy) -> None:
 
 
 @pytest.mark.parametrize(
-    ("e", "figures"),
+    ("e", "mpcs"),
     [(0, (0.258, 0.146, 0.055, 0.050)), (1, (0.587, 0.405, 0.061, 0.050))],
     ids=["job", "no job"],
 )
-def test_marginal_propensity_to_consume(e: int, plots: tuple[float, ...]) -> None:
-    found = solved(IMPATIENT)
-    K = found.mean_capital
-    assert found.mpc(np.array([0.01, 0.1, 1.0, 3.0]) * K, e) == pytest.approx(plots, rel=0.1)
-    curve = found.mpc(np.geomspace(0.01, 3.0, 12) * K, e)
+def test_marginal_propensity_to_consume(e: int, mpcs: tuple[float, ...]) -> None:
+    solution = solved(IMPATIENT)
+    K = solution.mean_capital
+    assert solution.mpc(np.array([0.01, 0.1, 1.0, 3.0]) * K, e) == pytest.approx(mpcs, rel=0.1)
+    curve = solution.mpc(np.geomspace(0.01, 3.0, 12) * K, e)
     assert np.all(np.diff(curve) < 0.0)
-    assert curve[0] > 3.0 * found.mpc(K, e)
+    assert curve[0] > 3.0 * solution.mpc(K, e)
 
 
 def test_solver_says_when_it_fails() -> None:
@@ -204,15 +207,16 @@ def test_law_that_cycles_is_not_reported() -> None:
         solve(PATIENT, grids=grids, damping=1.0, periods=300, tolerance=0.09, final_periods=400)
 
 
-# --- the simulated distribution
-# -----------------------------------------------------------------------------
+# -- the simulated distribution --------------------------------------------------------------------
 
 
 @each_economy
 def test_head_count_is_exact_and_output_is_consumed_or_invested(economy: Economy) -> None:
-    found = solved(economy)
+    solution = solved(economy)
     z = draw_states(economy, 301, 1, seed=3)
-    path = simulate(economy, found.grids, found.policy, z, equal_start(economy, found.grids, 2))
+    path = simulate(
+        economy, solution.grids, solution.policy, z, equal_start(economy, solution.grids, 2)
+    )
     u = np.array([0.04, 0.10])[z[-1]]
     heads = np.asarray(economy.weights)[:, None] * np.stack([1.0 - u, u], axis=-1)[:, None]
     assert path.last.sum(axis=-1) == pytest.approx(heads, abs=1e-13)
@@ -220,29 +224,31 @@ def test_head_count_is_exact_and_output_is_consumed_or_invested(economy: Economy
     output = np.array([1.01, 0.99])[path.z] * path.K**0.36 * labour**0.64
     resources = output + 0.975 * path.capital - path.consumption
     assert path.capital[1:] == pytest.approx(resources[:-1], rel=1e-12)
-    assert path.last.sum(axis=(1, 2)) @ found.grids.histogram == pytest.approx(
+    assert path.last.sum(axis=(1, 2)) @ solution.grids.histogram == pytest.approx(
         resources[-1], rel=1e-12
     )
 
 
 def test_distribution_agrees_with_a_crowd_of_sampled_households() -> None:
-    """20,000 households drawn one by one, from equal capital, against the histogram's mean and
-    Gini."""
-    found = solved(IMPATIENT)
+    """The histogram's mean and Gini are those of 20,000 households drawn one by one.
+
+    They start from equal capital.
+    """
+    solution = solved(IMPATIENT)
     periods = 80
     n = 20_000
     rng = np.random.default_rng(1)
     z = draw_states(IMPATIENT, periods + 1, 1, seed=4)[:, :1]
-    mass = equal_start(IMPATIENT, found.grids, 1)
-    k = np.full(n, found.grids.histogram[mass[0, 0, 0].argmax()])
-    path = simulate(IMPATIENT, found.grids, found.policy, z, mass)
+    mass = equal_start(IMPATIENT, solution.grids, 1)
+    k = np.full(n, solution.grids.histogram[mass[0, 0, 0].argmax()])
+    path = simulate(IMPATIENT, solution.grids, solution.policy, z, mass)
     e = (rng.random(n) < np.array([0.04, 0.10])[z[0, 0]]).astype(np.int64)
     for now, then, K in zip(z[:-1, 0], z[1:, 0], path.K[:, 0], strict=True):
         assert k.mean() == pytest.approx(K, rel=4.0 * k.std() / k.mean() / np.sqrt(n) + 1e-3)
-        k = IMPATIENT.wealth(k, K, now, e) - found.consumption(k, K, now, e)
+        k = IMPATIENT.wealth(k, K, now, e) - solution.consumption(k, K, now, e)
         e = (rng.random(n) < np.array(KS98)[now, then, e, 1]).astype(np.int64)
     assert gini(k) == pytest.approx(
-        gini(found.grids.histogram, path.last.sum(axis=(0, 1, 2))), abs=0.003
+        gini(solution.grids.histogram, path.last.sum(axis=(0, 1, 2))), abs=0.003
     )
 
 
@@ -252,61 +258,60 @@ def test_states_persist_and_come_in_mirrored_pairs() -> None:
     assert np.mean(z[1:] == z[:-1]) == pytest.approx(0.875, abs=0.01)
 
 
-# --- what must be flagged
-# -----------------------------------------------------------------------------------
+# -- what must be flagged --------------------------------------------------------------------------
 
 
 def test_law_of_a_naive_rule_has_a_high_r2_and_is_flagged() -> None:
-    """Always to save a quarter of output gives a law with a high R2, which fails on its own path,
-    and on the exact."""
-    found = solved(IMPATIENT)
-    z = found.simulation.z
+    """Always to save a quarter of output gives a law with a high R2.
+
+    It fails on its own path, and on the exact.
+    """
+    solution = solved(IMPATIENT)
+    z = solution.simulation.z
     K = np.empty(z.shape)
-    K[0] = found.mean_capital
+    K[0] = solution.mean_capital
     for t in range(len(z) - 1):
         K[t + 1] = 0.975 * K[t] + 0.25 * IMPATIENT.output(K[t], z[t])
     naive = law_of_motion(K, z)
     assert min(naive.r2) > 0.999
     assert den_haan(K, z, naive)[0] > 2.0
-    assert den_haan(found.simulation.K, z, naive)[0] > 5.0
+    assert den_haan(solution.simulation.K, z, naive)[0] > 5.0
 
 
 def test_small_errors_that_add_up_are_flagged_though_r2_is_high() -> None:
-    found = solved(PATIENT)
-    K = found.simulation.K
-    z = found.simulation.z
-    law = found.law
+    solution = solved(PATIENT)
+    K = solution.simulation.K
+    z = solution.simulation.z
+    law = solution.law
     wrong = LawOfMotion(tuple(b + 0.001 for b in law.intercept), law.slope, law.r2)
     moved = np.log(K[1:])
     assert 1.0 - np.var(moved - np.log(wrong(K[:-1], z[:-1]))) / np.var(moved) > 0.999
     assert np.abs(np.log(wrong(K[:-1], z[:-1])) - moved).max() < 0.002  # one step ahead
-    assert found.den_haan_max < 0.5
+    assert solution.den_haan_max < 0.5
     assert den_haan(K, z, wrong)[0] > 2.0
 
 
 def test_households_with_a_wrong_belief_bring_about_another_law() -> None:
     """Who expects capital to grow and interest to fall saves less, and capital falls."""
-    found = solved(IMPATIENT)
-    law = found.law
+    solution = solved(IMPATIENT)
+    law = solution.law
     hopeful = LawOfMotion(tuple(b + 0.01 for b in law.intercept), law.slope, law.r2)
-    policy = solve_household(IMPATIENT, found.grids, hopeful, found.policy)
+    policy = solve_household(IMPATIENT, solution.grids, hopeful, solution.policy)
     z = draw_states(IMPATIENT, 401, 1, seed=1)
-    path = simulate(IMPATIENT, found.grids, policy, z, found.simulation.last, burn_in=100)
+    path = simulate(IMPATIENT, solution.grids, policy, z, solution.simulation.last, burn_in=100)
     assert den_haan(path.K, path.z, hopeful)[0] > 5.0
     assert law_of_motion(path.K, path.z).distance(hopeful) > 1e-3
-    assert path.K.mean() < 0.9 * found.mean_capital
+    assert path.K.mean() < 0.9 * solution.mean_capital
 
 
-# --- statistics
-# ---------------------------------------------------------------------------------------------
+# -- statistics ------------------------------------------------------------------------------------
 
 
 def test_gini_of_known_distributions() -> None:
     assert gini(np.full(7, 3.0)) == pytest.approx(0.0, abs=1e-15)
     assert gini([0.0, 1.0]) == pytest.approx(0.5, abs=1e-15)
-    assert gini([1.0, 3.0], [0.75, 0.25]) == pytest.approx(
-        0.25, abs=1e-15
-    )  # three quarters hold a half
+    # Three quarters hold a half.
+    assert gini([1.0, 3.0], [0.75, 0.25]) == pytest.approx(0.25, abs=1e-15)
     assert gini([1.0, 3.0], [3, 1]) == pytest.approx(gini([3.0, 1.0, 1.0, 1.0]), abs=1e-15)
     exponential = -np.log1p(-(np.arange(100_000) + 0.5) / 100_000)
     assert gini(exponential) == pytest.approx(0.5, abs=1e-4)
@@ -318,11 +323,11 @@ def test_lorenz_curve_and_top_shares() -> None:
     assert people == pytest.approx([0.0, 0.75, 1.0])
     assert held == pytest.approx([0.0, 0.5, 1.0])
     assert top_share([3.0, 1.0], [0.25, 0.125, 1.0], [1.0, 3.0]) == pytest.approx([0.5, 0.25, 1.0])
-    found = solved(IMPATIENT)
-    assert found.top_share([0.01, 0.05, 0.1, 0.2]) == pytest.approx(
+    solution = solved(IMPATIENT)
+    assert solution.top_share([0.01, 0.05, 0.1, 0.2]) == pytest.approx(
         [0.0217, 0.0934, 0.1721, 0.3116], rel=0.05
     )
-    assert np.all(np.diff(found.lorenz()[1]) >= 0.0)
+    assert np.all(np.diff(solution.lorenz()[1]) >= 0.0)
 
 
 @pytest.mark.parametrize("shape", [(400,), (400, 3)])
@@ -333,9 +338,9 @@ def test_regression_recovers_a_known_law(shape: tuple[int, ...]) -> None:
     K = np.full(shape, 5.0)
     for t in range(len(K) - 1):
         K[t + 1] = law(K[t], z[t])
-    found = law_of_motion(K, z)
-    assert found.distance(law) < 1e-10
-    assert found.r2 == pytest.approx((1.0, 1.0), abs=1e-12)
+    regressed = law_of_motion(K, z)
+    assert regressed.distance(law) < 1e-10
+    assert regressed.r2 == pytest.approx((1.0, 1.0), abs=1e-12)
     assert den_haan(K, z, law)[0] < 1e-10
     off = den_haan(K * np.exp(0.001 * rng.standard_normal(shape)), z, law)
     assert 0.1 < off[0] < 1.0
@@ -355,8 +360,7 @@ def test_statistics_refuse_nonsense() -> None:
         gini([1.0, -1.0])
 
 
-# --- parameters
-# ---------------------------------------------------------------------------------------------
+# -- parameters ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
-"""The certificate of the Krusell-Smith economy: what it clears, what it must see through, and who
-plays which policy."""
+"""The certificate of the Krusell-Smith economy.
+
+What it clears, what it must see through, and who plays which policy.
+"""
 
 from __future__ import annotations
 
@@ -58,14 +60,16 @@ def short_panel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def as_policy(key: KrusellSmithAnswer, share: SharePolicy) -> PolicyFunction:
-    """A rule of states as a policy of observations, which are turned back by the docstring's
-    formulas."""
+    """A rule of states as a policy of observations.
+
+    These are turned back by the docstring's formulas.
+    """
     kappa = np.asarray(key.parameters.capital_productivity)
     deviation = kappa - kappa.mean()
     kinds = deviation / max(np.abs(deviation).max(), 1e-6)
 
-    def policy(seen: Tensor) -> Tensor:
-        x = seen.double().numpy()
+    def policy(obs: Tensor) -> Tensor:
+        x = obs.double().numpy()
         K = np.exp(2 * x[..., 1])
         k = np.maximum((np.exp(x[..., 0]) - 0.02) * K, 0.0)
         z = (x[..., 2] < 0).astype(np.int64)
@@ -80,30 +84,29 @@ def judged(
     key: KrusellSmithAnswer, rule: SharePolicy, seed: int = 0
 ) -> tuple[Panel, float, dict[str, Metric]]:
     """A rule's panel, its exact best-response gain in %, and its metrics of the panel."""
-    found = panel.simulate(
+    path = panel.simulate(
         key.parameters, rule, key.solution.mean_effective_capital, [seed, seed + 1]
     )
     metrics = [
         *key._policy_errors(rule, {}),
-        *key._capital(found, {}),
-        *key._law(found, {}),
-        *key._inequality(found, {}),
+        *key._capital(path, {}),
+        *key._law(path, {}),
+        *key._inequality(path, {}),
     ]
-    return found, float(key._gains(rule, found, [seed])[0, 0]), {m.name: m for m in metrics}
+    return path, float(key._gains(rule, path, [seed])[0, 0]), {m.name: m for m in metrics}
 
 
 @pytest.mark.usefixtures("short_panel")
 def test_the_exact_policy_is_certified(key: KrusellSmithAnswer) -> None:
     assert key.errors(key.exact).max() == 0.0
-    found, gain, metrics = judged(key, key.exact)
+    path, gain, metrics = judged(key, key.exact)
     assert abs(gain) < 1e-3
-    assert all(m.passed is not False for m in metrics.values()), {
-        n: m.value for n, m in metrics.items()
-    }
-    assert found.K.mean() == pytest.approx(key.solution.mean_effective_capital, rel=0.015)
-    assert found.gini.mean() == pytest.approx(key.solution.gini, abs=0.02)
-    assert found.K.shape == found.z.shape == (400, 2)
-    assert found.capital.shape == (8, 2, 500)
+    failed = {name: metric.value for name, metric in metrics.items() if metric.passed is False}
+    assert not failed
+    assert path.K.mean() == pytest.approx(key.solution.mean_effective_capital, rel=0.015)
+    assert path.gini.mean() == pytest.approx(key.solution.gini, abs=0.02)
+    assert path.K.shape == path.z.shape == (400, 2)
+    assert path.capital.shape == (8, 2, 500)
 
 
 def test_an_exact_policy_of_observations_is_at_no_distance(key: KrusellSmithAnswer) -> None:
@@ -113,40 +116,44 @@ def test_an_exact_policy_of_observations_is_at_no_distance(key: KrusellSmithAnsw
     assert key.errors(key.share_policy(policy)).max() < 0.02
     share = key.share_policy(policy)
     market = KrusellSmith(KrusellSmithParameters(households=50), worlds=3)
-    seen = market.reset(8)["households"]
+    obs = market.reset(8)["households"]
     k, e = (market.state[name].double().numpy() for name in ("capital", "unemployed"))
     K = market.effective_capital(market.state).double().numpy()
     z = market.state["aggregate"].numpy()
-    np.testing.assert_allclose(share(k, K, z, e, 0), policy(seen)[..., 0].numpy(), rtol=1e-5)
+    np.testing.assert_allclose(share(k, K, z, e, 0), policy(obs)[..., 0].numpy(), rtol=1e-5)
 
 
 @pytest.mark.usefixtures("short_panel")
 def test_a_constant_share_is_flagged(key: KrusellSmithAnswer) -> None:
-    """It keeps the answer's capital, so that only policy errors, inequality and best response see
-    it."""
-    found, gain, metrics = judged(key, key._constant_share())
+    """It keeps the answer's capital.
+
+    So only policy errors, inequality and best response see it.
+    """
+    path, gain, metrics = judged(key, key._constant_share())
     error = metrics["policy_error/consumption_share"]
     assert error.value > POLICY_LIMIT
     assert error.passed is False
     assert gain > GAIN_LIMIT
     assert metrics["capital_error"].passed is True
-    assert found.K.mean() == pytest.approx(key.solution.mean_effective_capital, rel=0.02)
+    assert path.K.mean() == pytest.approx(key.solution.mean_effective_capital, rel=0.02)
 
 
 @pytest.mark.usefixtures("short_panel")
 def test_a_high_r2_does_not_clear_an_economy_with_too_much_capital(key: KrusellSmithAnswer) -> None:
-    """Everybody consumes 15 % too little: the law of motion fits as well as it can, and the economy
-    is wrong."""
+    """Everybody consumes 15 % too little.
+
+    The law of motion fits as well as it can, and the economy is wrong.
+    """
 
     def oversaves(k: Any, K: Any, z: Any, e: Any, kind: Any) -> Array:
         return 0.85 * key.exact(k, K, z, e, kind)
 
-    found, gain, metrics = judged(key, oversaves)
-    law = known.law_of_motion(found.K, found.z)
+    path, gain, metrics = judged(key, oversaves)
+    law = known.law_of_motion(path.K, path.z)
     assert min(law.r2) > 0.995
     assert metrics["law/unexplained"].value < LAW_LIMIT
     assert metrics["law/unexplained"].passed is True, "this line alone would pass it"
-    assert found.K.mean() > 1.5 * key.solution.mean_effective_capital
+    assert path.K.mean() > 1.5 * key.solution.mean_effective_capital
     assert metrics["capital_error"].value > CAPITAL_LIMIT
     assert metrics["capital_error"].passed is False
     assert gain > GAIN_LIMIT
@@ -154,8 +161,10 @@ def test_a_high_r2_does_not_clear_an_economy_with_too_much_capital(key: KrusellS
 
 @pytest.mark.usefixtures("short_panel")
 def test_small_errors_of_saving_are_flagged_too(key: KrusellSmithAnswer) -> None:
-    """2 % too little consumed, below the policy's own limit, adds up in capital and is worth a
-    deviation."""
+    """2 % too little consumed adds up in capital and is worth a deviation.
+
+    It is below the policy's own limit.
+    """
 
     def thrifty(*state: Any) -> Array:
         return 0.98 * key.exact(*state)
@@ -167,8 +176,10 @@ def test_small_errors_of_saving_are_flagged_too(key: KrusellSmithAnswer) -> None
 
 
 def test_the_poor_and_the_jobless_consume_more_of_a_windfall(key: KrusellSmithAnswer) -> None:
-    """The exact propensities fall in wealth; those of a constant share do not, and are not the
-    answer's."""
+    """The exact propensities fall in wealth.
+
+    Those of a constant share do not, and are not the answer's.
+    """
     k = key.solution.mean_capital * np.array([0.01, 0.1, 0.5, 1.0, 3.0])
     for e in range(2):
         exact = key.propensities(key.exact, k, e)
@@ -218,25 +229,25 @@ def test_a_panel_of_types_reports_each_types_capital(
     unsorted: KrusellSmithAnswer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(panel, "HOUSEHOLDS", 302)
-    found = panel.simulate(
+    path = panel.simulate(
         unsorted.parameters, unsorted.exact, unsorted.solution.mean_effective_capital, [0, 1]
     )
-    assert found.capital.shape[2] == 300
-    metrics = {m.name: m for m in unsorted._inequality(found, {})}
+    assert path.capital.shape[2] == 300
+    metrics = {m.name: m for m in unsorted._inequality(path, {})}
     exact = dict(zip((0.98, 1.0, 1.02), unsorted.solution.mean_capital_by_type, strict=True))
     for kappa, place in ((1.02, 0), (0.98, 1), (1.0, 2)):
         line = metrics[f"capital/kappa={kappa:g}"]
         assert line.answer == exact[kappa]
-        assert line.value == pytest.approx(found.capital[..., place::3].mean())
+        assert line.value == pytest.approx(path.capital[..., place::3].mean())
     assert metrics["capital/kappa=1.02"].value > metrics["capital/kappa=0.98"].value
 
 
 def _seated(market: KrusellSmithAnswer) -> PolicyFunction:
     """Household i consumes .1 + i / 1000, whatever it sees."""
 
-    def policy(seen: Tensor) -> Tensor:
-        assert seen.shape[-2] == market.parameters.households, "separate policies need every seat"
-        return (0.1 + 0.001 * torch.arange(seen.shape[-2])).expand(seen.shape[:-1])[..., None]
+    def policy(obs: Tensor) -> Tensor:
+        assert obs.shape[-2] == market.parameters.households, "separate policies need every seat"
+        return (0.1 + 0.001 * torch.arange(obs.shape[-2])).expand(obs.shape[:-1])[..., None]
 
     return policy
 
@@ -250,8 +261,8 @@ def test_separate_policies_are_met_seat_by_seat(types: list[float]) -> None:
     rows = 10 * 12 * len(types)
     kinds = len(types)
     kind = np.repeat(np.arange(kinds), rows // kinds)  # as held-out states lie
-    found = share(np.full(rows, 10.0), 10.0, 0, 0, kind)
-    seats = np.rint((found - 0.1) * 1000).astype(int)
+    consumed = share(np.full(rows, 10.0), 10.0, 0, 0, kind)
+    seats = np.rint((consumed - 0.1) * 1000).astype(int)
     assert np.array_equal(seats % kinds, kind), "a type's states are met by households of that type"
     assert np.bincount(seats, minlength=12).tolist() == [10 * kinds] * 12, "each of them as often"
 
@@ -264,30 +275,32 @@ def test_a_shared_policy_is_not_separate() -> None:
     policy = torch.no_grad()(network)
     assert not answer.separate(policy)
     k = np.array([[1.0, 5.0], [10.0, 20.0]])
-    found = answer.share_policy(policy)(k, np.array([[8.0], [12.0]]), 0, np.array([0, 1]), 0)
-    assert found.shape == (2, 2)
-    seen = answer._observer.features(
+    consumed = answer.share_policy(policy)(k, np.array([[8.0], [12.0]]), 0, np.array([0, 1]), 0)
+    assert consumed.shape == (2, 2)
+    obs = answer._observer.features(
         torch.tensor(20.0),
         torch.tensor(12.0),
         torch.tensor(0.0),
         torch.tensor(1.0),
         torch.tensor(0),
     )
-    assert found[1, 1] == pytest.approx(float(policy(seen)), rel=1e-5)
+    assert consumed[1, 1] == pytest.approx(float(policy(obs)), rel=1e-5)
 
 
 @pytest.mark.usefixtures("short_panel")
 def test_gains_are_each_types_own_in_any_order_of_the_list(unsorted: KrusellSmithAnswer) -> None:
-    """The exact policy leaves nothing to any type; one type's mistake is that type's gain, though
-    it is listed first."""
+    """The exact policy leaves nothing to any type.
+
+    One type's mistake is that type's gain, though it is listed first.
+    """
     start = unsorted.solution.mean_effective_capital
-    found = panel.simulate(unsorted.parameters, unsorted.exact, start, [0])
-    assert np.abs(unsorted._gains(unsorted.exact, found, [0, 1])).max() < 0.02
+    path = panel.simulate(unsorted.parameters, unsorted.exact, start, [0])
+    assert np.abs(unsorted._gains(unsorted.exact, path, [0, 1])).max() < 0.02
 
     def mistaken(k: Any, K: Any, z: Any, e: Any, kind: Any) -> Array:
         return unsorted.exact(k, K, z, e, kind) * np.where(np.asarray(kind) == 0, 1.3, 1.0)
 
-    gains = unsorted._gains(mistaken, found, [0, 1]).mean(0)
+    gains = unsorted._gains(mistaken, path, [0, 1]).mean(0)
     assert gains[2] > 0.2, "kappa = 1.02, the first of the list, is the answer's last"
     assert np.abs(gains[:2]).max() < 0.02
 
@@ -300,9 +313,9 @@ def test_repeated_and_many_types_are_told_apart_or_taken_together(
     )
     monkeypatch.setattr(panel, "BURN_IN", 50)
     monkeypatch.setattr(panel, "PERIODS", 320)
-    found = panel.simulate(
+    path = panel.simulate(
         answer.parameters, answer.exact, answer.solution.mean_effective_capital, [0]
     )
-    assert answer._gains(answer.exact, found, [0]).shape == (1, 2)
+    assert answer._gains(answer.exact, path, [0]).shape == (1, 2)
     monkeypatch.setattr("rl_markets.envs.krusell_smith.answer.key.KINDS_APART", 1)
-    assert answer._gains(answer.exact, found, [0]).shape == (1, 1)
+    assert answer._gains(answer.exact, path, [0]).shape == (1, 1)

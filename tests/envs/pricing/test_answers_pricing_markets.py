@@ -1,4 +1,4 @@
-"""Known answers of points, of logit demand with rivals, of reference prices, and of one price."""
+"""Known answers of logit demand with rivals, of reference prices, and of one price."""
 
 from __future__ import annotations
 
@@ -11,170 +11,30 @@ from numpy.typing import NDArray
 from scipy.optimize import fsolve, minimize, minimize_scalar
 from scipy.special import expit
 
-from rl_markets.envs.points.solution import PointsProgramme
 from rl_markets.envs.pricing import solution as pricing
 from rl_markets.envs.pricing.solution import GridMarket, LogitMarket, MixedLogit, ReferenceMarket
 from rl_markets.errors import ConvergenceError
 
 FloatArray = NDArray[np.float64]
-PROGRAMME = PointsProgramme()
 DUOPOLY = pricing.catalogue(2)
 
 
 def markets(seed: int, number: int, most: int, firms: int) -> list[LogitMarket]:
     """Random markets of 4 to `most` products."""
     rng = np.random.default_rng(seed)
-    found = []
+    drawn = []
     for _ in range(number):
         n = int(rng.integers(4, most + 1))
         a = rng.uniform(5.0, 12.0, n)
         cost = rng.uniform(2.0, 8.0, n)
         mu = float(rng.uniform(0.3, 2.0))
-        found.append(
+        drawn.append(
             LogitMarket(a, cost, mu, rng.integers(0, firms, n), float(rng.uniform(-1.0, 3.0)))
         )
-    return found
+    return drawn
 
 
-# Points
-
-
-def test_the_best_points_beat_a_grid() -> None:
-    rng = np.random.default_rng(0)
-    p = rng.uniform(500.0, 3000.0, 300)
-    c = p * rng.uniform(0.4, 0.9, 300)
-    a = p * rng.uniform(0.7, 1.3, 300)
-    mu = p * rng.uniform(0.05, 0.3, 300)
-    kappa = rng.uniform(0.4, 1.2, 300)
-    phi = rng.uniform(0.3, 1.0, 300)
-    x = pricing.best_points(a, p, c, mu, kappa, phi, most=0.3 * p)
-    grid = 0.3 * p * np.linspace(0.0, 1.0, 20_001)[:, None]
-    tried = pricing.points_profit(grid, a, p, c, mu, kappa, phi)
-    found = pricing.points_profit(x, a, p, c, mu, kappa, phi)
-    assert ((tried.max(axis=0) - found) / np.abs(found)).max() < 1e-12
-    assert (np.abs(grid[tried.argmax(axis=0), np.arange(300)] - x) / p).max() < 7.6e-6
-    assert (x == 0.0).any()
-    assert (x == 0.3 * p).any()
-    assert ((x > 0.0) & (x < 0.3 * p)).sum() > 50
-
-
-def test_points_with_a_free_price_are_all_or_nothing() -> None:
-    for kappa, phi, rate, profit in (
-        (0.8, 0.9, 0.0, 211.814),
-        (0.9, 0.8, 0.2, 226.394),
-        (0.8, 0.8, 0.0, 211.814),
-    ):
-        found = pricing.best_price_and_points(1000.0, 600.0, 120.0, kappa, phi, 0.2)
-        assert found.rate == rate
-        assert found.profit == pytest.approx(profit, abs=1e-3)
-    assert pricing.best_price_and_points(
-        1000.0, 600.0, 120.0, 0.9, 0.8, 0.2
-    ).price == pytest.approx(1130.14, abs=0.01)
-
-
-def test_points_with_a_free_price_beat_a_grid() -> None:
-    rng = np.random.default_rng(1)
-    rates = np.linspace(0.0, 0.3, 31)
-    for _ in range(40):
-        cost = rng.uniform(300.0, 900.0)
-        kappa = rng.uniform(0.3, 1.2)
-        phi = rng.uniform(0.3, 1.2)
-        a = rng.uniform(0.8, 1.6) * cost
-        mu = rng.uniform(0.1, 0.3) * cost
-        found = pricing.best_price_and_points(a, cost, mu, kappa, phi, 0.3)
-        price = np.linspace(0.5, 4.0, 1501)[:, None] * cost
-        tried = pricing.points_profit(rates * price, a, price, cost, mu, kappa, phi)
-        at = np.unravel_index(tried.argmax(), tried.shape)
-        assert rates[at[1]] == pytest.approx(0.0 if kappa <= phi else 0.3)
-        assert found.rate == rates[at[1]]
-        assert tried.max() <= found.profit * (1.0 + 1e-12)
-        assert tried.max() == pytest.approx(found.profit, rel=1e-3)
-        again = pricing.points_profit(
-            found.rate * found.price, a, found.price, cost, mu, kappa, phi
-        )
-        assert float(again) == pytest.approx(found.profit, rel=1e-12)
-
-
-def test_with_the_price_fixed_too_high_even_dear_points_are_worth_it() -> None:
-    """The control: kappa <= phi says nothing about a price that may not move."""
-    assert pricing.best_points(1000.0, 1200.0, 600.0, 120.0, 0.8, 0.9) > 100.0
-    assert pricing.best_price_and_points(1000.0, 600.0, 120.0, 0.8, 0.9, 0.2).rate == 0.0
-
-
-def test_customers_who_differ_make_rates_in_between_best() -> None:
-    rates = np.array(PROGRAMME.rates)
-    profits = pricing.segment_profits(rates, 1000.0, 700.0)
-    assert rates[profits.argmax()] == 0.03
-    assert profits[[0, 3, 8]] == pytest.approx([169.33, 170.90, 135.42], abs=0.01)
-
-
-def test_the_points_programme() -> None:
-    optimum = PROGRAMME.solve()
-    constants = PROGRAMME.constants()
-    assert optimum.total == pytest.approx(7191.641, abs=1e-3)
-    assert [constants.max(), PROGRAMME.rates[constants.argmax()]] == pytest.approx(
-        [6805.743, 0.07], abs=1e-3
-    )
-    assert constants[0] == pytest.approx(6151.194, abs=1e-3)
-    rates = np.array(PROGRAMME.rates)[optimum.policy]
-    assert rates[[0, 10, 20, 30, 40, 45, 50]] == pytest.approx(
-        [0.2, 0.15, 0.15, 0.1, 0.07, 0.03, 0.0]
-    )
-    assert rates[[47, 48, 49]] == pytest.approx(
-        0.2
-    )  # not falling all the way: what overflows costs nothing
-
-
-def test_policy_and_value_iteration_agree() -> None:
-    optimum = PROGRAMME.solve()
-    assert PROGRAMME.value_iteration() == pytest.approx(optimum.value, abs=1e-7)
-    assert PROGRAMME.evaluate(np.eye(9)[optimum.policy]) == pytest.approx(optimum.value, abs=1e-9)
-    assert optimum.action_values.max(axis=1) == pytest.approx(optimum.value, abs=1e-7)
-    with pytest.raises(ConvergenceError):
-        PROGRAMME.value_iteration(most=3)
-
-
-def test_the_programme_in_a_simulation() -> None:
-    """Customers one by one, in yen of points: nothing shared with the package but the
-    parameters."""
-    pp = PROGRAMME
-    rng = np.random.default_rng(2)
-    n = 20_000
-    mixed = np.full(pp.shape, 1.0 / 9.0)
-    balance = np.zeros(n)
-    earned = np.zeros(n)
-    for t in range(400):
-        rate = np.array(pp.rates)[rng.integers(9, size=n)]
-        off = np.where(balance == 500.0, 500.0, 0.0)
-        buys = rng.random(n) < expit((pp.a - pp.price + pp.kappa * rate * pp.price + off) / pp.mu)
-        earned += pp.discount**t * buys * (pp.price - pp.cost - off)
-        balance = np.where(
-            buys,
-            np.minimum(np.where(off > 0, 0.0, balance) + np.round(rate * pp.price), 500.0),
-            balance,
-        )
-        balance[rng.random(n) < pp.expiry] = 0.0
-    assert (
-        abs(earned.mean() - pp.evaluate(mixed)[0]) < 4.0 * earned.std() / np.sqrt(n) + 2.0
-    )  # 2: what is cut off
-
-
-def test_fractions_of_a_unit_are_right_on_average() -> None:
-    coarse = PointsProgramme(unit=50.0)
-    assert coarse.transitions.sum(axis=-1) == pytest.approx(1.0, abs=1e-14)
-    kept = coarse.transitions[0] @ coarse.balances / (1.0 - coarse.expiry) / coarse.buys[0]
-    assert kept == pytest.approx(np.array(coarse.rates) * 1000.0)
-
-
-@pytest.mark.parametrize(
-    "bad", [{"mu": 0.0}, {"reward": 505.0}, {"discount": 1.0}, {"expiry": -0.1}, {"rates": (-0.1,)}]
-)
-def test_bad_programmes_are_refused(bad: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"expected|holds"):
-        PointsProgramme(**bad)
-
-
-# Logit demand
+# -- logit demand ----------------------------------------------------------------------------------
 
 
 def test_the_catalogue_s_optimum_beats_a_search() -> None:
@@ -186,14 +46,14 @@ def test_the_catalogue_s_optimum_beats_a_search() -> None:
         assert profit == pytest.approx(float(best[0] - market.cost[0]) - market.mu, rel=1e-12)
         far = market.cost + market.mu
         near = best + market.mu * rng.normal(0.0, 0.5, len(best))
-        found = [
-            -minimize(lambda x, m=market: -float(m.joint_profit(x)), p, method="BFGS").fun
-            for p in (far, near)
-        ]
-        assert max(found) <= profit * (1.0 + 1e-12)
-        assert found[1] == pytest.approx(
-            profit, rel=1e-5
-        )  # from afar, a price may get lost where nobody buys
+
+        def loss(p: FloatArray, market: LogitMarket = market) -> float:
+            return -float(market.joint_profit(p))
+
+        searched = [-minimize(loss, start, method="BFGS").fun for start in (far, near)]
+        assert max(searched) <= profit * (1.0 + 1e-12)
+        # From afar, a price may get lost where nobody buys.
+        assert searched[1] == pytest.approx(profit, rel=1e-5)
 
 
 def test_calvano_s_duopoly() -> None:
@@ -203,9 +63,8 @@ def test_calvano_s_duopoly() -> None:
     assert joint == pytest.approx(1.924981, abs=1e-6)
     assert DUOPOLY.profits(nash) == pytest.approx(0.222927, abs=1e-6)
     assert DUOPOLY.profits(joint) == pytest.approx(0.337490, abs=1e-6)
-    assert DUOPOLY.delta(
-        [DUOPOLY.profits(nash).mean(), DUOPOLY.profits(joint).mean()]
-    ) == pytest.approx([0.0, 1.0])
+    profits = [DUOPOLY.profits(nash).mean(), DUOPOLY.profits(joint).mean()]
+    assert DUOPOLY.delta(profits) == pytest.approx([0.0, 1.0])
     with pytest.raises(ValueError, match="two firms"):
         pricing.catalogue(1).delta(0.1)
 
@@ -223,10 +82,10 @@ def test_nash_prices_by_another_solver() -> None:
         return float(m.product_profits(p + step)[own] - m.product_profits(p - step)[own]) / 2e-6
 
     market = LogitMarket(np.array([2.0, 2.3, 1.8]), np.array([1.0, 1.1, 0.9]), 0.25)
-    found = fsolve(
+    prices = fsolve(
         lambda p: [unpaid(p, market, i) for i in range(3)], market.cost + 0.4, xtol=1e-12
     )
-    assert market.nash() == pytest.approx(found, abs=1e-7)
+    assert market.nash() == pytest.approx(prices, abs=1e-7)
 
 
 def test_no_firm_gains_by_a_deviation() -> None:
@@ -264,9 +123,8 @@ def test_large_utilities_do_not_overflow() -> None:
     assert np.isfinite(yen.nash()).all()
     assert np.abs(yen.foc_residuals(yen.nash())).max() < 1e-6
     assert yen.shares(yen.nash()) == pytest.approx([1.0, 0.0], abs=2e-4)
-    assert np.isfinite(
-        yen.foc_residuals(yen.cost + 84_000.0)
-    ).all()  # the share is 1 but for 1e-200
+    # The share is 1 but for 1e-200.
+    assert np.isfinite(yen.foc_residuals(yen.cost + 84_000.0)).all()
 
 
 @pytest.mark.parametrize(
@@ -278,7 +136,7 @@ def test_bad_logit_markets_are_refused(bad: dict[str, Any]) -> None:
         LogitMarket(**{"a": np.ones(2), "cost": np.ones(2), "mu": 1.0, **bad})
 
 
-# Logit demand on a grid of prices
+# -- logit demand on a grid of prices --------------------------------------------------------------
 
 
 def small_grid(seed: int) -> GridMarket:
@@ -313,9 +171,9 @@ def test_calvano_s_grid() -> None:
     joint = DUOPOLY.monopoly()[0]
     levels = np.linspace(nash - 0.1 * (joint - nash), joint + 0.1 * (joint - nash), 15)
     grid = GridMarket(DUOPOLY, np.tile(levels, (2, 1)))
-    found = grid.pure_equilibria()
-    assert grid.nash().tolist() in found.tolist()
-    assert np.abs(grid.prices(found) - nash).max() < levels[1] - levels[0]
+    equilibria = grid.pure_equilibria()
+    assert grid.nash().tolist() in equilibria.tolist()
+    assert np.abs(grid.prices(equilibria) - nash).max() < levels[1] - levels[0]
     assert (grid.regrets(grid.joint_optimum()) > 0.0).all()
     with pytest.raises(ConvergenceError):
         grid.nash(most=1)
@@ -339,7 +197,7 @@ def test_bad_grids_are_refused() -> None:
         GridMarket(pricing.catalogue(9), np.ones((9, 9))).pure_equilibria()
 
 
-# Mixed logit
+# -- mixed logit -----------------------------------------------------------------------------------
 
 
 def test_one_segment_has_the_closed_form() -> None:
@@ -364,16 +222,14 @@ def test_segments_end_the_equal_mark_up() -> None:
     assert max(tried) == pytest.approx(profit, rel=0.01)
     at = np.array([1.9, 2.6])
     step = 1e-6
-    slope = [
-        (mixed.profit(at + step * d) - mixed.profit(at - step * d)) / (2.0 * step)
-        for d in np.eye(2)
-    ]
+    rise = [mixed.profit(at + step * d) - mixed.profit(at - step * d) for d in np.eye(2)]
+    slope = np.array(rise) / (2.0 * step)
     assert mixed.gradient(at) == pytest.approx(slope, abs=1e-8)
     with pytest.raises(ValueError, match="sum to 1"):
         MixedLogit(np.array([0.6, 0.6]), mixed.a, mixed.mu, mixed.cost)
 
 
-# Reference prices
+# -- reference prices ------------------------------------------------------------------------------
 
 
 def test_prices_rest_where_the_formula_says() -> None:
@@ -384,9 +240,8 @@ def test_prices_rest_where_the_formula_says() -> None:
     assert prices[-50:] == pytest.approx(562.83, abs=5e-3)
     assert np.abs(prices[-50:] - market.steady_price(1.0)).max() < step
     assert references[-1] == pytest.approx(prices[-1], abs=step)
-    assert (
-        abs(market.best_constant()[0] - 562.26) > 30.0 * step
-    )  # the control: it ignores what customers remember
+    # The control: it ignores what customers remember.
+    assert abs(market.best_constant()[0] - 562.26) > 30.0 * step
 
 
 def test_the_loss_averse_rest_within_the_range() -> None:
@@ -433,12 +288,12 @@ def test_the_grid_s_value_is_that_of_its_path() -> None:
         ReferenceMarket(gain=-1.0)
 
 
-# One product, one price
+# -- one product, one price ------------------------------------------------------------------------
 
 
 def test_one_price_by_a_search() -> None:
     c = 200.0
-    for found, profit in (
+    for price, profit in (
         (pricing.linear_price(1000.0, 1.0, c), lambda p: (p - c) * (1000.0 - p)),
         (pricing.exponential_price(1.0 / 500.0, c), lambda p: (p - c) * np.exp(-p / 500.0)),
         (pricing.isoelastic_price(1.8, c), lambda p: (p - c) * p**-1.8 * 1e4),
@@ -450,7 +305,7 @@ def test_one_price_by_a_search() -> None:
         best = minimize_scalar(
             lambda p, f=profit: -f(p), bounds=(c, 2000.0), method="bounded", options={"xatol": 1e-8}
         )
-        assert float(found) == pytest.approx(best.x, abs=1e-3)
+        assert float(price) == pytest.approx(best.x, abs=1e-3)
     assert pricing.linear_price(1000.0, 1.0, c) == 600.0
     one = LogitMarket(np.array([400.0]), np.array([c]), 60.0, None, 30.0)
     assert one.nash()[0] == pytest.approx(float(pricing.logit_price(400.0, c, 60.0, 30.0)))

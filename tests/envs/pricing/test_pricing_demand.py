@@ -57,55 +57,59 @@ def by_formula(family: str, p: Array) -> Array:
     kinds = (
         [(1.0, QUALITY, 1.7)] if family == "logit" else [(0.3, QUALITY, 1.0), (0.7, [8.0] * 3, 2.5)]
     )
-    found = np.zeros(n)
+    demand = np.zeros(n)
     for weight, quality, mu in kinds:
         e = np.exp((np.array(quality) - p) / mu)
-        found += 80 * weight * e / (math.exp(1 / mu) + e.sum())
-    return found
+        demand += 80 * weight * e / (math.exp(1 / mu) + e.sum())
+    return demand
 
 
 def family_of(name: str) -> Any:
-    given = parameters(
+    settings = parameters(
         None, products=3, demand={"family": name, **FAMILIES[name]}, list_price=[10.0]
     )
-    return demand_of(given, torch.device("cpu"), DOUBLE)
+    return demand_of(settings, torch.device("cpu"), DOUBLE)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_families_are_their_formulas(name: str) -> None:
     prices = np.random.default_rng(0).uniform(3, 25, (200, 3))
-    found = family_of(name).mean(torch.tensor(prices))
-    np.testing.assert_allclose(found, [by_formula(name, p) for p in prices], rtol=1e-12, atol=1e-12)
+    demand = family_of(name).mean(torch.tensor(prices))
+    np.testing.assert_allclose(
+        demand, [by_formula(name, p) for p in prices], rtol=1e-12, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_elasticities_are_those_of_finite_differences(name: str) -> None:
     price = np.array([8.0, 9.0, 11.0])
-    found = family_of(name).elasticities(torch.tensor(price)).numpy()
+    elasticities = family_of(name).elasticities(torch.tensor(price)).numpy()
     h = 1e-6
     for j in range(3):
         up, down = (np.log(by_formula(name, price * np.exp(s * h * np.eye(3)[j]))) for s in (1, -1))
-        np.testing.assert_allclose(found[:, j], (up - down) / (2 * h), rtol=1e-6, atol=1e-8)
-    assert (np.diag(found) < 0).all()
-    assert (found[~np.eye(3, dtype=bool)] > 0).all(), "substitutes"
+        np.testing.assert_allclose(elasticities[:, j], (up - down) / (2 * h), rtol=1e-6, atol=1e-8)
+    assert (np.diag(elasticities) < 0).all()
+    assert (elasticities[~np.eye(3, dtype=bool)] > 0).all(), "substitutes"
 
 
 def test_logit_demand_bears_any_price() -> None:
-    found = family_of("logit").mean(torch.tensor([[1e6, 1e6, 1e6], [1e-9, 1e6, 1e6]], dtype=DOUBLE))
-    assert bool(torch.isfinite(found).all())
-    assert found[0].tolist() == [0, 0, 0]
+    demand = family_of("logit").mean(
+        torch.tensor([[1e6, 1e6, 1e6], [1e-9, 1e6, 1e6]], dtype=DOUBLE)
+    )
+    assert bool(torch.isfinite(demand).all())
+    assert demand[0].tolist() == [0, 0, 0]
 
 
 def test_who_left_sells_nothing_and_leaves_its_customers_to_others() -> None:
     here = torch.tensor([[True, False, True]])
-    found = (
+    demand = (
         family_of("logit")
         .mean(torch.tensor([[8.0, 1.0, 9.0]], dtype=DOUBLE), present=here)[0]
         .numpy()
     )
     expected = by_formula("logit", np.array([8.0, 1e9, 9.0]))
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-    assert found[1] == 0
+    np.testing.assert_allclose(demand, expected, rtol=1e-12)
+    assert demand[1] == 0
 
 
 # -- customers -------------------------------------------------------------------------------------
@@ -132,8 +136,8 @@ def test_customers_are_the_quantile_of_their_uniform_number(dtype: torch.dtype) 
     """Small means: exactly; large ones: one off at most. Extreme uniforms give finite counts."""
     uniform = torch.linspace(0, 1, 2001, dtype=dtype)[1:-1]
     for mean in (0.3, 4.0, 15.0, 17.0, 200.0):
-        found = poisson(uniform, torch.full_like(uniform, mean)).double().numpy()
-        off = np.abs(found - stats.poisson.ppf(uniform.double().numpy(), mean))
+        customers = poisson(uniform, torch.full_like(uniform, mean)).double().numpy()
+        off = np.abs(customers - stats.poisson.ppf(uniform.double().numpy(), mean))
         assert (off > 0).mean() < (0.002 if mean < LARGE else 0.02)
         assert off.max() <= 1
     top = torch.tensor([0.0, 1 - 2**-24], dtype=dtype)
@@ -155,10 +159,10 @@ def test_markets_customers_have_the_mean_that_the_market_says() -> None:
     )
     price = market.list_price * 1.1
     mean = market.mean_demand(market.state, price.expand(50_000, -1))
-    moved = market.transition(
+    transition = market.transition(
         market.state, {"seller": torch.full((50_000, 1, 3), 6)}, market.draw_noise(market.generator)
     )
-    excess = moved.rewards["seller"][:, 0] / price[0] - mean.sum(1)
+    excess = transition.rewards["seller"][:, 0] / price[0] - mean.sum(1)
     assert abs(float(excess.mean())) < 4 * float(excess.std()) / 50_000**0.5
     for factor, day in ((2.0, 1), (0.5, 4)):
         alone = (
@@ -190,19 +194,21 @@ HAND: list[tuple[dict[str, Any], dict[str, float], float]] = [
 
 @pytest.mark.parametrize(("rival", "seen", "expected"), HAND)
 def test_rules_by_hand(rival: dict[str, Any], seen: dict[str, float], expected: float) -> None:
-    """List price 10, cost 6: nobody who answers goes below 6.30, and only cost-plus may go above
-    10."""
+    """List price 10, cost 6.
+
+    Nobody who answers goes below 6.30, and only cost-plus may go above 10.
+    """
     given = {"own": 8.0, "cheapest": 8.0, "before": 8.0, "noise": 0.0} | seen
     one = {name: torch.full((2, 1), value, dtype=DOUBLE) for name, value in given.items()}
     fixed = {
         "list_price": torch.tensor([10.0], dtype=DOUBLE),
         "cost": torch.tensor([6.0], dtype=DOUBLE),
     }
-    found = quote(
+    price = quote(
         Rival.model_validate(rival), Seen(**one, **fixed), torch.tensor([7.7], dtype=DOUBLE)
     )
-    assert found.shape == (2, 1)
-    assert float(found[1]) == pytest.approx(expected, rel=1e-12)
+    assert price.shape == (2, 1)
+    assert float(price[1]) == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_cheapest_other_is_somebody_elses() -> None:
@@ -212,15 +218,15 @@ def test_the_cheapest_other_is_somebody_elses() -> None:
     generator = torch.Generator().manual_seed(0)
     for firms in (2, 3, 7):
         price = torch.randint(5, (50, firms, 4), generator=generator).double()  # with ties
-        found = cheapest_other(price)
+        cheapest = cheapest_other(price)
         for f in range(firms):
             others = [g for g in range(firms) if g != f]
-            assert torch.equal(found[:, f], price[:, others].amin(1))
+            assert torch.equal(cheapest[:, f], price[:, others].amin(1))
 
 
 def prices(market: Pricing, periods: int, level: int) -> Array:
     """Posted prices `[periods, goods]` of the first world where sellers keep one level."""
-    found = []
+    posted = []
     for _ in range(periods):
         market.step(
             {
@@ -228,44 +234,46 @@ def prices(market: Pricing, periods: int, level: int) -> Array:
                 for name, g in market.groups.items()
             }
         )
-        found.append(market.state["price"][0].numpy())
-    return np.array(found)
+        posted.append(market.state["price"][0].numpy())
+    return np.array(posted)
 
 
 def test_undercutting_ends_in_cycles_with_a_reset_and_at_the_floor_without() -> None:
-    given: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "deadline": False,
         "gamma": 0.9,
         "periods": 1000,
         "cost": [1.0],
         "step": 0.1,
     }
-    step = given.pop("step")
+    step = settings.pop("step")
     cycling = prices(
-        built(rivals=[{"rule": "undercut-and-reset", "step": step}] * 2, **given), 100, 4
+        built(rivals=[{"rule": "undercut-and-reset", "step": step}] * 2, **settings), 100, 4
     )[:, 1:]
     resets = np.flatnonzero(np.diff(cycling[:, 0]) > 0.3)
     assert len(resets) > 5
     assert len(set(np.diff(resets[2:]))) == 1, "a cycle"
     assert cycling.min() >= 1.05
     assert cycling.max() == 2.0
-    down = prices(built(rivals=[{"rule": "undercut", "step": step}] * 2, **given), 100, 4)[:, 1:]
+    down = prices(built(rivals=[{"rule": "undercut", "step": step}] * 2, **settings), 100, 4)[:, 1:]
     np.testing.assert_allclose(down[-1], 1.05, rtol=1e-12)
 
 
 def test_nash_rivals_post_the_answers_equilibrium() -> None:
-    """Calvano's goods: 1.472927; and the first-order conditions of three sellers of two products,
-    with a fee."""
-    given: dict[str, Any] = {"deadline": False, "gamma": 0.9, "demand": {**LOGIT, "mu": 0.25}}
-    found = prices(built(rivals=[{"rule": "nash"}], **given), 1, 0)
-    assert found[0, 1] == pytest.approx(1.472927, abs=1e-6)
+    """Calvano's goods cost 1.472927.
+
+    And three sellers of two products, with a fee, meet their first-order conditions.
+    """
+    settings: dict[str, Any] = {"deadline": False, "gamma": 0.9, "demand": {**LOGIT, "mu": 0.25}}
+    duopoly = prices(built(rivals=[{"rule": "nash"}], **settings), 1, 0)
+    assert duopoly[0, 1] == pytest.approx(1.472927, abs=1e-6)
     three = built(
         products=2,
         cost=[1.0, 1.2],
         fee=0.1,
         rivals=[{"rule": "nash"}] * 2,
         list_price=[2.5],
-        **given,
+        **settings,
     )
     posted = prices(three, 1, 0)[0, 2:]
     assert three.nash is not None
@@ -277,8 +285,10 @@ def test_nash_rivals_post_the_answers_equilibrium() -> None:
 
 
 def test_a_rival_that_left_is_no_longer_seen_nor_answered() -> None:
-    """A cheap seller leaves in period 3: the others' prices recover at once, and the observation
-    shows only who is left."""
+    """A cheap seller leaves in period 3.
+
+    The others' prices recover at once, and the observation shows only who is left.
+    """
     market = built(
         deadline=False,
         gamma=0.9,
@@ -287,17 +297,17 @@ def test_a_rival_that_left_is_no_longer_seen_nor_answered() -> None:
         rivals=[{"rule": "cost-plus", "markup": 0.1, "leaves": 3}, {"rule": "match-lowest"}],
     )
     place = 1  # last price, then the cheapest rival's
-    found = []
+    observed = []
     for _ in range(6):
         step = market.step({"seller": torch.full((4, 1, 1), 3)})
-        found.append(
+        observed.append(
             (
                 float(step.observations["seller"][0, 0, place]) * 2,
                 float(market.state["price"][0, 2]),
             )
         )
-    assert [round(seen, 6) for seen, _ in found[:2]] == [1.1, 1.1]
-    assert round(found[2][0], 6) == round(found[2][1], 6) == 1.1, (
+    assert [round(price, 6) for price, _ in observed[:2]] == [1.1, 1.1]
+    assert round(observed[2][0], 6) == round(observed[2][1], 6) == 1.1, (
         "the cheap one is gone, what it told the other is not"
     )
-    assert [tuple(round(x, 6) for x in row) for row in found[3:]] == [(1.9, 1.9)] * 3
+    assert [tuple(round(x, 6) for x in row) for row in observed[3:]] == [(1.9, 1.9)] * 3

@@ -1,5 +1,7 @@
-"""Settings that mean nothing are refused in one line, before anything is built; parameters of
-exploration suit their rules."""
+"""Settings that mean nothing are refused in one line, before anything is built.
+
+Parameters of exploration suit their rules.
+"""
 
 from __future__ import annotations
 
@@ -68,8 +70,10 @@ def test_what_means_nothing_is_refused(case: str) -> None:
 
 @pytest.mark.parametrize("rule", SCHEDULES)
 def test_every_rule_starts_near_random_choices_and_ends_near_the_best(rule: str) -> None:
-    """Without a parameter in the file, and with the one of the rule; probabilities by the
-    policies' own function."""
+    """Without a parameter in the file, and with the one of the rule.
+
+    Probabilities are by the policies' own function.
+    """
     import torch
 
     from rl_markets.policies import exploration
@@ -107,4 +111,4 @@ def test_deviations_are_judged_from_the_markets_own_starts() -> None:
     """Exploring starts shape training only."""
     experiment = load(GVR, [])
     assert experiment.market_parameters.exploring_starts == 0.3  # type: ignore[attr-defined]
-    assert _as_judged(experiment)["market"]["parameters"]["exploring_starts"] == 0.0
+    assert _as_judged(experiment).market.parameters["exploring_starts"] == 0.0

@@ -1,5 +1,7 @@
-"""The market against its known answers: what the dynamic programme promises is what its prices earn
-in the market."""
+"""The market against its known answers.
+
+What the dynamic programme promises is what its prices earn in the market.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,10 @@ CASES = {
 }
 
 
-def season_of(given: dict[str, Any]) -> SeasonAnswer:
-    found = answer_key(parameters(given))
-    assert isinstance(found, SeasonAnswer)
-    return found
+def season_of(settings: dict[str, Any]) -> SeasonAnswer:
+    key = answer_key(parameters(settings))
+    assert isinstance(key, SeasonAnswer)
+    return key
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -45,9 +47,8 @@ def test_the_optimal_prices_earn_in_the_market_what_the_programme_says(case: str
     season = answer.season
     prices = torch.tensor(season.prices, dtype=torch.float32)
     multiples = prices / market.list_price[0]
-    level = (
-        (market.levels[:, None] - multiples).abs().argmin(0)
-    )  # the season's order -> the market's
+    # The season's order -> the market's.
+    level = (market.levels[:, None] - multiples).abs().argmin(0)
     earned = torch.zeros(worlds)
     over = torch.zeros(worlds, dtype=torch.bool)
     for t in range(season.periods):
@@ -55,11 +56,11 @@ def test_the_optimal_prices_earn_in_the_market_what_the_programme_says(case: str
         last = (market.state["price"] - prices).abs().argmin(1)
         index = table[t, stock, last] if market.parameters.markdown_only else table[t, stock]
         noise = market.draw_noise(market.generator)
-        moved = market.transition(market.state, {"seller": level[index].view(-1, 1, 1)}, noise)
-        earned += moved.rewards["seller"][:, 0] * ~over
-        assert moved.terminated is not None
-        over |= moved.terminated
-        market.state = moved.state
+        transition = market.transition(market.state, {"seller": level[index].view(-1, 1, 1)}, noise)
+        earned += transition.rewards["seller"][:, 0] * ~over
+        assert transition.terminated is not None
+        over |= transition.terminated
+        market.state = transition.state
     assert abs(float(earned.mean()) - answer.optimum.total) < 4 * float(earned.std()) / worlds**0.5
     left = market.state["stock"][:, 0]
     spoilage = answer.spoilage(answer.optimum.policy) / 100 * season.stock
@@ -68,26 +69,29 @@ def test_the_optimal_prices_earn_in_the_market_what_the_programme_says(case: str
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_policy_is_read_off_as_the_table_that_it_is(case: str) -> None:
-    """The optimum played through observations loses nothing; a constant price loses what its table
-    says."""
+    """The optimum played through observations loses nothing.
+
+    A constant price loses what its table says.
+    """
     answer = season_of(CASES[case])
     market = answer._states
     best = torch.as_tensor(answer.optimum.policy).flatten()
     multiples = torch.tensor(answer.season.prices, dtype=torch.float32) / market.list_price[0]
     level = (market.levels[:, None] - multiples).abs().argmin(0)
-    assert answer.distance(
-        {"seller": lambda seen: level[best].view(*seen.shape[:-1], 1)}
-    ) == pytest.approx(0, abs=1e-9)
+    fixed = {"seller": lambda obs: level[best].view(*obs.shape[:-1], 1)}
+    assert answer.distance(fixed) == pytest.approx(0, abs=1e-9)
 
-    def constant(seen: Tensor) -> Tensor:
-        return level[0].expand(*seen.shape[:-1], 1)
+    def constant(obs: Tensor) -> Tensor:
+        return level[0].expand(*obs.shape[:-1], 1)
 
     assert answer.distance({"seller": constant}) > 0.1
 
 
 def test_guard_rails_bound_the_optimum_too() -> None:
-    """What is forbidden is no part of the answer, and a catalogue's answer is only that of all
-    levels."""
+    """What is forbidden is no part of the answer.
+
+    A catalogue's answer is only that of all levels.
+    """
     free = season_of(CLEARANCE)
     guarded = season_of(CASES["guarded"])
     assert guarded.season.prices.tolist() == [300.0, 400.0]
@@ -106,7 +110,7 @@ def test_guard_rails_bound_the_optimum_too() -> None:
 
 
 def test_a_catalogues_profit_is_what_the_market_pays() -> None:
-    given = {
+    settings = {
         "demand": {**LOGIT, "quality": [2.0, 2.2]},
         "cost": [1.0, 1.1],
         "list_price": [2.0],
@@ -116,12 +120,12 @@ def test_a_catalogues_profit_is_what_the_market_pays() -> None:
         "sellers": {"a": 1, "b": 1},
         "fee": 0.1,
     }
-    market = built(given, worlds=100_000, dtype=torch.float32)
-    answer = answer_key(parameters(given))
+    market = built(settings, worlds=100_000, dtype=torch.float32)
+    answer = answer_key(parameters(settings))
     assert isinstance(answer, CatalogueAnswer)
     levels = torch.tensor([[3, 5], [4, 2]])
-    chosen = {name: levels[i].expand(100_000, 1, 2) for i, name in enumerate("ab")}
-    paid = market.transition(market.state, chosen, market.draw_noise(market.generator)).rewards
+    actions = {name: levels[i].expand(100_000, 1, 2) for i, name in enumerate("ab")}
+    paid = market.transition(market.state, actions, market.draw_noise(market.generator)).rewards
     expected = answer.profits(2.0 * market.levels[levels].double().flatten().numpy())
     for name, mean in zip("ab", expected, strict=True):
         assert abs(float(paid[name].mean()) - mean) < 4 * float(paid[name].std()) / 100_000**0.5

@@ -1,5 +1,7 @@
-"""Certificates: the answer scores zero, controls are in order, what must fail fails; deviators find
-what is there."""
+"""Certificates: the answer scores zero, what must fail fails.
+
+Controls are in order, and deviators find what is there.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ import torch
 from rich.console import Console
 
 from rl_markets import exported, workflow
-from rl_markets.certificate import best_response, report, tables
+from rl_markets.certificate import best_response, document, report, tables
 from rl_markets.envs.answer_key import Metric
 from rl_markets.envs.households import SPEC as HOUSEHOLDS
 from rl_markets.envs.households.answer.identical import HouseholdsAnswer
@@ -34,24 +36,26 @@ def answer(**parameters: Any) -> HouseholdsAnswer:
 
 
 def exact_policy(key: HouseholdsAnswer) -> PolicyFunction:
-    """The known answer as a policy on observations: undoes the features, so that the whole path is
-    exercised."""
+    """The known answer as a policy on observations.
 
-    def act(seen: torch.Tensor) -> torch.Tensor:
-        k = torch.exp(2 * seen[..., 1]).double().numpy()
-        z = (seen[..., 4] / 10).double().numpy()
+    It undoes the features, so that the whole path is exercised.
+    """
+
+    def act(obs: torch.Tensor) -> torch.Tensor:
+        k = torch.exp(2 * obs[..., 1]).double().numpy()
+        z = (obs[..., 4] / 10).double().numpy()
         return torch.from_numpy(np.stack(key.exact(k, z), -1)).float()
 
     return act
 
 
 def constant(share: float, labour: float) -> PolicyFunction:
-    return lambda seen: torch.tensor([share, labour]).expand(*seen.shape[:-1], 2)
+    return lambda obs: torch.tensor([share, labour]).expand(*obs.shape[:-1], 2)
 
 
 def metrics(key: HouseholdsAnswer, learned: PolicyFunction) -> dict[str, Metric]:
-    found = key.assess({"households": learned}, {"households": constant(0.5, 0.5)}, SEEDS)
-    return {m.name: m for m in found.metrics}
+    assessment = key.assess({"households": learned}, {"households": constant(0.5, 0.5)}, SEEDS)
+    return {m.name: m for m in assessment.metrics}
 
 
 @pytest.fixture(
@@ -64,28 +68,28 @@ def key(request: pytest.FixtureRequest) -> HouseholdsAnswer:
 def test_the_exact_policy_is_certified_and_at_no_distance(key: HouseholdsAnswer) -> None:
     policy = exact_policy(key)
     assert key.distance({"households": policy}) < 1e-3
-    found = metrics(key, policy)
-    assert all(m.passed for m in found.values() if m.passed is not None)
-    assert abs(found["welfare_loss"].value) < 1e-6
-    assert abs(found["best_response_gain/exact"].value) < 1e-4
-    assert found["euler_error"].value < 1e-3
-    assert found["impulse_response_error"].value < 0.1
+    measured = metrics(key, policy)
+    assert all(m.passed for m in measured.values() if m.passed is not None)
+    assert abs(measured["welfare_loss"].value) < 1e-6
+    assert abs(measured["best_response_gain/exact"].value) < 1e-4
+    assert measured["euler_error"].value < 1e-3
+    assert measured["impulse_response_error"].value < 0.1
     for name in "yclik":
-        moment = found[f"moments/sd_{name}"]
+        moment = measured[f"moments/sd_{name}"]
         assert moment.answer is not None
         assert moment.value == pytest.approx(moment.answer, rel=1e-3)
         assert moment.low <= moment.answer <= moment.high  # type: ignore[operator]
 
 
 def test_controls_stand_in_their_known_order() -> None:
-    found = metrics(answer(households=1, conduct="strategic"), constant(0.16, 0.126))
+    measured = metrics(answer(households=1, conduct="strategic"), constant(0.16, 0.126))
     for name in (
         "policy_error/consumption_share",
         "policy_error/labour",
         "welfare_loss",
         "euler_error",
     ):
-        c = found[name].controls
+        c = measured[name].controls
         assert c["exact"] < c["log-linear"] < c["constant actions"] < c["half of everything"], name
         assert c["exact"] < 1e-6, name
 
@@ -100,8 +104,8 @@ def test_an_untrained_network_must_fail(key: HouseholdsAnswer) -> None:
         "trained_std": True,
     }
     untrained = torch.no_grad()(NetworkActor(spec, torch.Generator().manual_seed(0)).act)
-    found = metrics(key, untrained)
-    assert not any(m.passed for m in found.values() if m.passed is not None)
+    measured = metrics(key, untrained)
+    assert not any(m.passed for m in measured.values() if m.passed is not None)
 
 
 def test_the_papers_labour_formula_must_fail() -> None:
@@ -109,18 +113,18 @@ def test_the_papers_labour_formula_must_fail() -> None:
     key = answer(delta=1.0, households=1, conduct="strategic")
     wrong = 0.36 / (5 * (1 - 0.64 * 0.95) + 0.36)
     assert wrong == pytest.approx(0.155172, abs=1e-6)
-    found = metrics(key, constant(0.658, wrong))
-    assert found["policy_error/consumption_share"].passed
-    assert not found["policy_error/labour"].passed
-    assert found["labour_error"].value > 4
+    measured = metrics(key, constant(0.658, wrong))
+    assert measured["policy_error/consumption_share"].passed
+    assert not measured["policy_error/labour"].passed
+    assert measured["labour_error"].value > 4
 
 
 def test_accuracy_is_not_the_return() -> None:
     """Constant actions lose almost no welfare, and are far from the answer all the same."""
-    found = metrics(answer(households=1, conduct="strategic"), constant(0.160118, 0.126474))
-    assert found["welfare_loss"].value < 0.4
-    assert found["policy_error/labour"].value > 10
-    assert not found["policy_error/labour"].passed
+    measured = metrics(answer(households=1, conduct="strategic"), constant(0.160118, 0.126474))
+    assert measured["welfare_loss"].value < 0.4
+    assert measured["policy_error/labour"].value > 10
+    assert not measured["policy_error/labour"].passed
 
 
 def test_twenty_price_takers_have_the_same_answer() -> None:
@@ -188,19 +192,22 @@ def test_evaluating_again_gives_the_same_certificate(run: Any) -> None:
 
 def test_the_report_is_one_page_and_the_same_bytes_each_time(run: Any) -> None:
     page = run.report.read_text()
-    report.write(run)
+    report.write(run, document.read(run.certificate))
     assert run.report.read_text() == page
     assert page.count("<svg") >= 7
     assert "src=" not in page
-    assert "http" not in page.replace("http://www.w3.org", "").replace(
-        "http://creativecommons.org", ""
-    ).replace("http://purl.org", "").replace("https://matplotlib.org", "")
+    # What matplotlib writes into a plot: names of vocabularies, nothing that is fetched.
+    for name in ("www.w3.org", "creativecommons.org", "purl.org"):
+        page = page.replace(f"http://{name}", "")
+    assert "http" not in page.replace("https://matplotlib.org", "")
     assert "Not certified" in page
 
 
 def test_a_deviator_finds_the_gain_that_is_there(ray_once: None, tmp_path: Path, run: Any) -> None:
-    """Everybody consumes half and works half of the time; a single household can do far better, and
-    learns to."""
+    """Everybody consumes half and works half of the time.
+
+    A single household can do far better, and learns to.
+    """
     loaded = exported.load(run.path)
     actor = loaded.actors["household"]
     for parameter in actor.net.parameters():
@@ -214,11 +221,11 @@ def test_a_deviator_finds_the_gain_that_is_there(ray_once: None, tmp_path: Path,
         {"household": actor},
         {k: v for k, v in loaded.spec.items() if k not in ("format", "actors")},
     )
-    found = best_response.deviation_gain(
+    gain = best_response.deviation_gain(
         wasteful, experiment, exported.load(wasteful.policy), "households", [1, 2, 3]
     )
-    assert found.low is not None
-    assert found.low > 5, "per cent of consumption"
+    assert gain.low is not None
+    assert gain.low > 5, "per cent of consumption"
     stay = best_response.discounted_gains(
         best_response.build_deviation(data, str(wasteful.policy), "households", "cpu", 8),
         actor.act,
@@ -278,15 +285,15 @@ def test_console_is_plain_where_there_is_no_terminal(capsys: pytest.CaptureFixtu
     row = {"iteration": 1, "distance": 3.2, "agent_steps": 1234.0, "agent_steps_per_second": 5e4}
     with TrainingProgress(Console(soft_wrap=True), 1, 0, "closed form") as progress:
         progress.update(row)
-    assert (
-        capsys.readouterr().out
-        == "iteration 1/1: 1.23k steps, 50k/s, 3.20 % from the closed form, 0 s left\n"
-    )
+    expected = "iteration 1/1: 1.23k steps, 50k/s, 3.20 % from the closed form, 0 s left\n"
+    assert capsys.readouterr().out == expected
 
 
 def test_diagnostics_see_actions_at_their_bounds_and_economies_that_leave() -> None:
-    """A policy that eats everything is saturated, consumes too much at every state, and leaves for
-    where nobody was trained."""
+    """A policy that eats everything is saturated and consumes too much at every state.
+
+    It leaves for where nobody was trained.
+    """
     key = answer(households=1, conduct="strategic")
     good = metrics(key, exact_policy(key))
     greedy = metrics(key, constant(0.985, 0.2))
@@ -300,8 +307,10 @@ def test_diagnostics_see_actions_at_their_bounds_and_economies_that_leave() -> N
 
 
 def test_a_price_takers_gain_is_found_on_the_best_path() -> None:
-    """The planner's policy leaves one of a hundred nothing but what it feels of prices; constant
-    actions leave more."""
+    """The planner's policy leaves one of a hundred only what it feels of prices.
+
+    Constant actions leave more.
+    """
     key = answer(households=20)
     good = metrics(key, exact_policy(key))
     bad = metrics(key, constant(0.17, 0.12))
@@ -314,7 +323,7 @@ def test_a_price_takers_gain_is_found_on_the_best_path() -> None:
 
 def test_every_group_of_price_takers_is_tried_as_deviator() -> None:
     """Half of them play the answer, half constants: the larger gain is seen whoever sits first."""
-    found = []
+    tried = []
     for first in (True, False):
         key = answer(households=6, groups={"a": 3, "b": 3})
         good = exact_policy(key)
@@ -322,6 +331,6 @@ def test_every_group_of_price_takers_is_tried_as_deviator() -> None:
         policies = {"a": good if first else bad, "b": bad if first else good}
         nothing = dict.fromkeys(("a", "b"), constant(0.5, 0.5))
         metrics_ = {m.name: m for m in key.assess(policies, nothing, SEEDS).metrics}
-        found.append(metrics_["best_response_gain/path"].value)
-    assert found[0] == pytest.approx(found[1], rel=0.05)
-    assert found[0] > 0.05
+        tried.append(metrics_["best_response_gain/path"].value)
+    assert tried[0] == pytest.approx(tried[1], rel=0.05)
+    assert tried[0] > 0.05

@@ -1,5 +1,7 @@
-"""Markets that break their contract are found, named and explained in seconds; those that keep it
-pass."""
+"""Markets that break their contract are found, named and explained in seconds.
+
+Those that keep it pass.
+"""
 
 from __future__ import annotations
 
@@ -7,54 +9,20 @@ import os
 import subprocess
 import sys
 import time
-import timeit
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from rich.console import Console
 
-from rl_markets import workflow
-from rl_markets.conformance.examine import Finding, build_named, examine, preflight, resolve, run
-from rl_markets.conformance.probe import Actions, Subject
+from rl_markets.conformance.examine import build_named, examine, resolve, run
+from rl_markets.conformance.probe import Subject
 from rl_markets.conformance.spec import LightImport
-from rl_markets.envs import registry
-from rl_markets.envs.checks import check_groups, check_observations, check_step
-from rl_markets.envs.market import Ended, Market
 from rl_markets.envs.spec import MarketSpec
-from rl_markets.errors import ContractError, ExperimentError, MarketError, RunFailedError
-from rl_markets.experiment import parse
-from rl_markets.experiment.yaml_file import dump_yaml
-from rl_markets.training.run_folder import RunFolder
-from rl_markets.training.session import TrainingSession
+from rl_markets.errors import ContractError, ExperimentError
 from tests.support import broken_markets
-from tests.support.running import ROOT, command, tiny
-
-BROKEN = ROOT / "tests" / "support" / "broken_markets.py"
-SECONDS = 1.0
-"""What a step may take here; hangs are waited for."""
-
-
-def build(name: str, worlds: int = 4) -> Market:
-    """A market of `broken_markets`."""
-    return build_named(f"{BROKEN}:{name}", {}, worlds)
-
-
-def examined(name: str, **options: Any) -> list[Finding]:
-    """What is found in a market of `broken_markets`, in this process."""
-    spec = resolve(f"{BROKEN}:{name}")
-    options = {"processes": False, "seconds": SECONDS} | options
-    return examine(partial(build, name), spec=spec, parameters=spec.parameters(), **options)
-
-
-def failed(findings: list[Finding]) -> dict[str, Finding]:
-    """The failures by check."""
-    return {finding.check: finding for finding in findings if finding.passed is False}
-
+from tests.support.conformance import BROKEN, SECONDS, build, examined, failed
 
 # -- no false alarms -------------------------------------------------------------------------------
 
@@ -84,9 +52,8 @@ def test_households_pass(case: str) -> None:
     )
     assert not failed(findings)
     told = {finding.check: finding.detail for finding in findings}
-    assert told["agents alike"].endswith(
-        {"heterogeneous": "in advance", "one": "one agent each"}.get(case, "yes")
-    )
+    alike = {"heterogeneous": "in advance", "one": "one agent each"}
+    assert told["agents alike"].endswith(alike.get(case, "yes"))
     if case in ("cooperative", "one"):
         assert "as finite differences say" in told["gradients"]
 
@@ -101,8 +68,8 @@ def test_a_right_market_passes(name: str) -> None:
 def test_households_pass_for_a_person_in_ten_seconds(tmp_path: Path) -> None:
     """With a spawned worker and all imports."""
     code = (
-        "import io; from rich.console import Console; from rl_markets.conformance.examine import "
-        "run\n"
+        "import io; from rich.console import Console; "
+        "from rl_markets.conformance.examine import run\n"
         "if __name__ == '__main__':\n"
         "    out = io.StringIO()\n"
         "    assert run('households', {}, Console(file=out)), out.getvalue()\n"
@@ -219,257 +186,29 @@ def test_what_breaks_only_in_a_worker_is_found_and_printed(
     assert not run(f"{BROKEN}:NO_WORKER", {}, Console(width=200))
     assert time.perf_counter() - before < (10 if os.getloadavg()[0] < 1.5 else 60)
     out = capsys.readouterr().out
-    assert (
-        "breaks in a worker process only: RuntimeError: the price feed belongs to the main process"
-        in out
-    )
+    price_feed = "RuntimeError: the price feed belongs to the main process"
+    assert f"breaks in a worker process only: {price_feed}" in out
     assert out.strip().splitlines()[-1] == "noworker: failed: worker process"
 
 
 def test_what_differs_between_processes_is_found() -> None:
     finding = failed(examined("OTHER_PROCESS", processes=True))["worker process"]
-    assert (
-        "the same seed gives something else in another process: rewards of group 'traders'"
-        in finding.detail
-    )
+    other = "the same seed gives something else in another process"
+    assert f"{other}: rewards of group 'traders'" in finding.detail
 
 
 def test_a_builder_that_cannot_travel_is_found() -> None:
-    finding = failed(examine(lambda worlds: build("RIGHT", worlds), seconds=SECONDS))[
-        "worker process"
-    ]
+    findings = examine(lambda worlds: build("RIGHT", worlds), seconds=SECONDS)
+    finding = failed(findings)["worker process"]
     assert "cannot be sent to a worker" in finding.detail
     assert "no lambda" in finding.fix
 
 
 def test_a_heavy_spec_module_is_found() -> None:
     light = LightImport("gymnasium")
-    with pytest.raises(
-        ContractError,
-        match="importing gymnasium imports 'gymnasium'; keep SPEC and parameters in a",
-    ):
+    message = "importing gymnasium imports 'gymnasium'; keep SPEC and parameters in a"
+    with pytest.raises(ContractError, match=message):
         light.check(Subject(partial(build, "RIGHT"), SECONDS))
-
-
-# -- every step ------------------------------------------------------------------------------------
-
-
-def test_the_contract_costs_microseconds() -> None:
-    market = build("RIGHT", 64)
-    market.reset(0)
-    step = market.step(Actions(market, 0)())
-    best = min(timeit.repeat(lambda: check_step(market, step), number=200, repeat=5)) / 200
-    assert best < 100e-6, "about 10 us where nothing else runs"
-
-
-def spoiled_step(**changes: Any) -> tuple[Market, Any]:
-    """A step of the right market with other parts."""
-    market = build("RIGHT")
-    market.reset(0)
-    return market, replace(market.step(Actions(market, 0)()), **changes)
-
-
-def ended(**changes: Any) -> Ended:
-    """Worlds 1 and 3 ended."""
-    last = {"traders": torch.zeros(2, 3, 2), "maker": torch.zeros(2, 1, 1)}
-    return replace(
-        Ended(torch.tensor([1, 3]), torch.tensor([False, True]), last, torch.zeros(2, 4)), **changes
-    )
-
-
-REWARDS = {"traders": torch.zeros(4, 3), "maker": torch.zeros(4, 1)}
-STEPS: dict[str, tuple[dict[str, Any], str]] = {
-    "fine": ({}, ""),
-    "float64 rewards": ({"rewards": {g: r.double() for g, r in REWARDS.items()}}, ""),
-    "masks": ({"active": {"maker": torch.ones(4, 1, dtype=torch.bool)}, "ended": ended()}, ""),
-    "no dict": ({"rewards": torch.zeros(4, 3)}, "rewards: found a Tensor; give a dict"),
-    "unknown group": (
-        {"rewards": REWARDS | {"x": torch.zeros(4, 1)}},
-        "rewards: unknown group 'x'",
-    ),
-    "array": (
-        {"rewards": REWARDS | {"maker": [[0.0]]}},
-        "rewards of group 'maker': found a list; give a torch tensor",
-    ),
-    "elsewhere": (
-        {"rewards": REWARDS | {"maker": torch.zeros(4, 1, device="meta")}},
-        "found on meta, expected cpu",
-    ),
-    "whole numbers": (
-        {"rewards": REWARDS | {"maker": torch.zeros(4, 1).int()}},
-        "found int32, expected float32 or f",
-    ),
-    "unknown mask": ({"agent_done": {"x": torch.zeros(4, 3)}}, "agent_done: unknown group 'x'"),
-    "nobody ended": (
-        {"ended": ended(worlds=torch.tensor([], dtype=torch.int64))},
-        "no Ended where none ended",
-    ),
-    "mask of worlds": (
-        {"ended": ended(worlds=torch.tensor([True, False]))},
-        "ended.worlds: found bool, expected int64",
-    ),
-    "not ascending": (
-        {"ended": ended(worlds=torch.tensor([3, 1]))},
-        "expected ascending indices below 4",
-    ),
-    "no such world": (
-        {"ended": ended(worlds=torch.tensor([1, 4]))},
-        "expected ascending indices below 4",
-    ),
-    "terminated": (
-        {"ended": ended(terminated=torch.zeros(2))},
-        "ended.terminated: found float32, expected bool",
-    ),
-    "final": (
-        {"ended": ended(observations={"maker": torch.zeros(2, 1, 1)})},
-        "no entry for group 'traders'",
-    ),
-    "final state": (
-        {"ended": ended(global_state=torch.zeros(4, 4))},
-        "ended.global_state: found shape [4, 4]",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", STEPS)
-def test_check_step(case: str) -> None:
-    changes, expected = STEPS[case]
-    market, step = spoiled_step(**changes)
-    if not expected:
-        check_step(market, step)
-        return
-    with pytest.raises(ContractError) as caught:
-        check_step(market, step)
-    assert expected in str(caught.value)
-    assert str(caught.value).startswith("market Right: ")
-
-
-def test_what_a_step_returns_must_be_a_step() -> None:
-    market, step = spoiled_step()
-    with pytest.raises(ContractError, match="returned a tuple"):
-        check_step(market, (step.observations, step.rewards))  # type: ignore[arg-type]
-    with pytest.raises(ContractError, match="observations: found a NoneType"):
-        check_observations(market, None)  # type: ignore[arg-type]
-    market.groups = {}
-    with pytest.raises(ContractError, match="non-empty mapping"):
-        check_groups(market)
-
-
-# -- before and while it trains --------------------------------------------------------------------
-# `workflow.train` calls `conformance.preflight` before Ray starts, and again in a worker of Ray's
-# where there are runners; the runner calls `contract.check_step` on every step, inside
-# `watchdog.limit_steps`.
-
-EARLY = {
-    "NAN_REWARD": "rewards of group 'traders': nan in world",
-    "INFINITE_REWARD": "inf in world 0, agent 0 in step 0 with all actions at their low bounds",
-    "REWARD_SHAPE": "found shape [2, 1], expected [2, 3]; give each of the 3 agents its own",
-    "MISSING_GROUP": "no entry for group 'maker'",
-    "RAISES_SOON": "ValueError: the firm went bankrupt",
-    "HANG_LOOP": "a step took longer than",
-    "RESTART_SHAPE": "index_copy",
-    "NUMBERS_FROM_ONE": "number actions from 0",
-}
-
-
-@pytest.mark.parametrize("name", EARLY)
-def test_preflight(name: str) -> None:
-    with pytest.raises(MarketError) as caught:
-        preflight(build(name, 2), seconds=SECONDS)
-    assert EARLY[name] in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["RIGHT", "FOREIGN_RIGHT", "RAISES_LATE", "HANG_SLEEP"])
-def test_preflight_is_short(name: str) -> None:
-    before = time.perf_counter()
-    preflight(build(name, 2), seconds=SECONDS)
-    assert time.perf_counter() - before < 1
-
-
-def experiment(name: str, **training: Any) -> dict[str, Any]:
-    """A tiny experiment on a market of `broken_markets`."""
-    policies = {
-        "trader": {"groups": ["traders"], "hidden": [8]},
-        "maker": {"groups": ["maker"], "hidden": [8]},
-    }
-    market = {"name": resolve(f"{BROKEN}:{name}").name, "worlds": 4, "parameters": {}}
-    data = tiny(training={"agent_steps": 4 * 8 * 4 * 10, "step_seconds": SECONDS} | training)
-    return data | {"market": market, "policies": policies}
-
-
-@pytest.fixture
-def offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broken markets, registered in this process."""
-    specs = [value for value in vars(broken_markets).values() if isinstance(value, MarketSpec)]
-    entries = [SimpleNamespace(name=spec.name, load=lambda spec=spec: spec) for spec in specs]
-    learners = list(registry.entry_points(group=registry.LEARNERS))
-    offers = {registry.MARKETS: entries, registry.LEARNERS: learners}
-    monkeypatch.setattr(registry, "entry_points", lambda group: offers[group])
-
-
-@pytest.mark.usefixtures("offered")
-@pytest.mark.parametrize("name", ["NAN_REWARD", "REWARD_SHAPE", "RAISES_SOON", "HANG_LOOP"])
-def test_train_refuses_before_ray_starts(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And before there is a folder of the run."""
-    monkeypatch.setattr(workflow, "ray_session", lambda _: pytest.fail("Ray was started"))
-    with pytest.raises(RunFailedError) as failure:
-        workflow.train(parse(experiment(name), "test"), tmp_path / "runs")
-    assert EARLY[name] in str(failure.value)
-    assert "\n" not in str(failure.value)
-    assert not (tmp_path / "runs").exists()
-    if name in ("RAISES_SOON", "HANG_LOOP"):
-        assert "in spoil" in failure.value.details, "the traceback reaches into the market"
-
-
-LATE = {
-    "LATE_SHAPE": ["found shape [4, 1], expected [4, 3]"],
-    "HANG_SLEEP": ["took longer than 1 s"],
-    "RAISES_LATE": ["ValueError: the firm went bankrupt"],
-    "NAN_LATE": ["nan", "'traders'"],
-}
-
-
-@pytest.mark.usefixtures("offered", "ray_once")
-@pytest.mark.parametrize("name", LATE)
-def test_what_breaks_in_the_sixtieth_step_fails_the_run(name: str, tmp_path: Path) -> None:
-    run = TrainingSession(
-        RunFolder.create(parse(experiment(name), "test"), tmp_path), Console(quiet=True)
-    )
-    with pytest.raises(RunFailedError) as failure:
-        run.train()
-    for expected in ["iteration 8", *LATE[name]]:
-        assert expected in str(failure.value)
-    if name in ("HANG_SLEEP", "RAISES_LATE"):
-        assert "in spoil" in failure.value.details
-
-
-def test_what_breaks_only_in_rays_workers_fails_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a third party installs it: a module and its entry point on the path, which workers see,
-    too."""
-    # Needs `workflow.train` to run the preflight in a worker of Ray's, too, where there are
-    # runners: RLlib hides why the constructor of a runner failed.
-    site = tmp_path / "site"
-    installed = site / "broken_markets-0.dist-info"
-    installed.mkdir(parents=True)
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-markets\nVersion: 0\n")
-    (installed / "entry_points.txt").write_text(
-        "[rl_markets.markets]\nnoworker = broken_markets:NO_WORKER\n"
-    )
-    (site / "broken_markets.py").symlink_to(BROKEN)
-    monkeypatch.setenv(
-        "PYTHONPATH",
-        os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
-    )
-    (tmp_path / "e.yaml").write_text(dump_yaml(experiment("NO_WORKER", runners=1)))
-    done = command("train", tmp_path / "e.yaml", cwd=tmp_path)
-    assert done.returncode == 1, done.stdout + done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert "RuntimeError: the price feed belongs to the main process" in last
 
 
 # -- finding a market ------------------------------------------------------------------------------
@@ -487,7 +226,9 @@ def test_markets_are_found_by_name_module_and_file(
     monkeypatch.setattr(sys, "path", [*sys.path])
     assert resolve("households").name == "households"
     assert resolve("rl_markets.envs.households:SPEC") is resolve("households")
-    assert resolve(f"{BROKEN}:NAN_REWARD") is broken_markets.NAN_REWARD
+    # A file outside packages is a module of its own, not `tests.support.broken_markets`.
+    nan_reward = resolve(f"{BROKEN}:NAN_REWARD")
+    assert nan_reward is sys.modules["broken_markets"].NAN_REWARD
     (tmp_path / "a_market_of_mine.py").write_text(ONE)
     assert resolve(str(tmp_path / "a_market_of_mine.py")).name == "mine"
     package = tmp_path / "a_package_of_mine"

@@ -123,12 +123,12 @@ def test_the_watchdog_costs_microseconds() -> None:
 
 def test_a_hang_in_c_ends_the_process_with_its_stack() -> None:
     code = (
-        "from rl_markets.conformance.examine import build_named; from "
-        "rl_markets.conformance.watchdog import limit_steps\n"
+        "from rl_markets.conformance.examine import build_named; "
+        "from rl_markets.conformance.watchdog import limit_steps\n"
         "from rl_markets.conformance.probe import Actions\n"
         f"market = build_named('{BROKEN}:HANG_IN_C', {{}}, 2); market.reset(0)\n"
-        "with limit_steps(market, 0.3, grace=0.2) as limit: limit(market.step, Actions(market, "
-        "0)())\n"
+        "with limit_steps(market, 0.3, grace=0.2) as limit: "
+        "limit(market.step, Actions(market, 0)())\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False

@@ -72,13 +72,13 @@ def outcome(call: Callable[[], Experiment]) -> Experiment | str:
 
 def check_parse(data: dict[str, Any]) -> None:
     """Parses, or refuses in one line; what parses survives dump and load."""
-    found = outcome(lambda: parse(data, "here"))
-    if isinstance(found, str):
-        assert found.isprintable()
-        assert found.startswith("here: ")
+    result = outcome(lambda: parse(data, "here"))
+    if isinstance(result, str):
+        assert result.isprintable()
+        assert result.startswith("here: ")
     else:
-        again = parse(parse_yaml(dump_yaml(found.model_dump(mode="json"))), "again")
-        assert (again, again.digest) == (found, found.digest)
+        again = parse(parse_yaml(dump_yaml(result.model_dump(mode="json"))), "again")
+        assert (again, again.digest) == (result, result.digest)
 
 
 @settings(max_examples=300, deadline=None)
@@ -153,5 +153,5 @@ def test_any_text_as_file_and_as_override(folder: Path, text: str) -> None:
     path = folder / "any.yaml"
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
     refusal(lambda: load(path), path)
-    found = outcome(lambda: load(EXAMPLE, [text]))
-    assert isinstance(found, Experiment) or found.isprintable()
+    result = outcome(lambda: load(EXAMPLE, [text]))
+    assert isinstance(result, Experiment) or result.isprintable()

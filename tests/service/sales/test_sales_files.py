@@ -1,5 +1,7 @@
-"""Logs of sales as files: what is wrong with them is named by line and column; parquet and dates
-read as CSV does."""
+"""Logs of sales as files: what is wrong with them is named by line and column.
+
+Parquet and dates read as CSV does.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +105,6 @@ def test_parquet_and_dates_read_as_csv_does(tmp_path: Path) -> None:
     parquet.write_table(
         pyarrow.Table.from_pylist(changed(GOOD, price=lambda r: -1.5)), tmp_path / "sales.parquet"
     )
-    with pytest.raises(
-        ExperimentError, match=r"sales.parquet row 1, column price: found -1.5, expected a positive"
-    ):
+    message = r"sales.parquet row 1, column price: found -1.5, expected a positive"
+    with pytest.raises(ExperimentError, match=message):
         read_sales(tmp_path / "sales.parquet")

@@ -1,5 +1,7 @@
 """Processes die: a runner costs its fragment, a learner sends the run back to its checkpoint.
-Nothing else is lost."""
+
+Nothing else is lost.
+"""
 
 from __future__ import annotations
 
@@ -83,12 +85,12 @@ def test_a_runner_that_dies_while_the_learner_updates_is_told(
         group = run.trainer.algorithm.learner_group
         update = group.update
 
-        def update_and_kill(**given: Any) -> Any:
-            found = update(**given)
+        def update_and_kill(**arguments: Any) -> Any:
+            results = update(**arguments)
             monkeypatch.undo()
             os.kill(_runners(run)[0], signal.SIGKILL)
             time.sleep(2.0)  # until its death is known
-            return found
+            return results
 
         if iteration == 3:
             monkeypatch.setattr(group, "update", update_and_kill)
@@ -113,8 +115,10 @@ def test_all_runners_may_be_killed_at_once(tmp_path: Path) -> None:
 
 
 def test_a_killed_learner_ends_in_the_same_weights_as_if_it_had_lived(tmp_path: Path) -> None:
-    """Training goes on from the newest checkpoint by itself, with the same bytes (one local
-    runner)."""
+    """Training goes on from the newest checkpoint by itself.
+
+    With the same bytes (one local runner).
+    """
     training = {"learners": 2, "agent_steps": 4 * 8 * 3 * 8}
     lines = Console(record=True, width=200, file=(tmp_path / "out").open("w"))
     undisturbed = watched(tmp_path, training)
@@ -128,9 +132,9 @@ def test_a_killed_learner_ends_in_the_same_weights_as_if_it_had_lived(tmp_path: 
             os.kill(done[0], signal.SIGKILL)
 
     killed.trainer.before = kill  # type: ignore[attr-defined]
-    found = killed.train()["household"].state_dict()
+    weights = killed.train()["household"].state_dict()
     assert done
     assert "a learner's process died; going on from iteration 3" in lines.export_text()
     assert [r["env_steps"] for r in read_rows(killed.run)] == [32 * i for i in range(1, 9)]
     for name, value in expected.items():
-        assert torch.equal(found[name], value), name
+        assert torch.equal(weights[name], value), name

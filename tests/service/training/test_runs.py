@@ -17,8 +17,6 @@ from rl_markets.experiment import Experiment, parse
 from rl_markets.training import metrics
 from rl_markets.training.run_folder import MetricsLog, RunFolder, read_rows
 
-# -- runs and their logs ---------------------------------------------------------------------------
-
 CONTENT = {
     "name": "1e5",
     "summary": "1e-4",
@@ -82,9 +80,8 @@ def test_a_run_never_shares_a_folder(
 def test_folder_without_a_run(tmp_path: Path) -> None:
     (tmp_path / "latest").symlink_to("gone")
     for path in (tmp_path, tmp_path / "latest"):
-        with pytest.raises(
-            ExperimentError, match=r"holds no run \(expected experiment.yaml in it\)"
-        ):
+        message = r"holds no run \(expected experiment.yaml in it\)"
+        with pytest.raises(ExperimentError, match=message):
             RunFolder.open(path)
 
 
@@ -141,7 +138,7 @@ def test_row_cut_off_anywhere_is_ignored(run: RunFolder, experiment: Experiment)
         path.write_bytes(whole[:cut])
         assert read_rows(run) == [row(experiment, 1)]
     logged(run, experiment, range(2, 4), resume_at=1)
-    assert [found["iteration"] for found in read_rows(run)] == [1, 2, 3]
+    assert [kept["iteration"] for kept in read_rows(run)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

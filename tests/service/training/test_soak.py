@@ -18,8 +18,10 @@ from tests.support.running import tiny
 MARK = "RL_MARKETS_SOAK"
 ITERATIONS = int(os.environ.get("RL_MARKETS_SOAK_ITERATIONS", "1200"))
 GROWTH = 8 * 2**20
-"""Bytes that the resident set may grow by in the second half; one leaked rollout an iteration would
-be twice that."""
+"""Bytes that the resident set may grow by in the second half.
+
+One leaked rollout an iteration would be twice that.
+"""
 
 
 @pytest.mark.slow
@@ -32,29 +34,7 @@ def test_a_long_run_leaks_nothing(tmp_path: Path, learner: str) -> None:
     home = tmp_path / "home"
     home.mkdir()
     file.write_text(yaml.safe_dump(_experiment(learner)))
-    line = [
-        sys.executable,
-        "-m",
-        "rl_markets",
-        "train",
-        str(file),
-        "--runs",
-        str(tmp_path / "runs"),
-    ]
-    environment = os.environ | {
-        "HOME": str(home),
-        MARK: str(tmp_path),
-        "TMPDIR": str(tmp_path),
-        "RAY_TMPDIR": "/tmp",
-    }
-    process = subprocess.Popen(
-        line,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    )
+    process = _started(file, home)
     sizes: list[tuple[int, int]] = []
     log = next(iter(_wait_for(tmp_path / "runs", "soak/*/metrics.csv", process)))
     while process.poll() is None:
@@ -71,13 +51,27 @@ def test_a_long_run_leaks_nothing(tmp_path: Path, learner: str) -> None:
     assert len(late) > 3
     assert median(late) - median(early) < GROWTH, (median(early), median(late))
     assert not _left_running()
-    left = {
-        p.name for p in tmp_path.iterdir() if not p.name.startswith("torchinductor_")
-    }  # torch's own cache
+    names = {path.name for path in tmp_path.iterdir()}
+    left = {name for name in names if not name.startswith("torchinductor_")}  # torch's own cache
     assert left == {"home", "runs", "soak.yaml"}
     assert not (home / "ray_results").exists()
     checkpoints = list((log.parent / "checkpoints").iterdir())
     assert len(checkpoints) == 3
+
+
+def _started(file: Path, home: Path) -> subprocess.Popen[str]:
+    """Training in a process that carries the run's mark."""
+    folder = file.parent
+    line = [sys.executable, "-m", "rl_markets", "train", str(file), "--runs", str(folder / "runs")]
+    marked = {"HOME": str(home), MARK: str(folder), "TMPDIR": str(folder), "RAY_TMPDIR": "/tmp"}
+    return subprocess.Popen(
+        line,
+        env=os.environ | marked,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+    )
 
 
 def _experiment(learner: str) -> dict[str, object]:
@@ -101,8 +95,8 @@ def _experiment(learner: str) -> dict[str, object]:
 def _wait_for(folder: Path, pattern: str, process: subprocess.Popen[str]) -> list[Path]:
     until = time.monotonic() + 120
     while time.monotonic() < until and process.poll() is None:
-        if found := list(folder.glob(pattern)):
-            return found
+        if paths := list(folder.glob(pattern)):
+            return paths
         time.sleep(0.1)
     raise AssertionError(f"no {pattern}: {process.communicate()}")
 
@@ -118,20 +112,19 @@ def _resident(pid: int) -> int:
 def _left_running() -> list[str]:
     """Processes that carry the run's mark, some seconds after its end."""
     for _ in range(40):
-        found = []
+        processes = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                if (
-                    f"{MARK}=".encode() in (folder / "environ").read_bytes()
-                    and int(folder.name) != os.getpid()
-                ):
-                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                marked = f"{MARK}=".encode() in (folder / "environ").read_bytes()
+                if marked and int(folder.name) != os.getpid():
+                    line = (folder / "cmdline").read_bytes()
+                    processes.append(line.replace(b"\0", b" ").decode())
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue
-        if not found:
+        if not processes:
             return []
         time.sleep(0.5)
-    return found
+    return processes
 
 
 def _ours(line: str) -> bool:

@@ -1,5 +1,7 @@
-"""Training through RLlib: determinism, resume, actors, and what fails a run. In this process, on
-one Ray."""
+"""Training through RLlib: determinism, resume, actors, and what fails a run.
+
+In this process, on one Ray.
+"""
 
 from __future__ import annotations
 
@@ -150,14 +152,14 @@ def _raise(_: Transition) -> Transition:
     raise ValueError("the firm went bankrupt")
 
 
-def _nan_reward(moved: Transition) -> Transition:
-    moved.rewards["households"][2, 1] = math.nan
-    return moved
+def _nan_reward(transition: Transition) -> Transition:
+    transition.rewards["households"][2, 1] = math.nan
+    return transition
 
 
-def _infinite_state(moved: Transition) -> Transition:
-    moved.state["capital"][1, 2] = math.inf
-    return moved
+def _infinite_state(transition: Transition) -> Transition:
+    transition.state["capital"][1, 2] = math.inf
+    return transition
 
 
 @pytest.mark.parametrize(
@@ -218,8 +220,10 @@ def test_a_checkpoint_of_another_experiment_is_refused(tmp_path: Path) -> None:
 
 
 def test_ppo_learns_the_closed_form(tmp_path: Path) -> None:
-    """A fifth of the shipped training brings the policy from almost 200 % to a few per cent of the
-    known answer."""
+    """A fifth of the shipped training brings the policy near the known answer.
+
+    From almost 200 % off to a few per cent.
+    """
     experiment = load(
         ROOT / "tune_configs" / "households-full-depreciation.yaml",
         ["training.agent_steps=400_000"],
@@ -233,8 +237,10 @@ def test_ppo_learns_the_closed_form(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("learners", [0, 2])
 def test_one_flipped_bit_in_any_file_of_a_checkpoint_is_seen(tmp_path: Path, learners: int) -> None:
-    """The file is named, and the checkpoint before is used; replay and generators of every learner
-    are such files."""
+    """The file is named, and the checkpoint before is used.
+
+    Replay and generators of every learner are such files.
+    """
     data = tiny(training={"learners": learners})
     data["algorithm"] = {"name": "sac", "parameters": {"updates": 2, "batch_size": 16}}
     run = trainer(tmp_path, data)
