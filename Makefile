@@ -2,14 +2,15 @@
 # make bench   speed beside RLlib and SB3                  make soak    a long run that must leak nothing
 #      bench-accuracy   time to 1 % of the answer               bench-jax   beside a compiled JAX program
 #      bench-pricing    the pricing market and its DQN alone
-# make results the README's tables, over seeds: hours;     make results-quick  one seed of all of it, half an hour on two cores
-#              what is finished is kept
+# make results the README's table and docs/results,        make results-quick  one seed of all of it, half an hour
+#              over seeds: hours; what is finished is kept
+# make same-bytes    that a change changed nothing: records what every experiment leaves behind
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 STAMP ?= $(VENV)/.rl-markets-installed
 
-.PHONY: train test lint bench bench-accuracy bench-pricing bench-jax results results-quick soak
+.PHONY: train test lint bench bench-accuracy bench-pricing bench-jax results results-quick same-bytes soak
 .DELETE_ON_ERROR:
 
 train: $(STAMP)
@@ -38,6 +39,10 @@ bench-jax: $(STAMP)
 
 soak: $(STAMP)
 	RL_MARKETS_SOAK_ITERATIONS=20000 $(BIN)/python -m pytest tests/service/training/test_soak.py
+
+same-bytes: $(STAMP)
+	mkdir -p runs
+	$(BIN)/python benchmarks/same_bytes.py record runs/same-bytes-$$(git rev-parse --short HEAD).json
 
 results: $(STAMP)
 	$(BIN)/python -m benchmarks.results docs/results

@@ -1,4 +1,8 @@
-"""The command line. `--help` and `check` import neither torch nor ray."""
+"""The command line.
+
+`--help` and `check` import neither torch nor ray, to be quick: whatever imports them is imported
+inside the command that needs it.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +66,9 @@ def check(
     override: Overrides = None,
     smoke: Smoke = False,
 ) -> None:
-    """Say whether an experiment file is right and what it would run, or whether a market keeps its
-    contract."""
+    """Say whether an experiment file is right and what it would run,
+    or whether a market keeps its contract.
+    """
     if (file is None) == (market is None):
         _fail("check: expected an experiment file, or --market NAME_OR_PATH", EXIT_BAD_INPUT)
     if file is not None:
@@ -81,14 +86,15 @@ def _examine(market: str, overrides: list[str]) -> None:
     for override in overrides:
         parameters = set_path(parameters, *parse_override(override), override)
     _quiet()
+    # Only now: it imports torch.
     from rl_markets.conformance.examine import run
     from rl_markets.progress import console
 
     try:
-        good = run(market, parameters, console())
+        passed = run(market, parameters, console())
     except LookupError as error:
         _fail(str(error), EXIT_BAD_INPUT)
-    if not good:
+    if not passed:
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -99,7 +105,7 @@ def train(
     """Train an experiment to its certificate and report."""
     experiment = load(file, override, smoke=smoke)
     _quiet()
-    from rl_markets import workflow
+    from rl_markets import workflow  # here and below: it imports torch and ray
 
     workflow.train(experiment, runs)
 
@@ -159,6 +165,7 @@ def _root(
 
 
 def _quiet() -> None:
+    """Sets Ray's environment, before anything imports ray."""
     from rl_markets.quiet import quiet_ray
 
     quiet_ray()

@@ -24,9 +24,9 @@ def short(number: float) -> str:
     return f"{number:.3g}"
 
 
-class _Figures(ProgressColumn):
+class _Metrics(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(str(task.fields.get("figures", "")), style="cyan")
+        return Text(str(task.fields.get("metrics", "")), style="cyan")
 
 
 class TrainingProgress:
@@ -50,18 +50,19 @@ class TrainingProgress:
         self.distance = math.nan
         self._live: Progress | None = None
         self._task: Any = None
-        self._clock = self._last_line = time.perf_counter()
+        self._started = time.perf_counter()
+        self._last_line = self._started
         if console.is_terminal:
             columns = [
                 TextColumn("training"),
                 BarColumn(),
-                _Figures(),
+                _Metrics(),
                 TextColumn("eta"),
                 TimeRemainingColumn(),
             ]
             self._live = Progress(*columns, console=console, transient=True)
             self._task = self._live.add_task(
-                "training", total=iterations, completed=started_at, figures=""
+                "training", total=iterations, completed=started_at, metrics=""
             )
 
     def __enter__(self) -> TrainingProgress:
@@ -81,26 +82,26 @@ class TrainingProgress:
     def update(self, row: dict[str, float]) -> None:
         """Shows one row of metrics."""
         self.done = int(row["iteration"])
-        if math.isfinite(row["distance"]):
+        if math.isfinite(row["distance"]):  # measured in some iterations only
             self.distance = row["distance"]
-        figures = f"{short(row['agent_steps'])} steps, {short(row['agent_steps_per_second'])}/s"
+        metrics = f"{short(row['agent_steps'])} steps, {short(row['agent_steps_per_second'])}/s"
         if math.isfinite(self.distance):
-            figures += f", {self.distance:.2f} % from the {self.answer}"
+            metrics += f", {self.distance:.2f} % from the {self.answer}"
         if self._live is not None:
-            self._live.update(self._task, completed=self.done, figures=figures)
+            self._live.update(self._task, completed=self.done, metrics=metrics)
             return
         now = time.perf_counter()
+        first = self.done == self.started_at + 1
         last = self.done == self.iterations
-        if last or self.done == self.started_at + 1 or now - self._last_line >= PLAIN_SECONDS:
+        if first or last or now - self._last_line >= PLAIN_SECONDS:
             self._last_line = now
-            self.console.print(
-                f"iteration {self.done}/{self.iterations}: {figures}, {self._eta(now)} left",
-                highlight=False,
-            )
+            line = f"iteration {self.done}/{self.iterations}: {metrics}, {self._eta(now)} left"
+            self.console.print(line, highlight=False)
 
     def _eta(self, now: float) -> str:
-        each = (now - self._clock) / max(1, self.done - self.started_at)
-        seconds = each * (self.iterations - self.done)
+        """The time that the other iterations will take, at the mean pace so far."""
+        seconds_per_iteration = (now - self._started) / max(1, self.done - self.started_at)
+        seconds = seconds_per_iteration * (self.iterations - self.done)
         return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 

@@ -18,6 +18,13 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "PYTHONWARNINGS": "ignore::DeprecationWarning",
 }
+LOGGERS = (
+    "ray",
+    "ray.rllib",
+    "ray.tune",
+    "ray._common.deprecation",
+    "ray._private.authentication",
+)
 
 
 def quiet_ray() -> None:
@@ -31,13 +38,7 @@ def quiet_ray() -> None:
 
 def quiet_logs() -> None:
     """Lowers Ray's loggers; to be called again after importing RLlib, which resets them."""
-    for logger in (
-        "ray",
-        "ray.rllib",
-        "ray.tune",
-        "ray._common.deprecation",
-        "ray._private.authentication",
-    ):
+    for logger in LOGGERS:
         logging.getLogger(logger).setLevel(logging.CRITICAL)  # what fails is told in our own words
 
 
@@ -47,21 +48,22 @@ HARMLESS = ("has constructor arguments in the object store and max_restarts > 0"
 
 @contextmanager
 def without_harmless_lines() -> Iterator[None]:
-    """Holds back what is written to stderr, by C++ too, and lets it out at the end but for the
-    lines known as harmless."""
+    """Holds back what is written to stderr, and lets it out at the end but for `HARMLESS` lines.
+
+    By its file descriptor, since C++ does not write to `sys.stderr`.
+    """
     sys.stderr.flush()
-    kept = os.dup(2)
+    real_stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(real_stderr, 2)
+            os.close(real_stderr)
             held.seek(0)
             lines = held.read().decode(errors="replace").splitlines(keepends=True)
-            sys.stderr.write(
-                "".join(line for line in lines if not any(text in line for text in HARMLESS))
-            )
+            kept = [line for line in lines if not any(text in line for text in HARMLESS)]
+            sys.stderr.write("".join(kept))
             sys.stderr.flush()

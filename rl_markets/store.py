@@ -63,7 +63,7 @@ def written(folder: Path) -> Iterator[Path]:
         raise FileExistsError(f"{folder} exists already")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.parent / f"{_TEMPORARY}{folder.name}-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)  # a killed process may have had the same number
+    shutil.rmtree(temporary, ignore_errors=True)  # a killed process may have had the same id
     temporary.mkdir()
     try:
         yield temporary

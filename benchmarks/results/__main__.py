@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from benchmarks.results import documents, page, pricing_page
+from benchmarks.results import documents, page, pricing_page, systems
 from benchmarks.results.plan import FULL, QUICK
 from benchmarks.results.pool import RunsFailedError, carry_out
 from rl_markets.experiment.rules import available_cpus
@@ -42,8 +42,9 @@ def main() -> int:
     page.write(arguments.folder)
     pricing_page.write(arguments.folder)
     if not arguments.quick:
-        page.fill_readme(arguments.folder, README)
-        pricing_page.fill_readme(arguments.folder, README)
+        page.fill_overview(arguments.folder)
+        pricing_page.fill_overview(arguments.folder)
+        systems.fill_readme(arguments.folder, README)
     print(f"written: {arguments.folder / page.PAGE}, {arguments.folder / pricing_page.PAGE}")
     return 0
 

@@ -1,4 +1,4 @@
-"""The pages made from what was measured: `households.md` with every judged value, README's table.
+"""The pages made from what was measured: `households.md` with every judged value, the overview.
 
 A test compares them with the JSON.
 """
@@ -19,6 +19,7 @@ from rl_markets.store import write_text
 
 BEGIN = "<!-- results: made by `make results` -->"
 END = "<!-- end of results -->"
+OVERVIEW = "README.md"
 ECONOMIES = (FULL_DEPRECIATION, RBC)
 STYLES = ("ours", "control", "third", "fourth", "fifth")
 """Of the learners' lines, in their order."""
@@ -38,9 +39,9 @@ def write(folder: Path) -> None:
     write_text(folder / PAGE, page(folder))
 
 
-def fill_readme(folder: Path, readme: Path) -> None:
-    """Puts the table between the markers of a README."""
-    put(readme, BEGIN, table(folder), END)
+def fill_overview(folder: Path) -> None:
+    """Puts the table between the markers of the folder's overview."""
+    put(folder / OVERVIEW, BEGIN, table(folder), END)
 
 
 def put(path: Path, begin: str, text: str, end: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.results.documents import VARIED, read
 from benchmarks.results.page import (
+    OVERVIEW,
     labelled,
     made_by,
     markdown_head,
@@ -35,9 +36,9 @@ def write(folder: Path) -> None:
     write_text(folder / PAGE, page(folder))
 
 
-def fill_readme(folder: Path, readme: Path) -> None:
-    """Puts the table between the markers of a README."""
-    put(readme, BEGIN, table(folder), END)
+def fill_overview(folder: Path) -> None:
+    """Puts the table between the markers of the folder's overview."""
+    put(folder / OVERVIEW, BEGIN, table(folder), END)
 
 
 def judged(seed: dict[str, Any]) -> dict[str, Any]:

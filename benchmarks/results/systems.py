@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results.documents import middle, read
+from benchmarks.results.page import put
 from rl_markets.certificate.tables import shown
 
 BEGIN = "<!-- systems: made by `make results` -->"
@@ -117,6 +118,11 @@ SYSTEMS = (
     ),
 )
 """At most eight, so that they fit a screen."""
+
+
+def fill_readme(folder: Path, readme: Path) -> None:
+    """Puts the table between the markers of the project's README."""
+    put(readme, BEGIN, table(folder), END)
 
 
 def table(folder: Path) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.results import pricing_page
-from benchmarks.results.page import table
+from benchmarks.results import pricing_page, systems
+from benchmarks.results.page import OVERVIEW, table
 from rl_markets import errors
 from rl_markets.experiment import reference
 from tests.support.running import ROOT
@@ -106,8 +106,12 @@ def test_commands_that_the_readme_test_leaves_out_exist() -> None:
 
 
 def test_the_readmes_table_is_the_one_that_was_measured() -> None:
-    assert table(ROOT / "docs" / "results") in README
-    assert pricing_page.table(ROOT / "docs" / "results") in README
+    results = ROOT / "docs" / "results"
+    overview = (results / OVERVIEW).read_text(encoding="utf-8")
+    assert table(results) in overview
+    assert pricing_page.table(results) in overview
+    assert systems.table(results) in README
+    assert len(systems.SYSTEMS) <= 8, "they fit the README's first screen"
 
 
 def test_the_experiment_reference_is_current() -> None:
