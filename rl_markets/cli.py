@@ -52,7 +52,10 @@ Root = Annotated[Path, typer.Option("--runs", help="folder that takes the runs")
 RunArgument = Annotated[Path, typer.Argument(help="a run's folder, such as runs/latest")]
 
 
-@app.command()
+@app.command(
+    help="Say whether an experiment file is right and what it would run, "
+    "or whether a market keeps its contract."
+)
 def check(
     file: Annotated[Path | None, typer.Argument(help="an experiment file")] = None,
     market: Annotated[
@@ -66,9 +69,7 @@ def check(
     override: Overrides = None,
     smoke: Smoke = False,
 ) -> None:
-    """Say whether an experiment file is right and what it would run,
-    or whether a market keeps its contract.
-    """
+    """Check an experiment file, or examine a market."""
     if (file is None) == (market is None):
         _fail("check: expected an experiment file, or --market NAME_OR_PATH", EXIT_BAD_INPUT)
     if file is not None:

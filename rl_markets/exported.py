@@ -123,7 +123,7 @@ def export(folder: Path, actors: Mapping[str, Actor], spec: dict[str, Any]) -> N
     document = {"format": FORMAT, **spec, "actors": actor_specs}
     with written(folder) as temporary:
         for name, actor in actors.items():
-            # safetensors takes contiguous tensors only
+            # Contiguous, since safetensors takes no others.
             weights = {k: v.detach().cpu().contiguous() for k, v in actor.state_dict().items()}
             _weights_file(temporary, name).write_bytes(save(weights))
         (temporary / GOLDEN).write_bytes(save(golden))

@@ -109,7 +109,7 @@ def _ours(experiment: Experiment, say: Say) -> float:
 
 def _policies(algorithm: Any, experiment: Experiment) -> dict[str, Policy]:
     """Group -> the policy that is deployed."""
-    policies = {}
+    policies = dict[str, Policy]()
     for name, section in experiment.learned.items():
         policy = Policy(algorithm.get_module(name).deployed.act)
         policies |= dict.fromkeys(section.groups, policy)

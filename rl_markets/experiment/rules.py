@@ -170,6 +170,7 @@ def check_sizes(experiment: Experiment) -> None:
             f"algorithm.parameters.minibatches: {slices} slices of {smallest} rows "
             f"leave less than 2 each; expected at most {smallest // 2} slices"
         )
+    _check_separate(experiment)
     horizon = getattr(parameters, "horizon", 1)
     if training.rollout_length % horizon:
         raise FieldError(
@@ -181,6 +182,18 @@ def check_sizes(experiment: Experiment) -> None:
             f"training.agent_steps = {training.agent_steps}: expected at least one iteration, "
             f"{rows} agent steps"
         )
+
+
+def _check_separate(experiment: Experiment) -> None:
+    """Every learner gets rows of every separate policy: these are its worlds."""
+    learners = experiment.training.learners
+    worlds = experiment.market.worlds * max(1, experiment.training.runners)
+    for name, section in experiment.learned.items():
+        if section.separate and worlds < learners:
+            raise FieldError(
+                f"policies.{name}.separate: {worlds} worlds for {learners} learners; expected at "
+                "least a world for each learner"
+            )
 
 
 def check_machine(experiment: Experiment) -> None:

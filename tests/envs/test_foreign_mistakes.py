@@ -139,7 +139,7 @@ def test_a_broken_environment_is_named_with_agent_world_and_step(fault: str, exp
 
 
 @pytest.mark.parametrize(
-    ("returned", "expected"),
+    ("found", "expected"),
     [(None, "reset returned NoneType"), ((), "agents is empty after reset")],
 )
 def test_a_broken_reset_is_named(found: Any, expected: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.running import ROOT
+from tests.support.source import FLOORS, files
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +42,13 @@ def test_the_wheel_holds_one_package_with_everything_in_it(wheel: Path) -> None:
         "rl_markets/py.typed",
         "rl_markets/envs/households/market.py",
         "rl_markets/policies/ppo/learner.py",
-        "rl_markets/envs/answers/households/collocation.py",
+        "rl_markets/envs/households/solution/collocation.py",
         "rl_markets/tune_configs/households-rbc.yaml",
         "rl_markets/cluster/ray-cluster.yaml",
     ):
         assert expected in names
-    sources = {p.relative_to(ROOT).as_posix() for p in ROOT.glob("rl_markets/*.py")}
-    sources |= {
-        f"rl_markets/{p.relative_to(ROOT).as_posix()}"
-        for top in ("envs", "policies")
-        for p in ROOT.glob(f"{top}/**/*.py")
-    }
+    sources = {path.relative_to(ROOT).as_posix() for path in files(*FLOORS)}
+    sources = {p if p.startswith("rl_markets/") else f"rl_markets/{p}" for p in sources}
     assert sources <= set(names), sources - set(names)
 
 

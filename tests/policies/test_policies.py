@@ -161,11 +161,11 @@ def test_shards_cover_every_policy_once(learners: int) -> None:
     for policy, fragment in whole.fragments.items():
         parts = concatenate([s.fragments[policy] for s in shards])
         assert torch.equal(parts.columns["observations"], fragment.columns["observations"])
-        ends, whole = (
+        parted, ends = (
             sorted(zip(x.ends.step.tolist(), x.ends.trajectory.tolist(), strict=True))
             for x in (parts, fragment)
         )
-        assert ends == whole
+        assert parted == ends
     assert sum(s.agent_steps() for s in shards) == whole.agent_steps()
     assert whole.env_steps() == 5 * 4
 

@@ -273,9 +273,11 @@ class SeasonAnswer(AnswerKey):
             return {}  # the regression knows one demand for all periods
         medians = {}
         for logged in LOGGED:
-            fits = [self._fit(logged, seed, number) for number in range(FITS)]
-            plans = [known.plan(fit, self.season) for fit in fits if fit is not None]
-            values = [self.worth(plan.policy) for plan in plans]
+            values = []
+            for number in range(FITS):
+                fit = self._fit(logged, seed, number)
+                if fit is not None:
+                    values.append(self.worth(known.plan(fit, self.season).policy))
             # Left out where too few of the logs determine demand.
             if 2 * len(values) > FITS:
                 medians[f"fit-then-plan, {logged} logged seasons"] = float(np.median(values))

@@ -324,7 +324,7 @@ def _level(log: SalesLog, family: str, b: float, rows: Rows, index: int) -> floa
         of_product = rows.log.product == index
         return float((_log_odds(rows)[of_product] + b * log.price).mean())
     x = np.log(log.price) if family == "isoelastic" else log.price
-    # log(sales / mean of exp(-b x)), around the mean of x to keep the exponentials near 1
+    # The log of sales / mean of exp(-b x), around the mean of x to keep exponentials near 1.
     return float(np.log(sales) - np.log(np.exp(-b * (x - x.mean())).mean()) + b * x.mean())
 
 

@@ -73,7 +73,7 @@ def calibrate(
         raise ExperimentError(
             f"{target}: exists already; --force overwrites it, --out names another"
         )
-    # here, so that `--help` imports none of it
+    # Here, so that `--help` imports none of it.
     from rl_markets.experiment import parse
     from rl_markets.sales.calibration.calibrate import by_instruments
     from rl_markets.sales.calibration.calibrate import calibrate as run

@@ -311,7 +311,7 @@ class Logit(Family):
         x = self._design(rows)
         cells = len(rows.outside)
         utility = x @ theta
-        # log sum exp by cell, with the largest utility taken out; buying nothing has utility 0
+        # Log-sum-exp by cell, with the largest utility taken out; buying nothing has utility 0.
         top = np.zeros(cells) if self.outside else np.full(cells, -np.inf)
         np.maximum.at(top, rows.cell, utility)
         weight = np.exp(utility - top[rows.cell])
@@ -319,7 +319,7 @@ class Logit(Family):
         weights = csr_array(entries, shape=(cells, len(weight)))
         total = weights.sum(axis=1) + (np.exp(-top) if self.outside else 0.0)
         inclusive_value = top + np.log(total)
-        # the derivative of a cell's inclusive value: its products' x, weighted by their shares
+        # The derivative of a cell's inclusive value: its products' x, weighted by their shares.
         mean_x = (weights @ x) / total[:, None]
         log_visitors = np.log(np.maximum(rows.visitors, 1e-9))
         eta = log_visitors + utility - inclusive_value[rows.cell]

@@ -54,17 +54,8 @@ def two_stage(
     dy = y_columns[:, 0]
     dx = x_columns[:, 0]
 
-    # First stage: x on the instruments.
-    coefficients, _, rank, _ = np.linalg.lstsq(z_columns, x_columns, rcond=1e-10)
-    predicted = (z_columns @ coefficients)[:, 0]
-    residual = dx - predicted
-    freedom = len(group) - len(np.unique(group)) - int(rank)
-    explained = float(predicted @ predicted)
-    if rank == 0 or freedom < 1 or explained < 1e-12 * float(dx @ dx) or not dx.any():
-        raise ValueError("the instruments do not move the price within products")
-    f = explained / int(rank) / max(float(residual @ residual) / freedom, 1e-300)
-
-    # Second stage: y on the predicted x; residuals are those of x itself.
+    predicted, f = _first_stage(x_columns, z_columns, len(np.unique(group)))
+    # The second stage regresses y on the predicted x, but its residuals are those of x itself.
     slope = float(predicted @ dy / (predicted @ dx))
     moments = predicted * (dy - slope * dx)
     if clusters is not None:
@@ -73,6 +64,20 @@ def two_stage(
     error = float(np.sqrt(moments @ moments) / abs(predicted @ dx))
     ordinary = float(dx @ dy / (dx @ dx))
     return TwoStage(slope, error, ordinary, f, len(group))
+
+
+def _first_stage(x_columns: Array, z_columns: Array, groups: int) -> tuple[Array, float]:
+    """[R] x as predicted by the instruments, and their F; all are deviations within groups."""
+    coefficients, _, rank, _ = np.linalg.lstsq(z_columns, x_columns, rcond=1e-10)
+    predicted = (z_columns @ coefficients)[:, 0]
+    dx = x_columns[:, 0]
+    residual = dx - predicted
+    freedom = len(dx) - groups - int(rank)
+    explained = float(predicted @ predicted)
+    if rank == 0 or freedom < 1 or explained < 1e-12 * float(dx @ dx) or not dx.any():
+        raise ValueError("the instruments do not move the price within products")
+    f = explained / int(rank) / max(float(residual @ residual) / freedom, 1e-300)
+    return predicted, f
 
 
 def _within(values: Array, group: NDArray[np.int64]) -> Array:

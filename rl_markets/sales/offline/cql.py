@@ -129,7 +129,7 @@ def _loss(
     """The loss of the rows in `batch`, as in `train`; rewards are divided by `scale`."""
     next_observations = logged.following[batch]
     with torch.no_grad():
-        # double DQN: the network chooses, the target network tells the value
+        # Double DQN: the network chooses, the target network tells the value.
         best = actor(next_observations).argmax(-1, keepdim=True)
         next_value = target(next_observations).gather(-1, best).squeeze(-1)
         next_value = torch.where(logged.ended[batch], 0.0, next_value)

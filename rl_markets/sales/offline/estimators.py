@@ -80,7 +80,7 @@ def target_of(log: Decisions, table: ArrayLike) -> Target:
     if (pi < 0).any() or np.abs(pi.sum(-1) - 1).max() > 1e-9:
         raise ValueError("the policy's table: the probabilities of a choice do not sum to 1")
     pi_logged = pi[np.arange(T)[:, None], log.stock[:-1], log.action]
-    # without stock the choice does not matter: such a period leaves the weights as they are
+    # Without stock the choice does not matter: such a period leaves the weights as they are.
     return Target(pi, np.where(log.deciding, pi_logged / log.propensity, 1.0))
 
 
