@@ -182,7 +182,7 @@ def final_observations(subject: Subject) -> str:
     ends = 0
     assert isinstance(market, TensorMarket)
     if market.episode_length is not None:
-        market.episode_length = min(market.episode_length, 4)
+        market.truncate_after(min(market.episode_length, 4))
     next_actions = Actions(market, 0)
     with subject.limit() as limit:
         limit(market.reset, 0)

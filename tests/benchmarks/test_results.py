@@ -146,8 +146,8 @@ def test_the_comparison_looks_at_errors_returns_and_memory(
     lines = page.comparison(folder)
     assert len(lines) == 3
     assert lines[2].startswith("| 3 | PPO | **")
-    figure = page.by_size(folder, "error", "error, %")
-    assert figure["lines"][0]["y"] == [max(seed["share_error"], seed["labour_error"])]
+    plot = page.by_size(folder, "error", "error, %")
+    assert plot.lines[0].y == [max(seed["share_error"], seed["labour_error"])]
 
 
 def test_a_median_over_seeds_is_nan_where_one_of_them_failed() -> None:

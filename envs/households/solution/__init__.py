@@ -31,10 +31,6 @@ from rl_markets.envs.households.solution.economy import (
     steady_state,
 )
 from rl_markets.envs.households.solution.loglinear import LogLinear, solve_loglinear
-from rl_markets.envs.households.solution.time_iteration import (
-    TimeIterationSolution,
-    solve_time_iteration,
-)
 from rl_markets.envs.households.solution.transition import (
     Transition,
     perfect_foresight,
@@ -58,7 +54,6 @@ __all__ = [
     "Simulation",
     "Solution",
     "SteadyState",
-    "TimeIterationSolution",
     "Transition",
     "ValueFunction",
     "best_response",
@@ -74,7 +69,6 @@ __all__ = [
     "simulate",
     "solve_collocation",
     "solve_loglinear",
-    "solve_time_iteration",
     "start_after_growth",
     "steady_state",
     "welfare",

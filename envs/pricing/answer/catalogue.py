@@ -82,7 +82,7 @@ class CatalogueAnswer(AnswerKey):
         """
         p = self.parameters.model_copy(update={"exploring_starts": 1.0})
         market = Pricing(p, worlds=WORLDS, stagger=False)
-        market.episode_length = None
+        market.truncate_after(None)
         observations = market.reset(seed)
         posted = []
         for t in range(BURN_IN + PERIODS):

@@ -144,7 +144,7 @@ class RivalAnswer(AnswerKey):
         rival = self.rival.model_copy(update={"leaves": period_of_leaving})
         p = p.model_copy(update={"rivals": [rival], "exploring_starts": 0.0})
         market = Pricing(p, worlds=len(self.prices))
-        market.episode_length = None
+        market.truncate_after(None)
         market.reset(0)
         start = np.stack([self.prices, self.answers(self.prices)], -1)
         market.state["price"] = torch.tensor(start, dtype=torch.float32)

@@ -1,13 +1,10 @@
-"""Known answers of prices: one product or many, with stock, points, memory and rivals.
+"""Known answers of prices: one product or many, with stock and rivals.
 
-    Continuous time    ExponentialSeason, expected_sales (Gallego and van Ryzin)
     A season           Season, gvr, perish, censored_transitions
     Its best prices    solve, evaluate, probabilities, fixed, open_loop, best_two_price, leftover,
                        stock_distribution; Solution, TwoPrices
     Markdown only      solve_markdown, evaluate_markdown, leftover_markdown; MarkdownSolution
-    Logit demand       LogitMarket, catalogue, shares; GridMarket, level_grid; MixedLogit
-    Reference prices   ReferenceMarket, ReferenceSolution, solve_reference (Popescu and Wu)
-    One price          linear_price, exponential_price, isoelastic_price, logit_price, logit_markup
+    Logit demand       LogitMarket, catalogue, shares; GridMarket, level_grid
     Fit, then plan     simulate, fit, fit_log, plan, planned_season; SeasonLog, DemandFit
 
 Solvers that iterate raise ConvergenceError. Bad arguments raise ValueError.
@@ -34,39 +31,21 @@ from rl_markets.envs.pricing.solution.fit_then_plan import (
     planned_season,
     simulate,
 )
-from rl_markets.envs.pricing.solution.gallego_van_ryzin import ExponentialSeason, expected_sales
 from rl_markets.envs.pricing.solution.markdown import (
     MarkdownSolution,
     evaluate_markdown,
     leftover_markdown,
     solve_markdown,
 )
-from rl_markets.envs.pricing.solution.mixed_mnl import MixedLogit
 from rl_markets.envs.pricing.solution.mnl import LogitMarket, catalogue, shares
 from rl_markets.envs.pricing.solution.mnl_grid import GridMarket, level_grid
-from rl_markets.envs.pricing.solution.reference_price import (
-    ReferenceMarket,
-    ReferenceSolution,
-    solve_reference,
-)
 from rl_markets.envs.pricing.solution.season import Season, censored_transitions, gvr, perish
-from rl_markets.envs.pricing.solution.single_price import (
-    exponential_price,
-    isoelastic_price,
-    linear_price,
-    logit_markup,
-    logit_price,
-)
 
 __all__ = [
     "DemandFit",
-    "ExponentialSeason",
     "GridMarket",
     "LogitMarket",
     "MarkdownSolution",
-    "MixedLogit",
-    "ReferenceMarket",
-    "ReferenceSolution",
     "Season",
     "SeasonLog",
     "Solution",
@@ -76,19 +55,13 @@ __all__ = [
     "censored_transitions",
     "evaluate",
     "evaluate_markdown",
-    "expected_sales",
-    "exponential_price",
     "fit",
     "fit_log",
     "fixed",
     "gvr",
-    "isoelastic_price",
     "leftover",
     "leftover_markdown",
     "level_grid",
-    "linear_price",
-    "logit_markup",
-    "logit_price",
     "open_loop",
     "perish",
     "plan",
@@ -98,6 +71,5 @@ __all__ = [
     "simulate",
     "solve",
     "solve_markdown",
-    "solve_reference",
     "stock_distribution",
 ]

@@ -13,12 +13,12 @@ from rl_markets.envs.households.solution import (
     labour_errors,
     solve_collocation,
     solve_loglinear,
-    solve_time_iteration,
     steady_state,
     welfare,
 )
 from rl_markets.envs.households.solution.loglinear import solve_linear_expectations
 from rl_markets.errors import BlanchardKahnError, ConvergenceError
+from tests.support.oracles.time_iteration import solve_time_iteration
 from tests.support.rbc import BASE, FULL_DEPRECIATION, constant, states
 
 CALIBRATIONS = [

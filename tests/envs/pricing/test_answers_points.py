@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from rl_markets.envs.points import solution as points
 from rl_markets.envs.points.solution import PointsProgramme
 from rl_markets.errors import ConvergenceError
+from tests.support.oracles.points import (
+    best_points,
+    best_price_and_points,
+    points_profit,
+    segment_profits,
+)
 
 PROGRAMME = PointsProgramme()
 
@@ -23,10 +28,10 @@ def test_the_best_points_beat_a_grid() -> None:
     mu = p * rng.uniform(0.05, 0.3, 300)
     kappa = rng.uniform(0.4, 1.2, 300)
     phi = rng.uniform(0.3, 1.0, 300)
-    x = points.best_points(a, p, c, mu, kappa, phi, most=0.3 * p)
+    x = best_points(a, p, c, mu, kappa, phi, most=0.3 * p)
     grid = 0.3 * p * np.linspace(0.0, 1.0, 20_001)[:, None]
-    tried = points.points_profit(grid, a, p, c, mu, kappa, phi)
-    best = points.points_profit(x, a, p, c, mu, kappa, phi)
+    tried = points_profit(grid, a, p, c, mu, kappa, phi)
+    best = points_profit(x, a, p, c, mu, kappa, phi)
     assert ((tried.max(axis=0) - best) / np.abs(best)).max() < 1e-12
     assert (np.abs(grid[tried.argmax(axis=0), np.arange(300)] - x) / p).max() < 7.6e-6
     assert (x == 0.0).any()
@@ -40,10 +45,10 @@ def test_points_with_a_free_price_are_all_or_nothing() -> None:
         (0.9, 0.8, 0.2, 226.394),
         (0.8, 0.8, 0.0, 211.814),
     ):
-        best = points.best_price_and_points(1000.0, 600.0, 120.0, kappa, phi, 0.2)
+        best = best_price_and_points(1000.0, 600.0, 120.0, kappa, phi, 0.2)
         assert best.rate == rate
         assert best.profit == pytest.approx(profit, abs=1e-3)
-    granted = points.best_price_and_points(1000.0, 600.0, 120.0, 0.9, 0.8, 0.2)
+    granted = best_price_and_points(1000.0, 600.0, 120.0, 0.9, 0.8, 0.2)
     assert granted.price == pytest.approx(1130.14, abs=0.01)
 
 
@@ -56,27 +61,27 @@ def test_points_with_a_free_price_beat_a_grid() -> None:
         phi = rng.uniform(0.3, 1.2)
         a = rng.uniform(0.8, 1.6) * cost
         mu = rng.uniform(0.1, 0.3) * cost
-        best = points.best_price_and_points(a, cost, mu, kappa, phi, 0.3)
+        best = best_price_and_points(a, cost, mu, kappa, phi, 0.3)
         price = np.linspace(0.5, 4.0, 1501)[:, None] * cost
-        tried = points.points_profit(rates * price, a, price, cost, mu, kappa, phi)
+        tried = points_profit(rates * price, a, price, cost, mu, kappa, phi)
         at = np.unravel_index(tried.argmax(), tried.shape)
         assert rates[at[1]] == pytest.approx(0.0 if kappa <= phi else 0.3)
         assert best.rate == rates[at[1]]
         assert tried.max() <= best.profit * (1.0 + 1e-12)
         assert tried.max() == pytest.approx(best.profit, rel=1e-3)
-        again = points.points_profit(best.rate * best.price, a, best.price, cost, mu, kappa, phi)
+        again = points_profit(best.rate * best.price, a, best.price, cost, mu, kappa, phi)
         assert float(again) == pytest.approx(best.profit, rel=1e-12)
 
 
 def test_with_the_price_fixed_too_high_even_dear_points_are_worth_it() -> None:
     """The control: kappa <= phi says nothing about a price that may not move."""
-    assert points.best_points(1000.0, 1200.0, 600.0, 120.0, 0.8, 0.9) > 100.0
-    assert points.best_price_and_points(1000.0, 600.0, 120.0, 0.8, 0.9, 0.2).rate == 0.0
+    assert best_points(1000.0, 1200.0, 600.0, 120.0, 0.8, 0.9) > 100.0
+    assert best_price_and_points(1000.0, 600.0, 120.0, 0.8, 0.9, 0.2).rate == 0.0
 
 
 def test_customers_who_differ_make_rates_in_between_best() -> None:
     rates = np.array(PROGRAMME.rates)
-    profits = points.segment_profits(rates, 1000.0, 700.0)
+    profits = segment_profits(rates, 1000.0, 700.0)
     assert rates[profits.argmax()] == 0.03
     assert profits[[0, 3, 8]] == pytest.approx([169.33, 170.90, 135.42], abs=0.01)
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.stats import poisson
 
 from rl_markets.envs.pricing import solution as pricing
-from rl_markets.envs.pricing.solution import ExponentialSeason, Season, Solution
+from rl_markets.envs.pricing.solution import Season, Solution
+from tests.support.oracles.gallego_van_ryzin import ExponentialSeason
 
 FloatArray = NDArray[np.float64]
 DAYS = ExponentialSeason(a=6.0, alpha=1.0 / 500.0, stock=20, time=30.0)

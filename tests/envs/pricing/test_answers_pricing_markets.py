@@ -12,8 +12,16 @@ from scipy.optimize import fsolve, minimize, minimize_scalar
 from scipy.special import expit
 
 from rl_markets.envs.pricing import solution as pricing
-from rl_markets.envs.pricing.solution import GridMarket, LogitMarket, MixedLogit, ReferenceMarket
+from rl_markets.envs.pricing.solution import GridMarket, LogitMarket
 from rl_markets.errors import ConvergenceError
+from tests.support.oracles.mixed_mnl import MixedLogit
+from tests.support.oracles.reference_price import ReferenceMarket, solve_reference
+from tests.support.oracles.single_price import (
+    exponential_price,
+    isoelastic_price,
+    linear_price,
+    logit_price,
+)
 
 FloatArray = NDArray[np.float64]
 DUOPOLY = pricing.catalogue(2)
@@ -235,7 +243,7 @@ def test_segments_end_the_equal_mark_up() -> None:
 def test_prices_rest_where_the_formula_says() -> None:
     market = ReferenceMarket()
     step = 700.0 / 600.0  # of the grid
-    prices, references = pricing.solve_reference(market).path(700.0, 300)
+    prices, references = solve_reference(market).path(700.0, 300)
     assert market.steady_price(1.0) == pytest.approx(562.26, abs=5e-3)
     assert prices[-50:] == pytest.approx(562.83, abs=5e-3)
     assert np.abs(prices[-50:] - market.steady_price(1.0)).max() < step
@@ -246,7 +254,7 @@ def test_prices_rest_where_the_formula_says() -> None:
 
 def test_the_loss_averse_rest_within_the_range() -> None:
     market = ReferenceMarket(gain=0.6, loss=1.4)
-    solution = pricing.solve_reference(market)
+    solution = solve_reference(market)
     (low, high) = market.steady_range()
     ends = [solution.path(start, 400)[0][-50:] for start in (300.0, 560.0, 700.0, 899.0)]
     for prices in ends:
@@ -257,7 +265,7 @@ def test_the_loss_averse_rest_within_the_range() -> None:
 
 def test_the_gain_seeking_see_prices_cycle() -> None:
     market = ReferenceMarket(gain=1.4, loss=0.6)
-    solution = pricing.solve_reference(market)
+    solution = solve_reference(market)
     prices = solution.path(700.0, 400)[0][-100:]
     assert [prices.min(), prices.max()] == pytest.approx([531.3, 617.7], abs=0.1)
     assert solution.gain_over_constant() == pytest.approx(0.015, abs=1e-3)
@@ -267,18 +275,18 @@ def test_the_gain_seeking_see_prices_cycle() -> None:
 
 def test_prices_that_nobody_pays_make_cycles_too() -> None:
     market = ReferenceMarket(gain=3.0, loss=1.0)
-    solution = pricing.solve_reference(market)
+    solution = solve_reference(market)
     assert solution.gain_over_constant() == pytest.approx(0.202, abs=2e-3)
     prices, references = solution.path(700.0, 400)
     assert prices[-100:].max() == 900.0  # the highest price allowed: it only lifts the reference
     assert market.demand(prices, references)[prices == 900.0][-1] == 0.0
-    averse = pricing.solve_reference(ReferenceMarket(gain=0.6, loss=1.4), high=2000.0, n=772)
+    averse = solve_reference(ReferenceMarket(gain=0.6, loss=1.4), high=2000.0, n=772)
     assert averse.gain_over_constant() > 0.1
 
 
 def test_the_grid_s_value_is_that_of_its_path() -> None:
     for market in (ReferenceMarket(), ReferenceMarket(gain=1.4, loss=0.6)):
-        solution = pricing.solve_reference(market)
+        solution = solve_reference(market)
         prices, references = solution.path(700.0, 600)
         earned = market.gamma ** np.arange(600) @ market.profit(prices, references)
         assert earned == pytest.approx(
@@ -294,11 +302,11 @@ def test_the_grid_s_value_is_that_of_its_path() -> None:
 def test_one_price_by_a_search() -> None:
     c = 200.0
     for price, profit in (
-        (pricing.linear_price(1000.0, 1.0, c), lambda p: (p - c) * (1000.0 - p)),
-        (pricing.exponential_price(1.0 / 500.0, c), lambda p: (p - c) * np.exp(-p / 500.0)),
-        (pricing.isoelastic_price(1.8, c), lambda p: (p - c) * p**-1.8 * 1e4),
+        (linear_price(1000.0, 1.0, c), lambda p: (p - c) * (1000.0 - p)),
+        (exponential_price(1.0 / 500.0, c), lambda p: (p - c) * np.exp(-p / 500.0)),
+        (isoelastic_price(1.8, c), lambda p: (p - c) * p**-1.8 * 1e4),
         (
-            pricing.logit_price(400.0, c, 60.0, 30.0),
+            logit_price(400.0, c, 60.0, 30.0),
             lambda p: (p - c) * expit((400.0 - p - 30.0) / 60.0),
         ),
     ):
@@ -306,9 +314,9 @@ def test_one_price_by_a_search() -> None:
             lambda p, f=profit: -f(p), bounds=(c, 2000.0), method="bounded", options={"xatol": 1e-8}
         )
         assert float(price) == pytest.approx(best.x, abs=1e-3)
-    assert pricing.linear_price(1000.0, 1.0, c) == 600.0
+    assert linear_price(1000.0, 1.0, c) == 600.0
     one = LogitMarket(np.array([400.0]), np.array([c]), 60.0, None, 30.0)
-    assert one.nash()[0] == pytest.approx(float(pricing.logit_price(400.0, c, 60.0, 30.0)))
+    assert one.nash()[0] == pytest.approx(float(logit_price(400.0, c, 60.0, 30.0)))
 
 
 def test_a_platform_s_share_raises_the_cost() -> None:
@@ -316,13 +324,13 @@ def test_a_platform_s_share_raises_the_cost() -> None:
     c = 200.0
     tried = np.linspace(200.0, 2000.0, 180_001)
     best = tried[np.argmax(((1.0 - fee) * tried - c) * np.exp(-tried / 500.0))]
-    assert pricing.exponential_price(1.0 / 500.0, c / (1.0 - fee)) == pytest.approx(best, abs=0.02)
+    assert exponential_price(1.0 / 500.0, c / (1.0 - fee)) == pytest.approx(best, abs=0.02)
 
 
 def test_prices_without_a_best_one_are_refused() -> None:
     with pytest.raises(ValueError, match="more than 1"):
-        pricing.isoelastic_price([2.0, 1.0], 100.0)
+        isoelastic_price([2.0, 1.0], 100.0)
     with pytest.raises(ValueError, match="b1"):
-        pricing.linear_price(1000.0, 0.0, 100.0)
+        linear_price(1000.0, 0.0, 100.0)
     with pytest.raises(ValueError, match="mu"):
-        pricing.logit_price(400.0, 200.0, -1.0)
+        logit_price(400.0, 200.0, -1.0)

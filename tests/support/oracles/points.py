@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from rl_markets.envs.numerics.checks import FloatArray, finite, not_negative, positive, within
-from rl_markets.envs.pricing.solution.single_price import logit_markup
+from tests.support.oracles.single_price import logit_markup
 
 
 def points_profit(
