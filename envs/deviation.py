@@ -51,9 +51,9 @@ class DeviationMarket(Market):
         """The market's own."""
         return self.market.episode_length
 
-    @episode_length.setter
-    def episode_length(self, steps: int | None) -> None:
-        self.market.episode_length = steps
+    def truncate_after(self, steps: int | None) -> None:
+        """The market's own."""
+        self.market.truncate_after(steps)
 
     def reset(self, seed: int) -> dict[str, Tensor]:
         """The market's own; what the deviator sees."""

@@ -238,7 +238,7 @@ def preflight(market: Market, seconds: float | None = None) -> None:
     began = time.perf_counter()
     check_groups(market)
     if isinstance(market, TensorMarket) and market.episode_length is not None:
-        market.episode_length = min(market.episode_length, PREFLIGHT_EPISODE)
+        market.truncate_after(min(market.episode_length, PREFLIGHT_EPISODE))
     try:
         with torch.no_grad(), limit_steps(market, seconds or STEP_SECONDS, GRACE_SECONDS) as limit:
             for t, (observations, step) in enumerate(play(market, PREFLIGHT_STEPS, limit)):

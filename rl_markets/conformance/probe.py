@@ -115,7 +115,7 @@ class Subject:
     def _shorten(self, market: Market) -> None:
         """Lets episodes end within the steps that there is time for."""
         if isinstance(market, TensorMarket) and (market.episode_length or 0) + 4 > self.most_steps:
-            market.episode_length = self.most_steps // 2
+            market.truncate_after(self.most_steps // 2)
 
     @property
     def most_steps(self) -> int:
