@@ -114,23 +114,23 @@ def stock(ours: Experiment, envs: int, steps: int = 0) -> Any:
     p = next(iter(algorithm_config(ours).learner_config_dict["policies"].values()))
     section = ours.policies["seller"]
     steps = steps or ours.training.agent_steps
-    ends = max(2, round(p["exploration_share"] * steps))
+    ends = max(2, round(p.exploration_share * steps))
     config = DQNConfig().environment("rl-markets-bench-pricing")
     config.env_runners(num_env_runners=0, num_envs_per_env_runner=envs)
     config.multi_agent(policies={"seller"}, policy_mapping_fn=_shared)
     config.training(
-        train_batch_size_per_learner=p["batch_size"],
-        lr=p["learning_rate"],
+        train_batch_size_per_learner=p.batch_size,
+        lr=p.learning_rate,
         gamma=1.0,
         n_step=1,
         double_q=True,
         dueling=False,
         num_atoms=1,
-        tau=p["target_rate"],
+        tau=p.target_rate,
         target_network_update_freq=1,
-        epsilon=[[0, 1.0], [ends, p["final_exploration"]]],
+        epsilon=[[0, 1.0], [ends, p.final_exploration]],
         num_steps_sampled_before_learning_starts=economy.SIZE.pricing_warm_up,
-        replay_buffer_config={"type": "MultiAgentEpisodeReplayBuffer", "capacity": p["capacity"]},
+        replay_buffer_config={"type": "MultiAgentEpisodeReplayBuffer", "capacity": p.capacity},
     )
     config.rl_module(
         model_config={"fcnet_hiddens": list(section.hidden), "fcnet_activation": section.activation}

@@ -17,10 +17,12 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from rl_markets.envs.market import AgentGroup, Market, Policy
 from rl_markets.errors import ExperimentError
 from rl_markets.experiment import Experiment
+from rl_markets.experiment.sections import PolicySection
 from rl_markets.fixed_policies import fixed_policies
 from rl_markets.policies.actors import NETWORK
 from rl_markets.policies.heads import describe_space
 from rl_markets.policies.sampling import SAMPLING, MarketBuilder, SamplingConfig
+from rl_markets.policies.spec import LearnerParameters
 from rl_markets.quiet import quiet_logs
 from rl_markets.rllib.algorithm import MarketAlgorithm, MarketConfig
 from rl_markets.rllib.env_runner import BatchedEnvRunner
@@ -63,8 +65,10 @@ def build_market(experiment: Experiment, device: str, worlds: int | None = None)
 
 
 def one_world(experiment: Experiment) -> Market:
-    """A single world of the experiment's market on the CPU: to ask it for its groups, its scripts,
-    its units."""
+    """A single world of the experiment's market on the CPU.
+
+    For whoever asks it for its groups, its scripts, or its units.
+    """
     return build_market(experiment, "cpu", 1)
 
 
@@ -87,22 +91,10 @@ def algorithm_config(
     learner, module = experiment.learner_spec.load()
     training = experiment.training
     build = build or partial(build_market, experiment)
-    sampling = SamplingConfig(
-        build=build,
-        fixed=fixed or partial(fixed_policies, experiment),
-        policies={name: tuple(section.groups) for name, section in experiment.learned.items()},
-        separate=frozenset(
-            name for name, section in experiment.learned.items() if section.separate
-        ),
-        central=frozenset(
-            name for name, section in experiment.learned.items() if section.central_critic
-        ),
-        states_every=_horizon(experiment),
-        step_seconds=training.step_seconds,
-    )
+    fixed = fixed or partial(fixed_policies, experiment)
     market = build("cpu", 1)
     config = MarketAlgorithm.get_default_config()
-    config.environment(Market, env_config={SAMPLING: sampling})
+    config.environment(Market, env_config={SAMPLING: _sampling(experiment, build, fixed)})
     config.env_runners(
         num_env_runners=training.runners,
         env_runner_cls=BatchedEnvRunner,
@@ -122,6 +114,13 @@ def algorithm_config(
     )
     config.learners(num_learners=training.learners, num_gpus_per_learner=training.gpus_per_learner)
     config.rl_module(rl_module_spec=_module_specs(experiment, market, module, weights or {}))
+    config.debugging(seed=experiment.seed, log_level="ERROR")
+    _never_wait(config)
+    return config
+
+
+def _never_wait(config: MarketConfig) -> None:
+    """Runners that died start anew at once, and an iteration is one update, however short."""
     config.fault_tolerance(
         restart_failed_env_runners=True,
         delay_between_env_runner_restarts_s=0.0,
@@ -132,8 +131,24 @@ def algorithm_config(
         min_train_timesteps_per_iteration=0,
         min_sample_timesteps_per_iteration=0,
     )
-    config.debugging(seed=experiment.seed, log_level="ERROR")
-    return config
+
+
+def _sampling(
+    experiment: Experiment,
+    build: MarketBuilder,
+    fixed: Callable[[Market], Mapping[str, Policy]],
+) -> SamplingConfig:
+    """What runners are told."""
+    learned = experiment.learned.items()
+    return SamplingConfig(
+        build=build,
+        fixed=fixed,
+        policies={name: tuple(section.groups) for name, section in learned},
+        separate=frozenset(name for name, section in learned if section.separate),
+        central=frozenset(name for name, section in learned if section.central_critic),
+        states_every=_horizon(experiment),
+        step_seconds=experiment.training.step_seconds,
+    )
 
 
 def _learner_config(experiment: Experiment, groups: Mapping[str, AgentGroup]) -> dict[str, Any]:
@@ -186,16 +201,9 @@ def actor_spec(
         ValueError: where a space is not supported.
     """
     section = experiment.policies[policy]
-    parameters = experiment.parameters(policy)
-    first, *others = (groups[g] for g in section.groups)
-    for other in others:
-        if replace(other, count=first.count) != first:
-            field = f"policies.{policy}.groups"
-            raise ExperimentError(
-                f"{field}: {section.groups} have different spaces and cannot share it"
-            )
-    action = describe_space(first.action_space)
+    first = _alike(policy, section.groups, groups)
     learner = experiment.learner_spec
+    action = describe_space(first.action_space)
     if action["type"] not in learner.actions:
         raise ExperimentError(
             f"algorithm.name = {learner.name!r}: learns {' and '.join(learner.actions)} actions, "
@@ -205,20 +213,35 @@ def actor_spec(
         "observation": int(first.observation_space.shape[0]),
         "action": action,
     }
-    if learner.actor != NETWORK:  # a network's spec does not name its kind: files hold it
-        spec["kind"] = learner.actor
+    if learner.actor == NETWORK:  # the kind of most files, which do not name it
+        spec |= _network_spec(section, experiment.parameters(policy))
     else:
-        spec |= {
-            "hidden": list(section.hidden),
-            "activation": section.activation,
-            "log_std": getattr(parameters, "log_std", 0.0),
-            "trained_std": getattr(parameters, "final_log_std", 0.0) is None,
-        }
+        spec["kind"] = learner.actor
     if first.masked:
         spec["masked"] = True
     agents = sum(groups[group].count for group in section.groups)
     spec["copies"] = agents if section.separate else None
     return spec
+
+
+def _alike(policy: str, names: list[str], groups: Mapping[str, AgentGroup]) -> AgentGroup:
+    """The first of a policy's groups; the others must have the same spaces."""
+    first, *others = (groups[name] for name in names)
+    for other in others:
+        if replace(other, count=first.count) != first:
+            raise ExperimentError(
+                f"policies.{policy}.groups: {names} have different spaces and cannot share it"
+            )
+    return first
+
+
+def _network_spec(section: PolicySection, parameters: LearnerParameters) -> dict[str, Any]:
+    return {
+        "hidden": list(section.hidden),
+        "activation": section.activation,
+        "log_std": getattr(parameters, "log_std", 0.0),
+        "trained_std": getattr(parameters, "final_log_std", 0.0) is None,
+    }
 
 
 def _no_mapping(policy: str, *_: Any, **__: Any) -> str:

@@ -1,4 +1,4 @@
-"""Each measurement of `rl-markets bench` runs, at a tiny size, and says what it should.
+"""Each measurement of `make bench` runs, at a tiny size, and says what it should.
 
 No timing is asserted.
 """

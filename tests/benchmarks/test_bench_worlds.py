@@ -1,4 +1,4 @@
-"""What `rl-markets bench` compares with: worlds by hand, under SB3 and in JAX, move as ours do."""
+"""What `make bench` compares with: worlds by hand, under SB3 and in JAX, move as ours do."""
 
 from __future__ import annotations
 

@@ -88,11 +88,8 @@ def _market_parameters(calibration: Calibration, setting: Setting) -> dict[str, 
         "cost": rounded(costs(log, setting)),
         "demand": _demand(calibration),
     }
-    if season:
-        parameters["stock"] = {"units": [setting.stock]}
-        parameters["exploring_starts"] = 0.3
-    parameters["levels"] = [float(x) for x in levels]
-    return parameters
+    of_season = {"stock": {"units": [setting.stock]}, "exploring_starts": 0.3}
+    return parameters | (of_season if season else {}) | {"levels": [float(x) for x in levels]}
 
 
 def _has_answer(parameters: dict[str, Any]) -> bool:
