@@ -154,9 +154,8 @@ class CheckpointStore:
         if not self.root.is_dir():
             return []
         folders = [p for p in self.root.iterdir() if p.is_dir() and p.name.isdecimal()]
-        iteration_of = {int(folder.name): folder for folder in folders}
         # Folders named as `path` names them: `7` is none of ours, `00000007` is.
-        return sorted(i for i, folder in iteration_of.items() if folder == self.path(i))
+        return sorted(int(p.name) for p in folders if p == self.path(int(p.name)))
 
     def path(self, iteration: int) -> Path:
         """Where the checkpoint of `iteration` lies."""

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from rl_markets.conformance.watchdog import Watchdog, limit_steps, time_limit
+from rl_markets.envs import checks
 from rl_markets.envs.checks import check_groups, check_observations, check_step, choices, refuse
 from rl_markets.envs.market import AgentGroup, Market, Step, TensorMarket
 from rl_markets.envs.spec import MarketSpec
@@ -43,7 +44,7 @@ GRACE_SECONDS = 1.0
 """As in `Watchdog`; shorter than there, since a person waits."""
 CORNER_SHARE = 0.2
 """So many random actions lie at a bound of their space."""
-OURS = ("rl_markets/watchdog.py", "rl_markets/envs/contract.py", "rl_markets/conformance")
+OURS = (str(Path(checks.__file__)), str(Path(__file__).parent))
 """Files in which a traceback has not yet arrived at the market itself."""
 LEAST_STEPS = 12
 LONGEST_EPISODE = 1000

@@ -190,3 +190,9 @@ def test_strangers_among_checkpoints_are_left_alone(tmp_path: Path) -> None:
     store = saved(tmp_path, range(1, 4), keep=1)
     assert store.iterations() == [3]
     assert all((tmp_path / name).is_dir() for name in strangers)
+
+
+def test_a_stray_folder_hides_no_checkpoint(checkpoints: CheckpointStore) -> None:
+    """`1` beside `00000001`: a folder of somebody else's, whatever order the disk lists them in."""
+    (checkpoints.root / "1").mkdir()
+    assert checkpoints.iterations() == [1]
