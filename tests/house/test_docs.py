@@ -138,6 +138,21 @@ def test_every_link_of_readme_and_docs_leads_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+PLACEHOLDERS = ("MARKET", "LEARNER", "ROOM", "*")
+"""Parts of a path that stand for many."""
+
+
+def test_every_path_that_a_page_names_exists() -> None:
+    """Files and folders of ours between backquotes, and those that a command line names."""
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        named = re.findall(r"`((?:envs|policies|rl_markets|benchmarks|examples)/[^`\s]+)`", text)
+        named += re.findall(r"\b(tests/[\w/]+\.py)\b", text)
+        for path in named:
+            if not any(part in path for part in PLACEHOLDERS):
+                assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
 def test_the_cluster_file_is_valid_and_asks_for_tokens() -> None:
     from ray.autoscaler._private.util import fillout_defaults, validate_config
 

@@ -216,23 +216,15 @@ def test_a_deviator_finds_the_gain_that_is_there(ray_once: None, tmp_path: Path,
     data["certificate"]["deviation_agent_steps"] = 32 * 3 * 8 * 40
     experiment = parse(data, "test")
     wasteful = workflow.RunFolder.create(experiment, tmp_path)
-    exported.export(
-        wasteful.policy,
-        {"household": actor},
-        {k: v for k, v in loaded.spec.items() if k not in ("format", "actors")},
-    )
+    spec = {name: value for name, value in loaded.spec.items() if name not in ("format", "actors")}
+    exported.export(wasteful.policy, {"household": actor}, spec)
     gain = best_response.deviation_gain(
         wasteful, experiment, exported.load(wasteful.policy), "households", [1, 2, 3]
     )
     assert gain.low is not None
     assert gain.low > 5, "per cent of consumption"
-    stay = best_response.discounted_gains(
-        best_response.build_deviation(data, str(wasteful.policy), "households", "cpu", 8),
-        actor.act,
-        actor.act,
-        0.95,
-        [1],
-    )
+    market = best_response.build_deviation(experiment, str(wasteful.policy), "households", "cpu", 8)
+    stay = best_response.discounted_gains(market, actor.act, actor.act, 0.95, [1])
     assert stay.tolist() == [0.0]
 
 
@@ -330,7 +322,7 @@ def test_every_group_of_price_takers_is_tried_as_deviator() -> None:
         bad = constant(0.17, 0.12)
         policies = {"a": good if first else bad, "b": bad if first else good}
         nothing = dict.fromkeys(("a", "b"), constant(0.5, 0.5))
-        metrics_ = {m.name: m for m in key.assess(policies, nothing, SEEDS).metrics}
-        tried.append(metrics_["best_response_gain/path"].value)
+        by_name = {m.name: m for m in key.assess(policies, nothing, SEEDS).metrics}
+        tried.append(by_name["best_response_gain/path"].value)
     assert tried[0] == pytest.approx(tried[1], rel=0.05)
     assert tried[0] > 0.05
