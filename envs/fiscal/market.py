@@ -135,11 +135,11 @@ class Fiscal(TensorMarket):
         z = self.shocks.log_productivity(state)
         K = k.mean(-1, keepdim=True)
         L = labour.mean(-1, keepdim=True)
+        households = self.household_features(k, K, labour, L, z)
+        # After the households' own: gradients add up in this order, to the last digit.
         spread = torch.log(k).std(-1, correction=0, keepdim=True)
-        return {
-            "households": self.household_features(k, K, labour, L, z),
-            "government": self.government_features(K, z, spread),
-        }
+        government = self.government_features(K, z, spread)
+        return {"households": households, "government": government}
 
     @staticmethod
     def household_features(k: Tensor, K: Tensor, labour: Tensor, L: Tensor, z: Tensor) -> Tensor:
