@@ -79,7 +79,7 @@ def test_a_runner_that_dies_while_the_learner_updates_is_told(
 ) -> None:
     """The weights cannot reach it: nothing was being sampled, and the user still hears of it."""
     lines = Console(record=True, width=200, file=(tmp_path / "out").open("w"))
-    run = watched(tmp_path, {"runners": 2, "agent_steps": 2 * 4 * 8 * 3 * 6}, lines)
+    run = watched(tmp_path, {"runners": 2, "agent_steps": 2 * 4 * 8 * 3 * 40}, lines)
 
     def arrange(iteration: int) -> None:
         group = run.trainer.algorithm.learner_group
@@ -97,7 +97,7 @@ def test_a_runner_that_dies_while_the_learner_updates_is_told(
 
     run.trainer.before = arrange  # type: ignore[attr-defined]
     run.train()
-    assert [r["env_steps"] for r in read_rows(run.run)] == [64 * i for i in range(1, 7)]
+    assert [r["env_steps"] for r in read_rows(run.run)] == [64 * i for i in range(1, 41)]
     assert lines.export_text().count("a runner's process died; no step is lost") == 1
 
 

@@ -189,7 +189,7 @@ def test_a_broken_market_fails_the_run_with_its_own_words(
 def test_a_learner_that_diverges_fails_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = PPOLearner._prepare
+    original = PPOLearner.before_updates
 
     def spoiled(self: PPOLearner, policy: str, fragment: Any) -> Any:
         return {
@@ -197,7 +197,7 @@ def test_a_learner_that_diverges_fails_the_run(
             for n, c in original(self, policy, fragment).items()
         }
 
-    monkeypatch.setattr(PPOLearner, "_prepare", spoiled)
+    monkeypatch.setattr(PPOLearner, "before_updates", spoiled)
     with pytest.raises(RunFailedError, match="policy 'household': policy_loss is nan") as failure:
         trainer(tmp_path).train()
     assert "learning_rate" in str(failure.value)
