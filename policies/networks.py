@@ -260,7 +260,9 @@ class Critic(PopArt):
         if self.copies is None:
             # all critics read the same rows: expanded, not copied
             rows = inputs.reshape(1, -1, inputs.shape[-1]).expand(self.ensemble, -1, -1)
-            values: Tensor = self.net.layers(rows) + self.linear.layers(rows)  # type: ignore[operator]
+            curved: Tensor = self.net.layers(rows)  # type: ignore[operator]
+            straight: Tensor = self.linear.layers(rows)  # type: ignore[operator]
+            values = curved + straight
             return values.view(self.ensemble, *inputs.shape[:-1])
         # the stack lies agent by agent, an agent's critics side by side
         x = inputs.repeat_interleave(self.ensemble, -2)

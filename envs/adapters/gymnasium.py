@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -47,7 +47,10 @@ class MarketVectorEnv(gym.vector.VectorEnv):  # type: ignore[misc]
     terminated; until its world ends, its row pays nothing, and `infos["active"]` is False.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012 - Gymnasium's way
+    metadata: ClassVar[dict[str, Any]] = {
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+        "render_modes": [],
+    }
 
     def __init__(
         self, market: Market, group: str | None, others: Mapping[str, PolicyFunction], seed: int

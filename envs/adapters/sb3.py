@@ -38,7 +38,8 @@ class MarketVecEnv(VecEnv):  # type: ignore[misc]
     def __init__(self, env: MarketVectorEnv) -> None:
         self.env = env
         self._actions = None
-        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)  # type: ignore[call-arg]
+        spaces = (env.single_observation_space, env.single_action_space)
+        super().__init__(env.num_envs, *spaces)  # type: ignore[call-arg]
 
     def reset(self) -> NDArray[Any]:
         """Fresh episodes; `seed` was called for the first of the seeds, if at all."""
@@ -74,7 +75,8 @@ class MarketVecEnv(VecEnv):  # type: ignore[misc]
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """The same for each row: they are agents of one market."""
-        return [getattr(self.env, attr_name)] * len(self._get_indices(indices))  # type: ignore[attr-defined]
+        rows = self._get_indices(indices)  # type: ignore[attr-defined]
+        return [getattr(self.env, attr_name)] * len(rows)
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Sets it for all rows."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import expit, logit
 
-from rl_markets.envs.households.solution.economy import FloatArray
+from rl_markets.envs.numerics.checks import FloatArray
 
 Objective = Callable[[FloatArray, FloatArray], FloatArray]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.polynomial import chebyshev
 
-from rl_markets.envs.households.solution.economy import FloatArray
+from rl_markets.envs.numerics.checks import FloatArray
 
 
 @dataclass(frozen=True)
@@ -65,3 +65,14 @@ class Interval:
     def _slopes(self, position: FloatArray) -> FloatArray:
         derivative = chebyshev.chebder(np.eye(self.order))
         return np.asarray(chebyshev.chebvander(position, len(derivative) - 1) @ derivative)
+
+
+def product_nodes(first: Interval, second: Interval) -> tuple[FloatArray, FloatArray]:
+    """Every pair of both intervals' nodes, two times [N], N = first.order * second.order."""
+    pairs = np.meshgrid(first.nodes(), second.nodes(), indexing="ij")
+    return pairs[0].ravel(), pairs[1].ravel()
+
+
+def outer(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Row-wise outer product: [N, a] and [N, b] give [N, a * b]."""
+    return np.asarray((left[:, :, None] * right[:, None, :]).reshape(len(left), -1))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import BSpline
 
-from rl_markets.envs.households.solution.economy import FloatArray
+from rl_markets.envs.numerics.checks import FloatArray
 
 DEGREE = 3
 

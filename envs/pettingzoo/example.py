@@ -5,7 +5,7 @@ The duopoly of Cournot (1838), with a demand that moves.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -23,7 +23,11 @@ class Cournot(ParallelEnv):  # type: ignore[misc]
     In equilibrium each sells a / (firms + 1).
     """
 
-    metadata = {"name": "cournot", "render_modes": [], "is_parallelizable": True}  # noqa: RUF012 - PettingZoo's way
+    metadata: ClassVar[dict[str, Any]] = {
+        "name": "cournot",
+        "render_modes": [],
+        "is_parallelizable": True,
+    }
 
     def __init__(self, firms: int = 2, periods: int = 16) -> None:
         self.possible_agents = [f"firm_{i}" for i in range(firms)]

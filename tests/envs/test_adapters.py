@@ -149,9 +149,9 @@ def test_a_parallel_env_says_what_the_market_says(build: Callable[[], Market]) -
                 assert obs[agent].tobytes() == expected[group][0, i].numpy().tobytes()
                 assert obs[agent] in env.observation_space(agent)
                 assert paid[agent] == float(step.rewards[group][0, i])
-                ended = step.ended is not None
                 assert terminated[agent] or truncated[agent] or agent in env.agents
-                assert truncated[agent] == (ended and not bool(step.ended.terminated[0]))  # type: ignore[union-attr]
+                cut_short = step.ended is not None and not bool(step.ended.terminated[0])
+                assert truncated[agent] == cut_short
     assert step.ended is not None
     with pytest.raises(MarketError, match="the episode is over"):
         env.step({})

@@ -52,7 +52,9 @@ def test_a_market_says_what_its_environments_say() -> None:
     envs = [Zoo() for _ in range(3)]
 
     def begin(env: Zoo) -> dict[str, Any]:
-        return env.reset(seed=int(torch.randint(2**31 - 1, (), generator=generator)))[0]  # type: ignore[no-any-return]
+        seed = int(torch.randint(2**31 - 1, (), generator=generator))
+        observations: dict[str, Any] = env.reset(seed=seed)[0]
+        return observations
 
     def check(world: int, expected: dict[str, Any], observations: dict[str, torch.Tensor]) -> None:
         for agent, (group, i) in PLACE.items():

@@ -16,6 +16,7 @@ from rl_markets.experiment import Experiment, load, parse
 from rl_markets.training.run_folder import RunFolder, read_rows
 from rl_markets.training.session import TrainingSession
 from tests.support.running import ROOT, tiny
+from tests.support.training_runs import trainer
 from tests.support.zoo import ZOO
 
 
@@ -75,7 +76,7 @@ def test_it_trains_on_a_runner_of_its_own(ray_once: None, tmp_path: Path) -> Non
         "separate": True,
         "central_critic": True,
     }
-    run = TrainingSession(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
+    run = trainer(tmp_path, data)
     run.train()
     assert [row["env_steps"] for row in read_rows(run.run)] == [32, 64]
 
@@ -83,7 +84,7 @@ def test_it_trains_on_a_runner_of_its_own(ray_once: None, tmp_path: Path) -> Non
 def test_what_breaks_in_training_is_said_with_its_traceback(ray_once: None, tmp_path: Path) -> None:
     data = zoo_experiment().model_dump(mode="json")
     data["market"]["parameters"]["arguments"] = {"fault": "raise"}
-    run = TrainingSession(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
+    run = trainer(tmp_path, data)
     with pytest.raises(RunFailedError, match="iteration 1 failed: ZeroDivisionError") as failure:
         run.train()
     assert "zoo.py" in failure.value.details

@@ -58,6 +58,14 @@ def test_solutions_know_no_market(path: Path) -> None:
             assert top in ("numpy", "scipy") or top in sys.stdlib_module_names, where
 
 
+@pytest.mark.parametrize("path", files("envs/numerics"), ids=lambda path: path.name)
+def test_what_solvers_share_knows_no_market(path: Path) -> None:
+    """Nor a solver: `numerics` stands below all of them."""
+    for line, name in imported(path):
+        below = starts_with(name, ("rl_markets.errors", "rl_markets.envs.numerics"))
+        assert below or not name.startswith("rl_markets"), f"{path.name}:{line}: {name}"
+
+
 def test_markets_do_not_import_their_judges() -> None:
     """Only the service asks for an answer key, through the spec that names it."""
     judges = {module for module in modules() if ".answer" in module.removeprefix("rl_markets.envs")}

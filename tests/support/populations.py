@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from rl_markets.experiment import parse
 from rl_markets.training.run_folder import RunFolder
-from rl_markets.training.session import TrainingSession
 
 
 def cournot_experiment(**policies: dict[str, Any]) -> dict[str, Any]:
@@ -23,10 +18,6 @@ def cournot_experiment(**policies: dict[str, Any]) -> dict[str, Any]:
         "training": {"agent_steps": 4 * 8 * 8 * 3, "rollout_length": 8, "checkpoint_every": 2},
         "certificate": {"seeds": 2, "deviation_agent_steps": 0},
     }
-
-
-def trainer(folder: Path, data: dict[str, Any]) -> TrainingSession:
-    return TrainingSession(RunFolder.create(parse(data, "test"), folder), Console(quiet=True))
 
 
 def built_algorithm(experiment: Any) -> Any:

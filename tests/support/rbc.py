@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rl_markets.envs.households.solution import Economy, PolicyFunction, steady_state
-from rl_markets.envs.households.solution.economy import FloatArray
+from rl_markets.envs.numerics.checks import FloatArray
 
 BASE = Economy()
 FULL_DEPRECIATION = Economy(delta=1.0)

@@ -47,17 +47,14 @@ from rl_markets.envs.households.solution.diagnostics import (
     REST_WINDOW,
     PolicyFunction,
 )
-from rl_markets.envs.households.solution.economy import (
-    Economy,
-    FloatArray,
-    innovations,
-    output,
-    utility,
-)
+from rl_markets.envs.households.solution.economy import Economy, innovations, output, utility
 from rl_markets.envs.numerics.chebyshev import Interval
+from rl_markets.envs.numerics.checks import FloatArray
 from rl_markets.errors import ConvergenceError
 
 QUADRATURE = 9  # nodes of the expectation over z'
+TFP_REACH = 4.0  # half-width of the productivity domain, in unconditional standard deviations,
+TFP_FLOOR = 0.02  # but at least this, for an economy without shocks.
 Conduct = Literal["price-taking", "strategic"]
 TaxPolicy = Callable[[FloatArray, FloatArray], FloatArray]
 """(mean capital K, z), two arrays of one shape, to the tax rate tau.
@@ -330,11 +327,6 @@ def expected_basis(economy: FiscalEconomy, tfp: Interval, z: FloatArray) -> Floa
     shocks, weights = innovations(economy.economy, QUADRATURE)
     basis = tfp.basis(economy.economy.rho * z[..., None] + shocks)
     return np.asarray(np.einsum("...qb,q->...b", basis, weights))
-
-
-def outer(left: FloatArray, right: FloatArray) -> FloatArray:
-    """Row-wise outer product: [N, a] and [N, b] give [N, a * b]."""
-    return np.asarray((left[:, :, None] * right[:, None, :]).reshape(len(left), -1))
 
 
 def _number(value: object) -> bool:

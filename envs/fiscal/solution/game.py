@@ -24,22 +24,16 @@ from scipy.special import expit, logit
 
 from rl_markets.envs.fiscal.solution.economy import (
     QUADRATURE,
+    TFP_FLOOR,
+    TFP_REACH,
     FiscalEconomy,
     expected_basis,
-    outer,
     play,
 )
-from rl_markets.envs.households.solution.economy import (
-    FloatArray,
-    innovations,
-    labour_supply,
-    output,
-    utility,
-)
-from rl_markets.envs.numerics.chebyshev import Interval
+from rl_markets.envs.households.solution.economy import innovations, labour_supply, output, utility
+from rl_markets.envs.numerics.chebyshev import Interval, outer, product_nodes
+from rl_markets.envs.numerics.checks import FloatArray
 
-TFP_REACH = 4.0  # half-width of the productivity domain, in unconditional standard deviations,
-TFP_FLOOR = 0.02  # but at least this, for an economy without shocks.
 MISSING = 1e-8  # f / (b c) that counts as no root
 MOST_TAXED = 0.95  # tax rate that stands for the missing reply, while the domain is sought
 
@@ -94,7 +88,7 @@ class Game:
         by_k = Interval(log(capital[0]), log(capital[1]), orders[0])
         reach = max(TFP_REACH * core.tfp_sd, TFP_FLOOR)
         by_z = Interval(-reach, reach, orders[1], margin=0.3)
-        log_k, z = (grid.ravel() for grid in np.meshgrid(by_k.nodes(), by_z.nodes(), indexing="ij"))
+        log_k, z = product_nodes(by_k, by_z)
         shocks, weights = innovations(core, QUADRATURE)
         z_next = core.rho * z[:, None] + shocks
         return cls(

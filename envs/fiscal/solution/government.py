@@ -22,24 +22,23 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from rl_markets.envs.fiscal.solution.economy import (
+    TFP_FLOOR,
+    TFP_REACH,
     FiscalEconomy,
     Period,
     TaxPolicy,
     expected_basis,
     government_utility,
-    outer,
     play,
     rest_point,
     states,
 )
 from rl_markets.envs.households.solution.diagnostics import PolicyFunction
-from rl_markets.envs.households.solution.economy import FloatArray
-from rl_markets.envs.numerics.chebyshev import Interval
+from rl_markets.envs.numerics.chebyshev import Interval, outer, product_nodes
+from rl_markets.envs.numerics.checks import FloatArray
 from rl_markets.errors import ConvergenceError
 
 ORDERS = 17, 6  # of the polynomials in capital and productivity
-TFP_REACH = 4.0  # half-width of the productivity domain, in unconditional standard deviations,
-TFP_FLOOR = 0.02  # but at least this, for an economy without shocks.
 RATES = expit(np.linspace(-7.0, 7.0, 43))  # tax rates among which the search starts
 BISECTIONS = 50  # of the interval between two neighbours of the best of them
 WIDER = 1.5  # factor by which the domain grows at an end where capital leaves it
@@ -75,7 +74,7 @@ class _Response:
         """The problem on a domain of `capital` (low, high) and productivity -reach to reach."""
         by_k = Interval(log(capital[0]), log(capital[1]), ORDERS[0])
         by_z = Interval(-reach, reach, ORDERS[1], margin=0.3)
-        log_k, z = (grid.ravel() for grid in np.meshgrid(by_k.nodes(), by_z.nodes(), indexing="ij"))
+        log_k, z = product_nodes(by_k, by_z)
         k = np.exp(log_k)
         chat, labour = household_policy(k, z)
         chat = _share("chat", chat, k)

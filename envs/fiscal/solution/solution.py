@@ -48,8 +48,9 @@ from rl_markets.envs.fiscal.solution.economy import (
     states,
 )
 from rl_markets.envs.fiscal.solution.game import MISSING, Game
-from rl_markets.envs.households.solution.economy import FloatArray, labour_supply, output
+from rl_markets.envs.households.solution.economy import labour_supply, output
 from rl_markets.envs.numerics.chebyshev import Interval
+from rl_markets.envs.numerics.checks import FloatArray
 from rl_markets.errors import ConvergenceError
 
 COARSE = 11, 3  # orders in capital and productivity with which the domain is sought, and

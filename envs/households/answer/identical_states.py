@@ -43,7 +43,7 @@ class IdenticalHouseholds(AnswerKey):
             alpha=p.alpha, beta=p.beta, delta=p.delta, b=p.b, rho=p.rho, sigma=p.sigma
         )
         self.rest = known.steady_state(self.economy)
-        self.name = "closed form" if p.delta == 1 else "RBC solution"  # type: ignore[misc]
+        self.name = "closed form" if p.delta == 1 else "RBC solution"
         self.joined = JoinedGroups(p.group_sizes)
         # One household is enough to turn states into observations: all have the same type.
         one = {

@@ -24,8 +24,9 @@ from rl_markets.envs.households.solution.deviation import (
     States,
     actions_of,
 )
-from rl_markets.envs.households.solution.economy import Economy, FloatArray
+from rl_markets.envs.households.solution.economy import Economy
 from rl_markets.envs.numerics.box import maximise
+from rl_markets.envs.numerics.checks import FloatArray
 from rl_markets.errors import ConvergenceError
 
 Actions = tuple[FloatArray, FloatArray]  # (chat, l)

@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike
 from rl_markets.envs.households.solution.diagnostics import euler_errors
 from rl_markets.envs.households.solution.economy import (
     Economy,
-    FloatArray,
     Policy,
     Solution,
     allocation,
@@ -28,7 +27,8 @@ from rl_markets.envs.households.solution.economy import (
     steady_state,
 )
 from rl_markets.envs.households.solution.loglinear import solve_loglinear
-from rl_markets.envs.numerics.chebyshev import Interval
+from rl_markets.envs.numerics.chebyshev import Interval, outer, product_nodes
+from rl_markets.envs.numerics.checks import FloatArray
 from rl_markets.errors import ConvergenceError
 
 TFP_REACH = 4.5  # half-width of the productivity domain, in unconditional standard deviations
@@ -89,8 +89,7 @@ class _EulerSystem:
         cls, economy: Economy, capital: Interval, tfp: Interval, quadrature: int
     ) -> _EulerSystem:
         """The system, with everything that does not depend on the coefficients."""
-        grids = np.meshgrid(capital.nodes(), tfp.nodes(), indexing="ij")
-        log_k, z = (grid.ravel() for grid in grids)
+        log_k, z = product_nodes(capital, tfp)
         shocks, weights = innovations(economy, quadrature)
         z_next = economy.rho * z[:, None] + shocks
         return cls(
@@ -101,7 +100,7 @@ class _EulerSystem:
             z=z,
             z_next=z_next,
             weights=weights,
-            basis=_outer(capital.basis(log_k), tfp.basis(z)),
+            basis=outer(capital.basis(log_k), tfp.basis(z)),
             basis_z_next=tfp.basis(z_next),
         )
 
@@ -140,7 +139,7 @@ class _EulerSystem:
         by_k_next = share * (alpha * supply - 1.0) * (1.0 - alpha) + by_c_next * slope
         own = np.sum(term * (1.0 + by_k_next * saving[:, None]), axis=1)
         future = np.einsum("nq,nqb->nb", term * by_c_next, self.basis_z_next)
-        jacobian = own[:, None] * self.basis + _outer(basis_k_next, future)
+        jacobian = own[:, None] * self.basis + outer(basis_k_next, future)
         return term.sum(axis=1) - 1.0, jacobian
 
 
@@ -198,8 +197,3 @@ def _newton(
             )
         coefficients = trial
     raise ConvergenceError(f"collocation did not reach {tolerance:.0e} in {max_steps} Newton steps")
-
-
-def _outer(left: FloatArray, right: FloatArray) -> FloatArray:
-    """Row-wise outer product: [N, a] and [N, b] give [N, a * b]."""
-    return np.asarray((left[:, :, None] * right[:, None, :]).reshape(len(left), -1))

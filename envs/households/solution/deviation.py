@@ -26,13 +26,13 @@ from numpy.typing import ArrayLike
 
 from rl_markets.envs.households.solution.economy import (
     Economy,
-    FloatArray,
     innovations,
     output,
     steady_state,
     utility,
 )
 from rl_markets.envs.numerics.chebyshev import Interval
+from rl_markets.envs.numerics.checks import FloatArray
 from rl_markets.envs.numerics.splines import Splines
 
 TFP_REACH = 4.0  # half-width of the productivity domain, in unconditional standard deviations

@@ -17,13 +17,13 @@ from numpy.typing import ArrayLike
 
 from rl_markets.envs.households.solution.economy import (
     Economy,
-    FloatArray,
     Policy,
     innovations,
     output,
     steady_state,
     utility,
 )
+from rl_markets.envs.numerics.checks import FloatArray
 
 PolicyFunction = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 ValueFunction = Callable[[FloatArray, FloatArray], FloatArray]

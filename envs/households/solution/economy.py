@@ -19,10 +19,10 @@ from math import inf, sqrt
 from numbers import Real
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit
 
-FloatArray = NDArray[np.float64]
+from rl_markets.envs.numerics.checks import FloatArray
 
 
 @dataclass(frozen=True)

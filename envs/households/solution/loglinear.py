@@ -14,13 +14,13 @@ from scipy.linalg import ordqz
 
 from rl_markets.envs.households.solution.economy import (
     Economy,
-    FloatArray,
     Policy,
     Solution,
     SteadyState,
     allocation,
     steady_state,
 )
+from rl_markets.envs.numerics.checks import FloatArray
 from rl_markets.errors import BlanchardKahnError
 
 

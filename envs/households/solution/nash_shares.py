@@ -25,7 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rl_markets.envs.households.solution.economy import Economy, FloatArray
+from rl_markets.envs.households.solution.economy import Economy
+from rl_markets.envs.numerics.checks import FloatArray
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ import numpy as np
 from scipy.optimize import root
 from scipy.special import expit, logit
 
-from rl_markets.envs.households.solution.economy import Economy, FloatArray, output, steady_state
+from rl_markets.envs.households.solution.economy import Economy, output, steady_state
+from rl_markets.envs.numerics.checks import FloatArray
 from rl_markets.errors import ConvergenceError
 
 TOLERANCE = 1e-8  # of the conditions, which are free of units

@@ -20,7 +20,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rl_markets.envs.households.solution.economy import FloatArray
+from rl_markets.envs.numerics.checks import FloatArray
 
 IntArray = NDArray[np.int64]
 Rates = tuple[tuple[float, float], tuple[float, float]]  # [e][e'] a chain of employment

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rl_markets.envs.households.solution.economy import FloatArray
 from rl_markets.envs.krusell_smith.solution.economy import EMPLOYED, Economy, IntArray
 from rl_markets.envs.krusell_smith.solution.household import Grids, bracket
+from rl_markets.envs.numerics.checks import FloatArray
 
 
 @dataclass(frozen=True)

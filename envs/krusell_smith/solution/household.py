@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rl_markets.envs.households.solution.economy import FloatArray
 from rl_markets.envs.krusell_smith.solution.economy import Economy, IntArray
 from rl_markets.envs.krusell_smith.solution.statistics import LawOfMotion
+from rl_markets.envs.numerics.checks import FloatArray
 from rl_markets.errors import ConvergenceError
 
 FLOOR = 1e-10  # consumption of who has nothing: the unemployed at k = 0 avoid it at any price

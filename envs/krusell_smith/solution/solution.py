@@ -14,7 +14,6 @@ from typing import final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rl_markets.envs.households.solution.economy import FloatArray
 from rl_markets.envs.krusell_smith.solution.economy import (
     GOOD,
     UNEMPLOYED,
@@ -36,6 +35,7 @@ from rl_markets.envs.krusell_smith.solution.statistics import (
     lorenz,
     top_share,
 )
+from rl_markets.envs.numerics.checks import FloatArray
 from rl_markets.errors import ConvergenceError
 
 Steps = tuple[tuple[LawOfMotion, LawOfMotion], ...]  # laws believed, and those they bring about

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rl_markets.envs.households.solution.economy import FloatArray
 from rl_markets.envs.krusell_smith.solution.economy import IntArray
+from rl_markets.envs.numerics.checks import FloatArray
 
 LEAST_OBSERVATIONS = 3  # of each state, for a regression with a residual
 

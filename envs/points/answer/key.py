@@ -38,7 +38,7 @@ class PointsAnswer(AnswerKey):
 
     def __init__(self, parameters: PointsParameters) -> None:
         p = self.parameters = parameters
-        self.name = "exact decision process"  # type: ignore[misc]
+        self.name = "exact decision process"
         cheapest = PointsProgramme(
             price=p.prices[0],
             cost=p.cost,

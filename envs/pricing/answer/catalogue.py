@@ -51,7 +51,7 @@ class CatalogueAnswer(AnswerKey):
         self.logit = logit_of(p)
         self.grid = known.GridMarket(self.logit, known.level_grid(p.goods(p.list_price), p.levels))
         self.scale = p.demand.visitors * (1 - p.fee)
-        self.name = "joint optimum" if p.firms == 1 else "Bertrand-Nash equilibrium"  # type: ignore[misc]
+        self.name = "joint optimum" if p.firms == 1 else "Bertrand-Nash equilibrium"
 
     # -- what prices are worth, in money a period --------------------------------------------------
 

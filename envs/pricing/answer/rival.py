@@ -48,7 +48,7 @@ class RivalAnswer(AnswerKey):
 
     def __init__(self, parameters: PricingParameters) -> None:
         p = self.parameters = parameters
-        self.name = "best response to the rival"  # type: ignore[misc]
+        self.name = "best response to the rival"
         (self.group,) = parameters.sellers
         (self.rival,) = parameters.rivals
         own_list, self.rival_list = p.goods(p.list_price)

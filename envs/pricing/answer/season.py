@@ -44,7 +44,7 @@ class SeasonAnswer(AnswerKey):
 
     def __init__(self, parameters: PricingParameters) -> None:
         self.parameters = parameters
-        self.name = "dynamic programme"  # type: ignore[misc]
+        self.name = "dynamic programme"
         (self.group,) = parameters.sellers
 
     # -- the season --------------------------------------------------------------------------------

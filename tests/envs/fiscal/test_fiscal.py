@@ -15,7 +15,8 @@ DOUBLE = torch.float64
 
 def built(worlds: int = 4, **parameters: object) -> Fiscal:
     settings = {"households": 5, "initial_dispersion": 0.5, "progressivity": 0.2} | parameters
-    market = Fiscal(FiscalParameters(**settings), worlds=worlds, dtype=DOUBLE)  # type: ignore[arg-type]
+    valid = FiscalParameters.model_validate(settings)
+    market = Fiscal(valid, worlds=worlds, dtype=DOUBLE)
     market.reset(1)
     return market
 

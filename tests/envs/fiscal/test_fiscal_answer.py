@@ -29,7 +29,8 @@ CASES = {
 
 @pytest.fixture(scope="module", params=CASES, ids=CASES)
 def key(request: pytest.FixtureRequest) -> FiscalAnswer:
-    answer = FISCAL.answer_key(FiscalParameters(households=20, **CASES[request.param]))  # type: ignore[arg-type]
+    parameters = FiscalParameters.model_validate({"households": 20, **CASES[request.param]})
+    answer = FISCAL.answer_key(parameters)
     assert isinstance(answer, FiscalAnswer)
     return answer
 

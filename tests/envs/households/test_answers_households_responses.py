@@ -23,8 +23,8 @@ from rl_markets.envs.households.solution import (
     steady_state,
     welfare,
 )
-from rl_markets.envs.households.solution.economy import FloatArray
 from rl_markets.envs.numerics.box import maximise
+from rl_markets.envs.numerics.checks import FloatArray
 from rl_markets.errors import ConvergenceError
 from tests.support.rbc import BASE, FULL_DEPRECIATION, constant, states, symmetric
 

@@ -18,7 +18,7 @@ from rl_markets.envs.households.solution import (
     start_after_growth,
     steady_state,
 )
-from rl_markets.envs.households.solution.economy import FloatArray
+from rl_markets.envs.numerics.checks import FloatArray
 
 GROWTH = 0.1
 ECONOMIES = [

@@ -27,15 +27,14 @@ def adversary(seed: int, dtype: torch.dtype = DOUBLE) -> dict[str, Tensor]:
     Infinite ones are among the proposals.
     """
     g = torch.Generator().manual_seed(seed)
-    options = {"dtype": dtype}
-    list_price = torch.exp(4 * torch.randn(N, generator=g, **options))  # type: ignore[call-overload]
-    last = list_price * (0.3 + 1.5 * torch.rand(N, generator=g, **options))  # type: ignore[call-overload]
-    proposed = list_price * 10 * torch.randn(N, generator=g, **options)  # type: ignore[call-overload]
-    near = list_price * (0.5 + torch.rand(N, generator=g, **options))  # type: ignore[call-overload]
+    list_price = torch.exp(4 * torch.randn(N, generator=g, dtype=dtype))
+    last = list_price * (0.3 + 1.5 * torch.rand(N, generator=g, dtype=dtype))
+    proposed = list_price * 10 * torch.randn(N, generator=g, dtype=dtype)
+    near = list_price * (0.5 + torch.rand(N, generator=g, dtype=dtype))
     proposed = torch.where(torch.rand(N, generator=g) < 0.5, proposed, near)
     for i, odd in enumerate((torch.inf, -torch.inf, 0.0, torch.nan)):
         proposed[50 * i : 50 * i + 50] = odd
-    cost = list_price * torch.exp(torch.randn(N, generator=g, **options) - 1)  # type: ignore[call-overload]
+    cost = list_price * torch.exp(torch.randn(N, generator=g, dtype=dtype) - 1)
     return {
         "proposed": proposed,
         "last": last,

@@ -17,7 +17,6 @@ from scipy.interpolate import CubicSpline, RectBivariateSpline
 
 from rl_markets.envs.households.solution.economy import (
     Economy,
-    FloatArray,
     Policy,
     Solution,
     allocation,
@@ -25,6 +24,7 @@ from rl_markets.envs.households.solution.economy import (
     output,
     steady_state,
 )
+from rl_markets.envs.numerics.checks import FloatArray
 from rl_markets.errors import ConvergenceError
 
 
