@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from rl_markets.envs.market import Policy
 
@@ -82,7 +81,7 @@ class Assessment:
 class AnswerKey(ABC):
     """A market's known answer, and how far a profile of policies is from it."""
 
-    name: ClassVar[str]
+    name: str
 
     @abstractmethod
     def distance(self, policies: Mapping[str, Policy]) -> float:

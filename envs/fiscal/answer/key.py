@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rl_markets.envs.answer_key import AnswerKey, Assessment, Line, Metric, Plot
+from rl_markets.envs.answer_key import AnswerKey, Assessment, Metric, Plot
 from rl_markets.envs.fiscal import solution as known
 from rl_markets.envs.fiscal.market import Fiscal
 from rl_markets.envs.fiscal.parameters import FiscalParameters
 from rl_markets.envs.households import economics
+from rl_markets.envs.households.answer.pictures import rules_over_capital
 from rl_markets.envs.households.solution import Economy
 from rl_markets.envs.market import PolicyFunction
 from rl_markets.envs.paths import PathDeviation
@@ -63,7 +64,7 @@ class FiscalAnswer(AnswerKey):
             households=p.households,
             conduct="strategic",
         )
-        self.name = "closed form" if p.delta == 1 else "Markov-perfect equilibrium"  # type: ignore[misc]
+        self.name = "closed form" if p.delta == 1 else "Markov-perfect equilibrium"
 
     @cached_property
     def exact(self) -> Rules:
@@ -299,22 +300,16 @@ class FiscalAnswer(AnswerKey):
 
     def _plots(self, ours: Rules) -> list[Plot]:
         """All three actions over capital, at low, mean and high productivity."""
-        multiples = np.geomspace(*self.reach, 80)
-        reach = HELD_OUT_SD * self.economy.economy.tfp_sd
-        x = multiples.tolist()
-        K = multiples * self.rest
-        plots = []
-        for i, action in enumerate(ACTIONS):
-            lines = []
-            for level, label in ((-reach, "low A"), (0.0, "mean A"), (reach, "high A")):
-                z = np.full_like(multiples, level)
-                exact = self.exact(K, z)[i].tolist()
-                learned = ours(K, z)[i].tolist()
-                lines.append(Line(f"{self.name}, {label}", x, exact, "answer"))
-                lines.append(Line(f"learned, {label}", x, learned, "ours"))
-            title = action.capitalize()
-            plots.append(Plot(title, "capital / rest point", action, lines, log_x=True))
-        return plots
+        return rules_over_capital(
+            ACTIONS,
+            self.exact,
+            ours,
+            name=self.name,
+            rest=self.rest,
+            multiples=np.geomspace(*self.reach, 80),
+            reach=HELD_OUT_SD * self.economy.economy.tfp_sd,
+            x_label="capital / rest point",
+        )
 
 
 def _constant(share: float, labour: float, tau: float) -> Rules:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from rl_markets.envs.answer_key import Assessment, Line, Metric, Plot
+from rl_markets.envs.answer_key import Assessment, Metric, Plot
 from rl_markets.envs.households import solution as known
 from rl_markets.envs.households.answer.identical_dynamics import impulse_responses, transition
 from rl_markets.envs.households.answer.identical_gains import WELFARE_LIMIT, best_response_gain
@@ -18,6 +18,7 @@ from rl_markets.envs.households.answer.identical_states import (
     StatePolicy,
     constant_policy,
 )
+from rl_markets.envs.households.answer.pictures import rules_over_capital
 from rl_markets.envs.households.market import ACTION_HIGH, ACTION_LOW
 from rl_markets.envs.market import PolicyFunction
 from rl_markets.envs.numerics.statistics import interval
@@ -240,20 +241,13 @@ class HouseholdsAnswer(IdenticalHouseholds):
 
     def _policy_plots(self, learned: StatePolicy) -> list[Plot]:
         """Both actions over capital, at low, mean and high productivity."""
-        multiples = np.exp(np.linspace(np.log(0.3), np.log(3.0), 80))
-        k = multiples * self.rest.k
-        x = multiples.tolist()
-        reach = HELD_OUT_SD * self.economy.tfp_sd
-        plots = []
-        for i, action in enumerate(ACTIONS):
-            lines = []
-            for z, label in ((-reach, "low A"), (0.0, "mean A"), (reach, "high A")):
-                tfp = np.full_like(multiples, z)
-                exact = self.exact(k, tfp)[i].tolist()
-                ours = learned(k, tfp)[i].tolist()
-                lines.append(Line(f"{self.name}, {label}", x, exact, "answer"))
-                lines.append(Line(f"learned, {label}", x, ours, "ours"))
-            plots.append(
-                Plot(action.capitalize(), "capital / steady state", action, lines, log_x=True)
-            )
-        return plots
+        return rules_over_capital(
+            ACTIONS,
+            self.exact,
+            learned,
+            name=self.name,
+            rest=self.rest.k,
+            multiples=np.exp(np.linspace(np.log(0.3), np.log(3.0), 80)),
+            reach=HELD_OUT_SD * self.economy.tfp_sd,
+            x_label="capital / steady state",
+        )
