@@ -31,7 +31,6 @@ from rl_markets.rllib.recorder import Recorded, Recorder, joined_groups
 
 EPISODE_RETURN = "episode_return"
 MARKET_SECONDS = "market_seconds"
-POLICY_SECONDS = "policy_seconds"
 SAMPLE_SECONDS = "sample_seconds"
 
 

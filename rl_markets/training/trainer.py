@@ -3,7 +3,6 @@ in a thread too."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -192,19 +191,6 @@ def _private_state(learner: Any) -> dict[str, Any]:
 
 def _load_private_state(checkpoint: str, learner: Any) -> None:
     learner.load_private_state(load_file(Path(checkpoint) / PRIVATE.format(learner.rank)))
-
-
-def parameter_hash(algorithm: Any) -> str:
-    """sha256 of all parameters of an RLlib algorithm's learner, the same for the same bytes."""
-    modules = algorithm.learner_group.get_state(components="learner/rl_module")["learner"][
-        "rl_module"
-    ]
-    digest = hashlib.sha256()
-    for policy in sorted(modules):
-        for name, value in sorted(modules[policy].items()):
-            digest.update(f"{policy}/{name}".encode())
-            digest.update(value.tobytes())
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -11,13 +11,13 @@ from rich.console import Console
 
 from rl_markets.errors import RunFailedError
 from rl_markets.experiment import load, parse
-from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.run_folder import read_rows
 from rl_markets.training.session import TrainingSession
-from rl_markets.training.trainer import parameter_hash
 from tests.support.experiment_files import FILES, refusal
 from tests.support.horizons import analytic
 from tests.support.orchard import orchard_experiment
 from tests.support.running import tiny
+from tests.support.training_runs import after_restoring, hashed, trainer
 
 pytestmark = pytest.mark.usefixtures("ray_once")
 
@@ -33,7 +33,7 @@ def test_a_co_state_needs_something_that_is_owned(tmp_path: Path) -> None:
     data = orchard_experiment(
         market={"name": "orchard", "worlds": 6, "parameters": {"owned": False}}
     )
-    run = TrainingSession(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
+    run = trainer(tmp_path, data)
     with pytest.raises(RunFailedError) as failure:
         run.train()
     assert "does not say what an agent of group 'growers' owns" in str(failure.value)
@@ -67,33 +67,6 @@ def test_all_policies_share_the_horizon() -> None:
 # -- runs ------------------------------------------------------------------------------------------
 
 
-def trainer(folder: Path, data: dict[str, Any]) -> TrainingSession:
-    return TrainingSession(RunFolder.create(parse(data, "test"), folder), Console(quiet=True))
-
-
-def hashed(
-    run: TrainingSession, checkpoint: Path | None = None, spoil: Callable[[Any], None] | None = None
-) -> str:
-    """Trains and hashes all parameters."""
-    hashes = []
-    write = run.trainer.save
-    restore = run.trainer.restore
-
-    def note(folder: Path) -> None:
-        write(folder)
-        hashes.append(parameter_hash(run.trainer.algorithm))
-
-    def spoiled(path: Path, source: object) -> None:
-        restore(path)
-        if spoil is not None:
-            spoil(run.trainer.algorithm.learner_group._learner)
-
-    run.trainer.save = note  # type: ignore[method-assign]
-    run.trainer.restore = spoiled
-    run.train(checkpoint)
-    return hashes[-1]
-
-
 @pytest.mark.parametrize(("critic", "separate"), [("co-state", False), ("value", True)])
 def test_a_resumed_run_ends_in_the_same_bytes(tmp_path: Path, critic: str, separate: bool) -> None:
     """Generator, slow critic and running average of the actor go on where they were."""
@@ -101,7 +74,10 @@ def test_a_resumed_run_ends_in_the_same_bytes(tmp_path: Path, critic: str, separ
     expected = hashed(run)
 
     def again(spoil: Callable[[Any], None] | None = None) -> str:
-        return hashed(TrainingSession(run.run, Console(quiet=True)), run.store.path(4), spoil)
+        resumed = TrainingSession(run.run, Console(quiet=True))
+        if spoil is not None:
+            after_restoring(resumed, spoil)
+        return hashed(resumed, run.store.path(4))
 
     def forget_the_slow_critic(learner: Any) -> None:
         module = learner.networks("household")

@@ -157,9 +157,14 @@ def test_a_deviators_gradient_is_the_finite_difference_of_its_reward(
 
     def reward(first: Tensor) -> Tensor:
         actions = iter([first] + [torch.full((2, 1, 2), 0.3, **DOUBLE)] * (periods - 1))
-        _, rewards = played(market, state, noise, lambda _: {DEVIATOR: next(actions)})  # type: ignore[arg-type]
+
+        def follow(_: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {DEVIATOR: next(actions)}
+
+        _, rewards = played(market, state, noise, follow)  # type: ignore[arg-type]
         assert rewards[0][DEVIATOR].shape == (2, 1)
-        return sum(GAMMA**t * r[DEVIATOR].sum() for t, r in enumerate(rewards))  # type: ignore[return-value]
+        discounted = [GAMMA**t * r[DEVIATOR].sum() for t, r in enumerate(rewards)]
+        return sum(discounted, torch.zeros(()))
 
     first = torch.full((2, 1, 2), 0.25, **DOUBLE).requires_grad_()
     (gradient,) = torch.autograd.grad(reward(first), first)

@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
 
 from rl_markets.policies.actors import NetworkActor
 from rl_markets.policies.advantages import generalized_advantages, others_mean, successor_values
@@ -36,14 +38,21 @@ def random_ends(steps: int, trajectories: int, rng: np.random.Generator) -> Epis
     )
 
 
-def slow_advantages(rewards, values, ends, final_values, gamma, lambda_):  # type: ignore[no-untyped-def]
+def slow_advantages(
+    rewards: Tensor,
+    values: Tensor,
+    ends: EpisodeEnds,
+    final_values: Tensor,
+    gamma: float,
+    lambda_: float,
+) -> NDArray[np.float64]:
     """The definition, one trajectory and step at a time.
 
     A_t = sum_l (gamma lambda)^l delta_{t+l} to the episode's end.
     """
     steps, trajectories = rewards.shape
     columns = (ends.step, ends.trajectory, ends.terminated, final_values)
-    ends = {
+    ended = {
         (int(t), int(n)): (bool(terminated), float(value))
         for t, n, terminated, value in zip(*columns, strict=True)
     }
@@ -52,7 +61,7 @@ def slow_advantages(rewards, values, ends, final_values, gamma, lambda_):  # typ
         for t in range(steps):
             weight = 1.0
             for s in range(t, steps):
-                terminated, final = ends.get((s, n), (False, None))
+                terminated, final = ended.get((s, n), (False, None))
                 # Bootstrap from the episode's own final observation where it was cut.
                 successor = float(values[s + 1, n]) if final is None else final
                 if terminated:
@@ -60,7 +69,7 @@ def slow_advantages(rewards, values, ends, final_values, gamma, lambda_):  # typ
                 delta = float(rewards[s, n]) + gamma * successor - float(values[s, n])
                 out[t, n] += weight * delta
                 weight *= gamma * lambda_
-                if (s, n) in ends:
+                if (s, n) in ended:
                     break
     return out
 

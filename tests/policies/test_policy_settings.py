@@ -21,8 +21,9 @@ from rl_markets.policies.actors import NetworkActor
 from rl_markets.policies.rollout import OBSERVATIONS, REWARDS
 from rl_markets.training.run_folder import RunFolder, read_rows
 from rl_markets.training.session import TrainingSession
-from tests.support.populations import built_algorithm, cournot_experiment, metric_names, trainer
+from tests.support.populations import built_algorithm, cournot_experiment, metric_names
 from tests.support.running import tiny
+from tests.support.training_runs import trainer
 
 pytestmark = pytest.mark.usefixtures("ray_once", "cournot")
 
@@ -90,7 +91,8 @@ def test_each_policy_has_its_own_parameters(tmp_path: Path) -> None:
 def _specs(run: TrainingSession) -> dict[str, Any]:
     from rl_markets.rllib.build import algorithm_config
 
-    return algorithm_config(run.experiment).rl_module_spec.rl_module_specs  # type: ignore[no-any-return]
+    specs: dict[str, Any] = algorithm_config(run.experiment).rl_module_spec.rl_module_specs
+    return specs
 
 
 # -- scripts and frozen policies -------------------------------------------------------------------

@@ -18,9 +18,10 @@ from rl_markets.policies.gradient import clip_by_agent
 from rl_markets.policies.networks import Critic
 from rl_markets.policies.rollout import Fragment
 from rl_markets.training.session import TrainingSession
-from rl_markets.training.trainer import each_learner, parameter_hash
-from tests.support.populations import built_algorithm, cournot_experiment, metric_names, trainer
+from rl_markets.training.trainer import each_learner
+from tests.support.populations import built_algorithm, cournot_experiment, metric_names
 from tests.support.running import tiny
+from tests.support.training_runs import after_each_save, trainer
 
 pytestmark = pytest.mark.usefixtures("ray_once", "cournot")
 
@@ -193,12 +194,6 @@ def test_separate_policies_train_export_resume_and_are_certified(
         loaded.act(np.zeros((6, 1)), "incumbents")
     assert {"quantity_error/incumbents", "best_response_gain/trained/entrants"} <= metric_names(run)
     again = TrainingSession(run, Console(quiet=True))
-    hashes = []
-    write = again.trainer.save
-    again.trainer.save = lambda f: (
-        write(f),
-        hashes.append(parameter_hash(again.trainer.algorithm)),
-    )  # type: ignore[method-assign]
     again.train(run.checkpoints.path(2))
     resumed = exported.load(_exported(again, tmp_path / "resumed"))
     for name in ("old", "new"):
@@ -244,15 +239,13 @@ def test_the_temperature_is_equal_on_all_learners_and_kept_in_checkpoints(tmp_pa
     data["algorithm"] = {"name": "sac", "parameters": {"updates": 3, "batch_size": 16}}
     run = trainer(tmp_path, data)
     temperatures: list[list[float]] = []
-    write = run.trainer.save
 
-    def note(folder: Path) -> None:
-        write(folder)
+    def note(algorithm: Any) -> None:
         temperatures.append(
-            each_learner(run.trainer.algorithm, lambda x: float(x.networks("household").log_alpha))
+            each_learner(algorithm, lambda x: float(x.networks("household").log_alpha))
         )
 
-    run.trainer.save = note  # type: ignore[method-assign]
+    after_each_save(run, note)
     run.train()
     assert all(a == b for a, b in temperatures)
     assert temperatures[0] != temperatures[-1]

@@ -11,8 +11,6 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from rl_markets.experiment import parse
-from rl_markets.training.run_folder import RunFolder
 from rl_markets.training.session import TrainingSession
 from rl_markets.training.trainer import each_learner
 from tests.support.replaying import (
@@ -24,6 +22,7 @@ from tests.support.replaying import (
     take_agent,
     tiny_data,
 )
+from tests.support.training_runs import after_each_save, after_restoring, trainer
 
 pytestmark = pytest.mark.usefixtures("ray_once")
 
@@ -85,26 +84,15 @@ def _four_steps(monkeypatch: pytest.MonkeyPatch, learner: Any, batch: Batch, dra
 # -- checkpoints -----------------------------------------------------------------------------------
 
 
-def _trained(
-    run: TrainingSession, checkpoint: Path | None = None, spoil: Any = None
-) -> dict[str, Tensor]:
+def _trained(run: TrainingSession, checkpoint: Path | None = None) -> dict[str, Tensor]:
     """All of the learner's networks at the end of a run."""
     weights: dict[str, Tensor] = {}
-    write = run.trainer.save
-    restore = run.trainer.restore
 
-    def note(folder: Path) -> None:
-        write(folder)
-        state = run.trainer.algorithm.learner_group._learner.networks("household").state_dict()
+    def note(algorithm: Any) -> None:
+        state = algorithm.learner_group._learner.networks("household").state_dict()
         weights.update({name: value.clone() for name, value in state.items()})
 
-    def spoiled(path: Path, source: object) -> None:
-        restore(path)
-        if spoil is not None:
-            spoil(run.trainer.algorithm.learner_group._learner)
-
-    run.trainer.save = note  # type: ignore[method-assign]
-    run.trainer.restore = spoiled
+    after_each_save(run, note)
     run.train(checkpoint)
     return weights
 
@@ -116,12 +104,15 @@ def test_a_resumed_run_ends_in_the_same_bytes(tmp_path: Path, name: str) -> None
     The count must go on where it was, as must the slow actor.
     """
     data = tiny_data(name, **({"policy_delay": 3} if name == "td3" else {}), batch_size=16)
-    run = TrainingSession(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
+    run = trainer(tmp_path, data)
     whole = _trained(run)
     assert any(part.startswith("target_actor.") for part in whole)
 
     def again(spoil: Any = None) -> dict[str, Tensor]:
-        return _trained(TrainingSession(run.run, Console(quiet=True)), run.store.path(4), spoil)
+        resumed = TrainingSession(run.run, Console(quiet=True))
+        if spoil is not None:
+            after_restoring(resumed, spoil)
+        return _trained(resumed, run.store.path(4))
 
     assert _equal(again(), whole)
 
@@ -141,19 +132,13 @@ def _equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
 def test_two_learners_have_the_same_networks(tmp_path: Path) -> None:
     data = tiny_data("td3", separate=True, updates=3, batch_size=16)
     data["training"]["learners"] = 2
-    run = TrainingSession(RunFolder.create(parse(data, "test"), tmp_path), Console(quiet=True))
+    run = trainer(tmp_path, data)
     sums: list[list[list[float]]] = []
     # A lambda travels to the learners as it is.
     weight_sums = lambda learner: [  # noqa: E731
         float(value.double().sum()) for value in learner.networks("household").state_dict().values()
     ]
-    write = run.trainer.save
-
-    def note(folder: Path) -> None:
-        write(folder)
-        sums.append(each_learner(run.trainer.algorithm, weight_sums))
-
-    run.trainer.save = note  # type: ignore[method-assign]
+    after_each_save(run, lambda algorithm: sums.append(each_learner(algorithm, weight_sums)))
     run.train()
     assert all(one == two for one, two in sums)
     assert sums[0] != sums[-1]

@@ -50,7 +50,8 @@ def watched(
 
 def _runners(run: TrainingSession) -> list[int]:
     group = run.trainer.algorithm.env_runner_group
-    return group.foreach_env_runner(lambda _: os.getpid(), local_env_runner=False)  # type: ignore[no-any-return]
+    pids: list[int] = group.foreach_env_runner(lambda _: os.getpid(), local_env_runner=False)
+    return pids
 
 
 def test_a_killed_runner_costs_its_fragment_and_comes_back(tmp_path: Path) -> None:

@@ -16,36 +16,15 @@ from rich.console import Console
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.market import Transition
 from rl_markets.errors import RunFailedError
-from rl_markets.experiment import load, parse
+from rl_markets.experiment import load
 from rl_markets.policies.ppo.learner import PPOLearner
 from rl_markets.rllib.algorithm import MarketAlgorithm
 from rl_markets.training.run_folder import RunFolder, read_rows
 from rl_markets.training.session import TrainingSession
-from rl_markets.training.trainer import parameter_hash
 from tests.support.running import ROOT, tiny
+from tests.support.training_runs import hashed, trainer
 
 pytestmark = pytest.mark.usefixtures("ray_once")
-
-
-def trainer(folder: Path, data: dict[str, Any] | None = None) -> TrainingSession:
-    """A new run under `folder`."""
-    return TrainingSession(
-        RunFolder.create(parse(data or tiny(), "test"), folder), Console(quiet=True)
-    )
-
-
-def hashed(run: TrainingSession, checkpoint: Path | None = None) -> str:
-    """Trains and hashes all parameters."""
-    hashes = []
-    stop = type(run.trainer).save
-
-    def write(folder: Path) -> None:
-        stop(run.trainer, folder)
-        hashes.append(parameter_hash(run.trainer.algorithm))
-
-    run.trainer.save = write  # type: ignore[method-assign]
-    run.train(checkpoint)
-    return hashes[-1]
 
 
 def test_same_seed_same_parameters_and_same_rows(tmp_path: Path) -> None:
