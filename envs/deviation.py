@@ -55,6 +55,10 @@ class DeviationMarket(Market):
         """The market's own."""
         self.market.truncate_after(steps)
 
+    def align(self, steps: int) -> None:
+        """The market's own."""
+        self.market.align(steps)
+
     def reset(self, seed: int) -> dict[str, Tensor]:
         """The market's own; what the deviator sees."""
         return self._own(self._remember(self.market.reset(seed)))

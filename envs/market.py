@@ -178,6 +178,13 @@ class Market(ABC):
         """
         self.episode_length = steps
 
+    def align(self, steps: int) -> None:  # noqa: B027 - most markets are never asked
+        """From the next `reset` on, episodes of staggered worlds begin every so many steps.
+
+        For learners that look at states every so many steps, and would hardly ever see how an
+        episode begins.
+        """
+
     def global_state(self) -> Tensor:
         """What a central critic sees beside an agent's own observation, `[worlds, width]`.
 
@@ -245,6 +252,7 @@ class TensorMarket(Market):
         self.worlds = worlds
         self.episode_length = episode_length
         self.stagger = stagger
+        self._aligned = 1
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device)
         self.state: State = {}
@@ -296,7 +304,8 @@ class TensorMarket(Market):
         clock = torch.zeros(self.worlds, dtype=torch.int64)
         if self.stagger and self.episode_length is not None:
             clocks = torch.Generator().manual_seed(seed)
-            clock = torch.randint(self.episode_length, (self.worlds,), generator=clocks)
+            begun = -(-self.episode_length // self._aligned)
+            clock = self._aligned * torch.randint(begun, (self.worlds,), generator=clocks)
         self._set_clock(clock)
         return self.observe(self.state)
 
@@ -316,6 +325,10 @@ class TensorMarket(Market):
             observations = self.observe(state)
         self.state = state
         return Step(observations, moved.rewards, ended, moved.active, moved.agent_done)
+
+    def align(self, steps: int) -> None:
+        """Staggered clocks stand at multiples of `steps`."""
+        self._aligned = steps
 
     def global_state(self) -> Tensor:
         """The global state of every world; from now on ended worlds come with theirs."""

@@ -12,7 +12,7 @@ from rl_markets.envs.registry import import_object
 
 if TYPE_CHECKING:
     from rl_markets.envs.answer_key import AnswerKey
-    from rl_markets.envs.market import Market
+    from rl_markets.envs.market import Market, TensorMarket
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,9 @@ class MarketSpec:
         global_state: whether the market gives one, for central critics.
         training_only: parameters that shape training and not what is judged -> their value where
             policies are judged.
+        calm: parameters -> their value where nothing happens by chance and all gradients pass, so
+            that a certificate may look for an agent's best path (`envs.paths`); None where there
+            is no such market. It is then built in double precision (`dtype`).
         differentiable: whether learners may take gradients through it (`Market.differentiable`).
         answer: import path `module:function` of the market's judge: parameters -> `AnswerKey`, or
             None where no answer is known. A market names its judge and never imports it.
@@ -44,6 +47,7 @@ class MarketSpec:
     discount: str | None = None
     scripts: tuple[str, ...] = ()
     training_only: Mapping[str, Any] = field(default_factory=dict)
+    calm: Mapping[str, Any] | None = None
     global_state: bool = False
     differentiable: bool = False
     answer: str | None = None
@@ -51,6 +55,20 @@ class MarketSpec:
     def build(self, parameters: BaseModel, *, worlds: int, device: str = "cpu") -> Market:
         """Builds `worlds` parallel worlds of this market on `device`."""
         market: Market = import_object(self.market)(parameters, worlds=worlds, device=device)
+        return market
+
+    def build_calm(self, parameters: BaseModel, *, worlds: int) -> TensorMarket:
+        """The market without chance, in double precision; see `calm`.
+
+        Raises:
+            ValueError: where there is none.
+        """
+        if self.calm is None:
+            raise ValueError(f"market {self.name} names no parameters without chance (calm)")
+        calm = parameters.model_copy(update=dict(self.calm))
+        market: TensorMarket = import_object(self.market)(
+            calm, worlds=worlds, dtype=import_object("torch:float64"), stagger=False
+        )
         return market
 
     def answer_key(self, parameters: BaseModel) -> AnswerKey | None:

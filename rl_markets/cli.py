@@ -15,7 +15,7 @@ import typer
 
 from rl_markets import __version__
 from rl_markets.errors import RLMarketsError
-from rl_markets.experiment import load
+from rl_markets.experiment import Experiment, load
 from rl_markets.sales.calibration.command import calibrate
 from rl_markets.sales.offline.command import offline
 
@@ -54,7 +54,7 @@ RunArgument = Annotated[Path, typer.Argument(help="a run's folder, such as runs/
 
 @app.command(
     help="Say whether an experiment file is right and what it would run, "
-    "or whether a market keeps its contract."
+    "whether its certificate can be fooled, or whether a market keeps its contract."
 )
 def check(
     file: Annotated[Path | None, typer.Argument(help="an experiment file")] = None,
@@ -66,18 +66,41 @@ def check(
             "parameters",
         ),
     ] = None,
+    certificate: Annotated[
+        bool,
+        typer.Option(
+            "--certificate",
+            help="try bad policies on the experiment's certificate: mutants of the known answer",
+        ),
+    ] = False,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="with --certificate: mutate what this run learned instead"),
+    ] = None,
     override: Overrides = None,
     smoke: Smoke = False,
 ) -> None:
-    """Check an experiment file, or examine a market."""
+    """Check an experiment file, or its certificate, or examine a market."""
     if (file is None) == (market is None):
         _fail("check: expected an experiment file, or --market NAME_OR_PATH", EXIT_BAD_INPUT)
-    if file is not None:
+    if certificate and file is not None:
+        _mutate(load(file, override, smoke=smoke), run)
+    elif file is not None:
         from rl_markets.experiment.explain import explain
 
         typer.echo(explain(load(file, override, smoke=smoke)))
     elif market is not None:
         _examine(market, override or [])
+
+
+def _mutate(experiment: Experiment, run: Path | None) -> None:
+    _quiet()
+    # Only now: it imports torch and ray.
+    from rl_markets.certificate.check import check_certificate
+    from rl_markets.progress import console
+
+    if not check_certificate(experiment, run, console()):
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _examine(market: str, overrides: list[str]) -> None:

@@ -15,5 +15,6 @@ SPEC = MarketSpec(
     answer="rl_markets.envs.fiscal.answer.key:answer_key",
     groups=lambda parameters: {"households": parameters.households, "government": 1},
     discount="beta",
+    calm={"sigma": 0.0, "episode_length": 10**6},
     global_state=True,
 )

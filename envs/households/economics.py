@@ -70,6 +70,11 @@ def consumption_equivalent(gain: float, beta: float) -> float:
     return 100 * math.expm1((1 - beta) * gain)
 
 
+def utility_of(rise: float, beta: float) -> float:
+    """Discounted log utility of a permanent rise of consumption by `rise` %: the reverse."""
+    return math.log1p(rise / 100) / (1 - beta)
+
+
 def utility(c: Tensor, labour: Tensor, b: float) -> Tensor:
     """Reward of household i, log c_i + b log(1 - l_i) (Eq. 5)."""
     # Torch's `alpha` is a factor of the second term: a sum and a product in one operation.

@@ -1,14 +1,21 @@
-"""Certification: the exported policies are judged by the market's answer key, and by deviators."""
+"""Certification: the exported policies are judged by the market's answer key, in the market itself,
+and by deviators."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import replace
 
 import torch
 from rich.console import Console
 
 from rl_markets.certificate import document
+from rl_markets.certificate.best_path import best_path_gain, can_be_calm
 from rl_markets.certificate.best_response import deviation_gain
 from rl_markets.certificate.document import Certificate
-from rl_markets.envs.answer_key import AnswerKey, Assessment
+from rl_markets.certificate.in_play import loss_in_play
+from rl_markets.certificate.judged import as_judged, known_answer
+from rl_markets.envs.answer_key import AnswerKey, Assessment, Metric
 from rl_markets.envs.market import Policy
 from rl_markets.experiment import Experiment
 from rl_markets.exported import LoadedPolicy, load
@@ -19,6 +26,8 @@ from rl_markets.training.run_folder import RunFolder
 
 EVALUATION_SEED = 1_000_000
 """Evaluation seeds count from here, far from the training seeds."""
+DEVIATION_AGENT_STEPS = 500_000
+"""Training of a deviator where nothing else tells what an agent could gain."""
 
 
 def certify(run: RunFolder, console: Console) -> Certificate:
@@ -29,29 +38,92 @@ def certify(run: RunFolder, console: Console) -> Certificate:
     experiment = run.experiment
     loaded = load(run.path)
     seeds = [EVALUATION_SEED + i for i in range(experiment.certificate.seeds)]
-    answer = experiment.answer_key()
+    trained = profile(experiment, loaded, one_world(experiment))
+    answer = known_answer(experiment, trained)
     console.print("certificate: examining the trained policies", highlight=False)
-    assessment = _assessed(experiment, answer, loaded, seeds)
+    control = untrained(experiment, loaded, trained)
+    assessment = assess(experiment, answer, trained, control, seeds)
     metrics = list(assessment.metrics)
-    if experiment.certificate.deviation_agent_steps:
-        for group in experiment.learning_groups:
+    known = {metric.name for metric in metrics}
+    for group in experiment.learning_groups:
+        lines = {f"loss_in_play/{group}", f"best_response_gain/in_play/{group}"}
+        by_others = bool(lines & known) or (answer is not None and answer.complete)
+        steps = _deviation_steps(experiment, by_others)
+        if steps:
             line = f"certificate: training a deviating agent in group {group}"
             console.print(line, highlight=False)
-            metrics.append(deviation_gain(run, experiment, loaded, group, seeds))
+            metrics.append(deviation_gain(run, experiment, loaded, group, control, seeds, steps))
+        elif not by_others:
+            metrics.append(_nobody_looked(group))
     name = None if answer is None else answer.name
-    certificate = document.issue(experiment, name, metrics, assessment.plots)
+    examined = replace(assessment, metrics=metrics)
+    certificate = document.issue(experiment, name, examined)
     document.write(run.certificate, certificate)
     return certificate
 
 
-def _assessed(
-    experiment: Experiment, answer: AnswerKey | None, loaded: LoadedPolicy, seeds: list[int]
+def assess(
+    experiment: Experiment,
+    answer: AnswerKey | None,
+    policies: dict[str, Policy],
+    control: dict[str, Policy],
+    seeds: list[int],
 ) -> Assessment:
-    """What the answer key says; nothing where no answer is known."""
-    trained = profile(experiment, loaded, one_world(experiment))
+    """What the answer key says, and what play in the market itself says.
+
+    Nothing where no answer is known.
+    """
     if answer is None:
         return Assessment([])
-    return answer.assess(trained, untrained(experiment, loaded, trained), seeds)
+    found = answer.assess(policies, control, seeds)
+    lines = in_market(experiment, answer, policies, control, seeds)
+    return replace(found, metrics=[*lines, *found.metrics])
+
+
+def in_market(
+    experiment: Experiment,
+    answer: AnswerKey,
+    policies: dict[str, Policy],
+    control: dict[str, Policy],
+    seeds: list[int],
+) -> list[Metric]:
+    """A line for each learning group: what the answer, or the best path, gains in one's place.
+
+    None where the answer key says so itself.
+    """
+    if answer.complete:
+        return []
+    judged = as_judged(experiment)
+    metrics = []
+    for group in experiment.learning_groups:
+        line = loss_in_play(judged, answer, group, policies, control, seeds)
+        if line is None:
+            limit = answer.tolerance(group)
+            if limit is not None and can_be_calm(judged, group):
+                line = best_path_gain(judged, group, policies, limit, seeds[0])
+        if line is not None:
+            metrics.append(line)
+    return metrics
+
+
+def _deviation_steps(experiment: Experiment, examined: bool) -> int:
+    """How long a deviator is trained: as long as the file says, else where it must be."""
+    given = experiment.certificate.deviation_agent_steps
+    if given is not None:
+        return given
+    return 0 if examined else DEVIATION_AGENT_STEPS
+
+
+def _nobody_looked(group: str) -> Metric:
+    """The line of a group of which nobody said what its agents could gain."""
+    return Metric(
+        f"best_response_gain/trained/{group}",
+        f"gain of a trained deviator, {group}",
+        math.nan,
+        answer=0.0,
+        limit=0.0,
+        note="no deviator was trained: certificate.deviation_agent_steps is 0",
+    )
 
 
 def untrained(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from rl_markets import __version__
-from rl_markets.envs.answer_key import Line, Metric, Plot
+from rl_markets.envs.answer_key import Assessment, Line, Metric, Plot
 from rl_markets.experiment import Experiment
 from rl_markets.store import write_text
 
@@ -51,6 +51,7 @@ class Certificate:
         evaluation_seeds: how many.
         metrics: the lines; those with a limit are judged.
         plots: the pictures, as data.
+        methods: controls that solve the problem in another way, and may pass.
         made_with: versions and machine.
     """
 
@@ -64,27 +65,56 @@ class Certificate:
     evaluation_seeds: int
     metrics: list[Metric]
     plots: list[Plot]
+    methods: tuple[str, ...]
     made_with: MadeWith
 
     @property
     def judged(self) -> list[Metric]:
         """The lines that have a limit."""
-        return [metric for metric in self.metrics if metric.passed is not None]
+        return [metric for metric in self.metrics if metric.limit is not None]
 
     @property
     def missed(self) -> list[Metric]:
         """The lines that miss their limits."""
-        return [metric for metric in self.judged if not metric.passed]
+        return [metric for metric in self.judged if metric.passed is False]
+
+    @property
+    def unexamined(self) -> list[Metric]:
+        """The lines that have a limit and no value."""
+        return [metric for metric in self.judged if not metric.examined]
 
     @property
     def passed(self) -> bool | None:
-        """Whether all judged lines are within their limits; None where nothing was judged."""
-        return not self.missed if self.judged else None
+        """Whether what was learned is certified.
+
+        False where a line misses its limit. None, not examined, where a line has no value, or no
+        answer is known to hold it against.
+        """
+        if self.missed:
+            return False
+        if self.answer is None or self.unexamined or not self.judged:
+            return None
+        return True
+
+    @property
+    def passing_controls(self) -> list[str]:
+        """Controls that meet every limit, and are not the answer: such limits say little."""
+        names = dict.fromkeys(name for metric in self.judged for name in metric.controls)
+        return [name for name in names if name not in self.methods and self._passes(name)]
+
+    def _passes(self, control: str) -> bool:
+        held = [m for m in self.judged if control in m.controls]
+        within = all(m.controls[control] <= (m.limit or 0.0) for m in held)
+        return within and not all(_at_the_answer(m, m.controls[control]) for m in held)
 
 
-def issue(
-    experiment: Experiment, answer: str | None, metrics: list[Metric], plots: list[Plot]
-) -> Certificate:
+def _at_the_answer(metric: Metric, value: float) -> bool:
+    """Whether a value is the answer's own, but for a hundredth of the limit."""
+    answer = metric.answer or 0.0
+    return abs(value - answer) <= 0.01 * abs((metric.limit or 0.0) - answer)
+
+
+def issue(experiment: Experiment, answer: str | None, assessment: Assessment) -> Certificate:
     """The certificate of an experiment, made here and now."""
     return Certificate(
         experiment=experiment.name,
@@ -95,8 +125,9 @@ def issue(
         seed=experiment.seed,
         agent_steps=experiment.iterations * experiment.agent_steps_per_iteration,
         evaluation_seeds=experiment.certificate.seeds,
-        metrics=metrics,
-        plots=plots,
+        metrics=assessment.metrics,
+        plots=assessment.plots,
+        methods=assessment.methods,
         made_with=MadeWith.here(),
     )
 
@@ -120,6 +151,7 @@ def write(path: Path, certificate: Certificate) -> None:
         "passed": c.passed,
         "metrics": [metric_as_json(metric) for metric in c.metrics],
         "figures": [_plot_as_json(plot) for plot in c.plots],
+        "methods": list(c.methods),
         "made_with": vars(c.made_with),
     }
     write_text(path, json.dumps(content, indent=1, allow_nan=False))
@@ -139,6 +171,7 @@ def read(path: Path) -> Certificate:
         evaluation_seeds=content["evaluation_seeds"],
         metrics=[_metric(entry) for entry in content["metrics"]],
         plots=[_plot(entry) for entry in content["figures"]],
+        methods=tuple(content.get("methods", ())),
         made_with=MadeWith(**content["made_with"]),
     )
 
@@ -158,6 +191,7 @@ def metric_as_json(metric: Metric) -> dict[str, Any]:
         "passed": m.passed,
         "controls": {name: _as_json(value) for name, value in m.controls.items()},
         "note": m.note,
+        "who": m.who,
     }
 
 
@@ -173,6 +207,7 @@ def _metric(entry: dict[str, Any]) -> Metric:
         controls={name: float(value) for name, value in entry["controls"].items()},
         limit=_number(entry["limit"]),
         note=entry["note"],
+        who=entry.get("who", ""),
     )
 
 

@@ -112,12 +112,15 @@ def _table(certificate: Certificate) -> str:
 def _row(metric: Metric, controls: list[str]) -> str:
     m = metric
     label = f"{html.escape(m.label)} <span class='soft'>{html.escape(m.unit)}</span>"
+    if m.who:
+        label += f"<div class='note'><b>{html.escape(m.who)}</b></div>"
     if m.note:
         label += f"<div class='note'>{html.escape(m.note)}</div>"
     learned = shown(m.value)
     if m.low is not None:
         learned += f"<div class='note'>[{shown(m.low)}, {shown(m.high)}]</div>"
-    cells = [shown(m.answer), shown(m.limit), MET[m.passed]]
+    met = MET[m.passed] if m.examined else "?"
+    cells = [shown(m.answer), shown(m.limit), met]
     cells += [shown(m.controls.get(control)) for control in controls]
     others = "".join(f"<td>{cell}</td>" for cell in cells)
     return f"<tr><td>{label}</td><td class='ours'>{learned}</td>{others}</tr>"

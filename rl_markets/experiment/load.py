@@ -87,4 +87,9 @@ def shrunk(experiment: Experiment) -> dict[str, Any]:
 
 def _cap(section: dict[str, Any], **limits: int) -> None:
     """Lowers fields of a section to their limits, in place."""
-    section.update({key: min(section[key], limit) for key, limit in limits.items()})
+    section.update(
+        {
+            key: limit if section[key] is None else min(section[key], limit)
+            for key, limit in limits.items()
+        }
+    )

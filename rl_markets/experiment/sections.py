@@ -130,9 +130,10 @@ class CertificateSection(Section):
     """How thoroughly the trained policies are examined."""
 
     seeds: int = Field(10, ge=2, le=1000, description="evaluation seeds; intervals are over these")
-    deviation_agent_steps: int = Field(
-        500_000,
+    deviation_agent_steps: int | None = Field(
+        None,
         ge=0,
         le=10**13,
-        description="training of the deviating agent, in its own steps; 0 skips it",
+        description="training of a deviating agent, in its own steps; 0 skips it; "
+        "null trains one for 500,000 where nothing else tells what an agent could gain",
     )

@@ -163,6 +163,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
     def _start(self) -> None:
         """Fresh episodes in every world."""
         assert self.env is not None
+        if self.sampling.states_every:
+            self.env.align(self.sampling.states_every)
         with limit_steps(self.env, self.sampling.step_seconds) as limited:
             self._observations = limited(self.env.reset, self._market_seed)
         check_observations(self.env, self._observations)

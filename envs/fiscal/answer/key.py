@@ -12,15 +12,18 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rl_markets.envs.answer_key import AnswerKey, Assessment, Metric, Plot
 from rl_markets.envs.fiscal import solution as known
 from rl_markets.envs.fiscal.market import Fiscal
 from rl_markets.envs.fiscal.parameters import FiscalParameters
 from rl_markets.envs.households import economics
+from rl_markets.envs.households.answer import rules
 from rl_markets.envs.households.answer.pictures import rules_over_capital
+from rl_markets.envs.households.market import LOG_PRODUCTIVITY_SCALE
 from rl_markets.envs.households.solution import Economy
-from rl_markets.envs.market import PolicyFunction
+from rl_markets.envs.market import Market, PolicyFunction
 from rl_markets.envs.paths import PathDeviation
 from rl_markets.errors import ConvergenceError
 
@@ -77,6 +80,35 @@ class FiscalAnswer(AnswerKey):
     def solution(self) -> known.FiscalSolution:
         """By projection; a second or two, once."""
         return known.solve(self.economy)
+
+    # -- the answer as policies --------------------------------------------------------------------
+
+    def policies(self, market: Market) -> dict[str, PolicyFunction]:
+        """The answer as policies of what each group observes.
+
+        Off the symmetric states households are linear in wealth (see `households.answer.rules`):
+        exact for a flat rate, close for a progressive one.
+        """
+        return {"households": self._household_rule, "government": self._government_rule}
+
+    def _household_rule(self, observations: Tensor) -> Tensor:
+        columns = observations.double().cpu().numpy()
+        K = np.exp(2 * columns[..., 1])
+        k = K * np.exp(columns[..., 0])
+        z = columns[..., 4] / LOG_PRODUCTIVITY_SCALE
+        share, labour, tau = (x.reshape(K.shape) for x in self.exact(K.ravel(), z.ravel()))
+        return rules.linear_in_wealth(self.economy.economy, share, labour, k, K, z, kept=1 - tau)
+
+    def _government_rule(self, observations: Tensor) -> Tensor:
+        columns = observations.double().cpu().numpy()
+        K = np.exp(2 * columns[..., 0])
+        z = columns[..., 1] / LOG_PRODUCTIVITY_SCALE
+        tau = self.exact(K.ravel(), z.ravel())[2].reshape(K.shape)
+        return torch.from_numpy(tau).float()[..., None]
+
+    def tolerance(self, group: str) -> float:
+        """What a permanent rise of consumption by the limit is worth, in utils."""
+        return economics.utility_of(GAIN_LIMIT, self.parameters.beta)
 
     @cached_property
     def rest(self) -> float:
@@ -187,7 +219,7 @@ class FiscalAnswer(AnswerKey):
                 note="where capital stays without shocks",
             ),
         ]
-        return Assessment(metrics, self._plots(ours))
+        return Assessment(metrics, self._plots(ours), methods=("exact",))
 
     def _controls(self) -> list[_Candidate]:
         """A government that only looks at today, the best constant actions, the exact answer."""

@@ -9,10 +9,11 @@ import numpy as np
 from rl_markets.envs.answer_key import Assessment, Metric, Plot
 from rl_markets.envs.households import solution as known
 from rl_markets.envs.households.answer.identical_dynamics import impulse_responses, transition
-from rl_markets.envs.households.answer.identical_gains import WELFARE_LIMIT, best_response_gain
+from rl_markets.envs.households.answer.identical_gains import best_response_gain
 from rl_markets.envs.households.answer.identical_states import (
     HELD_OUT_CAPITAL,
     HELD_OUT_SD,
+    WELFARE_LIMIT,
     Array,
     IdenticalHouseholds,
     StatePolicy,
@@ -67,7 +68,8 @@ class HouseholdsAnswer(IdenticalHouseholds):
             *response_metrics,
             transition_metric,
         ]
-        return Assessment(metrics, [*self._policy_plots(learned), *response_plots, transition_plot])
+        plots = [*self._policy_plots(learned), *response_plots, transition_plot]
+        return Assessment(metrics, plots, methods=("exact", "log-linear"))
 
     def _controls(self) -> Controls:
         """From knowing nothing, through the best simple method, to the exact optimum."""

@@ -13,6 +13,7 @@ from rl_markets.envs.households import economics
 from rl_markets.envs.households import solution as known
 from rl_markets.envs.households.answer.identical_states import (
     HELD_OUT_CAPITAL,
+    WELFARE_LIMIT,
     Array,
     IdenticalHouseholds,
 )
@@ -21,8 +22,6 @@ from rl_markets.envs.market import PolicyFunction
 from rl_markets.envs.paths import PathDeviation
 from rl_markets.errors import ConvergenceError
 
-WELFARE_LIMIT = 0.05
-"""The certificate's limit of gains and losses, in % of consumption."""
 CROWD = 100
 """Households among whom one is a price taker."""
 TRIED = 12

@@ -13,13 +13,16 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rl_markets.envs.answer_key import AnswerKey
 from rl_markets.envs.groups import JoinedGroups
+from rl_markets.envs.households import economics
 from rl_markets.envs.households import solution as known
+from rl_markets.envs.households.answer import rules
 from rl_markets.envs.households.market import Households
 from rl_markets.envs.households.parameters import HouseholdsParameters
-from rl_markets.envs.market import PolicyFunction
+from rl_markets.envs.market import Market, PolicyFunction
 
 Array = NDArray[np.float64]
 StatePolicy = Callable[[Array, Array], tuple[Array, Array]]
@@ -29,6 +32,8 @@ HELD_OUT_CAPITAL = (0.5, 2.0)
 """Held-out capital, in multiples of the steady state."""
 HELD_OUT_SD = 2.0
 """Held-out productivity, in standard deviations either way."""
+WELFARE_LIMIT = 0.05
+"""The certificate's limit of gains and losses, in % of consumption."""
 
 
 class IdenticalHouseholds(AnswerKey):
@@ -61,6 +66,19 @@ class IdenticalHouseholds(AnswerKey):
             return constant_policy(*known.closed_form(self.economy))
         return known.solve_collocation(self.economy).actions
 
+    def policies(self, market: Market) -> dict[str, PolicyFunction]:
+        """The answer as every household's policy, whatever its capital; see `rules`."""
+        return dict.fromkeys(self.joined.counts, self._rule)
+
+    def _rule(self, observations: Tensor) -> Tensor:
+        k, K, z = rules.told(observations, self.parameters.features)
+        share, labour = (x.reshape(K.shape) for x in self.exact(K.ravel(), z.ravel()))
+        return rules.linear_in_wealth(self.economy, share, labour, k, K, z)
+
+    def tolerance(self, group: str) -> float:
+        """What a permanent rise of consumption by the limit is worth, in utils."""
+        return economics.utility_of(WELFARE_LIMIT, self.economy.beta)
+
     def households_policy(self, policy: PolicyFunction) -> known.HouseholdPolicy:
         """A learned policy as (own k, K, log A) -> (consumption shares, labours).
 
@@ -82,7 +100,9 @@ class IdenticalHouseholds(AnswerKey):
             share, labour = (actions[..., i].reshape(shape) for i in range(2))
             return share, labour
 
-        households = 1 if self._shared(act) else self.parameters.households
+        alone = torch.zeros(1, 1, 7)
+        single = self.parameters.households == 1 or _acts_alone(policy, alone)
+        households = 1 if single and self._shared(act) else self.parameters.households
         return lambda k, K, z: act(k, K, z, households)
 
     def _shared(self, act: Callable[[Array, Array, Array, int], tuple[Array, Array]]) -> bool:
@@ -134,6 +154,14 @@ class IdenticalHouseholds(AnswerKey):
             for action, exact in zip(actions, exact_actions, strict=True)
         )
         return share, labour
+
+
+def _acts_alone(policy: PolicyFunction, observation: Tensor) -> bool:
+    """Whether a policy can be asked for one household, which policies of their own cannot."""
+    try:
+        return policy(observation).shape[:-1] == observation.shape[:-1]
+    except (RuntimeError, ValueError, IndexError):
+        return False
 
 
 def constant_policy(share: float, labour: float) -> StatePolicy:

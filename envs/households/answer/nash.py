@@ -143,6 +143,10 @@ class NashAnswer(AnswerKey):
         gains = deviation.gains(start)
         return np.array([economics.consumption_equivalent(float(gain), beta) for gain in gains])
 
+    def tolerance(self, group: str) -> float:
+        """What a permanent rise of consumption by the limit is worth, in utils."""
+        return economics.utility_of(GAIN_LIMIT, self.parameters.beta)
+
     # -- the contract ------------------------------------------------------------------------------
 
     def distance(self, policies: Mapping[str, PolicyFunction]) -> float:

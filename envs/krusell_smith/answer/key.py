@@ -13,7 +13,7 @@ from rl_markets.envs.krusell_smith import solution as known
 from rl_markets.envs.krusell_smith.answer import panel
 from rl_markets.envs.krusell_smith.answer.panel import Array, Panel, SharePolicy
 from rl_markets.envs.krusell_smith.answer.plots import STATES, plots
-from rl_markets.envs.krusell_smith.answer.states import KrusellSmithEquilibrium
+from rl_markets.envs.krusell_smith.answer.states import GAIN_LIMIT, KrusellSmithEquilibrium
 from rl_markets.envs.krusell_smith.parameters import KrusellSmithParameters
 from rl_markets.envs.market import PolicyFunction
 from rl_markets.envs.numerics.statistics import interval
@@ -33,8 +33,6 @@ DEN_HAAN_LIMIT = 2.0
 """In %."""
 GINI_LIMIT = 0.05
 """In points."""
-GAIN_LIMIT = 0.05
-"""In % of consumption."""
 
 KINDS_APART = 10
 """Types whose gains are told apart, at the most: each needs many deviators."""
@@ -80,7 +78,8 @@ class KrusellSmithAnswer(KrusellSmithEquilibrium):
             *self._propensities(learned),
             *self._best_response(learned, simulated, controls, control_panels, seeds),
         ]
-        return Assessment(metrics, plots(self, learned, simulated, self._sorted(simulated.types)))
+        pictures = plots(self, learned, simulated, self._sorted(simulated.types))
+        return Assessment(metrics, pictures, methods=("exact",))
 
     def _constant_share(self) -> SharePolicy:
         """The best simple rule: everybody consumes the share that keeps the answer's capital."""

@@ -8,14 +8,18 @@ from itertools import product
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rl_markets.envs.answer_key import AnswerKey
+from rl_markets.envs.households import economics
 from rl_markets.envs.krusell_smith import solution as known
 from rl_markets.envs.krusell_smith.answer.panel import Array, SharePolicy
-from rl_markets.envs.krusell_smith.market import KrusellSmith
+from rl_markets.envs.krusell_smith.market import POOR, KrusellSmith
 from rl_markets.envs.krusell_smith.parameters import KrusellSmithParameters
-from rl_markets.envs.market import PolicyFunction
+from rl_markets.envs.market import Market, PolicyFunction
 
+GAIN_LIMIT = 0.05
+"""The certificate's limit of gains and losses, in % of consumption."""
 QUANTILES = np.linspace(0.02, 0.98, 25)
 """Held-out capital: quantiles of the answer's long-run distribution, type by type."""
 AGGREGATE_REACH = (0.97, 1.0, 1.03)
@@ -69,6 +73,25 @@ class KrusellSmithEquilibrium(AnswerKey):
         state = np.asarray(z, np.int64)
         job = np.asarray(e, np.int64)
         return self.solution.share(k, K, state, job, self._sorted(kind))
+
+    def policies(self, market: Market) -> dict[str, PolicyFunction]:
+        """The answer as every household's policy of its own observations."""
+        return {"households": self._rule}
+
+    def _rule(self, observations: Tensor) -> Tensor:
+        columns = observations.double().cpu().numpy()
+        K = np.exp(2 * columns[..., 1])
+        k = K * np.maximum(np.exp(columns[..., 0]) - POOR, 0)
+        z = np.rint((1 - columns[..., 2]) / 2).astype(np.int64)
+        unemployed = np.rint(1 - columns[..., 3]).astype(np.int64)
+        types = len(self.parameters.capital_productivity)
+        kind = np.broadcast_to(np.arange(columns.shape[-2]) % types, k.shape)
+        share = self.solution.share(k, K, z, unemployed, self._sorted(kind))
+        return torch.from_numpy(share).float()[..., None]
+
+    def tolerance(self, group: str) -> float:
+        """What a permanent rise of consumption by the limit is worth, in utils."""
+        return economics.utility_of(GAIN_LIMIT, self.parameters.beta)
 
     def share_policy(self, policy: PolicyFunction) -> SharePolicy:
         """A learned policy as (k, K, z, e, type) -> consumption share.

@@ -12,9 +12,17 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from rl_markets.envs.answer_key import AnswerKey, Assessment, Line, Metric, Plot
-from rl_markets.envs.market import PolicyFunction
+from rl_markets.envs.answer_key import (
+    AnswerKey,
+    Assessment,
+    Line,
+    Metric,
+    Plot,
+    loss_of_decisions,
+)
+from rl_markets.envs.market import Market, PolicyFunction
 from rl_markets.envs.numerics.decision_process import DecisionProcess
 from rl_markets.envs.numerics.statistics import optimality_gap
 from rl_markets.envs.points.market import Points
@@ -39,6 +47,7 @@ class PointsAnswer(AnswerKey):
     def __init__(self, parameters: PointsParameters) -> None:
         p = self.parameters = parameters
         self.name = "exact decision process"
+        self.complete = True
         cheapest = PointsProgramme(
             price=p.prices[0],
             cost=p.cost,
@@ -78,12 +87,37 @@ class PointsAnswer(AnswerKey):
 
     @torch.no_grad()
     def offers(self, policy: PolicyFunction) -> Choices:
-        """What a policy offers at each balance."""
-        market = Points(self.parameters, worlds=1)
-        held = torch.tensor(self.balances.astype(np.int64))[None]
-        actions = policy(market.observe({"outstanding": held})["seller"])[0].numpy()
-        price = actions[:, 1] if market.joint else 0
-        return np.asarray(actions[:, 0] + len(self.parameters.rates) * price)
+        """What a policy offers at each balance to the customer who fares worst for the seller."""
+        return max(self.each_offers(policy), key=self.optimality_gap)
+
+    @torch.no_grad()
+    def each_offers(self, policy: PolicyFunction) -> Choices:
+        """What a policy offers each customer at each balance, `[customers, balances]`; a row where
+        all are offered the same."""
+        customers = self.parameters.customers
+        market = Points(self.parameters, worlds=len(self.balances))
+        held = torch.tensor(self.balances.astype(np.int64))[:, None].expand(-1, customers)
+        actions = policy(market.observe({"outstanding": held})["seller"]).numpy()
+        price = actions[..., 1] if market.joint else 0
+        return np.unique((actions[..., 0] + len(self.parameters.rates) * price).T, axis=0)
+
+    def policies(self, market: Market) -> dict[str, PolicyFunction]:
+        """The optimal offer at the balance that is observed."""
+        rates = len(self.parameters.rates)
+        several = len(self.parameters.prices) > 1
+
+        def act(observations: Tensor) -> Tensor:
+            share = observations[..., 0].double().cpu().numpy()
+            place = np.rint(share * (len(self.balances) - 1)).astype(np.int64)
+            offer = torch.from_numpy(self.best[place])
+            branches = [offer % rates, offer // rates] if several else [offer]
+            return torch.stack(branches, -1)
+
+        return {"seller": act}
+
+    def tolerance(self, group: str) -> float:
+        """The limit of what a new customer's value may lack, in money."""
+        return LIMIT / 100 * abs(self.worth(self.best))
 
     # -- the contract ------------------------------------------------------------------------------
 
@@ -139,7 +173,19 @@ class PointsAnswer(AnswerKey):
             answer=0.0,
             note="alone in its market, its best response is the optimum",
         )
-        return [shortfall, worth, gain]
+        return [
+            shortfall,
+            *loss_of_decisions(
+                value,
+                best,
+                self.worth(self._constant),
+                {n: self.worth(o) for n, o in controls.items()},
+                of="looking at balances",
+                above="offer",
+            ),
+            worth,
+            gain,
+        ]
 
     def _flat(self, offer: int) -> Choices:
         """One offer at every balance."""

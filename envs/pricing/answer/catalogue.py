@@ -11,11 +11,13 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rl_markets.envs.answer_key import AnswerKey, Assessment, Line, Metric, Plot
-from rl_markets.envs.market import PolicyFunction
+from rl_markets.envs.market import Market, Policy, PolicyFunction
 from rl_markets.envs.numerics.statistics import optimality_gap
 from rl_markets.envs.pricing import solution as known
+from rl_markets.envs.pricing.answer.reactive import LastPrices, ReactiveAnswer, is_small
 from rl_markets.envs.pricing.logit import logit_of
 from rl_markets.envs.pricing.market import Pricing
 from rl_markets.envs.pricing.parameters import PricingParameters
@@ -30,10 +32,14 @@ PERIODS = 200
 
 Metrics are means over the periods after the burn-in.
 """
-LIMIT = 5.0
+LIMIT = 2.0
 """What the certificate lets a catalogue lose against its joint optimum, in %.
 
 Likewise what a seller may gain by its best response.
+"""
+PRICE_LIMIT = 5.0
+"""How far prices may be from the equilibrium's, in %: where sellers price as one, a seller's gain
+by itself says little.
 """
 LOOKED_AT = 1000
 """Rows of posted prices, drawn from all, at which best responses are looked for."""
@@ -51,6 +57,9 @@ class CatalogueAnswer(AnswerKey):
         self.logit = logit_of(p)
         self.grid = known.GridMarket(self.logit, known.level_grid(p.goods(p.list_price), p.levels))
         self.scale = p.demand.visitors * (1 - p.fee)
+        several = p.firms > 1
+        self.last = LastPrices(p) if several and is_small(p) else None
+        self.complete = self.last is not None or not several
         self.name = "joint optimum" if p.firms == 1 else "Bertrand-Nash equilibrium"
 
     # -- what prices are worth, in money a period --------------------------------------------------
@@ -71,6 +80,32 @@ class CatalogueAnswer(AnswerKey):
     def best(self) -> Array:
         """The prices that the levels' joint optimum charges, `[goods]`."""
         return self.grid.prices(self.grid.joint_optimum())
+
+    def policies(self, market: Market) -> dict[str, PolicyFunction] | None:
+        """Each seller's constant levels: the joint optimum's, or the equilibrium's."""
+        p = self.parameters
+        try:
+            places = self.grid.joint_optimum() if p.firms == 1 else self.grid.nash()
+        except ConvergenceError:
+            return None
+        levels = torch.from_numpy(np.asarray(places)).reshape(p.firms, p.products)
+        policies: dict[str, PolicyFunction] = {}
+        first = 0
+        for group, count in p.sellers.items():
+            policies[group] = _constant(levels[first : first + count])
+            first += count
+        return policies
+
+    def against(self, fixed: Mapping[str, Policy]) -> AnswerKey | None:
+        """The best response of the one seller that learns, where the last prices are few."""
+        p = self.parameters
+        learning = [count for group, count in p.sellers.items() if group not in fixed]
+        return ReactiveAnswer(p, fixed) if learning == [1] and is_small(p) else None
+
+    def tolerance(self, group: str) -> float:
+        """The limit of what the discounted profit of an agent may lack, in money."""
+        profits = self.profits(self.best if self.parameters.firms == 1 else self.nash)
+        return LIMIT / 100 * float(profits.mean()) / (1 - self.parameters.gamma)
 
     # -- play --------------------------------------------------------------------------------------
 
@@ -162,20 +197,56 @@ class CatalogueAnswer(AnswerKey):
             "%",
             note="the joint optimum on these levels against that of all prices",
         )
-        metrics += [self._best_response_gain(ours, controls), profit, grid_loss]
+        metrics += [*self._best_response_gains(policies, ours, controls), profit, grid_loss]
         return Assessment(metrics, [self._figure(ours)])
 
-    def _best_response_gain(self, ours: Array, controls: dict[str, Array]) -> Metric:
-        return Metric(
-            "best_response_gain/exact",
-            "largest best-response gain of a seller",
-            float(self.gains(ours).max()),
-            "% of its profit",
-            answer=0.0,
-            limit=LIMIT,
-            controls={name: float(self.gains(prices).max()) for name, prices in controls.items()},
-            note="the best levels against the prices that the others post",
+    def _best_response_gains(
+        self, policies: Mapping[str, PolicyFunction], ours: Array, controls: dict[str, Array]
+    ) -> list[Metric]:
+        """Against the prices that the others post, and against the policies that post them."""
+        gains = self.gains(ours)
+        metrics = [
+            Metric(
+                "best_response_gain/exact",
+                "largest best-response gain of a seller",
+                float(gains.max()),
+                "% of its profit",
+                answer=0.0,
+                limit=LIMIT,
+                controls={n: float(self.gains(prices).max()) for n, prices in controls.items()},
+                note="the best levels against the prices that the others post",
+                who=self._seller(gains),
+            )
+        ]
+        if self.last is None:
+            return metrics
+        posted = self.last.posted(policies)
+        reacting = np.array([self.last.gain(posted, i) for i in range(self.parameters.firms)])
+        metrics.append(
+            Metric(
+                "best_response_gain/reacting",
+                "the same, the others reacting",
+                float(reacting.max()),
+                "% of its profit",
+                answer=0.0,
+                limit=LIMIT,
+                note="decision process over the last prices of all: the best response to how the "
+                "others' policies answer, from the list prices or the mean over all last prices",
+                who=self._seller(reacting),
+            )
         )
+        return metrics
+
+    def _seller(self, gains: Array) -> str:
+        """Which seller has the largest gain; nothing where there is only one."""
+        if len(gains) == 1:
+            return ""
+        worst = int(gains.argmax())
+        for group, count in self.parameters.sellers.items():
+            if worst < count:
+                return group if count == 1 else f"{group}, seller {worst}"
+            worst -= count
+        return "a rival"
 
     def _shortfall(self, ours: Array, controls: dict[str, Array]) -> Metric:
         return Metric(
@@ -198,6 +269,7 @@ class CatalogueAnswer(AnswerKey):
             self.away(ours),
             "%",
             answer=0.0,
+            limit=PRICE_LIMIT,
             controls={name: self.away(prices) for name, prices in controls.items()},
         )
         delta = Metric(
@@ -248,3 +320,8 @@ class CatalogueAnswer(AnswerKey):
         elif self.parameters.products > 1:
             lines.append(Line("every product for itself", goods, self._selfish.tolist(), "control"))
         return Plot("Mean price of each good", "good", "price", lines)
+
+
+def _constant(levels: Tensor) -> PolicyFunction:
+    """These levels `[sellers, products]`, whatever is observed."""
+    return lambda observations: levels.expand(*observations.shape[:-2], *levels.shape)

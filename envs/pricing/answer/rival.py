@@ -11,9 +11,17 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from rl_markets.envs.answer_key import AnswerKey, Assessment, Line, Metric, Plot
-from rl_markets.envs.market import PolicyFunction
+from rl_markets.envs.answer_key import (
+    AnswerKey,
+    Assessment,
+    Line,
+    Metric,
+    Plot,
+    loss_of_decisions,
+)
+from rl_markets.envs.market import Market, PolicyFunction
 from rl_markets.envs.numerics.decision_process import DecisionProcess
 from rl_markets.envs.numerics.statistics import optimality_gap
 from rl_markets.envs.pricing import solution as known
@@ -22,13 +30,14 @@ from rl_markets.envs.pricing.parameters import PricingParameters
 from rl_markets.envs.pricing.rivals import FLOOR
 
 Array = NDArray[np.float64]
+Choices = NDArray[np.int64]
 
 LIMIT = 2.0
 """What the certificate lets a policy lose against the best response, in %."""
-RECOVERY = 20.0
-"""Periods after the rival has left in which the price must be within one level of the optimum."""
 SHOWN = 40
 """Periods that the pictures show."""
+PRESENT = 3
+"""Column of the observation that says whether the product is sold elsewhere, too."""
 NEVER = 10**9
 """Stands for a period that no play reaches."""
 CYCLES = 840
@@ -49,6 +58,7 @@ class RivalAnswer(AnswerKey):
     def __init__(self, parameters: PricingParameters) -> None:
         p = self.parameters = parameters
         self.name = "best response to the rival"
+        self.complete = True
         (self.group,) = parameters.sellers
         (self.rival,) = parameters.rivals
         own_list, self.rival_list = p.goods(p.list_price)
@@ -93,12 +103,8 @@ class RivalAnswer(AnswerKey):
     @cached_property
     def best(self) -> tuple[NDArray[np.int64], Array]:
         """The best next level after each level, and its value."""
-        levels = len(self.prices)
-        # The level that is chosen is the next state.
-        moves = np.broadcast_to(np.eye(levels), (levels, levels, levels))
-        process = DecisionProcess(self.rewards, moves, self.parameters.gamma)
-        policy = process.best()
-        return policy, process.values(policy)
+        policy = self.process.best()
+        return policy, self.process.values(policy)
 
     @cached_property
     def after(self) -> int:
@@ -108,32 +114,39 @@ class RivalAnswer(AnswerKey):
     # -- play --------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def play(self, policy: PolicyFunction, *, leaves: bool) -> tuple[Array, Array]:
-        """Prices of the seller and the rival from every level, `[periods, starts]` each.
+    def table(self, policy: PolicyFunction, *, leaves: bool) -> Choices:
+        """The level that a policy posts after each pair of levels, `[before, last]`.
 
-        They are long enough for nothing to count after.
+        The rival's last price, which the seller sees, answers the level before its last one.
 
         Args:
             policy: of the seller.
-            leaves: whether the rival has just left, after having met the seller's start; its price
-                is then NaN.
+            leaves: whether the rival has just left.
+        """
+        market = self._everywhere(leaves)
+        market.step({self.group: policy(market.observe(market.state)[self.group])})
+        own = market.state["price"][:, :1].double().numpy()
+        levels = len(self.prices)
+        return np.asarray(np.abs(own - self.prices).argmin(1).reshape(levels, levels))
+
+    def play(self, table: Choices) -> Choices:
+        """Levels that the seller posts, `[periods, starts]`, until nothing counts any more.
+
+        It starts at each level, which it has posted twice.
         """
         gamma = self.parameters.gamma
         horizon = min(4000, max(2 * CYCLES, int(np.ceil(np.log(1e-5) / np.log(gamma)))))
-        market = self._everywhere(leaves)
-        observations = market.observe(market.state)[self.group]
-        own = []
-        theirs = []
+        before = last = np.arange(len(self.prices))
+        levels = []
         for _ in range(horizon):
-            step = market.step({self.group: policy(observations)})
-            observations = step.observations[self.group]
-            posted = market.state["price"].double().numpy()
-            own.append(posted[:, 0])
-            theirs.append(np.full(len(posted), np.nan) if leaves else posted[:, 1])
-        return np.stack(own), np.stack(theirs)
+            following = table[before, last]
+            before = last
+            last = following
+            levels.append(last)
+        return np.stack(levels)
 
     def _everywhere(self, leaves: bool) -> Pricing:
-        """A market with a world for each level, the seller's last price, without an end."""
+        """A market with a world for each pair of levels that the seller posted, without an end."""
         p = self.parameters
         period_of_leaving = 0
         if leaves:
@@ -143,37 +156,66 @@ class RivalAnswer(AnswerKey):
             period_of_leaving = NEVER
         rival = self.rival.model_copy(update={"leaves": period_of_leaving})
         p = p.model_copy(update={"rivals": [rival], "exploring_starts": 0.0})
-        market = Pricing(p, worlds=len(self.prices))
+        before, last = np.meshgrid(self.prices, self.prices, indexing="ij")
+        market = Pricing(p, worlds=before.size)
         market.truncate_after(None)
         market.reset(0)
-        start = np.stack([self.prices, self.answers(self.prices)], -1)
+        start = np.stack([last.ravel(), self.answers(before.ravel())], -1)
         market.state["price"] = torch.tensor(start, dtype=torch.float32)
         market.state["period"] = torch.full_like(market.state["period"], int(leaves))
         return market
 
+    @cached_property
+    def process(self) -> DecisionProcess:
+        """While the rival is there: the level that is chosen is the next state."""
+        levels = len(self.prices)
+        moves = np.broadcast_to(np.eye(levels), (levels, levels, levels))
+        return DecisionProcess(self.rewards, moves, self.parameters.gamma)
+
     def worth(self, policy: PolicyFunction) -> float:
         """Discounted mean profit, the mean over starts, while the rival is there."""
-        own, theirs = self.play(policy, leaves=False)
-        gamma = self.parameters.gamma
-        paid = self.profit(own, theirs).mean(1)
-        # What then goes round for ever.
-        rest = gamma ** len(paid) / (1 - gamma) * paid[-CYCLES:].mean()
-        return float(gamma ** np.arange(len(paid)) @ paid + rest)
+        levels = self.play(self.table(policy, leaves=False))
+        before = np.concatenate([np.arange(len(self.prices))[None], levels[:-1]])
+        return self._discounted(self.rewards[before, levels].mean(1))
 
     def optimality_gap(self, value: float) -> float:
         """What is lost against the best response, in %."""
         return optimality_gap(value, float(self.best[1].mean()))
 
     def recovery(self, policy: PolicyFunction) -> float:
-        """Periods after the rival has left until the price is near the optimum for good.
+        """What is lost once the rival has left, in % of what can then be earned.
 
-        Near is within one level, from every start; NaN for never.
+        Discounted mean profit from every price before, against the best price without a rival.
         """
-        own, _ = self.play(policy, leaves=True)
-        levels = np.abs(own[..., None] - self.prices).argmin(-1)
-        away = np.flatnonzero((np.abs(levels - self.after) > 1).any(1))
-        recovered = int(away[-1]) + 1 if len(away) else 0
-        return float(recovered) if recovered < len(own) else float("nan")
+        levels = self.play(self.table(policy, leaves=True))
+        paid = self._discounted(self.profit(self.prices[levels], None).mean(1))
+        best = float(self.profit(self.prices, None).max()) / (1 - self.parameters.gamma)
+        return optimality_gap(paid, best)
+
+    def _discounted(self, paid: Array) -> float:
+        """The value of what is paid period by period, the last of which go round for ever."""
+        gamma = self.parameters.gamma
+        rest = gamma ** len(paid) / (1 - gamma) * paid[-CYCLES:].mean()
+        return float(gamma ** np.arange(len(paid)) @ paid + rest)
+
+    def policies(self, market: Market) -> dict[str, PolicyFunction]:
+        """The best response at the last price, while the rival is there and afterwards."""
+        own_list = self.prices[0] / self.parameters.levels[0]
+        best, _ = self.best
+
+        def act(observations: Tensor) -> Tensor:
+            seen = observations.double().cpu().numpy()
+            level = np.abs(own_list * seen[..., :1] - self.prices).argmin(-1)
+            choice = best[level]
+            if self.rival.leaves:
+                choice = np.where(seen[..., PRESENT] > 0, choice, self.after)
+            return torch.from_numpy(choice)[..., None]
+
+        return {self.group: act}
+
+    def tolerance(self, group: str) -> float:
+        """The limit of what the discounted profit may lack, in money."""
+        return LIMIT / 100 * abs(float(self.best[1].mean()))
 
     # -- the contract ------------------------------------------------------------------------------
 
@@ -204,6 +246,14 @@ class RivalAnswer(AnswerKey):
                 controls={n: self.optimality_gap(v) for n, v in worth.items()},
                 note="discounted mean profit from every first price, without noise",
             ),
+            *loss_of_decisions(
+                value,
+                best,
+                worth["best fixed price"],
+                worth,
+                of="answering the rival",
+                above="price",
+            ),
             Metric("value", "discounted profit", value, "money", answer=best, controls=worth),
             Metric(
                 "best_response_gain/exact",
@@ -221,13 +271,14 @@ class RivalAnswer(AnswerKey):
     def _recovered(self, ours: PolicyFunction, controls: dict[str, PolicyFunction]) -> Metric:
         return Metric(
             "recovery",
-            "periods to recover once the rival has left",
+            "loss once the rival has left",
             self.recovery(ours),
+            "%",
             answer=0.0,
-            limit=RECOVERY,
+            limit=LIMIT,
             controls={name: self.recovery(policy) for name, policy in controls.items()},
-            note="until the price is within one level of the optimum without a rival, "
-            "from every price before",
+            note="discounted mean profit from every price before, against the best price without a "
+            "rival",
         )
 
     def _controls(self) -> dict[str, PolicyFunction]:
@@ -248,12 +299,14 @@ class RivalAnswer(AnswerKey):
 
     def _figure(self, policy: PolicyFunction, leaves: bool) -> Plot:
         """The first periods from the lowest price."""
-        own, theirs = self.play(policy, leaves=leaves)
+        own = self.prices[self.play(self.table(policy, leaves=leaves))]
         x = list(map(float, range(min(SHOWN, len(own)))))
         lines = [Line("learned", x, own[: len(x), 0].tolist(), "ours")]
         if leaves:
             lines.append(Line("optimal", x, [float(self.prices[self.after])] * len(x), "answer"))
             return Plot("Price after the rival has left", "period", "price", lines)
+        before = np.concatenate([self.prices[:1], own[: len(x) - 1, 0]])
+        theirs = self.answers(before)
         best_response, _ = self.best
         level = 0
         optimal = []
@@ -262,6 +315,6 @@ class RivalAnswer(AnswerKey):
             optimal.append(float(self.prices[level]))
         lines += [
             Line("optimal", x, optimal, "answer"),
-            Line("the rival", x, theirs[: len(x), 0].tolist(), "control"),
+            Line("the rival", x, theirs.tolist(), "control"),
         ]
         return Plot("Price against the rival", "period", "price", lines)

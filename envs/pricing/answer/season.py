@@ -13,10 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import expit
+from torch import Tensor
 
-from rl_markets.envs.answer_key import AnswerKey, Assessment, Line, Metric, Plot
-from rl_markets.envs.market import PolicyFunction
+from rl_markets.envs.answer_key import (
+    AnswerKey,
+    Assessment,
+    Line,
+    Metric,
+    Plot,
+    loss_of_decisions,
+)
+from rl_markets.envs.market import Market, PolicyFunction
 from rl_markets.envs.numerics.statistics import optimality_gap
+from rl_markets.envs.pricing import features
 from rl_markets.envs.pricing import solution as known
 from rl_markets.envs.pricing.answer.kinds import FINE
 from rl_markets.envs.pricing.levels import standing
@@ -45,6 +54,7 @@ class SeasonAnswer(AnswerKey):
     def __init__(self, parameters: PricingParameters) -> None:
         self.parameters = parameters
         self.name = "dynamic programme"
+        self.complete = True
         (self.group,) = parameters.sellers
 
     # -- the season --------------------------------------------------------------------------------
@@ -169,6 +179,33 @@ class SeasonAnswer(AnswerKey):
         leftover = known.leftover_markdown if self.parameters.markdown_only else known.leftover
         return 100 * leftover(self.season, table) / self.season.stock
 
+    def policies(self, market: Market) -> dict[str, PolicyFunction]:
+        """The optimal level at the period, the stock and the last price that are observed."""
+        p = self.parameters
+        season = self.season
+        columns = [*features.of_product(p), *features.of_season(p)]
+        levels = p.list_price[0] * np.array(p.levels)
+        level_of = np.abs(season.prices[:, None] - levels).argmin(1)
+
+        def act(observations: Tensor) -> Tensor:
+            seen = observations.double().cpu().numpy()
+            left = seen[..., columns.index("time left")]
+            share = seen[..., columns.index("stock / units")]
+            period = np.rint((1 - left) * p.periods).astype(np.int64).clip(0, season.periods - 1)
+            stock = np.rint(share * season.stock).astype(np.int64)
+            choice = self._best[period, stock]
+            if p.markdown_only:
+                last = p.list_price[0] * seen[..., columns.index("last price / list price")]
+                place = np.abs(season.prices - last[..., None]).argmin(-1)
+                choice = np.take_along_axis(choice, place[..., None], -1)[..., 0]
+            return torch.from_numpy(level_of[choice])[..., None]
+
+        return {self.group: act}
+
+    def tolerance(self, group: str) -> float:
+        """The limit of what a season may lose, in money."""
+        return LIMIT / 100 * abs(self.optimum.total)
+
     # -- the contract ------------------------------------------------------------------------------
 
     def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
@@ -207,7 +244,8 @@ class SeasonAnswer(AnswerKey):
             "between the lowest and the highest",
         )
         metrics = [*self._profits(self.worth(ours), worth), spoilage, grid_loss]
-        return Assessment(metrics, self._plots(ours, seeds[0]))
+        methods = tuple(name for name in worth if name not in tables)
+        return Assessment(metrics, self._plots(ours, seeds[0]), methods)
 
     def _profits(self, value: float, controls: dict[str, float]) -> list[Metric]:
         """What a policy of this value loses, earns and could still gain."""
@@ -239,7 +277,14 @@ class SeasonAnswer(AnswerKey):
             answer=0.0,
             note="alone in its market, its best response is the dynamic programme",
         )
-        return [shortfall, profit, gain]
+        return [
+            shortfall,
+            *loss_of_decisions(
+                value, best, self.worth(self._fixed), controls, of="pricing", above="price"
+            ),
+            profit,
+            gain,
+        ]
 
     @property
     def _best(self) -> Choices:

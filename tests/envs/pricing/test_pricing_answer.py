@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -273,9 +272,9 @@ class TestRival:
         assert metrics["shortfall"].controls["best for today"] > 30
         assert 0 < metrics["shortfall"].controls["best fixed price"] < 1
         assert not metrics["shortfall"].passed
-        assert math.isnan(metrics["recovery"].value)
-        assert not metrics["recovery"].passed
-        assert metrics["recovery"].controls["best for today"] == 0
+        assert metrics["recovery"].value > 50
+        assert metrics["recovery"].passed is False
+        assert metrics["recovery"].controls["best for today"] < 2
 
 
 class TestPoints:

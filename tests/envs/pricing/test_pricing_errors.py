@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rl_markets.certificate.best_response import _as_judged
+from rl_markets.certificate.judged import as_judged
 from rl_markets.errors import ExperimentError
 from rl_markets.experiment import load
 from rl_markets.policies.dqn.parameters import SCHEDULES, DQNParameters
@@ -111,4 +111,4 @@ def test_deviations_are_judged_from_the_markets_own_starts() -> None:
     """Exploring starts shape training only."""
     experiment = load(GVR, [])
     assert experiment.market_parameters.exploring_starts == 0.3  # type: ignore[attr-defined]
-    assert _as_judged(experiment).market.parameters["exploring_starts"] == 0.0
+    assert as_judged(experiment).market.parameters["exploring_starts"] == 0.0

@@ -1,0 +1,108 @@
+"""`rl-markets check --certificate`: whether an experiment's certificate can be fooled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+
+from rl_markets.certificate import document, tables
+from rl_markets.certificate.certify import EVALUATION_SEED, assess
+from rl_markets.certificate.judged import as_judged, known_answer
+from rl_markets.certificate.mutants import Mutant, Mutations
+from rl_markets.certificate.tables import shown
+from rl_markets.envs.answer_key import AnswerKey
+from rl_markets.envs.market import Policy, PolicyFunction
+from rl_markets.errors import ExperimentError
+from rl_markets.experiment import Experiment
+from rl_markets.exported import load
+from rl_markets.fixed_policies import fixed_policies, profile
+from rl_markets.rllib.build import one_world
+
+BLIND = "[bold red]BLIND SPOT[/]"
+
+
+def check_certificate(experiment: Experiment, run: Path | None, out: Console) -> bool:
+    """Tries mutants of the answer, or of what a run learned, on an experiment's certificate.
+
+    Args:
+        experiment: whose certificate.
+        run: of which the learned policies are mutated; None takes the answer's own.
+        out: takes a line for each mutant as it is tried.
+
+    Returns:
+        Whether no mutant that loses more than the limit is certified.
+
+    Raises:
+        ExperimentError: where no answer is known, or it has no policies to mutate.
+    """
+    torch.set_num_threads(1)
+    judged = as_judged(experiment)
+    key, base = _base(judged, run)
+    if not _certified(judged, key, base, out):
+        return False
+    tried = []
+    for mutant in Mutations(judged, key, base).tried():
+        tried.append(mutant)
+        out.print(_line(mutant))
+    harmful = [mutant for mutant in tried if mutant.verdict]
+    blind = [mutant for mutant in tried if mutant.blind]
+    out.print(
+        f"{experiment.name}: {len(tried)} mutants, {len(harmful)} of them lose more than the "
+        f"limit; blind spots: {len(blind)}",
+        highlight=False,
+    )
+    return not blind
+
+
+def _base(
+    experiment: Experiment, run: Path | None
+) -> tuple[AnswerKey, Mapping[str, PolicyFunction]]:
+    """The judge, and the policies without fault."""
+    market = one_world(experiment)
+    fixed = fixed_policies(experiment, market)
+    key = known_answer(experiment, fixed)
+    if key is None:
+        raise ExperimentError(
+            f"{experiment.name}: no answer is known for these parameters, so that its certificate "
+            "never says certified; there is nothing to check"
+        )
+    if run is not None:
+        return key, profile(experiment, load(run), market)
+    answer = key.policies(market)
+    if answer is None:
+        raise ExperimentError(
+            f"{experiment.name}: the {key.name} has no policies that could be mutated; "
+            "name a run of it whose learned ones are: --run runs/latest"
+        )
+    return key, {**fixed, **answer}
+
+
+def _certified(
+    experiment: Experiment, key: AnswerKey, base: Mapping[str, PolicyFunction], out: Console
+) -> bool:
+    """Whether the policies without fault pass: else nothing can be said of faulty ones."""
+    policies = {group: Policy(policy) for group, policy in base.items()}
+    seeds = [EVALUATION_SEED + i for i in range(experiment.certificate.seeds)]
+    found = assess(experiment, key, policies, policies, seeds)
+    certificate = document.issue(experiment, key.name, found)
+    if certificate.passed:
+        return True
+    out.print(
+        f"{experiment.name}: already without a fault: {tables.verdict(certificate)}",
+        highlight=False,
+        markup=False,
+    )
+    return False
+
+
+def _line(mutant: Mutant) -> str:
+    """A mutant in a line: what it is, what it loses, and what the certificate says of it."""
+    loss = f"loses {shown(mutant.loss)} of {shown(mutant.limit)} {mutant.unit}"
+    said = escape(mutant.verdict) or "[dim]within the limit[/]"
+    if mutant.blind:
+        said = BLIND
+    return f"{escape(mutant.name)}: {escape(loss)}: {said}"
