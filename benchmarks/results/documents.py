@@ -29,10 +29,10 @@ def write_all(plan: Plan, root: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in plan.experiments:
         runs = [run for run in plan.certified if run.experiment == name]
-        _write(folder, name, document(name, runs, root))
+        write_document(folder, name, document(name, runs, root))
         _pictures(folder, name, _run_folder(runs[0], root))
-    _write(folder, COMPARISON, comparison(plan, root))
-    _write(folder, VARIED, varied(plan, root))
+    write_document(folder, COMPARISON, comparison(plan, root))
+    write_document(folder, VARIED, varied(plan, root))
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def read(folder: Path, name: str) -> dict[str, Any]:
     return document
 
 
-def _write(folder: Path, name: str, content: dict[str, Any]) -> None:
+def write_document(folder: Path, name: str, content: dict[str, Any]) -> None:
     write_text(folder / f"{name}.json", json.dumps(content, indent=1, allow_nan=False))
 
 

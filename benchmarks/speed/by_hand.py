@@ -40,7 +40,7 @@ class Economy:
         self.p = parameters
         self.rng = np.random.default_rng(seed)
         self.stationary = parameters.sigma / np.sqrt(1 - parameters.rho**2)
-        self.low, self.high = (float(x) for x in np.log(parameters.initial_capital))
+        self.low, self.high = (float(x) for x in np.log(parameters.starts))
 
     def advance(self, actions: Array, innovation: Any) -> Array:
         """A period: actions `[..., households, 2]` to rewards `[..., households]`."""

@@ -73,7 +73,7 @@ def begin(p: HouseholdsParameters, key: Array) -> World:
     Productivity is from its stationary distribution.
     """
     capital_key, labour_key, productivity_key = jax.random.split(key, 3)
-    low, high = jnp.log(jnp.array(p.initial_capital))
+    low, high = jnp.log(jnp.array(p.starts))
     k = jnp.exp(jax.random.uniform(capital_key, minval=low, maxval=high))
     labour = jax.random.uniform(labour_key, minval=LOW, maxval=HIGH)
     z = p.sigma / (1 - p.rho**2) ** 0.5 * jax.random.normal(productivity_key)

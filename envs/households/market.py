@@ -112,14 +112,14 @@ class Households(TensorMarket):
         self._aggregates = torch.tensor(AGGREGATES, device=self.device)
 
     def initial_state(self, worlds: int, generator: torch.Generator) -> State:
-        """Exploring starts: capital log-uniform in `initial_capital`, any labour.
+        """Exploring starts: capital log-uniform in `starts`, any labour.
 
         Households' capital is spread around a world's by `initial_dispersion`.
         """
         p = self.parameters
         n = p.households
         options: Any = {"device": self.device, "dtype": self.dtype}
-        low, high = (math.log(bound) for bound in p.initial_capital)
+        low, high = (math.log(bound) for bound in p.starts)
         log_k = torch.empty((worlds, 1), **options).uniform_(low, high, generator=generator)
         if p.initial_dispersion > 0:
             spread = torch.randn((worlds, n), generator=generator, **options)

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=80)]
+START_MULTIPLES = (0.1, 8.0)
+"""Of the steady state: where episodes start unless told otherwise."""
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -64,8 +66,10 @@ class HouseholdsParameters(BaseModel):
         "so that policies can be theirs alone; "
         "left out, all are one group called households",
     )
-    initial_capital: tuple[Positive, Positive] = Field(
-        (0.1, 10.0), description="interval of the log-uniform draw of an episode's capital level"
+    initial_capital: tuple[Positive, Positive] | None = Field(
+        None,
+        description="interval of the log-uniform draw of an episode's capital level; "
+        "null follows the economy: a tenth of the steady state to eight times",
     )
     initial_dispersion: float = Field(
         0.0,
@@ -76,7 +80,7 @@ class HouseholdsParameters(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> HouseholdsParameters:
-        low, high = self.initial_capital
+        low, high = self.starts
         if low > high:
             raise ValueError(f"initial_capital: expected low <= high, found [{low}, {high}]")
         for name in ("capital_productivity", "labour_productivity"):
@@ -95,6 +99,29 @@ class HouseholdsParameters(BaseModel):
                 f"{self.households} of `households`"
             )
         return self
+
+    @property
+    def starts(self) -> tuple[float, float]:
+        """Interval of an episode's first capital level; see `initial_capital`."""
+        if self.initial_capital is not None:
+            return self.initial_capital
+        low, high = START_MULTIPLES
+        return low * self.steady_capital, high * self.steady_capital
+
+    @property
+    def steady_capital(self) -> float:
+        """Capital k at rest of households who are alike, all with the mean productivity.
+
+        From 1 = beta (1 - delta + alpha y / k) and b c / (1 - l) = (1 - alpha) y / l.
+        """
+        kappa = sum(self.capital_productivity) / len(self.capital_productivity)
+        lambda_ = sum(self.labour_productivity) / len(self.labour_productivity)
+        r = (1 / self.beta - 1 + self.delta) / kappa
+        intensity = (self.alpha / r) ** (1 / (1 - self.alpha))  # effective capital an hour
+        y = intensity**self.alpha
+        c = y - self.delta * intensity / kappa
+        odds = (1 - self.alpha) * y / (self.b * c)  # l / (1 - l)
+        return float(intensity * lambda_ * odds / (1 + odds) / kappa)
 
     @property
     def group_sizes(self) -> dict[str, int]:

@@ -49,7 +49,10 @@ class DQNParameters(ReplayParameters):
         0.01, gt=0, le=1, description="Polyak rate of the target network, each gradient step"
     )
     huber: float = Field(
-        1.0, gt=0, description="errors beyond it, in the normalised loss, count linearly"
+        10.0,
+        gt=0,
+        description="errors beyond it, in the normalised loss, count linearly; "
+        "a small one learns medians instead of means, which differ where sales are rare",
     )
     normalise: bool = Field(
         True,

@@ -20,6 +20,8 @@ from rl_markets.policies.ppo.parameters import PPOParameters
 from rl_markets.policies.rollout import OBSERVATIONS, REWARDS, Batch, Fragment
 
 ADVANTAGES = "advantages"
+SHORTEST = 1e-3
+"""Values without an end in sight are centred as if they looked a thousand steps ahead."""
 CLIPPED_BOUND = "clipped_bound"
 VALUE_TARGETS = "value_targets"
 """Columns of what the gradient steps need beside what the runners recorded."""
@@ -62,6 +64,7 @@ class PPOLearner(GradientLearner[PPOParameters]):
         rows = fragment.rows
 
         values, final_values = fragment.values(critic)
+        values, final_values = self.centred(policy, fragment, values, final_values)
         successor, not_done = successor_values(values, fragment.ends, final_values)
         advantages = generalized_advantages(
             columns[REWARDS], values, successor, not_done, p.discount, p.gae_lambda
@@ -92,6 +95,33 @@ class PPOLearner(GradientLearner[PPOParameters]):
             VALUE_TARGETS: (targets - critic.shift) / critic.scale,
         }
         return fragment.acting(batch)
+
+    def centred(
+        self, policy: str, fragment: Fragment, values: Tensor, final_values: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Moves all values at once by what they miss in common, and returns them moved.
+
+        Were every V too low by the same g, every temporal difference would be (1 - gamma) g on
+        average, gamma g less where an episode terminates. Steps of the critic alone close such a
+        gap at the pace of the traces, 1 - gamma lambda, and fit little else meanwhile (compare Naik
+        et al. 2024, who centre rewards).
+        """
+        p = self.parameters(policy)
+        if p.centring == 0:
+            return values, final_values
+        alive = torch.ones_like(values[1:])
+        ends = fragment.ends
+        alive[ends.step[ends.terminated], ends.trajectory[ends.terminated]] = 0.0
+        successor, _ = successor_values(values, ends, final_values)
+        difference = fragment.columns[REWARDS] + p.discount * successor - values[:-1]
+        missed, _ = self.moments(fragment.rows(difference))
+        weight, _ = self.moments(fragment.rows(1 - p.discount * alive))
+        level = p.centring * missed / weight.clamp_min(SHORTEST)
+        self.networks(policy).critic.shift.add_(level)
+        if fragment.separate is not None:  # a level of each agent's own
+            level = level.repeat(fragment.trajectories // fragment.separate)
+            return values + level, final_values + level[ends.trajectory]
+        return values + level, final_values + level
 
     def update_policy(self, policy: str, batch: Batch, *, reporting: bool) -> dict[str, Tensor]:
         """One gradient step of actor and critic; its metrics, if they are reported."""

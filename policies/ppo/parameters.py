@@ -31,6 +31,13 @@ class PPOParameters(GradientParameters):
         "which takes out shocks that all share; "
         "meant for many agents that hardly move each other's rewards",
     )
+    centring: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share, each iteration, by which all values move at once "
+        "towards what they miss in common; 0 leaves that to the critic's steps",
+    )
     clip: float = Field(
         0.2, gt=0, lt=1, description="the probability ratio is clipped to 1 +- clip"
     )

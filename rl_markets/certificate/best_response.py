@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from rl_markets.certificate.in_play import STAKES_SHARE
-from rl_markets.certificate.judged import as_judged
 from rl_markets.envs.answer_key import Metric
 from rl_markets.envs.deviation import DEVIATOR, deviation
 from rl_markets.envs.groups import JoinedGroups
@@ -27,6 +26,7 @@ from rl_markets.experiment import Experiment
 from rl_markets.experiment.sections import PolicySection
 from rl_markets.exported import LoadedPolicy, load
 from rl_markets.fixed_policies import profile
+from rl_markets.judged import as_judged
 from rl_markets.policies.actors import Actor, build_actor
 from rl_markets.policies.sampling import MarketBuilder
 from rl_markets.rllib.build import algorithm_config, build_market

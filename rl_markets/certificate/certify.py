@@ -14,12 +14,12 @@ from rl_markets.certificate.best_path import best_path_gain, can_be_calm
 from rl_markets.certificate.best_response import deviation_gain
 from rl_markets.certificate.document import Certificate
 from rl_markets.certificate.in_play import loss_in_play
-from rl_markets.certificate.judged import as_judged, known_answer
 from rl_markets.envs.answer_key import AnswerKey, Assessment, Metric
 from rl_markets.envs.market import Policy
 from rl_markets.experiment import Experiment
 from rl_markets.exported import LoadedPolicy, load
 from rl_markets.fixed_policies import profile
+from rl_markets.judged import as_judged, known_answer
 from rl_markets.policies.actors import build_actor
 from rl_markets.rllib.build import one_world
 from rl_markets.training.run_folder import RunFolder
@@ -71,13 +71,29 @@ def assess(
 ) -> Assessment:
     """What the answer key says, and what play in the market itself says.
 
-    Nothing where no answer is known.
+    Where no answer is known as some groups do not learn, what the answer would be if all did is
+    told for information.
     """
     if answer is None:
-        return Assessment([])
+        return _for_information(experiment, policies, control, seeds)
     found = answer.assess(policies, control, seeds)
     lines = in_market(experiment, answer, policies, control, seeds)
     return replace(found, metrics=[*lines, *found.metrics])
+
+
+def _for_information(
+    experiment: Experiment,
+    policies: dict[str, Policy],
+    control: dict[str, Policy],
+    seeds: list[int],
+) -> Assessment:
+    """The lines of the answer where everybody learns, without limits; none where it is unknown."""
+    everybody = experiment.answer_key()
+    if everybody is None:
+        return Assessment([])
+    found = everybody.assess(policies, control, seeds)
+    note = f"for information: the {everybody.name} is the answer where all groups learn"
+    return replace(found, metrics=[replace(m, limit=None, note=note) for m in found.metrics])
 
 
 def in_market(

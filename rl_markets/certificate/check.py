@@ -11,7 +11,6 @@ from rich.markup import escape
 
 from rl_markets.certificate import document, tables
 from rl_markets.certificate.certify import EVALUATION_SEED, assess
-from rl_markets.certificate.judged import as_judged, known_answer
 from rl_markets.certificate.mutants import Mutant, Mutations
 from rl_markets.certificate.tables import shown
 from rl_markets.envs.answer_key import AnswerKey
@@ -20,6 +19,7 @@ from rl_markets.errors import ExperimentError
 from rl_markets.experiment import Experiment
 from rl_markets.exported import load
 from rl_markets.fixed_policies import fixed_policies, profile
+from rl_markets.judged import as_judged, known_answer
 from rl_markets.rllib.build import one_world
 
 BLIND = "[bold red]BLIND SPOT[/]"

@@ -17,6 +17,7 @@ from rl_markets.policies.actors import Actor
 from rl_markets.progress import TrainingProgress
 from rl_markets.training.run_folder import MetricsLog, RunFolder
 from rl_markets.training.trainer import Trainer
+from rl_markets.training.watch import Watch
 
 LEARNER_RESTARTS = 3
 """How often a run starts lost learners again by itself."""
@@ -78,6 +79,7 @@ class TrainingSession:
         start = self.trainer.algorithm.iteration
         answer = self.trainer.answer
         log = MetricsLog(self.run, experiment, resume_at=start)
+        watch = Watch(experiment)
         try:
             with TrainingProgress(
                 self.console, experiment.iterations, start, None if answer is None else answer.name
@@ -85,6 +87,8 @@ class TrainingSession:
                 for row in self.trainer.rows():
                     log.write(row)
                     progress.update(row)
+                    for line in watch.look(row):
+                        self._say(line)
                     iteration = int(row["iteration"])
                     last = iteration == experiment.iterations
                     if last or received or iteration % experiment.training.checkpoint_every == 0:

@@ -20,6 +20,7 @@ from rl_markets.envs.market import Policy
 from rl_markets.errors import LearnersLostError, RunFailedError
 from rl_markets.experiment import Experiment
 from rl_markets.fixed_policies import fixed_policies
+from rl_markets.judged import known_answer
 from rl_markets.policies.actors import Actor
 from rl_markets.quiet import without_harmless_lines
 from rl_markets.rllib.build import algorithm_config, one_world
@@ -51,8 +52,8 @@ class Trainer:
     ) -> None:
         self.experiment = experiment
         self.say = say
-        self.answer = experiment.answer_key()
         self.fixed = fixed_policies(experiment, one_world(experiment))
+        self.answer = known_answer(experiment, self.fixed) or experiment.answer_key()
         self.seconds = 0.0
         self.algorithm: Any = None
 

@@ -45,27 +45,29 @@ def test_its_commands_do_what_the_page_says(tmp_path: Path) -> None:
     """
     blocks = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
-    assert [line.split()[1] for line in lines] == ["check", "train", "train"]
+    assert [line.split()[1] for line in lines] == ["check", "train", "check", "train"]
     (tmp_path / "cournot.yaml").symlink_to(EXAMPLE / "cournot.yaml")
     assert "cournot" in command("markets", cwd=tmp_path).stdout
-    short = ("-o", "certificate.deviation_agent_steps=20000")
-    trained = command("train", "cournot.yaml", *short, cwd=tmp_path)
+    trained = command("train", "cournot.yaml", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
-    certified = "Certified: all 2 judged figures are within their limits of the Nash equilibrium"
+    certified = "Certified: all 4 judged figures are within their limits of the Nash equilibrium"
     assert certified in trained.stdout
     certificate = json.loads((tmp_path / "runs" / "latest" / "certificate.json").read_text())
     errors = {m["name"]: m for m in certificate["metrics"]}
     for group in ("incumbents", "entrants"):
         error = errors[f"quantity_error/{group}"]
         assert error["value"] < 3 < error["controls"]["untrained"]
+    mutated = command(*lines[2].split()[1:], cwd=tmp_path)
+    assert mutated.returncode == 0, mutated.stdout + mutated.stderr
+    assert "blind spots: 0" in mutated.stdout
     own = (
         "-o",
         "algorithm.name=reinforce",
         "-o",
         "algorithm.parameters={gamma: 0.0, learning_rate: 3e-3}",
     )
-    assert all(word in lines[2].replace("'", "") for word in own)
-    learned = command("train", "cournot.yaml", *own, *short, cwd=tmp_path)
+    assert all(word in lines[3].replace("'", "") for word in own)
+    learned = command("train", "cournot.yaml", *own, cwd=tmp_path)
     assert learned.returncode == 0, learned.stderr
     certificate = json.loads((tmp_path / "runs" / "latest" / "certificate.json").read_text())
     assert certificate["algorithm"] == "reinforce"

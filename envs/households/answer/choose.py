@@ -11,11 +11,13 @@ from rl_markets.envs.households.parameters import HouseholdsParameters
 def answer_key(parameters: HouseholdsParameters) -> AnswerKey | None:
     """The planner's solution for identical households, the Nash rest point for different ones.
 
-    None for price takers who differ, as all capital ends with the most productive, and where
-    somebody ends at a corner.
+    None for identical households with a productivity other than one, as the planner is solved in
+    those units; for price takers who differ, as all capital ends with the most productive; and
+    where somebody ends at a corner.
     """
     if parameters.homogeneous:
-        return HouseholdsAnswer(parameters)
+        units = {*parameters.capital_productivity, *parameters.labour_productivity} == {1.0}
+        return HouseholdsAnswer(parameters) if units else None
     if parameters.conduct != "strategic":
         return None
     try:

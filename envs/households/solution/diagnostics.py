@@ -85,6 +85,16 @@ class Simulation:
     y: FloatArray
     i: FloatArray
 
+    def split(self, parts: int) -> list[Simulation]:
+        """Equal parts of the paths."""
+        columns = {
+            field.name: np.split(getattr(self, field.name), parts, axis=1) for field in fields(self)
+        }
+        return [
+            Simulation(**{name: column[part] for name, column in columns.items()})
+            for part in range(parts)
+        ]
+
 
 def simulate(
     economy: Economy,

@@ -2,11 +2,12 @@
 imports it."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 
 from rl_markets.envs.answer_key import AnswerKey, Assessment, Metric
-from rl_markets.envs.market import PolicyFunction
+from rl_markets.envs.market import Market, PolicyFunction
 
 from .market import Cournot
 from .spec import CournotParameters
@@ -27,6 +28,10 @@ class NashQuantities(AnswerKey):
         seen = self.demand.view(-1, 1, 1).expand(-1, self.market.groups[group].count, 1)
         nash = self.market.nash(group, seen)
         return 100 * float(((policy(seen) - nash).abs() / nash).mean())
+
+    def policies(self, market: Market) -> Mapping[str, PolicyFunction]:
+        """The answer itself: it is played in agents' places, and mutated to test this judge."""
+        return {group: partial(self.market.nash, group) for group in market.groups}
 
     def distance(self, policies: Mapping[str, PolicyFunction]) -> float:
         return max(self._error(group, policy) for group, policy in policies.items())

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from rl_markets.certificate.judged import as_judged
 from rl_markets.errors import ExperimentError
 from rl_markets.experiment import load
+from rl_markets.judged import as_judged
 from rl_markets.policies.dqn.parameters import SCHEDULES, DQNParameters
 from tests.support.running import ROOT
 

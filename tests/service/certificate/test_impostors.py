@@ -17,11 +17,11 @@ from torch import Tensor
 from rl_markets.certificate import document
 from rl_markets.certificate.certify import assess
 from rl_markets.certificate.document import Certificate
-from rl_markets.certificate.judged import as_judged, known_answer
 from rl_markets.envs.answer_key import AnswerKey
 from rl_markets.envs.households import economics
 from rl_markets.envs.market import Policy, PolicyFunction
 from rl_markets.experiment import Experiment, load
+from rl_markets.judged import as_judged, known_answer
 from rl_markets.rllib.build import build_market
 
 ROOT = Path(__file__).parents[3]

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from rl_markets.certificate.judged import as_judged
 from rl_markets.certificate.mutants import Mutations
 from rl_markets.envs.answer_key import AnswerKey, Assessment, Metric
 from rl_markets.experiment import Experiment, load
+from rl_markets.judged import as_judged
 from rl_markets.rllib.build import one_world
 
 ROOT = Path(__file__).parents[3]
