@@ -52,6 +52,7 @@ same-bytes: $(STAMP)
 
 results: $(STAMP)
 	$(BIN)/python -m benchmarks.results docs/results
+	$(BIN)/python -m benchmarks.results.travel docs/results
 
 results-quick: $(STAMP)
 	$(BIN)/python -m benchmarks.results runs/results-quick --quick
