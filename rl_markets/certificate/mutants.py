@@ -352,16 +352,16 @@ def _lowest(agents: AgentGroup) -> PolicyFunction:
     return act
 
 
-def _actions(space: gym.spaces.Space[Any]) -> int:
+def _actions(space: Any) -> int:
     """Actions, or branches, of one agent."""
-    return 1 if isinstance(space, gym.spaces.Discrete) else int(space.shape[0])  # type: ignore[index]
+    return 1 if isinstance(space, gym.spaces.Discrete) else int(space.shape[0])
 
 
-def _most(space: gym.spaces.Space[Any], branch: int) -> int:
+def _most(space: Any, branch: int) -> int:
     """Choices of a branch."""
-    return int(space.n if isinstance(space, gym.spaces.Discrete) else space.nvec[branch])  # type: ignore[attr-defined]
+    return int(space.n if isinstance(space, gym.spaces.Discrete) else space.nvec[branch])
 
 
-def _choices(space: gym.spaces.Space[Any]) -> int:
+def _choices(space: Any) -> int:
     """Columns of a mask: choices of all branches."""
     return sum(_most(space, branch) for branch in range(_actions(space)))
