@@ -80,9 +80,10 @@ class HouseholdsParameters(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> HouseholdsParameters:
-        low, high = self.starts
-        if low > high:
-            raise ValueError(f"initial_capital: expected low <= high, found [{low}, {high}]")
+        if self.initial_capital is not None:
+            low, high = self.initial_capital
+            if low > high:
+                raise ValueError(f"initial_capital: expected low <= high, found [{low}, {high}]")
         for name in ("capital_productivity", "labour_productivity"):
             types = len(getattr(self, name))
             if self.households % types:

@@ -128,8 +128,9 @@ TYPES = {"capital_productivity": [0.98, 1.0, 1.02]}
         ({"households": 528, "conduct": "strategic", **TYPES}, None),
         ({"households": 3, "conduct": "strategic", "capital_productivity": [0.5, 1.0, 1.5]}, None),
         ({"households": 2, "conduct": "strategic", "capital_productivity": [0.0, 1.0]}, None),
-        ({**IDENTICAL, "conduct": "strategic"}, HouseholdsAnswer),
-        (IDENTICAL, HouseholdsAnswer),
+        ({**IDENTICAL, "conduct": "strategic"}, None),  # the planner is solved for units of one
+        (IDENTICAL, None),
+        ({"households": 20}, HouseholdsAnswer),
         ({"households": 1, "delta": 1.0}, HouseholdsAnswer),
     ],
 )
