@@ -129,6 +129,11 @@ def choices(space: gym.spaces.Discrete | gym.spaces.MultiDiscrete) -> int:
     return int(space.n if isinstance(space, gym.spaces.Discrete) else space.nvec[0])
 
 
+def mask_width(space: gym.spaces.Discrete | gym.spaces.MultiDiscrete) -> int:
+    """Entries of a mask: one for each choice of each branch."""
+    return choices(space) * int(math.prod(space.shape))
+
+
 def _check_choices(market: Market, name: str, group: AgentGroup) -> None:
     """A masked group's observations end with an entry for each choice of each branch."""
     space = group.action_space
@@ -138,7 +143,7 @@ def _check_choices(market: Market, name: str, group: AgentGroup) -> None:
             f"group {name!r}: masked, with action space {space!s:.80}",
             "mask discrete choices only",
         )
-    total = choices(space) * math.prod(space.shape)
+    total = mask_width(space)
     (width,) = group.observation_space.shape
     if width <= total:
         refuse(

@@ -98,11 +98,12 @@ def gains_in_place(
     start = market.state_dict()
     leaving = leaving.to(market.device)
     seen = observations[group][leaving]
-    stay = _rewards(market, observations, policies, group, gamma)
+    steps = horizon(gamma)
+    stay = discounted_rewards(market, observations, policies, group, gamma, steps)
     observations = market.load_state_dict(start)
     changed = dict(policies)
     changed[group] = replaced(policies[group], instead, leaving)
-    gain = _rewards(market, observations, changed, group, gamma) - stay
+    gain = discounted_rewards(market, observations, changed, group, gamma, steps) - stay
     agent = torch.arange(leaving.shape[1], device=market.device).expand_as(leaving)
     return Gains(gain[leaving], agent[leaving], seen, stay[leaving])
 
@@ -130,19 +131,30 @@ def replaced(stay: PolicyFunction, instead: PolicyFunction, leaving: Tensor) -> 
     return act
 
 
-def _rewards(
+@torch.no_grad()
+def discounted_rewards(
     market: Market,
     observations: Mapping[str, Tensor],
     policies: Mapping[str, PolicyFunction],
     group: str,
     gamma: float,
+    steps: int,
 ) -> Tensor:
-    """Discounted rewards of a group's agents until their world ends: `[worlds, agents]`."""
+    """Discounted rewards of a group's agents until their world ends: `[worlds, agents]`.
+
+    Args:
+        market: stands where `observations` were made.
+        observations: group -> what is seen there.
+        policies: group -> what it follows.
+        group: whose rewards.
+        gamma: discount factor.
+        steps: at the most.
+    """
     total = torch.zeros(
         (market.worlds, market.groups[group].count), dtype=torch.float64, device=market.device
     )
     going = torch.ones((market.worlds, 1), dtype=torch.float64, device=market.device)
-    for t in range(horizon(gamma)):
+    for t in range(steps):
         actions = {name: policies[name](own) for name, own in observations.items()}
         step = market.step(actions)
         observations = step.observations

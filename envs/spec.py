@@ -65,9 +65,11 @@ class MarketSpec:
         """
         if self.calm is None:
             raise ValueError(f"market {self.name} names no parameters without chance (calm)")
+        import torch  # only here: a spec is read without it
+
         calm = parameters.model_copy(update=dict(self.calm))
         market: TensorMarket = import_object(self.market)(
-            calm, worlds=worlds, dtype=import_object("torch:float64"), stagger=False
+            calm, worlds=worlds, dtype=torch.float64, stagger=False
         )
         return market
 

@@ -32,7 +32,7 @@ class MarketModule(TorchRLModule, InferenceOnlyAPI, Generic[P]):  # type: ignore
     `model_config` holds `actor` (the spec of `actors.Actor`), `central` (width of the global state
     that critics see, 0 for none), `seed` (of the initial weights), `parameters` (the policy's, as
     in the experiment file), and optionally `weights`: a safetensors file with the actor to start
-    from, which has `copies` agents (None where it is not stacked), of which `agent` is taken.
+    from.
     """
 
     actor: Actor
@@ -42,9 +42,8 @@ class MarketModule(TorchRLModule, InferenceOnlyAPI, Generic[P]):  # type: ignore
         self.generator = torch.Generator().manual_seed(self.model_config["seed"])
         spec = {**self.model_config["actor"], **self.actor_options()}
         if weights := self.model_config.get("weights"):
-            trained = build_actor({**spec, "copies": self.model_config["copies"]})
-            trained.load_state_dict(load_file(weights))
-            self.actor = trained.of_agent(self.model_config["agent"])
+            self.actor = build_actor(spec)
+            self.actor.load_state_dict(load_file(weights))
         else:
             self.actor = build_actor(spec, self.generator)
 

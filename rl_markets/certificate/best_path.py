@@ -12,7 +12,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from rl_markets.certificate.in_play import OWN_STARTS, VISITED, burn_in, odd_ones
+from rl_markets.certificate.in_play import kinds_of_start, odd_one
 from rl_markets.envs.answer_key import Metric
 from rl_markets.envs.in_play import reach
 from rl_markets.envs.market import Policy, State, TensorMarket
@@ -26,23 +26,17 @@ STATES = 16
 """Worlds of each kind of start, at the least."""
 
 
-def can_be_calm(experiment: Experiment, group: str) -> bool:
-    """Whether paths can be looked for in the market of an experiment."""
-    spec = experiment.market_spec
-    if spec.calm is None:
-        return False
-    market = build_market(experiment, "cpu", 1)
-    return isinstance(market.groups[group].action_space, gym.spaces.Box)
-
-
 def best_path_gain(
     experiment: Experiment,
     group: str,
     policies: Mapping[str, Policy],
     limit: float,
     seed: int,
-) -> Metric:
+) -> Metric | None:
     """The largest gain of an agent of `group`, and whose it is.
+
+    None where paths cannot be looked for: the market is never without chance, or choices are
+    discrete.
 
     Args:
         experiment: as it is judged.
@@ -51,13 +45,17 @@ def best_path_gain(
         limit: discounted reward that may be gained.
         seed: of starts and shocks until somebody leaves.
     """
+    if experiment.market_spec.calm is None:
+        return None
     agents = experiment.groups[group]
     looked = torch.linspace(0, agents - 1, min(agents, MOST_AGENTS)).long()
     rounds = -(-STATES // len(looked))
     deviators = looked.repeat(rounds)
-    starts = {OWN_STARTS: 0, VISITED: burn_in(experiment.gamma(group))}
+    starts = kinds_of_start(experiment.gamma(group))
     market = build_market(experiment, "cpu", len(deviators))
     assert isinstance(market, TensorMarket)
+    if not isinstance(market.groups[group].action_space, gym.spaces.Box):
+        return None
     states = []
     for steps in starts.values():
         with torch.no_grad():
@@ -66,7 +64,7 @@ def best_path_gain(
     gains = _gains(experiment, group, policies, torch.cat([deviators, deviators]), states)
     # kinds of start x rounds x agents; where all act alike, they are one
     by_agent = gains.reshape(len(starts), rounds, len(looked)).mean(1)
-    if not odd_ones(market, group, policies, seed):
+    if odd_one(market, group, policies, seed) is None:
         by_agent = by_agent.mean(1, keepdim=True)
     worst = int(by_agent.nan_to_num(torch.inf).argmax())
     agents_apart = by_agent.shape[1]

@@ -6,7 +6,7 @@ import copy
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from rl_markets.certificate.in_play import STAKES_SHARE
 from rl_markets.envs.answer_key import Metric
 from rl_markets.envs.deviation import DEVIATOR, deviation
 from rl_markets.envs.groups import JoinedGroups
-from rl_markets.envs.in_play import horizon
+from rl_markets.envs.in_play import discounted_rewards, horizon
 from rl_markets.envs.market import Market, Policy, PolicyFunction
 from rl_markets.envs.numerics.statistics import interval
 from rl_markets.experiment import Experiment
@@ -145,48 +145,84 @@ class _Trial:
     actor: Actor
 
     def rewards(self, policy: PolicyFunction, seeds: list[int]) -> NDArray[np.float64]:
-        """What the agent gets by a policy, a mean for each seed."""
-        return discounted_rewards(self.market, policy, self.gamma, seeds)
+        """What the agent gets by a policy in one episode, a mean over worlds for each seed."""
+        market = self.market
+        market.truncate_after(None)  # it lasts as long as discounting lets anything count
+        steps = horizon(self.gamma, HORIZON_WEIGHT)
+        means = []
+        for seed in seeds:
+            start = market.reset(seed)
+            total = discounted_rewards(
+                market, start, {DEVIATOR: policy}, DEVIATOR, self.gamma, steps
+            )
+            means.append(float(total.mean()))
+        return np.array(means)
+
+    @cached_property
+    def stay(self) -> NDArray[np.float64]:
+        """What the agent gets as it plays, on the seeds that looks are judged on."""
+        return self.rewards(self.actor.act, SELECTION_SEEDS)
 
     def stakes(self, nothing: PolicyFunction) -> float:
         """What the agent earns above a policy that knows nothing."""
-        stay = self.rewards(self.actor.act, SELECTION_SEEDS)
-        return abs(float((stay - self.rewards(nothing, SELECTION_SEEDS)).mean()))
+        return abs(float((self.stay - self.rewards(nothing, SELECTION_SEEDS)).mean()))
 
     def gains(self, seeds: list[int]) -> tuple[NDArray[np.float64], str]:
         """What a trained deviator gains, by seed, and a word where it found nothing."""
-        deviator = self.train(self.actor)
+        deviator, _ = self.train(self.actor, self.stay)
         if deviator is None:
             return np.zeros(len(seeds)), "; it found nothing better than to stay"
         return self.rewards(deviator, seeds) - self.rewards(self.actor.act, seeds), ""
 
-    def train(self, start: Actor) -> PolicyFunction | None:
-        """The best policy that training from `start` finds, or None."""
+    def train(self, start: Actor, stay: NDArray[np.float64]) -> tuple[PolicyFunction | None, float]:
+        """The best deviator seen while training, and what it gains above `start`.
+
+        None and 0 where none was better than to stay.
+
+        Args:
+            start: the network that is trained on.
+            stay: what it gets, on the seeds that looks are judged on.
+        """
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "start.safetensors"
-            save_file(
-                {name: value.contiguous() for name, value in start.state_dict().items()}, file
-            )
-            weights = {"weights": str(file), "agent": 0, "copies": None}
-            return _train(self.deviant, self.build, self.market, weights, start.act, self.gamma)
+            weights = Path(folder) / "start.safetensors"
+            save_file({n: value.contiguous() for n, value in start.state_dict().items()}, weights)
+            algorithm = algorithm_config(self.deviant, self.build, _nobody, weights).build_algo()
+            try:
+                return self._best_look(algorithm, stay)
+            finally:
+                algorithm.stop()
+
+    def _best_look(
+        self, algorithm: Any, stay: NDArray[np.float64]
+    ) -> tuple[PolicyFunction | None, float]:
+        """Trains to the end, and looks at the deviator now and then; see `train`."""
+        best: PolicyFunction | None = None
+        best_gain = 0.0
+        training = self.deviant.training
+        iterations = max(1, training.agent_steps // self.deviant.env_steps_per_iteration)
+        for iteration in range(1, iterations + 1):
+            algorithm.train()
+            if iteration % max(1, iterations // LOOKS) == 0 or iteration == iterations:
+                actor = copy.deepcopy(algorithm.get_module(DEVIATOR).deployed)
+                gain = float((self.rewards(actor.act, SELECTION_SEEDS) - stay).mean())
+                if gain > best_gain:
+                    best_gain = gain
+                    best = actor.act
+        return best, best_gain
 
 
 def _doubt(trial: _Trial, limit: float) -> str | None:
     """Why the deviator is not to be believed, or None where it undoes a planted mistake."""
-    stay = trial.rewards(trial.actor.act, SELECTION_SEEDS)
     untrained = build_actor(trial.actor.spec, torch.Generator().manual_seed(0))
     for share in PLANTED:
         mistaken = _blend(trial.actor, untrained, share)
-        cost = float((stay - trial.rewards(mistaken.act, SELECTION_SEEDS)).mean())
+        before = trial.rewards(mistaken.act, SELECTION_SEEDS)
+        cost = float((trial.stay - before).mean())
         if cost > PLANTED_COST * limit:
             break
     else:
         return "the deviator cannot be tested: no mistake that was planted cost enough to be found"
-    found = trial.train(mistaken)
-    mended = 0.0
-    if found is not None:
-        before = trial.rewards(mistaken.act, SELECTION_SEEDS)
-        mended = float((trial.rewards(found, SELECTION_SEEDS) - before).mean())
+    _, mended = trial.train(mistaken, before)
     if mended >= MENDED * cost:
         return None
     return (
@@ -220,38 +256,6 @@ def _place(experiment: Experiment, policy: str, group: str) -> int:
     return JoinedGroups({name: experiment.groups[name] for name in groups}).start(group)
 
 
-def _train(
-    deviant: Experiment,
-    build: MarketBuilder,
-    market: Market,
-    weights: dict[str, Any],
-    stayer: PolicyFunction,
-    gamma: float,
-) -> PolicyFunction | None:
-    """The best deviator seen while training, as judged on `market`.
-
-    None where none was better than to stay.
-    """
-    best_gain = 0.0
-    best: PolicyFunction | None = None
-    stay = discounted_rewards(market, stayer, gamma, SELECTION_SEEDS)
-    iterations = max(1, deviant.training.agent_steps // deviant.env_steps_per_iteration)
-    algorithm = algorithm_config(deviant, build, _nobody, weights).build_algo()
-    try:
-        for iteration in range(1, iterations + 1):
-            algorithm.train()
-            if iteration % max(1, iterations // LOOKS) == 0 or iteration == iterations:
-                actor = copy.deepcopy(algorithm.get_module(DEVIATOR).deployed)
-                deviate = discounted_rewards(market, actor.act, gamma, SELECTION_SEEDS)
-                gain = float((deviate - stay).mean())
-                if gain > best_gain:
-                    best_gain = gain
-                    best = actor.act
-    finally:
-        algorithm.stop()
-    return best
-
-
 def _deviant_experiment(experiment: Experiment, policy: str, agent_steps: int) -> Experiment:
     """The deviator's training: one agent a world, in the main process, in smaller steps."""
     given = experiment.parameters(policy)
@@ -267,30 +271,3 @@ def _deviant_experiment(experiment: Experiment, policy: str, agent_steps: int) -
         "market": experiment.market.model_copy(update={"worlds": worlds}),
     }
     return experiment.model_copy(update=changed)
-
-
-@torch.no_grad()
-def discounted_rewards(
-    market: Market, policy: PolicyFunction, gamma: float, seeds: list[int]
-) -> NDArray[np.float64]:
-    """What the deviator of a `DeviationMarket` gets by `policy` in one episode.
-
-    One mean over worlds for each seed.
-    """
-    market.truncate_after(None)  # an episode lasts as long as discounting lets anything count
-    steps = horizon(gamma, HORIZON_WEIGHT)
-    means = []
-    for seed in seeds:
-        observations = market.reset(seed)[DEVIATOR]
-        total = torch.zeros(market.worlds, dtype=torch.float64, device=market.device)
-        going = torch.ones_like(total)
-        for t in range(steps):
-            step = market.step({DEVIATOR: policy(observations)})
-            observations = step.observations[DEVIATOR]
-            total += gamma**t * going * step.rewards[DEVIATOR][:, 0].double()
-            if step.ended is not None:
-                going[step.ended.worlds] = 0.0
-                if not bool(going.any()):
-                    break
-        means.append(float(total.mean()))
-    return np.array(means)

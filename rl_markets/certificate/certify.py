@@ -4,18 +4,19 @@ and by deviators."""
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from rich.console import Console
 
 from rl_markets.certificate import document
-from rl_markets.certificate.best_path import best_path_gain, can_be_calm
+from rl_markets.certificate.best_path import best_path_gain
 from rl_markets.certificate.best_response import deviation_gain
 from rl_markets.certificate.document import Certificate
 from rl_markets.certificate.in_play import loss_in_play
 from rl_markets.envs.answer_key import AnswerKey, Assessment, Metric
-from rl_markets.envs.market import Policy
+from rl_markets.envs.market import Policy, PolicyFunction
 from rl_markets.experiment import Experiment
 from rl_markets.exported import LoadedPolicy, load
 from rl_markets.fixed_policies import profile
@@ -60,6 +61,29 @@ def certify(run: RunFolder, console: Console) -> Certificate:
     certificate = document.issue(experiment, name, examined)
     document.write(run.certificate, certificate)
     return certificate
+
+
+def certificate_of(
+    experiment: Experiment,
+    answer: AnswerKey,
+    policies: Mapping[str, PolicyFunction],
+    control: Mapping[str, PolicyFunction],
+    seeds: list[int],
+) -> Certificate:
+    """What is said of any profile, trained or not: nothing is exported, and no deviator trained.
+
+    Args:
+        experiment: as it is judged.
+        answer: the judge.
+        policies: group -> what it follows.
+        control: group -> a policy that knows nothing, from which stakes are counted.
+        seeds: of evaluation.
+    """
+    profile, nothing = (
+        {group: Policy(policy) for group, policy in given.items()} for given in (policies, control)
+    )
+    found = assess(experiment, answer, profile, nothing, seeds)
+    return document.issue(experiment, answer.name, found)
 
 
 def assess(
@@ -115,7 +139,7 @@ def in_market(
         line = loss_in_play(judged, answer, group, policies, control, seeds)
         if line is None:
             limit = answer.tolerance(group)
-            if limit is not None and can_be_calm(judged, group):
+            if limit is not None:
                 line = best_path_gain(judged, group, policies, limit, seeds[0])
         if line is not None:
             metrics.append(line)

@@ -9,12 +9,12 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
-from rl_markets.certificate import document, tables
-from rl_markets.certificate.certify import EVALUATION_SEED, assess
+from rl_markets.certificate import tables
+from rl_markets.certificate.certify import EVALUATION_SEED
 from rl_markets.certificate.mutants import Mutant, Mutations
 from rl_markets.certificate.tables import shown
 from rl_markets.envs.answer_key import AnswerKey
-from rl_markets.envs.market import Policy, PolicyFunction
+from rl_markets.envs.market import PolicyFunction
 from rl_markets.errors import ExperimentError
 from rl_markets.experiment import Experiment
 from rl_markets.exported import load
@@ -42,10 +42,15 @@ def check_certificate(experiment: Experiment, run: Path | None, out: Console) ->
     torch.set_num_threads(1)
     judged = as_judged(experiment)
     key, base = _base(judged, run)
-    if not _certified(judged, key, base, out):
+    mutations = Mutations(judged, key, base)
+    certificate = mutations.certificate(base, EVALUATION_SEED)
+    if not certificate.passed:  # then nothing can be said of faulty ones
+        verdict = tables.verdict(certificate)
+        line = f"{experiment.name}: already without a fault: {verdict}"
+        out.print(line, highlight=False, markup=False)
         return False
     tried = []
-    for mutant in Mutations(judged, key, base).tried():
+    for mutant in mutations.tried():
         tried.append(mutant)
         out.print(_line(mutant))
     harmful = [mutant for mutant in tried if mutant.verdict]
@@ -79,24 +84,6 @@ def _base(
             "name a run of it whose learned ones are: --run runs/latest"
         )
     return key, {**fixed, **answer}
-
-
-def _certified(
-    experiment: Experiment, key: AnswerKey, base: Mapping[str, PolicyFunction], out: Console
-) -> bool:
-    """Whether the policies without fault pass: else nothing can be said of faulty ones."""
-    policies = {group: Policy(policy) for group, policy in base.items()}
-    seeds = [EVALUATION_SEED + i for i in range(experiment.certificate.seeds)]
-    found = assess(experiment, key, policies, policies, seeds)
-    certificate = document.issue(experiment, key.name, found)
-    if certificate.passed:
-        return True
-    out.print(
-        f"{experiment.name}: already without a fault: {tables.verdict(certificate)}",
-        highlight=False,
-        markup=False,
-    )
-    return False
 
 
 def _line(mutant: Mutant) -> str:

@@ -125,17 +125,17 @@ class Play:
         half = max(1, len(self.seeds) // 2)
         first = self.seeds[:half]
         fresh = self.seeds[half:] or self.seeds
-        odd = odd_ones(self.market, self.group, policies, self.seeds[0])
+        odd = odd_one(self.market, self.group, policies, self.seeds[0])
         found = []
-        for starts, steps in {OWN_STARTS: 0, VISITED: burn_in(self.gamma)}.items():
-            select = self.gains(policies, steps, first, self.leaving)
-            measure = self.gains(policies, steps, fresh, self.leaving)
-            found.append(measure.and_(select).mean(f"everybody, from {starts}"))
+        for starts, steps in kinds_of_start(self.gamma).items():
+            rows = self.gains(policies, steps, self.seeds, self.leaving)
+            select = rows.of_seeds(first)
+            found.append(rows.mean(f"everybody, from {starts}"))
             where = max(select.by_level(), key=lambda rows: rows.loss, default=None)
             if where is not None:
-                found += measure.named(where.who, starts)
-            if odd:
-                suspects = {*odd, select.worst_agent()}
+                found += rows.of_seeds(fresh).named(where.who, starts)
+            if odd is not None:
+                suspects = {odd, select.worst_agent()}
                 found += [self._alone(policies, steps, fresh, i, starts) for i in suspects]
         return max(found, key=lambda worst: worst.loss)
 
@@ -175,12 +175,12 @@ class Play:
 
 
 @torch.no_grad()
-def odd_ones(
+def odd_one(
     market: Market, group: str, policies: Mapping[str, PolicyFunction], seed: int
-) -> list[int]:
+) -> int | None:
     """The agent that does least as the others of its group where they see the same.
 
-    Nobody where all do the same whoever they are: then one stands for all.
+    None where all do the same whoever they are: then one stands for all.
 
     Args:
         market: from whose own starts it is played.
@@ -190,23 +190,22 @@ def odd_ones(
     """
     agents = market.groups[group].count
     if agents == 1:
-        return []
+        return None
     seen = [reach(market, policies, seed, steps)[group].flatten(0, 1) for steps in (0, APART_AFTER)]
     rows = torch.cat(seen)
     shown = max(1, min(len(rows), APART_ROWS, MOST_AGENTS // agents))
     rows = rows[torch.linspace(0, len(rows) - 1, shown).long()]
     actions = policies[group](rows[:, None].expand(-1, agents, -1)).double()
     usual = actions.median(1, keepdim=True).values
-    apart = (actions - usual).abs().flatten(2).sum(-1) if actions.dim() > 2 else actions - usual
-    apart = apart.abs().mean(0)
+    apart = (actions - usual).abs().reshape(shown, agents, -1).sum(-1).mean(0)
     if float(apart.max()) <= 1e-6 * (1 + float(usual.abs().max())):
-        return []
-    return [int(apart.argmax())]
+        return None
+    return int(apart.argmax())
 
 
-def burn_in(gamma: float) -> int:
-    """Steps after which the profile has chosen the states that it is in."""
-    return min(LONGEST_BURN_IN, horizon(gamma, VISITED_WEIGHT))
+def kinds_of_start(gamma: float) -> dict[str, int]:
+    """In words -> steps of the profile until then, after which it has chosen where it is."""
+    return {OWN_STARTS: 0, VISITED: min(LONGEST_BURN_IN, horizon(gamma, VISITED_WEIGHT))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,11 +234,9 @@ class _Rows:
             torch.cat([gains.observations for gains in by_seed]).double().cpu(),
         )
 
-    def and_(self, other: _Rows) -> _Rows:
-        """These rows and others."""
-        pairs = ((self.gain, other.gain), (self.seed, other.seed))
-        more = ((self.agent, other.agent), (self.seen, other.seen))
-        return _Rows(*(torch.cat(pair) for pair in (*pairs, *more)))
+    def of_seeds(self, seeds: list[int]) -> _Rows:
+        """The rows of some seeds."""
+        return self.where(torch.isin(self.seed, torch.tensor(seeds)))
 
     def where(self, rows: Tensor) -> _Rows:
         """Some of the rows."""
@@ -309,7 +306,7 @@ def loss_in_play(
     control = replace(play, seeds=seeds[:1]).worst(untrained)
     market = play.market
     value, unit = market.in_units(worst.loss)
-    low, high = interval_of(worst.by_seed)
+    low, high = _interval(worst.by_seed)
     looked = int(play.leaving.any(0).sum())
     everybody = experiment.groups[group]
     return Metric(
@@ -329,7 +326,7 @@ def loss_in_play(
     )
 
 
-def interval_of(by_seed: list[float]) -> tuple[float, float]:
+def _interval(by_seed: list[float]) -> tuple[float, float]:
     """The 95 % interval of the mean over seeds."""
     if len(by_seed) < 2:
         return by_seed[0], by_seed[0]

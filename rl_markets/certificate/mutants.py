@@ -9,6 +9,7 @@ place. One that loses more than the limit and is certified is a blind spot of th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +19,12 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from rl_markets.certificate import document, tables
-from rl_markets.certificate.certify import assess
-from rl_markets.certificate.in_play import Play, burn_in
+from rl_markets.certificate import tables
+from rl_markets.certificate.certify import certificate_of
+from rl_markets.certificate.document import Certificate
+from rl_markets.certificate.in_play import Play, kinds_of_start
 from rl_markets.envs.answer_key import AnswerKey
+from rl_markets.envs.checks import choices, mask_width
 from rl_markets.envs.in_play import gains_in_place, places, reach, replaced
 from rl_markets.envs.market import AgentGroup, Market, Policy, PolicyFunction
 from rl_markets.experiment import Experiment
@@ -53,14 +56,14 @@ class Fault:
         group: whose policy it is in.
         alone: whether one agent has it, or all.
         of: its size -> the faulty policy of the group.
-        sizes: from which it is chosen; a pair are bounds.
+        sized: whether its size matters.
     """
 
     name: str
     group: str
     alone: bool
     of: Callable[[float], PolicyFunction]
-    continuous: bool
+    sized: bool
 
 
 @dataclass(frozen=True)
@@ -110,17 +113,39 @@ class Mutations:
 
     @cached_property
     def market(self) -> Market:
-        """A world for every place of `places`, of the first group."""
+        """In which is looked at what is observed; as many worlds as certificates look at."""
         everybody = self.experiment.agents
         return build_market(self.experiment, "cpu", len(places(everybody, everybody)))
+
+    @cached_property
+    def plays(self) -> dict[str, Play]:
+        """Learning group -> its places, as certificates look at them, on two seeds."""
+        seeds = [SEED + 1, SEED + 2]
+        groups = self.experiment.learning_groups
+        return {group: Play(self.experiment, self.key, group, seeds) for group in groups}
+
+    @cached_property
+    def limits(self) -> dict[str, float]:
+        """Learning group -> discounted reward that one of its agents may lose."""
+        return {group: play.limit(self.nothing) for group, play in self.plays.items()}
+
+    @cached_property
+    def nothing(self) -> dict[str, PolicyFunction]:
+        """Group -> a policy that knows nothing, for limits that are counted from one."""
+        return {group: _lowest(agents) for group, agents in self.market.groups.items()}
+
+    def certificate(self, policies: Mapping[str, PolicyFunction], first_seed: int) -> Certificate:
+        """What is said of a profile, on seeds from `first_seed` on."""
+        seeds = [first_seed + i for i in range(self.experiment.certificate.seeds)]
+        return certificate_of(self.experiment, self.key, policies, self.nothing, seeds)
 
     @cached_property
     def seen(self) -> dict[str, list[Tensor]]:
         """Group -> observations from the market's own starts, and where the profile rests."""
         group = self.experiment.learning_groups[0]
-        rest = burn_in(self.experiment.gamma(group))
+        starts = kinds_of_start(self.experiment.gamma(group))
         with torch.no_grad():
-            by_time = [reach(self.market, self.base, SEED, steps) for steps in (0, rest)]
+            by_time = [reach(self.market, self.base, SEED, steps) for steps in starts.values()]
         return {group: [seen[group] for seen in by_time] for group in by_time[0]}
 
     # -- faults ------------------------------------------------------------------------------------
@@ -130,12 +155,12 @@ class Mutations:
         for group in self.experiment.learning_groups:
             agents = self.market.groups[group]
             seats = (False, True) if agents.count > 1 else (False,)
-            for name, of, continuous in self._ways(group, agents):
+            for name, of, sized in self._ways(group, agents):
                 for alone in seats:
                     where = f", {group}" if len(self.market.groups) > 1 else ""
                     who = ", one agent" if alone else ""
                     faulty = self._alone(group, of) if alone else of
-                    yield Fault(f"{name}{where}{who}", group, alone, faulty, continuous)
+                    yield Fault(f"{name}{where}{who}", group, alone, faulty, sized)
 
     def _ways(
         self, group: str, agents: AgentGroup
@@ -144,7 +169,7 @@ class Mutations:
         base = self.base[group]
         starts, rest = self.seen[group]
         both = torch.cat([starts, rest]).double()
-        width = both.shape[-1] - (_choices(agents.action_space) if agents.masked else 0)
+        width = both.shape[-1] - (mask_width(agents.action_space) if agents.masked else 0)
         shapes = _shifts(agents.count)
         for column in range(width):
             spread = float(both[..., column].std())
@@ -176,7 +201,7 @@ class Mutations:
 
     def attempt(self, fault: Fault) -> Mutant:
         """What a fault costs, and what the certificate says of who has it."""
-        limit = self._limit(fault.group)
+        limit = self.limits[fault.group]
         size, policy, loss = self._sized(fault, limit)
         in_units = self.market.in_units
         verdict = ""
@@ -186,17 +211,9 @@ class Mutations:
         value, unit = in_units(loss.mean)
         return Mutant(fault.name, size, value, in_units(limit)[0], unit, verdict, blind)
 
-    def _limit(self, group: str) -> float:
-        """Discounted reward that an agent may lose."""
-        nothing = {name: Policy(_lowest(a)) for name, a in self.market.groups.items()}
-        return self._play(group).limit(nothing)
-
-    def _play(self, group: str) -> Play:
-        return Play(self.experiment, self.key, group, [SEED + 1, SEED + 2])
-
     def _sized(self, fault: Fault, limit: float) -> tuple[float, PolicyFunction, _Loss]:
         """The fault in a size that costs more than the limit, or else in the largest."""
-        if not fault.continuous:
+        if not fault.sized:
             policy = fault.of(1.0)
             return 1.0, policy, self._loss(fault, policy)
         space = self.market.groups[fault.group].action_space
@@ -221,7 +238,7 @@ class Mutations:
         return size, policy, loss
 
     def _loss(self, fault: Fault, policy: PolicyFunction) -> _Loss:
-        """What the policy without fault gains in a faulty agent's place"""
+        """What the policy without fault gains in a faulty agent's place."""
         group = fault.group
         agents = self.experiment.groups[group]
         leaving = places(agents, self.experiment.agents)
@@ -242,7 +259,7 @@ class Mutations:
                 seed=SEED,
                 burn_in=steps,
             ).gain
-            for steps in (0, burn_in(gamma))
+            for steps in kinds_of_start(gamma).values()
         ]
         means = [float(gain.mean()) for gain in by_start]
         errors = [float(gain.std() / len(gain) ** 0.5) for gain in by_start]
@@ -252,16 +269,13 @@ class Mutations:
     def _judge(self, fault: Fault, policy: PolicyFunction) -> tuple[str, bool]:
         """What the certificate says of a mutant, and whether it certifies it."""
         profile = self.base | {fault.group: Policy(policy)}
-        if not self.key.complete:
-            for group in self.experiment.learning_groups:
-                play = self._play(group)
-                if play.answer is not None:
-                    worst = play.worst(profile)
-                    if worst.loss > SURE * self._limit(group):
-                        return f"refused: loss in play, {group} ({worst.who})", False
-        seeds = [SEED + 1 + i for i in range(self.experiment.certificate.seeds)]
-        found = assess(self.experiment, self.key, profile, self.base, seeds)
-        certificate = document.issue(self.experiment, self.key.name, found)
+        for group, play in self.plays.items():
+            if self.key.complete or play.answer is None:
+                break
+            worst = play.worst(profile)
+            if worst.loss > SURE * self.limits[group]:
+                return f"refused: loss in play, {group} ({worst.who})", False
+        certificate = self.certificate(profile, SEED + 1)
         if certificate.passed:
             return "CERTIFIED", True
         if certificate.passed is None:
@@ -325,7 +339,7 @@ def _reacting(
                 actions[..., action] = moved.clamp(low, high).to(actions.dtype)
                 return actions
             own = actions if isinstance(space, gym.spaces.Discrete) else actions[..., action]
-            moved = (own + torch.round(fault).to(own.dtype)).clamp(0, _most(space, action) - 1)
+            moved = (own + torch.round(fault).to(own.dtype)).clamp(0, choices(space) - 1)
             if isinstance(space, gym.spaces.Discrete):
                 return moved
             actions[..., action] = moved
@@ -352,16 +366,6 @@ def _lowest(agents: AgentGroup) -> PolicyFunction:
     return act
 
 
-def _actions(space: Any) -> int:
+def _actions(space: gym.spaces.Space[Any]) -> int:
     """Actions, or branches, of one agent."""
-    return 1 if isinstance(space, gym.spaces.Discrete) else int(space.shape[0])
-
-
-def _most(space: Any, branch: int) -> int:
-    """Choices of a branch."""
-    return int(space.n if isinstance(space, gym.spaces.Discrete) else space.nvec[branch])
-
-
-def _choices(space: Any) -> int:
-    """Columns of a mask: choices of all branches."""
-    return sum(_most(space, branch) for branch in range(_actions(space)))
+    return math.prod(space.shape or ())

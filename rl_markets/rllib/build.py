@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -76,7 +77,7 @@ def algorithm_config(
     experiment: Experiment,
     build: MarketBuilder | None = None,
     fixed: Callable[[Market], Mapping[str, Policy]] | None = None,
-    weights: dict[str, Any] | None = None,
+    weights: Path | None = None,
 ) -> MarketConfig:
     """The experiment as an RLlib `AlgorithmConfig`.
 
@@ -85,7 +86,7 @@ def algorithm_config(
         build: builds the market `(device, worlds)`, if it is not the experiment's own.
         fixed: market -> group -> policy of the groups that do not learn, if they are not the
             experiment's own.
-        weights: where actors start from; see `MarketModule`.
+        weights: a safetensors file with the actor to start from; see `MarketModule`.
     """
     quiet_logs()
     learner, module = experiment.learner_spec.load()
@@ -113,7 +114,7 @@ def algorithm_config(
         learner_config_dict=_learner_config(experiment, market.groups),
     )
     config.learners(num_learners=training.learners, num_gpus_per_learner=training.gpus_per_learner)
-    config.rl_module(rl_module_spec=_module_specs(experiment, market, module, weights or {}))
+    config.rl_module(rl_module_spec=_module_specs(experiment, market, module, weights))
     config.debugging(seed=experiment.seed, log_level="ERROR")
     _never_wait(config)
     return config
@@ -169,9 +170,9 @@ def _horizon(experiment: Experiment) -> int:
 
 
 def _module_specs(
-    experiment: Experiment, market: Market, module: type[Any], weights: dict[str, Any]
+    experiment: Experiment, market: Market, module: type[Any], weights: Path | None
 ) -> Any:
-    """Each policy's module, its weights drawn from a seed of its own."""
+    """Each policy's module, its weights drawn from a seed of its own or read from a file."""
     specs = {}
     for i, (policy, section) in enumerate(experiment.learned.items()):
         config = {
@@ -179,7 +180,7 @@ def _module_specs(
             "central": market_width(market) if section.central_critic else 0,
             "seed": experiment.seed + 31 * i,
             "parameters": experiment.parameters(policy),
-            **weights,
+            "weights": None if weights is None else str(weights),
         }
         specs[policy] = RLModuleSpec(module_class=module, model_config=config)
     return MultiRLModuleSpec(rl_module_specs=specs)

@@ -248,9 +248,8 @@ def test_a_policy_that_goes_on_explores_as_it_is_told_from_the_start(
     learner = held.learner(tiny_data("td3", exploration_std=0.4))
     saved = tmp_path / "policy.safetensors"
     save_file(learner.networks("household").ema.state_dict(), saved)
-    start = {"weights": str(saved), "agent": 0, "copies": None}
     going_on = algorithm_config(
-        parse(tiny_data("td3", exploration_std=0.2), "test"), weights=start
+        parse(tiny_data("td3", exploration_std=0.2), "test"), weights=saved
     ).build_algo()
     held.algorithms.append(going_on)
     module = going_on.learner_group._learner.networks("household")

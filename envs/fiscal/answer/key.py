@@ -92,10 +92,7 @@ class FiscalAnswer(AnswerKey):
         return {"households": self._household_rule, "government": self._government_rule}
 
     def _household_rule(self, observations: Tensor) -> Tensor:
-        columns = observations.double().cpu().numpy()
-        K = np.exp(2 * columns[..., 1])
-        k = K * np.exp(columns[..., 0])
-        z = columns[..., 4] / LOG_PRODUCTIVITY_SCALE
+        k, K, z = rules.told(observations, "log")
         share, labour, tau = (x.reshape(K.shape) for x in self.exact(K.ravel(), z.ravel()))
         return rules.linear_in_wealth(self.economy.economy, share, labour, k, K, z, kept=1 - tau)
 

@@ -62,10 +62,11 @@ def linear_in_wealth(
 def told(observations: Tensor, features: str) -> tuple[Array, Array, Array]:
     """Own capital, mean capital and log productivity that observations tell, `[...]` each.
 
-    The reverse of `Households.features`.
+    The reverse of `Households.features`, and of `Fiscal.household_features`, whose columns are the
+    first of these.
 
     Args:
-        observations: `[..., 7]`.
+        observations: `[..., 7]`, or more or fewer from the fifth column on.
         features: the market's, `log` or `raw`.
     """
     columns = observations.double().cpu().numpy()

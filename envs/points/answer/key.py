@@ -146,6 +146,7 @@ class PointsAnswer(AnswerKey):
     def _metrics(self, ours: Choices, controls: dict[str, Choices]) -> list[Metric]:
         value = self.worth(ours)
         best = self.worth(self.best)
+        worth_of = {name: self.worth(offers) for name, offers in controls.items()}
         shortfall = Metric(
             "shortfall",
             "loss against the decision process",
@@ -162,7 +163,7 @@ class PointsAnswer(AnswerKey):
             value,
             "money",
             answer=best,
-            controls={name: self.worth(offers) for name, offers in controls.items()},
+            controls=worth_of,
             note=f"{self.parameters.accounting} accounting",
         )
         gain = Metric(
@@ -179,7 +180,7 @@ class PointsAnswer(AnswerKey):
                 value,
                 best,
                 self.worth(self._constant),
-                {n: self.worth(o) for n, o in controls.items()},
+                worth_of,
                 of="looking at balances",
                 above="offer",
             ),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rl_markets.envs.answer_key import AnswerKey, Assessment, Line, Metric, Plot
+from rl_markets.envs.groups import JoinedGroups
 from rl_markets.envs.market import Market, Policy, PolicyFunction
 from rl_markets.envs.numerics.statistics import optimality_gap
 from rl_markets.envs.pricing import solution as known
@@ -57,9 +58,8 @@ class CatalogueAnswer(AnswerKey):
         self.logit = logit_of(p)
         self.grid = known.GridMarket(self.logit, known.level_grid(p.goods(p.list_price), p.levels))
         self.scale = p.demand.visitors * (1 - p.fee)
-        several = p.firms > 1
-        self.last = LastPrices(p) if several and is_small(p) else None
-        self.complete = self.last is not None or not several
+        self.sellers = JoinedGroups(p.sellers)
+        self.complete = p.firms == 1 or is_small(p)
         self.name = "joint optimum" if p.firms == 1 else "Bertrand-Nash equilibrium"
 
     # -- what prices are worth, in money a period --------------------------------------------------
@@ -88,13 +88,8 @@ class CatalogueAnswer(AnswerKey):
             places = self.grid.joint_optimum() if p.firms == 1 else self.grid.nash()
         except ConvergenceError:
             return None
-        levels = torch.from_numpy(np.asarray(places)).reshape(p.firms, p.products)
-        policies: dict[str, PolicyFunction] = {}
-        first = 0
-        for group, count in p.sellers.items():
-            policies[group] = _constant(levels[first : first + count])
-            first += count
-        return policies
+        levels = torch.from_numpy(np.asarray(places)).reshape(1, p.firms, p.products)
+        return {group: _constant(own[0]) for group, own in self.sellers.split(levels).items()}
 
     def against(self, fixed: Mapping[str, Policy]) -> AnswerKey | None:
         """The best response of the one seller that learns, where the last prices are few."""
@@ -218,10 +213,11 @@ class CatalogueAnswer(AnswerKey):
                 who=self._seller(gains),
             )
         ]
-        if self.last is None:
+        if self.parameters.firms == 1 or not self.complete:
             return metrics
-        posted = self.last.posted(policies)
-        reacting = np.array([self.last.gain(posted, i) for i in range(self.parameters.firms)])
+        last = LastPrices(self.parameters)
+        posted = last.posted(policies)
+        reacting = np.array([last.gain(posted, i) for i in range(self.parameters.firms)])
         metrics.append(
             Metric(
                 "best_response_gain/reacting",
@@ -241,12 +237,8 @@ class CatalogueAnswer(AnswerKey):
         """Which seller has the largest gain; nothing where there is only one."""
         if len(gains) == 1:
             return ""
-        worst = int(gains.argmax())
-        for group, count in self.parameters.sellers.items():
-            if worst < count:
-                return group if count == 1 else f"{group}, seller {worst}"
-            worst -= count
-        return "a rival"
+        group, number = self.sellers.agent(int(gains.argmax()))
+        return group if self.sellers.counts[group] == 1 else f"{group}, seller {number}"
 
     def _shortfall(self, ours: Array, controls: dict[str, Array]) -> Metric:
         return Metric(

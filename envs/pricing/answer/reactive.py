@@ -86,12 +86,14 @@ class LastPrices:
         products = self.parameters.products
         return slice(seller * products, (seller + 1) * products)
 
-    def process(self, posted: Choices, seller: int) -> tuple[DecisionProcess, Choices]:
-        """One seller's decisions while the others post on, and which of them it makes itself.
+    def combinations(self, posted: Choices, seller: int) -> Choices:
+        """What a seller posts in each state: the number of its combination, `[states]`."""
+        own = posted[:, self.own(seller)]
+        levels = (self.levels,) * self.parameters.products
+        return np.asarray(np.ravel_multi_index(tuple(own.T), levels))
 
-        Returns:
-            The process, whose actions are combinations of its own levels, and `[states]` of them.
-        """
+    def process(self, posted: Choices, seller: int) -> DecisionProcess:
+        """One seller's decisions while the others post on; its actions are its `combinations`."""
         own = self.own(seller)
         choices = np.indices((self.levels,) * self.parameters.products)
         combinations = choices.reshape(self.parameters.products, -1).T
@@ -102,18 +104,15 @@ class LastPrices:
         earnings = self.profits[nxt, seller]
         transitions = np.zeros((states, len(combinations), states))
         np.put_along_axis(transitions, nxt[..., None], 1.0, 2)
-        stay = np.ravel_multi_index(
-            tuple(posted[:, own].T), (self.levels,) * self.parameters.products
-        )
-        return DecisionProcess(earnings, transitions, self.parameters.gamma), stay
+        return DecisionProcess(earnings, transitions, self.parameters.gamma)
 
     def gain(self, posted: Choices, seller: int) -> float:
         """What a seller's best response to the others' reactions gains, in % of its profit.
 
         The larger of the gain from the list prices and the mean over all last prices.
         """
-        process, stay = self.process(posted, seller)
-        value = process.values(stay)
+        process = self.process(posted, seller)
+        value = process.values(self.combinations(posted, seller))
         best = process.values(process.best())
         return max(
             _percent(best[self.start], value[self.start]), _percent(best.mean(), value.mean())
@@ -142,10 +141,8 @@ class ReactiveAnswer(AnswerKey):
         self.last = LastPrices(parameters)
         (self.group,) = (group for group in parameters.sellers if group not in fixed)
         self.seller = self.last.sellers.start(self.group)
-        nobody: PolicyFunction = self._highest
-        posted = self.last.posted(self.fixed | {self.group: nobody})
-        self.posted = posted
-        self.process, _ = self.last.process(posted, self.seller)
+        posted = self.last.posted({**self.fixed, self.group: self._highest})
+        self.process = self.last.process(posted, self.seller)
 
     def _highest(self, observations: Tensor) -> Tensor:
         """The highest level, whatever is observed: it stands for the seller that is looked for."""
@@ -159,11 +156,8 @@ class ReactiveAnswer(AnswerKey):
 
     def choices(self, policy: PolicyFunction) -> Choices:
         """What a policy of the learning seller posts at each state, as a combination."""
-        posted = self.last.posted(self.fixed | {self.group: policy})
-        own = posted[:, self.last.own(self.seller)]
-        return np.asarray(
-            np.ravel_multi_index(tuple(own.T), (self.last.levels,) * self.parameters.products)
-        )
+        posted = self.last.posted({**self.fixed, self.group: policy})
+        return self.last.combinations(posted, self.seller)
 
     def worth(self, choices: Choices) -> float:
         """Discounted mean profit, the mean over all last prices."""

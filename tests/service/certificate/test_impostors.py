@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from rl_markets.certificate import document
-from rl_markets.certificate.certify import assess
+from rl_markets.certificate import document, tables
+from rl_markets.certificate.certify import certificate_of, in_market
 from rl_markets.certificate.document import Certificate
-from rl_markets.envs.answer_key import AnswerKey
+from rl_markets.envs.answer_key import AnswerKey, Assessment, Metric
 from rl_markets.envs.households import economics
 from rl_markets.envs.market import Policy, PolicyFunction
-from rl_markets.experiment import Experiment, load
+from rl_markets.experiment import Experiment, load, parse
 from rl_markets.judged import as_judged, known_answer
 from rl_markets.rllib.build import build_market
 
@@ -41,7 +42,16 @@ def certificate(
     profile = {group: Policy(policy) for group, policy in policies.items()}
     key = key or known_answer(experiment, profile)
     assert key is not None
-    return document.issue(experiment, key.name, assess(experiment, key, profile, profile, SEEDS))
+    return certificate_of(experiment, key, profile, profile, SEEDS)
+
+
+def known(experiment: Experiment) -> tuple[Any, Mapping[str, PolicyFunction]]:
+    """The judge, and the answer's policies."""
+    key = experiment.answer_key()
+    assert key is not None
+    answer = key.policies(build_market(experiment, "cpu", 1))
+    assert answer is not None
+    return key, answer
 
 
 def missed(found: Certificate) -> set[str]:
@@ -98,10 +108,7 @@ def moved(answer: PolicyFunction, change: Callable[[Tensor, Tensor], Tensor]) ->
 def test_a_reaction_to_last_labour_is_refused(gain: float) -> None:
     """All judged figures used to be 0.000: last labour stood where the answer puts it."""
     experiment = shipped("households-full-depreciation")
-    key = experiment.answer_key()
-    assert key is not None
-    answer = key.policies(build_market(experiment, "cpu", 1))
-    assert answer is not None
+    _, answer = known(experiment)
     rest = float(np.log(0.162850))
 
     def react(raw: Tensor, seen: Tensor) -> Tensor:
@@ -118,10 +125,7 @@ def test_a_reaction_to_last_labour_is_refused(gain: float) -> None:
 
 def test_the_answer_itself_is_certified() -> None:
     experiment = shipped("households-full-depreciation")
-    key = experiment.answer_key()
-    assert key is not None
-    answer = key.policies(build_market(experiment, "cpu", 1))
-    assert answer is not None
+    _, answer = known(experiment)
     assert certificate(experiment, answer).passed is True
 
 
@@ -131,9 +135,8 @@ def test_the_answer_itself_is_certified() -> None:
 def test_nine_constant_actions_are_refused() -> None:
     """Blind to capital and productivity, and exact where the economy rests."""
     experiment = shipped("households-3x3")
-    key = experiment.answer_key()
-    assert key is not None
-    actions = torch.tensor(np.stack([key.rest.chat, key.rest.l], -1)).float()  # type: ignore[attr-defined]
+    key: Any = experiment.answer_key()
+    actions = torch.tensor(np.stack([key.rest.chat, key.rest.l], -1)).float()
 
     def constant(observations: Tensor) -> Tensor:
         return actions.expand(*observations.shape[:-2], 9, 2)
@@ -150,10 +153,7 @@ def test_nine_constant_actions_are_refused() -> None:
 def test_a_reaction_to_ones_own_capital_is_refused() -> None:
     """Right wherever k = K: the judge's states were symmetric."""
     experiment = shipped("households-rbc", "market.parameters.conduct=price-taking")
-    key = experiment.answer_key()
-    assert key is not None
-    answer = key.policies(build_market(experiment, "cpu", 1))
-    assert answer is not None
+    key, answer = known(experiment)
     impostor = moved(answer["households"], lambda raw, seen: raw + seen[..., 0])
     by_household = lost(experiment, "households", impostor, answer["households"], 0.95)
     assert float(by_household.max()) > 1
@@ -164,10 +164,8 @@ def test_a_reaction_to_ones_own_capital_is_refused() -> None:
 
 def in_play(
     experiment: Experiment, key: AnswerKey, policies: Mapping[str, PolicyFunction]
-) -> document.Metric:
+) -> Metric:
     """The line of the first group, from play alone."""
-    from rl_markets.certificate.certify import in_market
-
     profile = {group: Policy(policy) for group, policy in policies.items()}
     return in_market(experiment, key, profile, profile, SEEDS)[0]
 
@@ -181,10 +179,7 @@ def test_one_bad_household_of_a_hundred_is_refused_and_named() -> None:
         "market.parameters.households=100",
         "market.parameters.conduct=price-taking",
     )
-    key = experiment.answer_key()
-    assert key is not None
-    answer = key.policies(build_market(experiment, "cpu", 1))
-    assert answer is not None
+    key, answer = known(experiment)
 
     def one_off(observations: Tensor) -> Tensor:
         actions = answer["households"](observations).clone()
@@ -222,8 +217,6 @@ def test_a_rule_is_met_as_it_plays(price: int, passes: bool) -> None:
     experiment = shipped("pricing-duopoly")
     data = experiment.model_dump(mode="json")
     data["policies"]["right"] = {"groups": ["right"], "scripted": f"{__name__}:follows"}
-    from rl_markets.experiment import parse
-
     against_a_rule = parse(data, "test")
     found = certificate(against_a_rule, {"left": level(price), "right": follows})
     assert found.answer == "best response to the others' policies"
@@ -270,9 +263,6 @@ def test_the_best_price_that_never_changes_misses(name: str) -> None:
 
 
 def test_a_certificate_whose_controls_pass_says_so() -> None:
-    from rl_markets.certificate import tables
-    from rl_markets.envs.answer_key import Assessment, Metric
-
     experiment = shipped("pricing-gvr")
     line = Metric("loss", "loss", 1.0, "%", answer=0.0, limit=2.0, controls={"a guess": 1.5})
     found = document.issue(experiment, "dynamic programme", Assessment([line]))
@@ -283,9 +273,6 @@ def test_a_certificate_whose_controls_pass_says_so() -> None:
 
 
 def test_without_an_answer_nothing_is_certified() -> None:
-    from rl_markets.certificate import tables
-    from rl_markets.envs.answer_key import Assessment, Metric
-
     experiment = shipped("pettingzoo-cournot")
     line = Metric("gain", "gain of a trained deviator", 0.0, "%", limit=2.0)
     found = document.issue(experiment, None, Assessment([line]))
