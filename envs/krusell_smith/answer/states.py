@@ -114,8 +114,7 @@ class KrusellSmithEquilibrium(AnswerKey):
                 # A row's household: the next full round of all types, and the row's type in it.
                 rows = np.arange(len(observations))
                 household = (rows // types * types % households) + type_
-                everybody = policy(observations[:, None].expand(-1, households, -1))
-                actions = everybody[torch.from_numpy(rows), torch.from_numpy(household)]
+                actions = _each_by_its_own(policy, observations, household, households)
             else:
                 actions = policy(observations)
             return actions[:, 0].double().numpy().reshape(columns[0].shape)
@@ -168,3 +167,21 @@ class KrusellSmithEquilibrium(AnswerKey):
         gross_return = self.economy.wealth(1.0, K, 0, known.UNEMPLOYED)
         richer = k + 0.01 * wealth / gross_return
         return (consumption(richer) - consumption(k)) / (0.01 * wealth)
+
+
+def _each_by_its_own(
+    policy: PolicyFunction, observations: Tensor, household: NDArray[np.int64], households: int
+) -> Tensor:
+    """The actions of rows `[rows, observation]`, each by the household that it is given to.
+
+    Rows of different households are decided at once, as in a market: `[rounds, households]`.
+    """
+    order = np.argsort(household, kind="stable")
+    counts = np.bincount(household, minlength=households)
+    first = np.cumsum(counts) - counts
+    turn = np.empty(len(household), np.int64)
+    turn[order] = np.arange(len(household)) - first[household[order]]
+    seat = (torch.from_numpy(turn), torch.from_numpy(household))
+    everybody = observations[:1, None].repeat(int(counts.max()), households, 1)
+    everybody[seat] = observations
+    return policy(everybody)[seat]
