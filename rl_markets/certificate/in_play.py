@@ -135,8 +135,11 @@ class Play:
             if where is not None:
                 found += rows.of_seeds(fresh).named(where.who, starts)
             if odd is not None:
-                suspects = {odd, select.worst_agent()}
-                found += [self._alone(policies, steps, fresh, i, starts) for i in suspects]
+                # Who is odd is not seen by gains, so that no seed is spent on finding out.
+                found.append(self._alone(policies, steps, self.seeds, odd, starts))
+                suspect = select.worst_agent()
+                if suspect != odd:
+                    found.append(self._alone(policies, steps, fresh, suspect, starts))
         return max(found, key=lambda worst: worst.loss)
 
     def _alone(

@@ -128,9 +128,12 @@ def _left_running() -> list[str]:
 
 
 def _ours(line: str) -> bool:
-    """Whether a line is one of ours: progress, the certificate's table, or where things are."""
+    """Whether a line is one of ours: progress, what goes wrong, the certificate, where things are.
+
+    So short a training with so few updates does go wrong.
+    """
     starts = (
-        r"soak: \d+ iterations into |iteration \d+/\d+: |certificate|[┏┡│└┃]|"
+        r"soak: \d+ iterations into |iteration \d+(/\d+|, policy \w+)?: |certificate|[┏┡│└┃]|"
         r"(Not c|C)ertified|run: |report: "
     )
     return re.match(starts, line) is not None
