@@ -19,7 +19,7 @@ from rl_markets.envs.market import PolicyFunction
 from rl_markets.envs.numerics.statistics import interval
 from rl_markets.errors import ConvergenceError
 
-MULTIPLES = (0.01, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0)
+MULTIPLES = (0.01, 1.0)
 """Capital at which propensities to consume are compared, in multiples of mean capital."""
 
 # The certificate's limits.
@@ -32,6 +32,10 @@ LAW_LIMIT = 0.5
 DEN_HAAN_LIMIT = 2.0
 """In %."""
 GINI_LIMIT = 0.05
+"""In points."""
+ADJUSTMENT_LIMIT = 30.0
+"""In % of the speed at which capital returns to its mean."""
+PROPENSITY_LIMIT = 0.05
 """In points."""
 
 KINDS_APART = 10
@@ -75,7 +79,7 @@ class KrusellSmithAnswer(KrusellSmithEquilibrium):
             *self._capital(simulated, control_panels),
             *self._law(simulated, control_panels),
             *self._inequality(simulated, control_panels),
-            *self._propensities(learned),
+            *self._propensities(learned, controls),
             *self._best_response(learned, simulated, controls, control_panels, seeds),
         ]
         pictures = plots(self, learned, simulated, self._sorted(simulated.types))
@@ -198,8 +202,30 @@ class KrusellSmithAnswer(KrusellSmithEquilibrium):
                 note="Den Haan (2010): the law alone, iterated over all quarters, "
                 "against the simulated path",
             ),
+            self._adjustment(law, control_laws),
             *self._coefficients(law, control_laws),
         ]
+
+    def _adjustment(
+        self, law: known.LawOfMotion, controls: Mapping[str, known.LawOfMotion]
+    ) -> Metric:
+        """How fast capital returns to its mean: one less the slope of the law."""
+
+        def error(found: known.LawOfMotion) -> float:
+            speeds = 1 - np.asarray(found.slope)
+            exact = 1 - np.asarray(self.solution.law.slope)
+            return float(100 * np.abs(speeds / exact - 1).max())
+
+        return Metric(
+            "law/adjustment_error",
+            "error of the speed at which capital adjusts",
+            error(law),
+            "%",
+            answer=0.0,
+            limit=ADJUSTMENT_LIMIT,
+            controls={name: error(control) for name, control in controls.items()},
+            note="1 - slope of log K' on log K, the larger error of both states",
+        )
 
     def _coefficients(
         self, law: known.LawOfMotion, controls: Mapping[str, known.LawOfMotion]
@@ -266,21 +292,43 @@ class KrusellSmithAnswer(KrusellSmithEquilibrium):
             for kind, kappa in enumerate(self.kinds)
         ]
 
-    def _propensities(self, learned: SharePolicy) -> list[Metric]:
+    def _propensities(
+        self, learned: SharePolicy, controls: Mapping[str, SharePolicy]
+    ) -> list[Metric]:
         """Consumption out of a windfall, of the poorest and of those with mean capital."""
         k = self.solution.mean_capital * np.asarray(MULTIPLES)
-        metrics = []
+
+        def both(policy: SharePolicy) -> Array:
+            return np.stack([self.propensities(policy, k, e) for e in range(2)])
+
+        found = both(learned)
+        exact = both(self.exact)
+
+        def error(propensities: Array) -> float:
+            return float(np.abs(propensities - exact).max())
+
+        note = "out of a windfall of 1 % of wealth, good state"
+        metrics = [
+            Metric(
+                "mpc_error",
+                "error of the propensity to consume, largest",
+                error(found),
+                "",
+                answer=0.0,
+                limit=PROPENSITY_LIMIT,
+                controls={name: error(both(policy)) for name, policy in controls.items()},
+                note=f"of the employed and of the unemployed, poorest or with mean capital; {note}",
+            )
+        ]
         for e, job in enumerate(("employed", "unemployed")):
-            propensities = self.propensities(learned, k, e)
-            exact = self.propensities(self.exact, k, e)
-            for i in (0, MULTIPLES.index(1.0)):
+            for i, multiple in enumerate(MULTIPLES):
                 metrics.append(
                     Metric(
-                        f"mpc/{job}/{MULTIPLES[i]:g}",
-                        f"propensity to consume, {job} with {MULTIPLES[i]:g} K",
-                        float(propensities[i]),
-                        answer=float(exact[i]),
-                        note="out of a windfall of 1 % of wealth, good state",
+                        f"mpc/{job}/{multiple:g}",
+                        f"propensity to consume, {job} with {multiple:g} K",
+                        float(found[e, i]),
+                        answer=float(exact[e, i]),
+                        note=note,
                     )
                 )
         return metrics
