@@ -195,6 +195,34 @@ def test_one_bad_household_of_a_hundred_is_refused_and_named() -> None:
     assert line.who.startswith("agent 37")
 
 
+@pytest.mark.parametrize(
+    ("name", "beta"), [("krusell-smith", 0.95), ("fiscal-full-depreciation", 0.95)]
+)
+def test_one_bad_household_is_refused_in_every_economy(name: str, beta: float) -> None:
+    """It consumes two fifths more than the answer does; everybody else follows the answer."""
+    experiment = shipped(name)
+    key, answer = known(experiment)
+
+    def one_off(observations: Tensor) -> Tensor:
+        actions = answer["households"](observations).clone()
+        actions[..., 13, 0] *= 1.4
+        return actions.clamp(0.01, 0.99)
+
+    profile = {**answer, "households": one_off}
+    gaps = discounted(experiment, "households", answer, beta) - discounted(
+        experiment, "households", profile, beta
+    )
+    by_household = gaps.mean(0)
+    assert int(by_household.argmax()) == 13
+    assert economics.consumption_equivalent(float(by_household[13]), beta) > 0.3
+    lines = in_market(
+        experiment, key, {g: Policy(policy) for g, policy in profile.items()}, answer, SEEDS
+    )
+    line = next(line for line in lines if line.name == "loss_in_play/households")
+    assert line.passed is False
+    assert line.who.startswith("agent 13")
+
+
 # -- 5. scripted opponents taken for equilibrium players -------------------------------------------
 
 
@@ -225,12 +253,23 @@ def test_a_rule_is_met_as_it_plays(price: int, passes: bool) -> None:
     assert (shortfall.value > 20) is not passes
 
 
-def test_frozen_households_have_no_planner() -> None:
-    """Identical households are no planner where some follow a rule: no answer is known."""
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("households-rbc", "households"),
+        ("households-3x3-mixture", "poor"),
+        ("krusell-smith", "households"),
+        ("fiscal", "government"),
+        ("fiscal", "households"),
+        ("pricing-points", "seller"),
+    ],
+)
+def test_an_equilibrium_is_no_answer_to_a_rule(name: str, group: str) -> None:
+    """The market without learning members of a group has another answer, or none that is known."""
     rule = Policy(lambda observations: torch.full((*observations.shape[:-1], 2), 0.3))
-    key = shipped("households-rbc").answer_key()
+    key = shipped(name).answer_key()
     assert key is not None
-    assert key.against({"households": rule}) is None
+    assert key.against({group: rule}) is None
 
 
 # -- 6. a static gain that admits collusion --------------------------------------------------------
@@ -249,17 +288,19 @@ def test_two_who_price_as_one_are_no_equilibrium() -> None:
 # -- 7. limits that say nothing --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["pricing-rival", "pricing-gvr", "pricing-clearance"])
-def test_the_best_price_that_never_changes_misses(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["pricing-rival", "pricing-gvr", "pricing-clearance", "pricing-points"]
+)
+def test_the_best_action_that_never_changes_misses(name: str) -> None:
     experiment = shipped(name)
     key = experiment.answer_key()
     assert key is not None
-    levels = experiment.market.parameters["levels"]
-    fixed = [key.distance({"seller": level(i)}) for i in range(len(levels))]
+    levels = int(build_market(experiment, "cpu", 1).groups["seller"].action_space.nvec[0])
+    fixed = [key.distance({"seller": level(i)}) for i in range(levels)]
     best = int(np.argmin(fixed))
     found = certificate(experiment, {"seller": level(best)})
     assert found.passed is False
-    assert "shortfall" in missed(found)
+    assert missed(found) & {"shortfall", "loss"}
 
 
 def test_a_certificate_whose_controls_pass_says_so() -> None:
