@@ -94,21 +94,26 @@ def report_only(path: Path) -> RunFolder:
 
 def _finish(run: RunFolder, actors: dict[str, Actor], out: Console) -> None:
     """Exports what was trained, unless an earlier attempt did, then certifies it."""
-    experiment = run.experiment
     if not run.policy.exists():
-        policies = {
-            name: {"groups": list(section.groups), "scripted": section.scripted}
-            for name, section in experiment.policies.items()
-        }
-        spec = {
-            "market": experiment.market.model_dump(mode="json"),
-            "experiment": experiment.name,
-            "digest": experiment.digest,
-            "seed": experiment.seed,
-            "policies": policies,
-        }
-        exported.export(run.policy, actors | frozen_actors(experiment), spec)
+        export(run, actors)
     _certify(run, out)
+
+
+def export(run: RunFolder, actors: dict[str, Actor]) -> None:
+    """Writes what a run trained, and the frozen policies beside it, to its folder."""
+    experiment = run.experiment
+    policies = {
+        name: {"groups": list(section.groups), "scripted": section.scripted}
+        for name, section in experiment.policies.items()
+    }
+    spec = {
+        "market": experiment.market.model_dump(mode="json"),
+        "experiment": experiment.name,
+        "digest": experiment.digest,
+        "seed": experiment.seed,
+        "policies": policies,
+    }
+    exported.export(run.policy, actors | frozen_actors(experiment), spec)
 
 
 def _certify(run: RunFolder, out: Console) -> None:

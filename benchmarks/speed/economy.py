@@ -56,6 +56,18 @@ class Size:
     """Steps of its worlds between two looks."""
     accuracy: tuple[str, ...] = ()
     """Overrides of our experiments."""
+    certificates: tuple[str, ...] = (
+        "households-full-depreciation-analytic",
+        "krusell-smith",
+        "pricing-duopoly",
+    )
+    """Experiments whose certificates are timed."""
+    certificate_rounds: int = 2
+    """A certificate takes most of a minute."""
+    certificate: tuple[str, ...] = ()
+    """Overrides of those experiments."""
+    deviator_steps: int = 0
+    """Of a deviator; 0 as many as certificates give it."""
     pricing_worlds: int = 1024
     """Worlds of the pricing market alone."""
     pricing_envs: tuple[int, ...] = (16, 64)

@@ -59,6 +59,7 @@ MEASUREMENTS = (
         "pricing_alone", "the pricing market alone: market steps per CPU second", ray=False
     ),
     Measurement("pricing_dqn", "DQN of the pricing season: environment steps per CPU second"),
+    Measurement("certificate", "certificates: CPU microseconds"),
     Measurement("vectorised", "JAX: agent steps per CPU second", asked=True),
     Measurement("accuracy", "CPU seconds to 1 % of the known answer", asked=True),
 )

@@ -41,6 +41,9 @@ TINY = economy.Size(
     accuracy_seeds=1,
     accuracy_look=4,
     accuracy=("market.worlds=4", "training.rollout_length=16", "training.agent_steps=128"),
+    certificates=("pricing-duopoly",),
+    certificate=("certificate.seeds=2", "training.agent_steps=16384"),
+    deviator_steps=512,
     pricing_worlds=4,
     pricing_envs=(2,),
     pricing_warm_up=8,
@@ -95,6 +98,10 @@ class TestBesideRLlib:
         assert losses["our_steps"] == 64
         assert 0 <= losses["ours"] <= 100
         assert 0 <= losses["theirs"] <= 100
+
+    def test_certificate(self) -> None:
+        figures = measured("certificate")
+        assert [row["target"] for row in figures["rows"]] == [2.0]
 
     def test_ppo(self) -> None:
         figures = measured("ppo")
