@@ -12,12 +12,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import gymnasium as gym
 import torch
 from torch import Tensor
 
+from rl_markets.envs.actions import Border
 from rl_markets.envs.policy import Policy as Policy  # a market's author finds all nouns here
 from rl_markets.envs.policy import PolicyFunction as PolicyFunction
 from rl_markets.errors import MarketError
@@ -161,6 +163,9 @@ class Market(ABC):
 
         Args:
             actions: group -> `[worlds, agents, ...]`, in the group's action space.
+
+        Raises:
+            ActionError: an action is outside its space; nothing has moved.
         """
 
     @abstractmethod
@@ -265,6 +270,11 @@ class TensorMarket(Market):
         for a device."""
         return self._now - self._began
 
+    @cached_property
+    def border(self) -> Border:
+        """What its agents may do."""
+        return Border(self.worlds, self.groups)
+
     def _set_clock(self, clock: Tensor) -> None:
         # Episodes remember when they began: time itself is one number, and most steps touch no
         # tensor for their clocks.
@@ -311,6 +321,7 @@ class TensorMarket(Market):
 
     def step(self, actions: Mapping[str, Tensor]) -> Step:
         """One step of the dynamics, then fresh episodes where one ended."""
+        self.border.check(actions)
         moved = self.transition(self.state, actions, self.draw_noise(self.generator))
         self._now += 1
         observations = self.observe(moved.state)

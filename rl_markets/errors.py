@@ -7,6 +7,7 @@
         CsvError                       2    a CSV file's column; an ExperimentError names it
         UnidentifiedError              2    a log does not determine a family of demand
         BlanchardKahnError             2    a linear model without a unique stable solution
+        ActionError                    2    an action outside its agent's space
       RunError (RuntimeError)          1    a run cannot go on
         RunFailedError                 1    its details hold the traceback of what broke
         Interrupted                    128 + signal, after a checkpoint
@@ -72,6 +73,10 @@ class UnidentifiedError(InputError):
 
 class BlanchardKahnError(InputError):
     """A linear expectations model without a unique stable solution."""
+
+
+class ActionError(InputError):
+    """An action is outside its agent's space; nothing has moved."""
 
 
 # -- runs ------------------------------------------------------------------------------------------

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rl_markets.envs.actions import Border
 from rl_markets.envs.market import Market
+from rl_markets.errors import ActionError
 
 Agents = dict[str, Any]
 """Agent's name -> what is its own."""
@@ -35,6 +38,17 @@ def to_array(tensor: Tensor, dtype: Any = None) -> NDArray[Any]:
     return array.astype(dtype or array.dtype)
 
 
-def to_tensor(actions: Any, space: Any, market: Market) -> Tensor:
-    """Actions, of the type of `space`, on the market's device."""
-    return torch.from_numpy(np.ascontiguousarray(actions, dtype=space.dtype)).to(market.device)
+def to_tensor(name: str, actions: Any, border: Border, market: Market) -> Tensor:
+    """A group's actions `[worlds, agents, ...]`, checked, on the market's device.
+
+    Raises:
+        ActionError: the agent, its value, and its space.
+    """
+    space = market.groups[name].action_space
+    array = np.asarray(actions)
+    if array.dtype.kind not in "iuf":
+        raise ActionError(f"actions of group {name!r}: found {array.dtype}, expected numbers")
+    if isinstance(space, gym.spaces.Box):
+        array = array.astype(space.dtype)  # bounds are of this type, too
+    border.check_group(name, torch.from_numpy(np.ascontiguousarray(array)))
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=space.dtype)).to(market.device)

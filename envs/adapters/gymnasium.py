@@ -13,8 +13,10 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rl_markets.envs.actions import Border
 from rl_markets.envs.adapters.common import Seeds, to_array, to_tensor
 from rl_markets.envs.market import Market, PolicyFunction
+from rl_markets.errors import ActionError
 
 
 def to_vector_env(
@@ -73,6 +75,7 @@ class MarketVectorEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         self.single_action_space = agents.action_space
         self.observation_space = batch_space(agents.observation_space, self.num_envs)
         self.action_space = batch_space(agents.action_space, self.num_envs)
+        self._border = Border(market.worlds, market.groups)
         self._observations: dict[str, Tensor] = {}
 
     def reset(
@@ -98,14 +101,20 @@ class MarketVectorEnv(gym.vector.VectorEnv):  # type: ignore[misc]
     def step(
         self, actions: Any
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """(observations, rewards, terminations, truncations, infos), arrays `[rows, ...]`."""
-        shape = (*self._lead, *self.single_action_space.shape)
-        rows = np.reshape(actions, shape)
+        """(observations, rewards, terminations, truncations, infos), arrays `[rows, ...]`.
+
+        Raises:
+            ActionError: a row's action is outside its space; nothing has moved.
+        """
+        found = np.shape(actions)
+        if found != self.action_space.shape:
+            raise ActionError(f"actions: found {found}, expected {self.action_space.shape}")
+        rows = np.reshape(actions, (*self._lead, *self.single_action_space.shape))
         with torch.no_grad():
             profile = {
                 name: policy(self._observations[name]) for name, policy in self.others.items()
             }
-        profile[self.group] = to_tensor(rows, self.single_action_space, self.market)
+        profile[self.group] = to_tensor(self.group, rows, self._border, self.market)
         step = self.market.step(profile)
         self._observations = step.observations
         active = self._mask(step.active, True)

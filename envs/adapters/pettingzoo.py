@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 from torch import Tensor
 
+from rl_markets.envs.actions import Border
 from rl_markets.envs.adapters.common import Agents, Seeds, to_array, to_tensor
 from rl_markets.envs.deviation import DeviationMarket
 from rl_markets.envs.market import Market, Step, TensorMarket
-from rl_markets.errors import MarketError
+from rl_markets.errors import ActionError, MarketError
 
 
 def to_parallel_env(market: Market, *, seed: int = 0) -> MarketParallelEnv:
@@ -53,6 +54,7 @@ class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
             "is_parallelizable": True,
         }
         self.render_mode = None
+        self._border = Border(market.worlds, market.groups)
         self._place: dict[str, tuple[str, int]] = {}
         # Each agent has spaces of its own, as each can be seeded.
         self.observation_spaces = {}
@@ -87,6 +89,7 @@ class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
 
         Raises:
             MarketError: where the episode is over, or an agent has no action.
+            ActionError: where an action is outside its space; nothing has moved.
         """
         live = self.agents
         if not live:
@@ -139,11 +142,17 @@ class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
             )
         by_group: dict[str, list[Any]] = {group: [] for group in self.market.groups}
         for agent, (group, _) in self._place.items():
-            action = actions[agent] if agent in live else _idle(self.action_spaces[agent])
+            space = self.action_spaces[agent]
+            action = np.asarray(actions[agent]) if agent in live else _idle(space)
+            if action.shape != space.shape:
+                raise ActionError(
+                    f"action of agent {agent!r}: found shape {list(action.shape)}, "
+                    f"expected one of {space}"
+                )
             by_group[group].append(action)
         return {
-            name: to_tensor(np.stack(by_group[name])[None], group.action_space, self.market)
-            for name, group in self.market.groups.items()
+            name: to_tensor(name, np.stack(own)[None], self._border, self.market)
+            for name, own in by_group.items()
         }
 
     def _observations(self, observations: Mapping[str, Tensor], agents: list[str]) -> Agents:
@@ -159,7 +168,7 @@ class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
 def _idle(space: Any) -> Any:
     """Some action of `space`."""
     if isinstance(space, gym.spaces.Discrete):
-        return np.int64(space.start)
+        return np.asarray(space.start)
     if isinstance(space, gym.spaces.MultiDiscrete):
         return space.start.copy()
     return np.clip(np.zeros_like(space.low), space.low, space.high)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rl_markets.envs.actions import Border
 from rl_markets.envs.market import AgentGroup, Ended, Market, Step
 from rl_markets.envs.pettingzoo.layout import Kind, make
 from rl_markets.envs.pettingzoo.parameters import ForeignParameters
@@ -34,7 +35,7 @@ class ForeignMarket(Market):
     Observation `[width]`: the environment's own, flattened by `gymnasium.spaces.flatten` to single
     precision.
     Action: `Discrete` (counted from 0) or a one-dimensional Box, as the environment's; boxes are
-    clamped.
+    clamped to its own bounds, which single precision may miss by a digit.
 
     Agents that leave early do not act and observe zeros until their world ends. An agent that is
     truncated while its world goes on counts as one that terminated. A world that `max_steps` cuts,
@@ -56,6 +57,7 @@ class ForeignMarket(Market):
         self.episode_length: int | None = parameters.max_steps
         self.kinds = parameters.layout()
         self.groups = {name: _agent_group(kind) for name, kind in self.kinds.items()}
+        self.border = Border(worlds, self.groups)
         self.envs = [make(parameters.env, parameters.arguments) for _ in range(worlds)]
         self.generator = torch.Generator()
         self._place = {
@@ -82,6 +84,7 @@ class ForeignMarket(Market):
 
     def step(self, actions: Mapping[str, Tensor]) -> Step:
         """Every world in turn; worlds that end restart at once."""
+        self.border.check(actions)
         native = {
             group: _native(kind.action_space, actions[group]) for group, kind in self.kinds.items()
         }

@@ -83,6 +83,9 @@ def drawn(market: Market, generator: np.random.Generator) -> dict[str, Tensor]:
         space = group.action_space
         if isinstance(space, gym.spaces.Discrete):
             actions[name] = torch.from_numpy(generator.integers(space.n, size=shape))
+        elif isinstance(space, gym.spaces.MultiDiscrete):
+            own = generator.integers(space.nvec, size=(*shape, *space.shape))
+            actions[name] = torch.from_numpy(own)
         else:
             actions[name] = torch.from_numpy(
                 generator.uniform(space.low, space.high, (*shape, *space.shape))
