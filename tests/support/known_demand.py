@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from rl_markets.sales.calibration.sales import SalesLog, read_sales
+from rl_markets.sales.calibration.log import SalesLog
+from rl_markets.sales.calibration.sales import read_sales
 from tests.support.selling import Row, write
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rl_markets.sales.calibration.sales import SalesLog
+from rl_markets.sales.calibration.log import SalesLog
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]

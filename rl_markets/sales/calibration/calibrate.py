@@ -29,7 +29,7 @@ from rl_markets.sales.calibration.families import (
 )
 from rl_markets.sales.calibration.instruments import TwoStage, two_stage
 from rl_markets.sales.calibration.likelihood import CLUSTERS, Fit, fit, held_out
-from rl_markets.sales.calibration.sales import SalesLog
+from rl_markets.sales.calibration.log import SalesLog
 
 HELD_OUT = 0.2
 """Share of the periods, the last ones, on which families are compared."""
@@ -37,6 +37,8 @@ WEAKEST_F = 10.0
 """Of the first stage, below which instruments count as weak (Staiger and Stock 1997)."""
 OVERDISPERSED = 1.5
 """Times the variance of Poisson sales, above which the reader is told."""
+NAMED = 5
+"""Products that a remark names."""
 
 _LOG_LINEAR: dict[str, type[LogLinear]] = {
     "linear": Linear,
@@ -120,7 +122,8 @@ def calibrate(
             "try another --family"
         )
     demand = fitted.family.demand(fitted.theta, rows)
-    return Calibration(log, best, demand, price, elasticity, low, high, tried, _notes(fitted))
+    notes = [*_notes(fitted), *_remarks(log, elasticity)]
+    return Calibration(log, best, demand, price, elasticity, low, high, tried, notes)
 
 
 def _try_families(
@@ -169,6 +172,20 @@ def _notes(fitted: Fit) -> list[str]:
             "the market's customers are calmer than yours"
         )
     return notes
+
+
+def _remarks(log: SalesLog, elasticity: Array) -> list[str]:
+    """What was done to the log, and products whose price should rise without end."""
+    remarks = list(log.notes)
+    rigid = [name for name, e in zip(log.products, elasticity, strict=True) if e > -1]
+    if rigid:
+        more = f" and {len(rigid) - NAMED} more" if len(rigid) > NAMED else ""
+        remarks.append(
+            f"at the median price of {', '.join(rigid[:NAMED])}{more} sales fall by less than the "
+            "price rises (elasticity above -1): whatever it costs, a higher price earns more, and "
+            "the best may be the highest that is allowed"
+        )
+    return remarks
 
 
 def medians(log: SalesLog) -> Array:
@@ -305,6 +322,7 @@ def _by_slope(log: SalesLog, family: str, rows: Rows, estimate: TwoStage) -> Cal
         f"without instruments the slope would be {estimate.ordinary:.4g} "
         f"in place of {estimate.slope:.4g} (standard error {estimate.standard_error:.2g})"
     ]
+    notes += _remarks(log, elasticity)
     demand = model.demand(theta(slope), rows)
     return Calibration(log, family, demand, price, elasticity, low, high, tried, notes)
 

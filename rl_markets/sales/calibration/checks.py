@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl_markets.errors import ExperimentError
-from rl_markets.sales.calibration.sales import SalesLog
+from rl_markets.sales.calibration.log import SalesLog
 
 FEWEST_PERIODS = 10
 FEWEST_CHANGES = 4

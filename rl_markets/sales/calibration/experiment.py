@@ -13,7 +13,7 @@ from rl_markets.envs.pricing.parameters import PricingParameters
 from rl_markets.errors import ExperimentError
 from rl_markets.experiment.yaml_file import dump_yaml
 from rl_markets.sales.calibration.calibrate import Calibration
-from rl_markets.sales.calibration.sales import Array, SalesLog
+from rl_markets.sales.calibration.log import Array, SalesLog
 
 LEVELS = 9
 LARGEST = 1e12

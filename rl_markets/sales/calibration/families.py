@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from rl_markets.sales.calibration.sales import SalesLog
+from rl_markets.sales.calibration.log import SalesLog
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]

@@ -1,24 +1,19 @@
-"""A log of sales, read and checked.
-
-Which product was offered at which price in which period, and what was sold.
-"""
+"""A log of sales, read and checked."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rl_markets.errors import ExperimentError
+from rl_markets.sales.calibration.log import SalesLog
+from rl_markets.sales.calibration.zeros import completed
 from rl_markets.sales.table import Rule, Table, bad, read_table
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 COLUMNS = (
     Rule("product", "text"),
@@ -31,64 +26,6 @@ COLUMNS = (
     Rule("visitors", least=0, required=False),
 )
 """What a log of sales may hold; the first four it must."""
-
-
-@dataclass(frozen=True, eq=False)
-class SalesLog:
-    """R rows of P products in S stores.
-
-    Rows without stock are left out, since they say nothing of demand.
-
-    Attributes:
-        source: the file's name.
-        products, stores: their names.
-        product, store: [R] indices of `products` and `stores`.
-        period: [R] whole numbers, days for dates.
-        price, sales: [R].
-        sold_out: [R] whether demand may have been larger than sales.
-        cost, visitors: [R], NaN where not known.
-        instruments: [R, Z].
-    """
-
-    source: str
-    products: tuple[str, ...]
-    stores: tuple[str, ...]
-    product: Index
-    store: Index
-    period: Index
-    price: Array
-    sales: Array
-    sold_out: NDArray[np.bool_]
-    cost: Array
-    visitors: Array
-    instruments: Array
-
-    @property
-    def rows(self) -> int:
-        """R."""
-        return len(self.price)
-
-    @property
-    def cells(self) -> Index:
-        """[R], which store and period each row belongs to, from 0."""
-        pairs = np.stack([self.store, self.period])
-        _, cell = np.unique(pairs, axis=1, return_inverse=True)
-        return np.asarray(cell, dtype=np.int64).reshape(-1)
-
-    def where(self, mask: NDArray[np.bool_]) -> SalesLog:
-        """The rows of a mask; products and stores keep their numbers."""
-        return replace(
-            self,
-            product=self.product[mask],
-            store=self.store[mask],
-            period=self.period[mask],
-            price=self.price[mask],
-            sales=self.sales[mask],
-            sold_out=self.sold_out[mask],
-            cost=self.cost[mask],
-            visitors=self.visitors[mask],
-            instruments=self.instruments[mask],
-        )
 
 
 def read_sales(
@@ -203,7 +140,9 @@ def _log(table: Table, instruments: Sequence[str]) -> SalesLog:
         raise ExperimentError(
             f"{table.source}: no row has stock; expected rows in which something could be sold"
         )
-    return log.where(offered)
+    log = completed(log)
+    added = np.ones(log.rows - rows, bool)
+    return log.where(np.concatenate([offered, added]))
 
 
 def _only(log: SalesLog, products: Sequence[str]) -> SalesLog:
