@@ -138,22 +138,25 @@ class Evaluation:
 
     @staticmethod
     def effective_seasons(target: Target) -> float:
-        """ESS of the whole season's weights."""
-        w = target.ratios.prod(0)
-        square = float((w**2).sum())
-        return float(w.sum()) ** 2 / square if square > 0 else 0.0
+        """ESS of the whole season's weights, which may be too large or small for a number."""
+        with np.errstate(divide="ignore"):
+            log_w = np.log(target.ratios).sum(0)
+        if not np.isfinite(log_w.max()):
+            return 0.0
+        w = np.exp(log_w - log_w.max())
+        return float(w.sum()) ** 2 / float((w**2).sum())
 
     def weighted(self, target: Target) -> dict[str, Estimate]:
         """`IS`, `WIS`, `per-decision IS` and `doubly robust`, or their refusal."""
         names = ("IS", "WIS", "per-decision IS", "doubly robust")
         ess = self.effective_seasons(target)
-        if ess < SMALLEST_ESS:
-            why = (
-                f"{ess:.1f} effective seasons of {self.log.seasons}, "
-                f"expected {SMALLEST_ESS:g} or more"
-            )
+        why = (
+            f"{ess:.1f} effective seasons of {self.log.seasons}, expected {SMALLEST_ESS:g} or more"
+        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            w = target.ratios.cumprod(0)
+        if not ess >= SMALLEST_ESS or not np.isfinite(w).all():
             return {name: Estimate(refused=why) for name in names}
-        w = target.ratios.cumprod(0)
         last = w[-1]
         estimates = {
             "IS": self._mean(last * self.returns),

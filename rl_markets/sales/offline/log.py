@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rl_markets.envs.pricing.solution import Season
 from rl_markets.errors import ExperimentError
+from rl_markets.sales.offline.propensities import contradiction
 from rl_markets.sales.table import Rule, Table, bad, read_table
 
 Array = NDArray[np.float64]
@@ -195,7 +196,18 @@ class _Checker:
             f"the season to go on to period {last_period} while there is stock",
             order,
         )
+        self._propensities(rows, order)
         return self._decisions(rows)
+
+    def _propensities(self, rows: dict[str, NDArray[Any]], order: Index) -> None:
+        """Whether propensities are those of the decisions beside them."""
+        deciding = np.flatnonzero(rows["stock"] > 0)
+        pairs = np.stack([rows["period"], rows["stock"]])[:, deciding]
+        point = np.unique(pairs, axis=1, return_inverse=True)[1].reshape(-1)
+        found = contradiction(point, rows["choice"][deciding], rows["propensity"][deciding])
+        if found is not None:
+            wrong, expected = found
+            self.fail(wrong, "propensity", expected, order[deciding])
 
     def _decisions(self, rows: dict[str, NDArray[Any]]) -> Decisions:
         """The rows as arrays of period and season; what a season that sold out lacks is 0."""
