@@ -39,8 +39,8 @@ class AgentGroup:
         action_space: of one agent: `Discrete`, `MultiDiscrete` with as many choices in every
             branch, or a `Box`.
         masked: whether an observation ends with one entry for each choice of each branch, 1 where
-            it is allowed. Policies then choose among those; the market itself must stand any
-            action.
+            it is allowed. Policies then choose among those; a market must stand any action unless
+            its masks bind.
     """
 
     count: int
@@ -143,6 +143,9 @@ class Market(ABC):
     exchangeable: ClassVar[bool] = False
     """True where a group's agents are alike: permuting their states and actions permutes what they
     get."""
+
+    masks_bind: ClassVar[bool] = False
+    """True where what a mask forbids is an error, and not only of no use: foreign environments."""
 
     worlds: int
     episode_length: int | None

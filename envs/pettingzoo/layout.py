@@ -12,23 +12,14 @@ import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from rl_markets.envs.pettingzoo.spaces import MASK, Kind, branches, without_mask
 from rl_markets.envs.registry import did_you_mean
 
 DEFAULT_GROUP = "agents"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One group: its agents in the environment's order, and the native spaces that they share."""
-
-    agents: tuple[Any, ...]
-    observation_space: Any
-    action_space: Any
 
 
 def layout(
@@ -148,7 +139,27 @@ def _kinds(path: str, env: Any, patterns: dict[str, list[str]] | None) -> dict[s
                     f"{_shown(spaces[first])} and {_shown(spaces[other])}: "
                     "expected the same spaces in a group"
                 )
-    return {group: Kind(tuple(members), *spaces[members[0]]) for group, members in grouped.items()}
+    infos = _first_infos(env)
+    return {group: _kind(members, *spaces[members[0]], infos) for group, members in grouped.items()}
+
+
+def _kind(members: list[Any], observation: Any, action: Any, infos: Mapping[Any, Any]) -> Kind:
+    """A group, and where its masks are told."""
+    rest, observed = without_mask(observation, action)
+    informed = branches(action) is not None and any(
+        isinstance(infos.get(agent), Mapping) and MASK in infos[agent] for agent in members
+    )
+    mask_in = "observation" if observed else "info" if informed else None
+    return Kind(tuple(members), rest, action, mask_in)
+
+
+def _first_infos(env: Any) -> Mapping[Any, Any]:
+    """Agent -> its info at a first reset; none where that breaks, which the market's own says."""
+    try:
+        _, infos = env.reset(seed=0)
+    except Exception:
+        return {}
+    return infos if isinstance(infos, Mapping) else {}
 
 
 def _shown(spaces: tuple[Any, Any]) -> str:
@@ -205,34 +216,31 @@ def _by_patterns(
 
 
 def _check_spaces(path: str, agent: Any, observation: Any, action: Any) -> None:
-    """Observations can be flattened to numbers; actions are Discrete or a finite Box.
+    """Observations can be flattened to numbers, and so can actions.
 
     Raises:
-        ValueError: one line, for an agent's space that is neither.
+        ValueError: one line, for an agent's space of which this is not true.
     """
     import numpy as np
     from gymnasium import spaces
 
     where = f"env = {path!r}: agent {agent!r}"
-    if (odd := _not_numbers(observation)) is not None or not spaces.flatdim(observation):
+    seen, _ = without_mask(observation, action)
+    if (odd := _not_numbers(seen)) is not None or not spaces.flatdim(seen):
         raise ValueError(
             f"{where}: observation space {_text(odd or observation)}: "
             "expected Box, Discrete, MultiDiscrete, MultiBinary, "
             "or a Tuple or Dict of these, with at least one entry"
         )
-    if isinstance(action, spaces.Discrete):
+    if branches(action):
         return
-    box = (
-        isinstance(action, spaces.Box)
-        and len(action.shape) == 1
-        and np.issubdtype(action.dtype, np.floating)
-    )
-    bounds = np.concatenate([action.low, action.high]) if box else np.empty(0)
+    box = isinstance(action, spaces.Box) and np.issubdtype(action.dtype, np.floating)
+    bounds = np.concatenate([action.low.ravel(), action.high.ravel()]) if box else np.empty(0)
     if not bounds.size or not np.isfinite(bounds).all() or not (action.low < action.high).all():
         raise ValueError(
             f"{where}: action space {_text(action)}: "
-            "expected Discrete, or a one-dimensional Box of real numbers "
-            "with finite bounds, low < high"
+            "expected Discrete, MultiDiscrete, MultiBinary, "
+            "or a Box of real numbers with finite bounds, low < high"
         )
 
 

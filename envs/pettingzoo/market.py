@@ -13,8 +13,9 @@ from torch import Tensor
 
 from rl_markets.envs.actions import Border
 from rl_markets.envs.market import AgentGroup, Ended, Market, Step
-from rl_markets.envs.pettingzoo.layout import Kind, make
+from rl_markets.envs.pettingzoo.layout import make
 from rl_markets.envs.pettingzoo.parameters import ForeignParameters
+from rl_markets.envs.pettingzoo.spaces import MASK, Kind
 from rl_markets.errors import MarketError
 
 Arrays = dict[str, NDArray[Any]]
@@ -33,9 +34,10 @@ class ForeignMarket(Market):
     A Python loop over worlds and agents: as slow as the environment itself.
 
     Observation `[width]`: the environment's own, flattened by `gymnasium.spaces.flatten` to single
-    precision.
-    Action: `Discrete` (counted from 0) or a one-dimensional Box, as the environment's; boxes are
-    clamped to its own bounds, which single precision may miss by a digit.
+    precision. Masks of actions, in infos or in observations (PettingZoo's two conventions), come
+    last.
+    Action: `Discrete`, `MultiDiscrete` (counted from 0) or a flat Box; see `spaces`. Boxes are
+    clamped to the environment's own bounds, which single precision may miss by a digit.
 
     Agents that leave early do not act and observe zeros until their world ends. An agent that is
     truncated while its world goes on counts as one that terminated. A world that `max_steps` cuts,
@@ -47,6 +49,8 @@ class ForeignMarket(Market):
     episode seeds, and `load_state_dict` starts fresh episodes. A resumed run is reproducible, but
     not the uninterrupted one.
     """
+
+    masks_bind = True
 
     def __init__(self, parameters: ForeignParameters, *, worlds: int, device: str = "cpu") -> None:
         if worlds < 1:
@@ -70,6 +74,7 @@ class ForeignMarket(Market):
             name: np.zeros((worlds, group.count, *group.observation_space.shape), np.float32)
             for name, group in self.groups.items()
         }
+        self._nothing = {name: _nothing(kind) for name, kind in self.kinds.items()}
         self._active = self._zeros(bool)
         self._live = [list[Any]() for _ in range(worlds)]
         self._clock = [0] * worlds
@@ -86,11 +91,12 @@ class ForeignMarket(Market):
         """Every world in turn; worlds that end restart at once."""
         self.border.check(actions)
         native = {
-            group: _native(kind.action_space, actions[group]) for group, kind in self.kinds.items()
+            group: kind.native(actions[group].detach().cpu().numpy())
+            for group, kind in self.kinds.items()
         }
-        # Who has left observes zeros from the step after its last on.
+        # Who has left observes nothing from the step after its last on.
         for group, observations in self._observations.items():
-            observations[~self._active[group]] = 0.0
+            observations[~self._active[group]] = self._nothing[group]
         active = {group: mask.copy() for group, mask in self._active.items()}
         rewards = self._zeros(np.float32)
         agent_done = self._zeros(bool)
@@ -151,7 +157,7 @@ class ForeignMarket(Market):
         parts = self._parts(world, live, env.step(actions))
         for agent in live:
             group, i = place[agent]
-            self._observe(world, agent, parts["observations"])
+            self._observe(world, agent, parts["observations"], parts["infos"])
             rewards[group][world, i] = self._number(world, agent, parts["rewards"][agent])
         truncated = [agent for agent in live if parts["truncations"][agent]]
         done = {*truncated, *(agent for agent in live if parts["terminations"][agent])}
@@ -162,7 +168,7 @@ class ForeignMarket(Market):
             return False
         for agent in next_live:
             if agent not in live:  # PettingZoo allows agents to be born later
-                self._observe(world, agent, parts["observations"])
+                self._observe(world, agent, parts["observations"], parts["infos"])
         for agent in done:
             group, i = place[agent]
             agent_done[group][world, i] = True
@@ -209,10 +215,10 @@ class ForeignMarket(Market):
         if not live:
             raise self._error(world, "agents is empty after reset: expected those who act first")
         self._go_on(world, live)
-        for observations in self._observations.values():
-            observations[world] = 0.0
+        for group, observations in self._observations.items():
+            observations[world] = self._nothing[group]
         for agent in live:
-            self._observe(world, agent, returned[0])
+            self._observe(world, agent, returned[0], returned[1])
 
     def _restart_all(self) -> dict[str, Tensor]:
         for world in range(self.worlds):
@@ -244,6 +250,7 @@ class ForeignMarket(Market):
                 world, f"step returned {_brief(returned)}: expected ({', '.join(_PARTS)}, infos)"
             )
         parts = dict(zip(_PARTS, returned[:4], strict=True))
+        infos = {"infos": returned[4]}
         for name, part in parts.items():
             if not isinstance(part, dict):
                 raise self._error(world, f"{name} are {_brief(part)}: expected a dict of agents")
@@ -255,21 +262,43 @@ class ForeignMarket(Market):
                         world,
                         f"{name} of agent {agent!r} are {_brief(part[agent])}: expected a bool",
                     )
-        return parts
+        return parts | infos
 
-    def _observe(self, world: int, agent: Any, observations: Mapping[Any, Any]) -> None:
-        """Writes an agent's observation into the market's array, flat."""
+    def _observe(self, world: int, agent: Any, observations: Mapping[Any, Any], infos: Any) -> None:
+        """Writes an agent's observation into the market's array, flat, its mask last."""
         group, i = self._place[agent]
+        kind = self.kinds[group]
         if agent not in observations:
             raise self._error(world, f"observations lack agent {agent!r}, which acts next")
-        space = self.kinds[group].observation_space
         value = observations[agent]
+        told = None
+        if kind.mask_in == "observation" and isinstance(value, Mapping):
+            told = value.get(MASK)
+            value = {name: part for name, part in value.items() if name != MASK}
+        elif kind.mask_in == "info" and isinstance(infos, Mapping):
+            told = (infos.get(agent) or {}).get(MASK)
+        space = kind.observation_space
         if (odd := _misfit(space, value)) is not None:
             raise self._error(world, f"observation of agent {agent!r} {odd}")
-        if isinstance(space, gym.spaces.Box):
-            self._observations[group][world, i] = np.ravel(value)
-        else:
-            self._observations[group][world, i] = gym.spaces.flatten(space, value)
+        row = self._observations[group][world, i]
+        seen = gym.spaces.flatdim(space)
+        row[:seen] = (
+            np.ravel(value)
+            if isinstance(space, gym.spaces.Box)
+            else gym.spaces.flatten(space, value)
+        )
+        if kind.masked:
+            row[seen:] = self._mask(world, agent, kind, told)
+
+    def _mask(self, world: int, agent: Any, kind: Kind, told: Any) -> NDArray[np.float32]:
+        """What an agent may choose next; a MarketError where that cannot be told."""
+        try:
+            mask: NDArray[np.float32] = kind.mask(told)
+        except ValueError as error:
+            raise self._error(
+                world, f"{MASK} of agent {agent!r} is {_brief(told)}: {error}"
+            ) from None
+        return mask
 
     def _number(self, world: int, agent: Any, value: Any) -> float:
         """An agent's reward; a MarketError where it is not one number."""
@@ -324,24 +353,15 @@ class ForeignMarket(Market):
 
 def _agent_group(kind: Kind) -> AgentGroup:
     """The flattened spaces of a group."""
-    width = gym.spaces.flatdim(kind.observation_space)
+    width = len(_nothing(kind))
     observation = gym.spaces.Box(-np.inf, np.inf, (width,), np.float32)
-    native = kind.action_space
-    if isinstance(native, gym.spaces.Discrete):
-        return AgentGroup(len(kind.agents), observation, gym.spaces.Discrete(int(native.n)))
-    low = native.low.astype(np.float32)
-    high = native.high.astype(np.float32)
-    return AgentGroup(len(kind.agents), observation, gym.spaces.Box(low, high, dtype=np.float32))
+    return AgentGroup(len(kind.agents), observation, kind.market_space, masked=kind.masked)
 
 
-def _native(space: Any, actions: Tensor) -> NDArray[Any]:
-    """A group's actions `[worlds, agents, ...]` in their own space and type."""
-    array: NDArray[Any] = actions.detach().cpu().numpy().astype(space.dtype)
-    if isinstance(space, gym.spaces.Discrete):
-        array += space.start
-    else:
-        array = array.clip(space.low, space.high)
-    return array
+def _nothing(kind: Kind) -> NDArray[np.float32]:
+    """What an agent observes that does not act: zeros, and that everything is allowed."""
+    seen = np.zeros(gym.spaces.flatdim(kind.observation_space), np.float32)
+    return np.concatenate([seen, kind.mask(None)]) if kind.masked else seen
 
 
 def _brief(value: Any) -> str:

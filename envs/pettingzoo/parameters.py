@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rl_markets.envs.pettingzoo.layout import Kind, layout
+from rl_markets.envs.pettingzoo.layout import layout
+from rl_markets.envs.pettingzoo.spaces import Kind
 
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=80)]
 Patterns = Annotated[list[str], Field(min_length=1)]

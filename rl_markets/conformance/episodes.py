@@ -211,8 +211,8 @@ def resumes(subject: Subject) -> str:
         *_, (observations, _) = play(market, min(7, steps), limit)
         saved = pickle.loads(pickle.dumps(market.state_dict()))
         loaded_observations = other.load_state_dict(saved)
-        original = record(market, steps, limit, seed=None, draws=2)
-        resumed = record(other, steps, limit, seed=None, draws=2)
+        original = record(market, steps, limit, seed=None, draws=2, seen=observations)
+        resumed = record(other, steps, limit, seed=None, draws=2, seen=loaded_observations)
     if difference([digests(observations)], [digests(loaded_observations)]):
         what: str | None = "what load_state_dict returns"
     else:

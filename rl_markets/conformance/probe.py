@@ -25,7 +25,14 @@ from torch import Tensor
 
 from rl_markets.conformance.watchdog import Watchdog, limit_steps, time_limit
 from rl_markets.envs import checks
-from rl_markets.envs.checks import check_groups, check_observations, check_step, choices, refuse
+from rl_markets.envs.checks import (
+    check_groups,
+    check_observations,
+    check_step,
+    choices,
+    mask_width,
+    refuse,
+)
 from rl_markets.envs.market import AgentGroup, Market, Step, TensorMarket
 from rl_markets.envs.spec import MarketSpec
 
@@ -161,14 +168,23 @@ class Actions:
         self.step = -1
         self.generator = torch.Generator().manual_seed(7919 + seed)
 
-    def __call__(self) -> dict[str, Tensor]:
-        """Group -> actions of the next step, `[worlds, agents, ...]`."""
+    def __call__(self, seen: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Group -> actions of the next step, `[worlds, agents, ...]`.
+
+        Of what a mask forbids, a market of ours is tried with all; where masks bind, the
+        observations `seen` say what is left.
+        """
         self.step += 1
         style = self.style
         if style == "mixed":
             style = {0: "low", 1: "high"}.get(self.step, "mixed")
         groups = self.market.groups.items()
-        return {name: self._draw(group, style).to(self.market.device) for name, group in groups}
+        actions = {name: self._draw(group, style).to(self.market.device) for name, group in groups}
+        if self.market.masks_bind and seen is not None:
+            return {
+                n: allowed(g, actions[n], seen[n]) if g.masked else actions[n] for n, g in groups
+            }
+        return actions
 
     def _draw(self, group: AgentGroup, style: str) -> Tensor:
         """Drawn on the CPU, so that all devices get the same actions."""
@@ -194,6 +210,15 @@ class Actions:
         return torch.minimum(low + (high - low) * share, high)  # rounding may lead beyond high
 
 
+def allowed(group: AgentGroup, actions: Tensor, seen: Tensor) -> Tensor:
+    """Actions of a masked group; the first choice that is allowed in place of one that is not."""
+    of_each = choices(group.action_space)
+    mask = seen[..., -mask_width(group.action_space) :].unflatten(-1, (-1, of_each))
+    chosen = actions.reshape(mask.shape[:-1])
+    fine = mask.gather(-1, chosen[..., None]).squeeze(-1) > 0
+    return torch.where(fine, chosen, mask.argmax(-1)).reshape(actions.shape)
+
+
 def play(
     market: Market,
     steps: int,
@@ -202,6 +227,7 @@ def play(
     seed: int | None = 0,
     draws: int = 0,
     style: str = "mixed",
+    seen: Mapping[str, Tensor] | None = None,
 ) -> Iterator[tuple[dict[str, Tensor], Step | None]]:
     """Steps a market under random actions, checking its contract: yields (observations, step).
 
@@ -215,6 +241,7 @@ def play(
         seed: of the reset.
         draws: the same number, the same actions.
         style: of the actions, as in `Actions`.
+        seen: where the market goes on, what it showed last.
 
     Raises:
         ContractError: where a step breaks the contract.
@@ -223,23 +250,31 @@ def play(
     if seed is not None:
         observations = limit(market.reset, seed)
         check_observations(market, observations)
+        seen = observations
         yield observations, None
     next_actions = Actions(market, draws, style)
     for t in range(steps):
         try:
-            step = limit(market.step, next_actions())
+            step = limit(market.step, next_actions(seen))
         except Exception as error:
             error.add_note(f"in step {t} of random actions")
             raise
         check_step(market, step)
-        yield step.observations, step
+        seen = step.observations
+        yield seen, step
 
 
 def record(
-    market: Market, steps: int, limit: Watchdog, *, seed: int | None = 0, draws: int = 0
+    market: Market,
+    steps: int,
+    limit: Watchdog,
+    *,
+    seed: int | None = 0,
+    draws: int = 0,
+    seen: Mapping[str, Tensor] | None = None,
 ) -> Record:
-    """An episode's digests."""
-    episode = play(market, steps, limit, seed=seed, draws=draws)
+    """An episode's digests; the arguments are those of `play`."""
+    episode = play(market, steps, limit, seed=seed, draws=draws, seen=seen)
     return [digests(observations, step) for observations, step in episode]
 
 

@@ -69,9 +69,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     **{
         f"acts-{kind}": (
             {"env": BARE, "arguments": {"acts": kind}},
-            ["agent 'a0': action space ", "expected Discrete, or"],
+            [
+                "agent 'a0': action space ",
+                "expected Discrete, MultiDiscrete, MultiBinary, or a Box",
+            ],
         )
-        for kind in ("multi", "infinite", "matrix", "whole", "point")
+        for kind in ("infinite", "whole", "point", "text")
     },
     "no-match": (
         {"env": ZOO, "groups": {"red": ["red_*"], "blue": ["blu"]}},

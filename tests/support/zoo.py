@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -12,6 +12,7 @@ from pettingzoo import ParallelEnv
 from rl_markets.envs.pettingzoo import SPEC
 from rl_markets.envs.pettingzoo.market import ForeignMarket
 from rl_markets.envs.pettingzoo.parameters import ForeignParameters
+from rl_markets.envs.pettingzoo.spaces import branches
 
 SEEN = gym.spaces.Dict(
     {
@@ -22,6 +23,7 @@ SEEN = gym.spaces.Dict(
 )
 ZOO = "tests.support.zoo:Zoo"
 BARE = "tests.support.zoo:Bare"
+STRICT = "tests.support.zoo:Strict"
 WIDTH = 2 + (2 + 5) + 3  # mood, pair, target: a Dict goes by the alphabet
 
 
@@ -152,10 +154,97 @@ class Bare(ParallelEnv):  # type: ignore[misc]
             "matrix": gym.spaces.Box(0, 1, (2, 2)),
             "whole": gym.spaces.Box(0, 3, (1,), np.int64),
             "point": gym.spaces.Box(0, 0, (1,)),
+            "text": gym.spaces.Text(3),
         }[self.acts]
 
     def reset(self, seed: int | None = None, options: Any = None) -> Any:
         return self.returned if self.returned is None else ({}, {})
+
+
+class Strict(ParallelEnv):  # type: ignore[misc]
+    """Two agents who may do a single thing in each branch of their action, another every step.
+
+    Anything else is refused. Each step names what is allowed in the next by a mask.
+
+    Args:
+        acts: a key of `SPACES`.
+        told: `info` or `observation`, PettingZoo's two conventions; `nowhere`.
+        fault: what is wrong with the mask in step 3.
+    """
+
+    metadata = {"name": "strict"}  # noqa: RUF012
+    SPACES: ClassVar[dict[str, gym.spaces.Space[Any]]] = {
+        "discrete": gym.spaces.Discrete(3, start=2),
+        "multi": gym.spaces.MultiDiscrete([2, 4, 3]),
+        "matrix": gym.spaces.MultiDiscrete([[2, 2], [3, 3]]),
+        "binary": gym.spaces.MultiBinary([2, 2]),
+        "box": gym.spaces.Box(
+            np.array([[0, 1], [2, 3]], np.float32), np.array([[1, 2], [3, 4]], np.float32)
+        ),
+    }
+
+    def __init__(self, acts: str = "discrete", told: str = "info", fault: str = "") -> None:
+        self.possible_agents = ["a", "b"]
+        self.agents: list[str] = []
+        self.space = self.SPACES[acts]
+        self.told = told
+        self.fault = fault
+
+    def observation_space(self, agent: str) -> Any:
+        seen = gym.spaces.Box(-1, 1, (2,), np.float32)
+        if self.told != "observation":
+            return seen
+        mask = gym.spaces.Box(0, 1, (sum(self.choices),), np.int8)
+        return gym.spaces.Dict({"observation": seen, "action_mask": mask})
+
+    def action_space(self, agent: str) -> Any:
+        return self.space
+
+    @property
+    def choices(self) -> list[int]:
+        return branches(self.space) or []
+
+    def mask(self) -> Any:
+        """The only thing that is allowed now: choice `step` modulo the choices, in every branch."""
+        flat = [float(i == self.steps % n) for n in self.choices for i in range(n)]
+        wrong: dict[str, Any] = {
+            "short": flat[:-1],
+            "nothing": [0.0] * len(flat),
+            "fraction": [0.5] * len(flat),
+            "nan": [np.nan] * len(flat),
+        }
+        return np.array(wrong[self.fault] if self.fault and self.steps == 3 else flat)
+
+    def _returned(self) -> tuple[Any, Any]:
+        seen = np.full(2, self.steps / 10, np.float32)
+        whole: Any = seen
+        if self.told == "observation":
+            whole = {"observation": seen, "action_mask": self.mask()}
+        info = {"action_mask": self.mask()} if self.told == "info" else {}
+        return dict.fromkeys(self.agents, whole), dict.fromkeys(self.agents, info)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        self.agents = list(self.possible_agents)
+        self.steps = 0
+        return self._returned()
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        for agent, action in actions.items():
+            assert self.space.contains(action), f"{agent}: {action!r} is not in {self.space}"
+            start = getattr(self.space, "start", 0)
+            flat = np.ravel(np.asarray(action) - (0 if start is None else start))
+            only = [self.steps % n for n in self.choices]
+            if self.choices and self.told != "nowhere" and flat.tolist() != only:
+                raise ValueError(f"illegal action of {agent}: {flat} for {only}")
+        self.steps += 1
+        over = self.steps >= 8
+        seen, infos = self._returned()
+        rewards = dict.fromkeys(self.agents, 1.0)
+        ended = dict.fromkeys(self.agents, False)
+        cut = dict.fromkeys(self.agents, over)
+        if over:
+            self.agents = []
+        return seen, rewards, ended, cut, infos
 
 
 NOT_CALLABLE = 3
