@@ -16,6 +16,7 @@ from rl_markets.conformance.examine import preflight
 from rl_markets.errors import ExperimentError, RunFailedError
 from rl_markets.experiment import Experiment
 from rl_markets.fixed_policies import frozen_actors
+from rl_markets.lock import only_writer
 from rl_markets.policies.actors import Actor
 from rl_markets.progress import console
 from rl_markets.rllib.build import build_market, ray_session
@@ -36,10 +37,11 @@ def train(experiment: Experiment, root: Path) -> RunFolder:
             with explained("the market is broken in a worker process"):
                 ray.get(ray.remote(max_retries=0)(_look).remote(experiment))
         run = RunFolder.create(experiment, root)
-        out = console()
-        start = f"{experiment.name}: {experiment.iterations} iterations into {run.path}"
-        out.print(start, highlight=False)
-        _finish(run, TrainingSession(run, out).train(), out)
+        with only_writer(run.path):
+            out = console()
+            start = f"{experiment.name}: {experiment.iterations} iterations into {run.path}"
+            out.print(start, highlight=False)
+            _finish(run, TrainingSession(run, out).train(), out)
     return run
 
 
@@ -51,6 +53,13 @@ def _look(experiment: Experiment) -> None:
 def resume(path: Path) -> RunFolder:
     """Goes on with a run from its newest good checkpoint, or from its start if there is none."""
     run = RunFolder.open(path)
+    with only_writer(run.path):
+        _resume(run)
+    return run
+
+
+def _resume(run: RunFolder) -> None:
+    """Goes on with a run that is ours to write."""
     out = console()
     checkpoint = run.checkpoints.newest(lambda line: out.print(line, highlight=False))
     if checkpoint is None:
@@ -62,12 +71,11 @@ def resume(path: Path) -> RunFolder:
     elif int(checkpoint.name) >= run.experiment.iterations and run.report.is_file():
         finished = f"{run.path}: finished already; `rl-markets evaluate` examines it again"
         out.print(finished, highlight=False)
-        return run
+        return
     else:
         out.print(f"resuming {run.path} after iteration {int(checkpoint.name)}", highlight=False)
     with ray_session(run.experiment):
         _finish(run, TrainingSession(run, out).train(checkpoint), out)
-    return run
 
 
 def evaluate(path: Path) -> RunFolder:
@@ -77,7 +85,7 @@ def evaluate(path: Path) -> RunFolder:
         raise ExperimentError(
             f"{path}: holds no exported policy yet; `rl-markets resume` finishes its training"
         )
-    with ray_session(run.experiment):
+    with only_writer(run.path), ray_session(run.experiment):
         _certify(run, console())
     return run
 
@@ -87,7 +95,8 @@ def report_only(path: Path) -> RunFolder:
     run = RunFolder.open(path)
     if not run.certificate.is_file():
         raise ExperimentError(f"{path}: holds no certificate yet; `rl-markets evaluate` makes one")
-    _report(run, document.read(run.certificate))
+    with only_writer(run.path):
+        _report(run, document.read(run.certificate))
     console().print(f"report: {run.report}", highlight=False)
     return run
 
