@@ -5,6 +5,7 @@ They are loaded with torch, numpy and safetensors alone; nothing here needs ray.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -163,6 +164,11 @@ def load(path: str | Path) -> LoadedPolicy:
         _check_golden(folder, name, actor, golden)
         actors[name] = actor
     return LoadedPolicy(actors, spec)
+
+
+def fingerprint(path: str | Path) -> str:
+    """sha256 of the list of an exported policy's files and their own."""
+    return hashlib.sha256((_folder(Path(path)) / MANIFEST).read_bytes()).hexdigest()
 
 
 def _folder(path: Path) -> Path:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from rl_markets import exported
 from rl_markets.certificate import document, tables
-from rl_markets.certificate.certify import certify
+from rl_markets.certificate.certify import certify, check_certificate
 from rl_markets.certificate.document import Certificate
 from rl_markets.conformance.examine import preflight
 from rl_markets.errors import ExperimentError, RunFailedError
@@ -96,7 +96,9 @@ def report_only(path: Path) -> RunFolder:
     if not run.certificate.is_file():
         raise ExperimentError(f"{path}: holds no certificate yet; `rl-markets evaluate` makes one")
     with only_writer(run.path):
-        _report(run, document.read(run.certificate))
+        certificate = document.read(run.certificate)
+        check_certificate(run, certificate)
+        _report(run, certificate)
     console().print(f"report: {run.report}", highlight=False)
     return run
 

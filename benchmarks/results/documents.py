@@ -16,7 +16,8 @@ from rl_markets.certificate.document import metric_as_json
 from rl_markets.certificate.plots import svg
 from rl_markets.experiment.rules import LATEST
 from rl_markets.store import write_text
-from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.metrics_log import read_rows
+from rl_markets.training.run_folder import RunFolder
 
 COMPARISON = "households-by-size"
 VARIED = "pricing-varied"

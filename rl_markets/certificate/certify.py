@@ -17,8 +17,9 @@ from rl_markets.certificate.document import Certificate
 from rl_markets.certificate.in_play import loss_in_play
 from rl_markets.envs.answer_key import AnswerKey, Assessment, Metric
 from rl_markets.envs.market import Policy, PolicyFunction
+from rl_markets.errors import ExperimentError
 from rl_markets.experiment import Experiment
-from rl_markets.exported import LoadedPolicy, load
+from rl_markets.exported import LoadedPolicy, fingerprint, load
 from rl_markets.fixed_policies import profile
 from rl_markets.judged import as_judged, known_answer
 from rl_markets.policies.actors import build_actor
@@ -38,6 +39,7 @@ def certify(run: RunFolder, console: Console) -> Certificate:
     """
     experiment = run.experiment
     loaded = load(run.path)
+    check_policy(run, loaded)
     seeds = [EVALUATION_SEED + i for i in range(experiment.certificate.seeds)]
     trained = profile(experiment, loaded, one_world(experiment))
     answer = known_answer(experiment, trained)
@@ -58,9 +60,40 @@ def certify(run: RunFolder, console: Console) -> Certificate:
             metrics.append(_nobody_looked(group))
     name = None if answer is None else answer.name
     examined = replace(assessment, metrics=metrics)
-    certificate = document.issue(experiment, name, examined)
+    certificate = document.issue(experiment, name, examined, fingerprint(run.path))
     document.write(run.certificate, certificate)
     return certificate
+
+
+def check_policy(run: RunFolder, loaded: LoadedPolicy) -> None:
+    """The exported policies are those of this run's experiment.
+
+    Raises:
+        ExperimentError: they are another's.
+    """
+    told = loaded.spec.get("digest")
+    if told != run.experiment.digest:
+        raise ExperimentError(
+            f"{run.policy}: trained by another experiment (sha256 {str(told)[:12]}) than "
+            f"{run.experiment_file} holds ({run.experiment.digest[:12]}), or by the same with "
+            "another seed; a certificate would be for somebody else's policy"
+        )
+
+
+def check_certificate(run: RunFolder, certificate: Certificate) -> None:
+    """A run's certificate is of its experiment and of its exported policies.
+
+    Raises:
+        ExperimentError: it is another's.
+    """
+    of_another = certificate.digest != run.experiment.digest
+    if run.policy.is_dir():
+        of_another |= certificate.policy != fingerprint(run.path)
+    if of_another:
+        raise ExperimentError(
+            f"{run.certificate}: of another run, whose experiment or policies are not those here; "
+            "`rl-markets evaluate` makes it again"
+        )
 
 
 def certificate_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import torch
 
 from rl_markets import __version__
 from rl_markets.envs.answer_key import Assessment, Line, Metric, Plot
+from rl_markets.errors import CorruptError
 from rl_markets.experiment import Experiment
 from rl_markets.store import write_text
 
@@ -53,6 +55,7 @@ class Certificate:
         plots: the pictures, as data.
         methods: controls that solve the problem in another way, and may pass.
         made_with: versions and machine.
+        policy: fingerprint of the exported policies; empty where nothing was exported.
     """
 
     experiment: str
@@ -67,6 +70,7 @@ class Certificate:
     plots: list[Plot]
     methods: tuple[str, ...]
     made_with: MadeWith
+    policy: str = ""
 
     @property
     def judged(self) -> list[Metric]:
@@ -114,7 +118,9 @@ def _at_the_answer(metric: Metric, value: float) -> bool:
     return abs(value - answer) <= 0.01 * abs((metric.limit or 0.0) - answer)
 
 
-def issue(experiment: Experiment, answer: str | None, assessment: Assessment) -> Certificate:
+def issue(
+    experiment: Experiment, answer: str | None, assessment: Assessment, policy: str = ""
+) -> Certificate:
     """The certificate of an experiment, made here and now."""
     return Certificate(
         experiment=experiment.name,
@@ -129,6 +135,7 @@ def issue(experiment: Experiment, answer: str | None, assessment: Assessment) ->
         plots=assessment.plots,
         methods=assessment.methods,
         made_with=MadeWith.here(),
+        policy=policy,
     )
 
 
@@ -153,13 +160,33 @@ def write(path: Path, certificate: Certificate) -> None:
         "figures": [_plot_as_json(plot) for plot in c.plots],
         "methods": list(c.methods),
         "made_with": vars(c.made_with),
+        "policy": c.policy,
     }
+    content["sha256"] = _sha256(content)
     write_text(path, json.dumps(content, indent=1, allow_nan=False))
 
 
+def _sha256(content: dict[str, Any]) -> str:
+    """Of all but itself."""
+    rest = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def read(path: Path) -> Certificate:
-    """The certificate in a file."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    """The certificate in a file.
+
+    Raises:
+        CorruptError: it is not what was written.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        whole = content["sha256"] == _sha256(content)
+    except (KeyError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise CorruptError(
+            f"{path}: changed since it was written; `rl-markets evaluate` makes it again"
+        )
     return Certificate(
         experiment=content["experiment"],
         digest=content["digest"],
@@ -173,6 +200,7 @@ def read(path: Path) -> Certificate:
         plots=[_plot(entry) for entry in content["figures"]],
         methods=tuple(content.get("methods", ())),
         made_with=MadeWith(**content["made_with"]),
+        policy=content["policy"],
     )
 
 

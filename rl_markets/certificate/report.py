@@ -10,10 +10,11 @@ from rl_markets.certificate.plots import svg
 from rl_markets.certificate.tables import shown, verdict
 from rl_markets.envs.answer_key import Line, Metric, Plot
 from rl_markets.experiment import Experiment
-from rl_markets.progress import short
+from rl_markets.progress import console, short
 from rl_markets.store import write_text
 from rl_markets.training.metrics import Row
-from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.metrics_log import read_rows
+from rl_markets.training.run_folder import RunFolder
 
 _STYLE = """
 :root { color-scheme: light; --line: #d0d7de; --soft: #57606a; \
@@ -49,7 +50,7 @@ COLOR = {True: "var(--green)", False: "var(--red)", None: "var(--soft)"}
 
 def write(run: RunFolder, certificate: Certificate) -> None:
     """Writes `report.html` from the run's certificate and metrics."""
-    rows = read_rows(run)
+    rows = read_rows(run, lambda line: console().print(line, highlight=False))
     experiment = run.experiment
     body = [
         _head(experiment, certificate),

@@ -15,7 +15,8 @@ from rich.console import Console
 from rl_markets.errors import Interrupted, LearnersLostError, RunFailedError
 from rl_markets.policies.actors import Actor
 from rl_markets.progress import TrainingProgress
-from rl_markets.training.run_folder import MetricsLog, RunFolder
+from rl_markets.training.metrics_log import MetricsLog
+from rl_markets.training.run_folder import RunFolder
 from rl_markets.training.trainer import Trainer
 from rl_markets.training.watch import Watch
 
@@ -78,7 +79,7 @@ class TrainingSession:
         experiment = self.experiment
         start = self.trainer.algorithm.iteration
         answer = self.trainer.answer
-        log = MetricsLog(self.run, experiment, resume_at=start)
+        log = MetricsLog(self.run, experiment, start, self._say)
         watch = Watch(experiment)
         try:
             with TrainingProgress(

@@ -13,7 +13,8 @@ from rich.console import Console
 from rl_markets import exported, workflow
 from rl_markets.errors import RunFailedError
 from rl_markets.experiment import Experiment, load, parse
-from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.metrics_log import read_rows
+from rl_markets.training.run_folder import RunFolder
 from rl_markets.training.session import TrainingSession
 from tests.support.running import ROOT, tiny
 from tests.support.training_runs import trainer

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rl_markets.errors import RunFailedError
 from rl_markets.experiment import load, parse
-from rl_markets.training.run_folder import read_rows
+from rl_markets.training.metrics_log import read_rows
 from rl_markets.training.session import TrainingSession
 from tests.support.experiment_files import FILES, refusal
 from tests.support.horizons import analytic

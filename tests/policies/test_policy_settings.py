@@ -19,7 +19,8 @@ from rl_markets.errors import ExperimentError
 from rl_markets.experiment import load, parse
 from rl_markets.policies.actors import NetworkActor
 from rl_markets.policies.rollout import OBSERVATIONS, REWARDS
-from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.metrics_log import read_rows
+from rl_markets.training.run_folder import RunFolder
 from rl_markets.training.session import TrainingSession
 from tests.support.populations import built_algorithm, cournot_experiment, metric_names
 from tests.support.running import tiny

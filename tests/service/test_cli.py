@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.metrics_log import read_rows
+from rl_markets.training.run_folder import RunFolder
 from tests.support.running import command, tiny
 
 ITERATIONS = 60

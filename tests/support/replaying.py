@@ -17,7 +17,8 @@ from rl_markets.policies.offpolicy import RAW
 from rl_markets.policies.replay import NEXT_OBSERVATIONS, NONTERMINAL
 from rl_markets.policies.rollout import REWARDS, Fragment
 from rl_markets.rllib.build import algorithm_config
-from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.metrics_log import read_rows
+from rl_markets.training.run_folder import RunFolder
 from rl_markets.training.session import TrainingSession
 from tests.support.running import ROOT, tiny
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,11 +20,13 @@ from rich.console import Console
 
 from rl_markets import exported, workflow
 from rl_markets.certificate import best_response, document, report, tables
+from rl_markets.certificate.document import Certificate
 from rl_markets.envs.answer_key import Metric
 from rl_markets.envs.households import SPEC as HOUSEHOLDS
 from rl_markets.envs.households.answer.identical import HouseholdsAnswer
 from rl_markets.envs.households.parameters import HouseholdsParameters
 from rl_markets.envs.market import PolicyFunction
+from rl_markets.errors import CorruptError, ExperimentError
 from rl_markets.experiment import parse
 from rl_markets.policies.actors import NetworkActor, build_actor
 from tests.support.running import tiny
@@ -189,6 +192,43 @@ def test_evaluating_again_gives_the_same_certificate(run: Any) -> None:
     before = run.certificate.read_text()
     workflow.evaluate(run.path)
     assert run.certificate.read_text() == before
+
+
+def test_a_certificate_of_another_policy_is_refused(run: Any, tmp_path: Path) -> None:
+    """By evaluate, whose policies another seed trained, and by report, of another run."""
+    copy = tmp_path / "copy"
+    shutil.copytree(run.path, copy)
+    spec = json.loads((copy / "policy" / "policy.json").read_text())
+    actors = exported.load(copy).actors
+    shutil.rmtree(copy / "policy")
+    exported.export(copy / "policy", actors, spec | {"digest": "0" * 64, "seed": 1})
+    before = (copy / "certificate.json").read_bytes()
+    with pytest.raises(ExperimentError, match="somebody else's policy"):
+        workflow.evaluate(copy)
+    with pytest.raises(ExperimentError, match="of another run"):
+        workflow.report_only(copy)
+    assert (copy / "certificate.json").read_bytes() == before
+    shutil.rmtree(copy / "policy")
+    other = Certificate(**{**vars(document.read(run.certificate)), "digest": "0" * 64})
+    document.write(copy / "certificate.json", other)
+    with pytest.raises(ExperimentError, match="of another run"):
+        workflow.report_only(copy)
+
+
+def test_a_damaged_certificate_is_refused(run: Any, tmp_path: Path) -> None:
+    """Two hundred single bits; it used to be a traceback, or a page of other figures."""
+    whole = run.certificate.read_bytes()
+    path = tmp_path / "certificate.json"
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        damaged[int(rng.integers(len(whole)))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            document.read(path)
+        except CorruptError:
+            continue
+        assert json.loads(damaged) == json.loads(whole), "white space may change"
 
 
 def test_the_report_is_one_page_and_the_same_bytes_each_time(run: Any) -> None:

@@ -19,7 +19,8 @@ from rich.console import Console
 
 from rl_markets.experiment import parse
 from rl_markets.training.metrics import Row
-from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.metrics_log import read_rows
+from rl_markets.training.run_folder import RunFolder
 from rl_markets.training.session import TrainingSession
 from rl_markets.training.trainer import Trainer, each_learner
 from tests.support.running import tiny

@@ -15,7 +15,8 @@ import pytest
 from rl_markets.errors import ExperimentError
 from rl_markets.experiment import Experiment, parse
 from rl_markets.training import metrics
-from rl_markets.training.run_folder import MetricsLog, RunFolder, read_rows
+from rl_markets.training.metrics_log import MetricsLog, read_rows
+from rl_markets.training.run_folder import RunFolder
 
 CONTENT = {
     "name": "1e5",
@@ -132,6 +133,8 @@ def test_resuming_drops_later_rows(run: RunFolder, experiment: Experiment) -> No
 def test_row_cut_off_anywhere_is_ignored(run: RunFolder, experiment: Experiment) -> None:
     logged(run, experiment, range(1, 3))
     path = run.path / "metrics.csv"
+    lines = run.path / "metrics.jsonl"  # written afterwards: the second row never came to it
+    lines.write_bytes(lines.read_bytes().splitlines(keepends=True)[0])
     whole = path.read_bytes()
     last = whole.rindex(b"\n", 0, -1) + 1
     for cut in range(last, len(whole)):
@@ -151,6 +154,43 @@ def test_garbage_at_the_end_is_ignored(
     with (run.path / "metrics.csv").open("ab") as file:
         file.write(garbage)
     assert read_rows(run) == [row(experiment, 1), row(experiment, 2)]
+
+
+@pytest.mark.parametrize("file", ["metrics.csv", "metrics.jsonl"])
+def test_a_damaged_row_is_mended_and_said(
+    run: RunFolder, experiment: Experiment, file: str
+) -> None:
+    """Four hundred single bits: rows used to be lost in silence, or to change a number."""
+    logged(run, experiment, range(1, 31))
+    rows = [row(experiment, iteration) for iteration in range(1, 31)]
+    path = run.path / file
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    silent = 0
+    for _ in range(400):
+        damaged = bytearray(whole)
+        damaged[int(rng.integers(len(whole)))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        said: list[str] = []
+        assert read_rows(run, said.append) == rows
+        silent += not said
+    header = len(whole.splitlines()[0])
+    allowed = 400 if file == "metrics.jsonl" else 400 * 3 * header / len(whole)
+    assert silent <= allowed, "only damage to the names of columns needs no word"
+    path.write_bytes(damaged)
+    said = []
+    MetricsLog(run, experiment, 30, said.append).close()
+    assert path.read_bytes() == whole
+
+
+def test_rows_that_are_lost_in_both_files_are_named(run: RunFolder, experiment: Experiment) -> None:
+    logged(run, experiment, range(1, 6))
+    for name, kept in (("metrics.csv", [0, 1, 3, 4]), ("metrics.jsonl", [0, 2, 3])):
+        lines = (run.path / name).read_text().splitlines(keepends=True)
+        (run.path / name).write_text("".join(lines[i] for i in kept))
+    said: list[str] = []
+    assert [found["iteration"] for found in read_rows(run, said.append)] == [1, 3, 4]
+    assert any("iteration 2 lost, and in metrics.jsonl, too" in line for line in said)
 
 
 def test_what_is_no_number_is_empty_or_null(run: RunFolder, experiment: Experiment) -> None:

@@ -19,7 +19,8 @@ from rl_markets.errors import RunFailedError
 from rl_markets.experiment import load
 from rl_markets.policies.ppo.learner import PPOLearner
 from rl_markets.rllib.algorithm import MarketAlgorithm
-from rl_markets.training.run_folder import RunFolder, read_rows
+from rl_markets.training.metrics_log import read_rows
+from rl_markets.training.run_folder import RunFolder
 from rl_markets.training.session import TrainingSession
 from tests.support.running import ROOT, tiny
 from tests.support.training_runs import hashed, trainer
