@@ -11,6 +11,11 @@ import yaml
 
 from rl_markets.errors import ExperimentError
 
+MOST_BYTES = 2**20
+"""Of an experiment file; long lists are read from CSV files."""
+MOST_VALUES = 200_000
+"""Of an experiment file, its aliases written out."""
+
 _TAG = "tag:yaml.org,2002:"
 _PATTERNS = (
     ("null", "null|Null|NULL|~|"),
@@ -35,6 +40,12 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers = _SCALARS
 
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            _expanded(node, {}, set())
+        return node
+
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
@@ -51,6 +62,32 @@ class _Dumper(yaml.SafeDumper):
 
 def _error(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+def _expanded(node: yaml.Node, sizes: dict[int, int], open_nodes: set[int]) -> int:
+    """Values that a node stands for, its aliases written out: few lines can stand for billions.
+
+    Args:
+        node: of a document.
+        sizes: of the nodes that were counted already.
+        open_nodes: those that hold `node`.
+    """
+    if id(node) in sizes:
+        return sizes[id(node)]
+    if id(node) in open_nodes:
+        raise _error("an alias stands for what holds it", node)
+    inner: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        inner = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        inner = node.value
+    open_nodes.add(id(node))
+    size = 1 + sum(_expanded(part, sizes, open_nodes) for part in inner)
+    open_nodes.discard(id(node))
+    if size > MOST_VALUES:
+        raise _error(f"stands for more than {MOST_VALUES:,} values", node)
+    sizes[id(node)] = size
+    return size
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
@@ -112,11 +149,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ExperimentError(f"{path}: is a pipe or device, expected an experiment file")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ExperimentError(
+                f"{path}: is larger than {MOST_BYTES // 2**20} MB, expected an experiment file; "
+                "long lists go into CSV files"
+            )
+        return content.decode().replace("\r\n", "\n")
     except FileNotFoundError:
         raise ExperimentError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise ExperimentError(f"{path}: is a folder, expected an experiment file") from None
+    except ExperimentError:
+        raise
     except (OSError, ValueError) as error:
         raise ExperimentError(f"{path}: cannot be read as text: {error}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rl_markets.errors import ExperimentError
 from rl_markets.experiment import load, parse
 from rl_markets.experiment.yaml_file import dump_yaml, parse_yaml
 from tests.support.experiment_files import EXAMPLE, content, refusal
@@ -168,11 +170,11 @@ OVERRIDES = {
     "seed=": "seed = None: expected a whole number",
     "seed=[": "'[' is not a YAML value: ",
     "seed={a: 1, a: 2}": "is not a YAML value: key 'a' is given twice",
-    "seed=&a [*a]": "nested deeper than 32 levels",
+    "seed=&a [*a]": "an alias stands for what holds it",
     "seed=" + "[" * 1_000: "is not a YAML value: nested too deeply",
     "algorithm.parameters.clip=.nan": "algorithm.parameters.clip = nan: expected a finite number",
     "two\nlines=1": "two\\nlines: unknown field",
-    ".".join(["a"] * 5000) + "=1": "nested deeper than 32 levels",
+    ".".join(["a"] * 5000) + "=1": "an alias stands for what holds it",
 }
 
 
@@ -200,3 +202,45 @@ def test_numbers_too_long_to_print_are_refused() -> None:
     as_key: dict[Any, Any] = {10**5000: 1}
     message = refusal(lambda: parse(as_key, "here"), "here: ")
     assert "key a whole number of 16610 bits" in message
+
+
+def chained(depth: int, line: str) -> str:
+    """Each line holds the one before it several times."""
+    return "a0: &a0 {x: 1}\n" + "".join(line.format(i=i, j=i - 1) for i in range(1, depth))
+
+
+BOMBS = {
+    "aliases": chained(12, "a{i}: &a{i} [*a{j}, *a{j}, *a{j}, *a{j}, *a{j}, *a{j}, *a{j}]\n"),
+    "merges": chained(40, "a{i}: &a{i}\n  <<: [*a{j}, *a{j}, *a{j}]\n"),
+    "itself": "a: &a\n  b: [*a]\n",
+    "itself, merged": "a: &a\n  <<: *a\n",
+    "large": "a: " + "b" * 2**21,
+    "many": "a: [" + "1," * 300_000 + "]",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_file_that_stands_for_too_much_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    """A few hundred bytes used to be expanded for hours."""
+    file = tmp_path / "bomb.yaml"
+    file.write_text(BOMBS[name])
+    with pytest.raises(ExperimentError, match=r"stands for|larger than 1 MB") as caught:
+        load(file)
+    assert str(caught.value).isprintable()
+    with pytest.raises(ExperimentError):
+        load(file, machine=False)
+
+
+def test_aliases_that_stand_for_little_are_read() -> None:
+    text = "a: &a {x: [1, 2]}\nb: *a\nc:\n  <<: *a\n  y: 3\n"
+    inner = {"x": [1, 2]}
+    assert parse_yaml(text) == {"a": inner, "b": inner, "c": inner | {"y": 3}}
+
+
+def test_a_pipe_is_no_experiment_file(tmp_path: Path) -> None:
+    """Reading one waits for ever."""
+    file = tmp_path / "pipe.yaml"
+    os.mkfifo(file)
+    for path in (file, Path("/dev/zero")):
+        with pytest.raises(ExperimentError, match="is a pipe or device"):
+            load(path)
