@@ -206,8 +206,11 @@ class Mutations:
         in_units = self.market.in_units
         verdict = ""
         blind = False
-        if loss.surely > limit:
-            verdict, blind = self._judge(fault, policy)
+        if loss.mean > limit:
+            verdict, certified = self._judge(fault, policy)
+            blind = certified and loss.surely > limit
+            if certified and not blind:
+                verdict = "certified; whether it loses more than the limit, chance hides"
         value, unit = in_units(loss.mean)
         return Mutant(fault.name, size, value, in_units(limit)[0], unit, verdict, blind)
 
