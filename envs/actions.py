@@ -57,7 +57,8 @@ class _Limits:
         self.whole = not isinstance(space, gym.spaces.Box)
         self.shape = (*lead, *space.shape)
         if isinstance(space, gym.spaces.Box):
-            low, high = space.low, space.high
+            low = space.low
+            high = space.high
         else:
             low = space.start
             high = low + (space.n if isinstance(space, gym.spaces.Discrete) else space.nvec) - 1
