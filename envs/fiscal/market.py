@@ -35,7 +35,7 @@ class Fiscal(TensorMarket):
     the public good as given.
     Government: observation `[3]`: log K / 2, 10 log A, the standard deviation of log k; action
     `[1]`: the rate tau; reward: the households' mean utility plus theta log G.
-    Actions are in [.01, .99]; values outside are clamped.
+    Actions are in [.01, .99]; `step` refuses others, and `transition` clamps them.
 
     Not declared differentiable: a household's gradient would go through aggregates that it must
     take as given.

@@ -44,8 +44,8 @@ class Households(TensorMarket):
     labour L of last period, productivity A, kappa, lambda. They are levels, or of order one in
     logarithms (the default): log k/K, log K / 2, log l/L, log L, 10 log A, and kappa and lambda
     relative to the other types' (-1 to 1).
-    Action `[2]`: consumption share of wealth and labour, each in [.01, .99]; values outside are
-    clamped.
+    Action `[2]`: consumption share of wealth and labour, each in [.01, .99]; `step` refuses
+    others, and `transition` clamps them.
     Reward: log c + b log(1 - l).
     """
 

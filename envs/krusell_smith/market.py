@@ -33,7 +33,8 @@ class KrusellSmith(TensorMarket):
     K is mean effective capital, L mean hours.
     Observation `[5]`: log(k/K + .02), log K / 2, the aggregate state (+1 good, -1 bad), whether
     employed, kappa relative to the other types' (-1 to 1).
-    Action `[1]`: consumption share of wealth in [.01, .99]; values outside are clamped.
+    Action `[1]`: consumption share of wealth in [.01, .99]; `step` refuses others, and
+    `transition` clamps them.
     Reward: log c.
     """
 

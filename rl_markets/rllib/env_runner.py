@@ -24,6 +24,7 @@ from torch import Tensor
 from rl_markets.conformance.watchdog import limit_steps
 from rl_markets.envs.checks import check_groups, check_observations, check_step
 from rl_markets.envs.market import Dynamics, Market, State, Step
+from rl_markets.errors import ActionError
 from rl_markets.policies.module import ACTIONS, MarketModule
 from rl_markets.policies.rollout import Rollout, stacked
 from rl_markets.policies.sampling import SAMPLING, SamplingConfig
@@ -147,7 +148,11 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
                     states.append(self.env.state)
                 actions = self._act(recorder, t, exploring)
                 before = time.perf_counter()
-                step = limited(self.env.step, actions)
+                try:
+                    step = limited(self.env.step, actions)
+                except ActionError:
+                    recorder.check_finite(t)  # who observes no number can do no action
+                    raise
                 market_seconds += time.perf_counter() - before
                 check_step(self.env, step)
                 recorder.outcome(t, step)

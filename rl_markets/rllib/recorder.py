@@ -100,9 +100,13 @@ class Recorder:
 
     # -- what is no number -------------------------------------------------------------------------
 
-    def check_finite(self) -> None:
+    def check_finite(self, seen: int | None = None) -> None:
         """One reduction a column and fragment; only where it fails is the culprit looked for: the
         earliest one.
+
+        Args:
+            seen: the last step whose observations are known, but not yet its rewards; None where
+                the fragment is whole.
 
         Raises:
             MarketError: names group, world, agent and step.
@@ -112,7 +116,10 @@ class Recorder:
             for order, column in enumerate(
                 (OBSERVATIONS, REWARDS)
             ):  # step t's observations come before its rewards
-                finite = torch.isfinite(buffers[column])
+                values = buffers[column]
+                if seen is not None:
+                    values = values[: seen + 1 - order]
+                finite = torch.isfinite(values)
                 if not bool(finite.all()):
                     at = tuple(int(i) for i in (~finite).nonzero()[0])
                     culprits.append((at[0], order, name, column, at))

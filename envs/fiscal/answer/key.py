@@ -21,7 +21,7 @@ from rl_markets.envs.fiscal.parameters import FiscalParameters
 from rl_markets.envs.households import economics
 from rl_markets.envs.households.answer import rules
 from rl_markets.envs.households.answer.pictures import rules_over_capital
-from rl_markets.envs.households.market import LOG_PRODUCTIVITY_SCALE
+from rl_markets.envs.households.market import ACTION_HIGH, ACTION_LOW, LOG_PRODUCTIVITY_SCALE
 from rl_markets.envs.households.solution import Economy
 from rl_markets.envs.market import Market, PolicyFunction
 from rl_markets.envs.paths import PathDeviation
@@ -101,7 +101,7 @@ class FiscalAnswer(AnswerKey):
         K = np.exp(2 * columns[..., 0])
         z = columns[..., 1] / LOG_PRODUCTIVITY_SCALE
         tau = self.exact(K.ravel(), z.ravel())[2].reshape(K.shape)
-        return torch.from_numpy(tau).float()[..., None]
+        return torch.from_numpy(np.clip(tau, ACTION_LOW, ACTION_HIGH)).float()[..., None]
 
     def tolerance(self, group: str) -> float:
         """What a permanent rise of consumption by the limit is worth, in utils."""

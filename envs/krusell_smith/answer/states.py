@@ -14,7 +14,12 @@ from rl_markets.envs.answer_key import AnswerKey
 from rl_markets.envs.households import economics
 from rl_markets.envs.krusell_smith import solution as known
 from rl_markets.envs.krusell_smith.answer.panel import Array, SharePolicy
-from rl_markets.envs.krusell_smith.market import POOR, KrusellSmith
+from rl_markets.envs.krusell_smith.market import (
+    ACTION_HIGH,
+    ACTION_LOW,
+    POOR,
+    KrusellSmith,
+)
 from rl_markets.envs.krusell_smith.parameters import KrusellSmithParameters
 from rl_markets.envs.market import Market, PolicyFunction
 
@@ -86,7 +91,9 @@ class KrusellSmithEquilibrium(AnswerKey):
         unemployed = np.rint(1 - columns[..., 3]).astype(np.int64)
         types = len(self.parameters.capital_productivity)
         kind = np.broadcast_to(np.arange(columns.shape[-2]) % types, k.shape)
+        # Whom the borrowing limit binds consumes all in the model, and in the market nearly all.
         share = self.solution.share(k, K, z, unemployed, self._sorted(kind))
+        share = np.clip(share, ACTION_LOW, ACTION_HIGH)
         return torch.from_numpy(share).float()[..., None]
 
     def tolerance(self, group: str) -> float:
