@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from benchmarks.results.plan import Plan, Run
 from rl_markets.errors import ExperimentError
 from rl_markets.experiment.rules import LATEST
 
+ROOT = Path(__file__).parents[2]
 TINY = (
     "market.worlds=4",
     "training.rollout_length=8",
@@ -153,3 +155,35 @@ def test_the_comparison_looks_at_errors_returns_and_memory(
 def test_a_median_over_seeds_is_nan_where_one_of_them_failed() -> None:
     assert documents.middle([1.0, 5.0, 3.0]) == 3.0
     assert math.isnan(documents.middle([1.0, math.nan, 3.0]))
+
+
+METHODS = {"exact", "fit-then-plan, 10 logged seasons", "fit-then-plan, 30 logged seasons"}
+"""Controls of the published results that solve the problem themselves, and may pass."""
+ANSWERS = 1e-2
+"""Share of a limit within which a control is the answer itself: constants at full depreciation."""
+
+
+def passes(judged: list[dict[str, Any]], control: str) -> bool:
+    """Whether a control meets every limit, and is not the answer."""
+    lines = [
+        (float(m["controls"][control]), m["limit"]) for m in judged if control in m["controls"]
+    ]
+    within = all(value <= limit for value, limit in lines)
+    return within and not all(value <= ANSWERS * limit for value, limit in lines)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "results").glob("*.json")))
+def test_published_limits_refuse_their_own_controls(path: Path) -> None:
+    """An untrained network and the best simple rule miss a line, unless the rule is the answer.
+
+    An untrained network of few choices is a constant, which one seed may draw next to the answer:
+    its certificate then says so.
+    """
+    content = json.loads(path.read_text())
+    passed: dict[str, list[bool]] = {}
+    for seed in content["seeds"] if "experiment" in content else []:
+        judged = [m for m in seed["metrics"].values() if m["limit"] is not None]
+        for name in {name for m in judged for name in m["controls"]} - METHODS:
+            passed.setdefault(name, []).append(passes(judged, name))
+    assert not all(passed.pop("untrained network", [False]))
+    assert {name for name, by_seed in passed.items() if any(by_seed)} == set()
