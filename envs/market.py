@@ -152,6 +152,11 @@ class Market(ABC):
     device: torch.device
     groups: Mapping[str, AgentGroup]
 
+    @cached_property
+    def border(self) -> Border:
+        """What its agents may do."""
+        return Border(self.worlds, self.groups)
+
     @abstractmethod
     def reset(self, seed: int) -> dict[str, Tensor]:
         """Restarts every world; the same seed gives the same bytes over all that follows.
@@ -272,11 +277,6 @@ class TensorMarket(Market):
         """Steps since each world's episode began, `[worlds]`; on the CPU: reading it must not wait
         for a device."""
         return self._now - self._began
-
-    @cached_property
-    def border(self) -> Border:
-        """What its agents may do."""
-        return Border(self.worlds, self.groups)
 
     def _set_clock(self, clock: Tensor) -> None:
         # Episodes remember when they began: time itself is one number, and most steps touch no

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rl_markets.envs.actions import Border
 from rl_markets.envs.market import Market
 from rl_markets.errors import ActionError
 
@@ -38,7 +37,7 @@ def to_array(tensor: Tensor, dtype: Any = None) -> NDArray[Any]:
     return array.astype(dtype or array.dtype)
 
 
-def to_tensor(name: str, actions: Any, border: Border, market: Market) -> Tensor:
+def to_tensor(name: str, actions: Any, market: Market) -> Tensor:
     """A group's actions `[worlds, agents, ...]`, checked, on the market's device.
 
     Raises:
@@ -50,5 +49,5 @@ def to_tensor(name: str, actions: Any, border: Border, market: Market) -> Tensor
         raise ActionError(f"actions of group {name!r}: found {array.dtype}, expected numbers")
     if isinstance(space, gym.spaces.Box):
         array = array.astype(space.dtype)  # bounds are of this type, too
-    border.check_group(name, torch.from_numpy(np.ascontiguousarray(array)))
+    market.border.check_group(name, torch.from_numpy(np.ascontiguousarray(array)))
     return torch.from_numpy(np.ascontiguousarray(array, dtype=space.dtype)).to(market.device)

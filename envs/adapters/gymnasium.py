@@ -13,7 +13,6 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rl_markets.envs.actions import Border
 from rl_markets.envs.adapters.common import Seeds, to_array, to_tensor
 from rl_markets.envs.market import Market, PolicyFunction
 from rl_markets.errors import ActionError
@@ -75,7 +74,6 @@ class MarketVectorEnv(gym.vector.VectorEnv):  # type: ignore[misc]
         self.single_action_space = agents.action_space
         self.observation_space = batch_space(agents.observation_space, self.num_envs)
         self.action_space = batch_space(agents.action_space, self.num_envs)
-        self._border = Border(market.worlds, market.groups)
         self._observations: dict[str, Tensor] = {}
 
     def reset(
@@ -114,7 +112,7 @@ class MarketVectorEnv(gym.vector.VectorEnv):  # type: ignore[misc]
             profile = {
                 name: policy(self._observations[name]) for name, policy in self.others.items()
             }
-        profile[self.group] = to_tensor(self.group, rows, self._border, self.market)
+        profile[self.group] = to_tensor(self.group, rows, self.market)
         step = self.market.step(profile)
         self._observations = step.observations
         active = self._mask(step.active, True)

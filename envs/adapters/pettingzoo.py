@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 from torch import Tensor
 
-from rl_markets.envs.actions import Border
 from rl_markets.envs.adapters.common import Agents, Seeds, to_array, to_tensor
 from rl_markets.envs.deviation import DeviationMarket
 from rl_markets.envs.market import Market, Step, TensorMarket
@@ -54,7 +53,6 @@ class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
             "is_parallelizable": True,
         }
         self.render_mode = None
-        self._border = Border(market.worlds, market.groups)
         self._place: dict[str, tuple[str, int]] = {}
         # Each agent has spaces of its own, as each can be seeded.
         self.observation_spaces = {}
@@ -151,7 +149,7 @@ class MarketParallelEnv(ParallelEnv):  # type: ignore[misc]
                 )
             by_group[group].append(action)
         return {
-            name: to_tensor(name, np.stack(own)[None], self._border, self.market)
+            name: to_tensor(name, np.stack(own)[None], self.market)
             for name, own in by_group.items()
         }
 

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rl_markets.envs.actions import Border
 from rl_markets.envs.market import AgentGroup, Ended, Market, Step
 from rl_markets.envs.pettingzoo.layout import make
 from rl_markets.envs.pettingzoo.parameters import ForeignParameters
@@ -61,7 +60,6 @@ class ForeignMarket(Market):
         self.episode_length: int | None = parameters.max_steps
         self.kinds = parameters.layout()
         self.groups = {name: _agent_group(kind) for name, kind in self.kinds.items()}
-        self.border = Border(worlds, self.groups)
         self.envs = [make(parameters.env, parameters.arguments) for _ in range(worlds)]
         self.generator = torch.Generator()
         self._place = {
@@ -281,7 +279,7 @@ class ForeignMarket(Market):
         if (odd := _misfit(space, value)) is not None:
             raise self._error(world, f"observation of agent {agent!r} {odd}")
         row = self._observations[group][world, i]
-        seen = gym.spaces.flatdim(space)
+        seen = kind.width
         row[:seen] = (
             np.ravel(value)
             if isinstance(space, gym.spaces.Box)
@@ -360,7 +358,7 @@ def _agent_group(kind: Kind) -> AgentGroup:
 
 def _nothing(kind: Kind) -> NDArray[np.float32]:
     """What an agent observes that does not act: zeros, and that everything is allowed."""
-    seen = np.zeros(gym.spaces.flatdim(kind.observation_space), np.float32)
+    seen = np.zeros(kind.width, np.float32)
     return np.concatenate([seen, kind.mask(None)]) if kind.masked else seen
 
 

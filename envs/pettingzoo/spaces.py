@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 MASK = "action_mask"
@@ -30,16 +31,23 @@ class Kind:
     action_space: Any
     mask_in: str | None = None
 
-    @property
+    @cached_property
     def branches(self) -> list[int] | None:
         """Choices of each branch of an action; None for a Box."""
         return branches(self.action_space)
 
-    @property
+    @cached_property
     def masked(self) -> bool:
         """Whether observations end with a mask."""
         own = self.branches
         return own is not None and (self.mask_in is not None or len(set(own)) > 1)
+
+    @cached_property
+    def width(self) -> int:
+        """Entries of a flat observation, without a mask."""
+        from gymnasium import spaces
+
+        return int(spaces.flatdim(self.observation_space))
 
     @property
     def market_space(self) -> Any:

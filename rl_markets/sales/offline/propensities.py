@@ -52,7 +52,7 @@ class Options:
 
     def __init__(self, point: Index, choice: Index, propensity: Array) -> None:
         pairs, option = np.unique(np.stack([point, choice]), axis=1, return_inverse=True)
-        self.point, self.choice = pairs
+        self.point = pairs[0]
         self.of_row = option.reshape(-1)
         self.row_choice = choice
         self.propensity = propensity
