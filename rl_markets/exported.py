@@ -5,7 +5,6 @@ They are loaded with torch, numpy and safetensors alone; nothing here needs ray.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from rl_markets.policies.actors import Actor, build_actor
-from rl_markets.store import MANIFEST, verify, written
+from rl_markets.store import MANIFEST, sha256_of, verify, written
 
 FORMAT = 1
 SPEC = "policy.json"
@@ -168,7 +167,7 @@ def load(path: str | Path) -> LoadedPolicy:
 
 def fingerprint(path: str | Path) -> str:
     """sha256 of the list of an exported policy's files and their own."""
-    return hashlib.sha256((_folder(Path(path)) / MANIFEST).read_bytes()).hexdigest()
+    return sha256_of(_folder(Path(path)) / MANIFEST)
 
 
 def _folder(path: Path) -> Path:

@@ -23,7 +23,8 @@ MANIFEST = "manifest.json"
 _TEMPORARY = ".writing-"
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """A file's digest, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -41,7 +42,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _entry(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _manifest(entries: dict[str, Any]) -> str:
@@ -102,7 +103,7 @@ def verify(folder: Path) -> None:
             raise CorruptError(f"{path}: missing")
         if path.stat().st_size != entry["bytes"]:  # quicker than the sum, and says more
             raise CorruptError(f"{path}: {path.stat().st_size} bytes, expected {entry['bytes']}")
-        if _sha256(path) != entry["sha256"]:
+        if sha256_of(path) != entry["sha256"]:
             raise CorruptError(f"{path}: its content changed since it was written (sha256 differs)")
     for path in _files(folder):
         if path.relative_to(folder).as_posix() not in entries:
