@@ -15,6 +15,9 @@ from torch import Tensor
 
 from rl_markets.errors import ActionError
 
+ROUNDING = 1e-6
+"""Of a box's width: so far outside may be what somebody rescaled in single precision."""
+
 
 class Border:
     """What the agents of some groups may do.
@@ -57,8 +60,10 @@ class _Limits:
         self.whole = not isinstance(space, gym.spaces.Box)
         self.shape = (*lead, *space.shape)
         if isinstance(space, gym.spaces.Box):
-            low = space.low
-            high = space.high
+            last_digit = np.spacing(np.maximum(abs(space.low), abs(space.high)))
+            slack = ROUNDING * (space.high - space.low) + 2 * last_digit
+            low = space.low - slack
+            high = space.high + slack
         else:
             low = space.start
             high = low + (space.n if isinstance(space, gym.spaces.Discrete) else space.nvec) - 1

@@ -153,7 +153,9 @@ class _Tanh(_Squashed):
     def to_action(self, raw: Tensor) -> Tensor:
         """Strictly inside the box, but for rounding."""
         half = 0.5 * (self.high - self.low)
-        return torch.addcmul(self.low + half, half, torch.tanh(raw))
+        squashed = torch.addcmul(self.low + half, half, torch.tanh(raw))
+        # where tanh is 1, rounding may lead out of the box
+        return torch.minimum(torch.maximum(squashed, self.low), self.high)
 
 
 class LogitNormal(_OneStd):

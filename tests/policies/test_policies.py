@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,16 @@ from torch import Tensor
 
 from rl_markets.policies.actors import NetworkActor
 from rl_markets.policies.advantages import generalized_advantages, others_mean, successor_values
-from rl_markets.policies.heads import Categorical, LogitNormal, describe_space
+from rl_markets.policies.heads import (
+    LOGIT_NORMAL,
+    NOISY_TANH,
+    SQUASHED_GAUSSIAN,
+    ActionHead,
+    Categorical,
+    LogitNormal,
+    action_head,
+    describe_space,
+)
 from rl_markets.policies.networks import Critic
 from rl_markets.policies.rollout import EpisodeEnds, Fragment, Rollout, concatenate
 
@@ -266,3 +276,16 @@ def test_spaces_that_no_head_covers_are_refused() -> None:
     unbounded = describe_space(gym.spaces.Box(-np.inf, np.inf, (2,), np.float32))
     with pytest.raises(ValueError, match="finite bounds"):
         NetworkActor(ACTOR | {"action": unbounded})
+
+
+@pytest.mark.parametrize("distribution", [LOGIT_NORMAL, SQUASHED_GAUSSIAN, NOISY_TANH])
+@given(st.floats(-1e4, 1e4, width=32), st.floats(2**-10, 1e4, width=32))
+def test_actions_stay_inside_their_box(distribution: str, low: float, width: float) -> None:
+    """However far the raw action is: rounding once led a hundred-millionth outside."""
+    high = np.nextafter(np.float32(low + width), np.float32(np.inf))
+    box = gym.spaces.Box(np.float32(low), high, (1,))
+    head = action_head(ACTOR | {"action": describe_space(box), "distribution": distribution})
+    assert isinstance(head, ActionHead)
+    raw = torch.tensor([-1e6, -100.0, -20.0, -9.0, -8.0, 0.0, 8.0, 9.0, 20.0, 100.0, 1e6])
+    for action in head.to_action(raw[:, None]).numpy():
+        assert box.contains(action)
