@@ -31,9 +31,11 @@ class MarketSpec:
         global_state: whether the market gives one, for central critics.
         training_only: parameters that shape training and not what is judged -> their value where
             policies are judged.
-        calm: parameters -> their value where nothing happens by chance and all gradients pass, so
-            that a certificate may look for an agent's best path (`envs.paths`); None where there
-            is no such market. It is then built in double precision (`dtype`).
+        transparent: parameters -> their value where all gradients pass and episodes never end, so
+            that a certificate may look for what an agent could do better (`envs.paths`,
+            `envs.reactions`); None where there is no such market. It is then built in double
+            precision (`dtype`).
+        calm: parameters -> their value where nothing happens by chance, beside those.
         differentiable: whether learners may take gradients through it (`Market.differentiable`).
         answer: import path `module:function` of the market's judge: parameters -> `AnswerKey`, or
             None where no answer is known. A market names its judge and never imports it.
@@ -47,7 +49,8 @@ class MarketSpec:
     discount: str | None = None
     scripts: tuple[str, ...] = ()
     training_only: Mapping[str, Any] = field(default_factory=dict)
-    calm: Mapping[str, Any] | None = None
+    transparent: Mapping[str, Any] | None = None
+    calm: Mapping[str, Any] = field(default_factory=dict)
     global_state: bool = False
     differentiable: bool = False
     answer: str | None = None
@@ -57,19 +60,24 @@ class MarketSpec:
         market: Market = import_object(self.market)(parameters, worlds=worlds, device=device)
         return market
 
-    def build_calm(self, parameters: BaseModel, *, worlds: int) -> TensorMarket:
-        """The market without chance, in double precision; see `calm`.
+    def build_transparent(
+        self, parameters: BaseModel, *, worlds: int, calm: bool = False
+    ) -> TensorMarket:
+        """The market in double precision, all gradients passing; see `transparent` and `calm`.
 
         Raises:
             ValueError: where there is none.
         """
-        if self.calm is None:
-            raise ValueError(f"market {self.name} names no parameters without chance (calm)")
+        if self.transparent is None:
+            raise ValueError(f"market {self.name} names no parameters that let gradients pass")
         import torch  # only here: a spec is read without it
 
-        calm = parameters.model_copy(update=dict(self.calm))
+        changes = dict(self.transparent) | (dict(self.calm) if calm else {})
         market: TensorMarket = import_object(self.market)(
-            calm, worlds=worlds, dtype=torch.float64, stagger=False
+            parameters.model_copy(update=changes),
+            worlds=worlds,
+            dtype=torch.float64,
+            stagger=False,
         )
         return market
 

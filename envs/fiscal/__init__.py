@@ -15,6 +15,7 @@ SPEC = MarketSpec(
     answer="rl_markets.envs.fiscal.answer.key:answer_key",
     groups=lambda parameters: {"households": parameters.households, "government": 1},
     discount="beta",
-    calm={"sigma": 0.0, "episode_length": 10**6},
+    transparent={"episode_length": 10**6},
+    calm={"sigma": 0.0},
     global_state=True,
 )

@@ -15,7 +15,8 @@ SPEC = MarketSpec(
     answer="rl_markets.envs.households.answer.choose:answer_key",
     groups=lambda parameters: parameters.group_sizes,
     discount="beta",
-    calm={"sigma": 0.0, "conduct": "cooperative", "episode_length": 10**6},
+    transparent={"conduct": "cooperative", "episode_length": 10**6},
+    calm={"sigma": 0.0},
     global_state=True,
     differentiable=True,
 )

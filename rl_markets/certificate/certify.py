@@ -173,7 +173,7 @@ def in_market(
         if line is None:
             limit = answer.tolerance(group)
             if limit is not None:
-                line = best_path_gain(judged, group, policies, limit, seeds[0])
+                line = best_path_gain(judged, group, policies, limit, seeds)
         if line is not None:
             metrics.append(line)
     return metrics

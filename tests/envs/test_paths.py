@@ -103,11 +103,20 @@ def test_staying_is_where_the_search_starts() -> None:
         market, {"households": constant(0.17, 0.12)}, "households", torch.tensor([0, 2]), BETA
     )
     state = at(market, 1.5)
-    noise = market.draw_noise(torch.Generator())
-    stay, raw = path._follow(state, noise, None)
-    assert raw.shape == (80, 2, 2)
-    torch.testing.assert_close(path._follow(state, noise, raw)[0], stay, rtol=1e-6, atol=1e-6)
-    assert not torch.allclose(path._follow(state, noise, raw + 0.1)[0], stay, rtol=1e-6, atol=1e-6)
+    noise = [market.draw_noise(torch.Generator())]
+    squash = path.squash
+    raw: list[Tensor] = []
+
+    def note(t: int, seen: Tensor, action: Tensor) -> Tensor:
+        raw.append(squash.to_raw(action))
+        return action
+
+    stay = path.follow(state, noise, note)
+    assert [tuple(row.shape) for row in raw] == 80 * [(2, 2)]
+    same = path.follow(state, noise, lambda t, seen, action: squash.to_action(raw[t]))
+    torch.testing.assert_close(same, stay, rtol=1e-6, atol=1e-6)
+    other = path.follow(state, noise, lambda t, seen, action: squash.to_action(raw[t] + 0.1))
+    assert not torch.allclose(other, stay, rtol=1e-6, atol=1e-6)
 
 
 def test_a_profile_without_a_value_has_no_gain_and_spoils_no_other_worlds() -> None:
