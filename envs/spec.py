@@ -37,6 +37,8 @@ class MarketSpec:
             precision (`dtype`).
         calm: parameters -> their value where nothing happens by chance, beside those.
         differentiable: whether learners may take gradients through it (`Market.differentiable`).
+        code: parameters -> name of a parameter -> the import path that it holds. Whoever builds the
+            market runs that code; `rl-markets check` only looks it up.
         answer: import path `module:function` of the market's judge: parameters -> `AnswerKey`, or
             None where no answer is known. A market names its judge and never imports it.
     """
@@ -53,6 +55,7 @@ class MarketSpec:
     calm: Mapping[str, Any] = field(default_factory=dict)
     global_state: bool = False
     differentiable: bool = False
+    code: Callable[[Any], dict[str, str]] = lambda parameters: {}
     answer: str | None = None
 
     def build(self, parameters: BaseModel, *, worlds: int, device: str = "cpu") -> Market:

@@ -77,6 +77,13 @@ def check(
         Path | None,
         typer.Option(help="with --certificate: mutate what this run learned instead"),
     ] = None,
+    build: Annotated[
+        bool,
+        typer.Option(
+            "--build",
+            help="also build an environment that the file names, which runs its code",
+        ),
+    ] = False,
     override: Overrides = None,
     smoke: Smoke = False,
 ) -> None:
@@ -84,11 +91,12 @@ def check(
     if (file is None) == (market is None):
         _fail("check: expected an experiment file, or --market NAME_OR_PATH", EXIT_BAD_INPUT)
     if certificate and file is not None:
-        _mutate(load(file, override, smoke=smoke), run)
+        _mutate(load(file, override, smoke=smoke, say=_say), run)
     elif file is not None:
         from rl_markets.experiment.explain import explain
 
-        typer.echo(explain(load(file, override, smoke=smoke)))
+        experiment = load(file, override, smoke=smoke, build=build, say=_say)
+        typer.echo(explain(experiment, built=build))
     elif market is not None:
         _examine(market, override or [])
 
@@ -127,7 +135,7 @@ def train(
     file: FileArgument, override: Overrides = None, smoke: Smoke = False, runs: Root = Path("runs")
 ) -> None:
     """Train an experiment to its certificate and report."""
-    experiment = load(file, override, smoke=smoke)
+    experiment = load(file, override, smoke=smoke, say=_say)
     _quiet()
     from rl_markets import workflow  # here and below: it imports torch and ray
 
@@ -193,6 +201,10 @@ def _quiet() -> None:
     from rl_markets.quiet import quiet_ray
 
     quiet_ray()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _fail(message: str, code: int) -> NoReturn:

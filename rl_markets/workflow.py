@@ -52,7 +52,7 @@ def _look(experiment: Experiment) -> None:
 
 def resume(path: Path) -> RunFolder:
     """Goes on with a run from its newest good checkpoint, or from its start if there is none."""
-    run = RunFolder.open(path)
+    run = RunFolder.open(path, say=_say)
     with only_writer(run.path):
         _resume(run)
     return run
@@ -80,7 +80,7 @@ def _resume(run: RunFolder) -> None:
 
 def evaluate(path: Path) -> RunFolder:
     """Certificate and report of a trained run, made again."""
-    run = RunFolder.open(path)
+    run = RunFolder.open(path, say=_say)
     if not run.policy.is_dir():
         raise ExperimentError(
             f"{path}: holds no exported policy yet; `rl-markets resume` finishes its training"
@@ -91,8 +91,8 @@ def evaluate(path: Path) -> RunFolder:
 
 
 def report_only(path: Path) -> RunFolder:
-    """The report page of a certified run, made again."""
-    run = RunFolder.open(path)
+    """The report page of a certified run, made again; code that its experiment names never runs."""
+    run = RunFolder.open(path, build=False)
     if not run.certificate.is_file():
         raise ExperimentError(f"{path}: holds no certificate yet; `rl-markets evaluate` makes one")
     with only_writer(run.path):
@@ -101,6 +101,10 @@ def report_only(path: Path) -> RunFolder:
         _report(run, certificate)
     console().print(f"report: {run.report}", highlight=False)
     return run
+
+
+def _say(line: str) -> None:
+    console().print(line, highlight=False, markup=False)
 
 
 def _finish(run: RunFolder, actors: dict[str, Actor], out: Console) -> None:

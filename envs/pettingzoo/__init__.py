@@ -15,5 +15,6 @@ SPEC = MarketSpec(
         group: len(kind.agents) for group, kind in parameters.layout().items()
     },
     discount="discount",
+    code=lambda parameters: {"env": parameters.env},
     global_state=True,  # where the environment has a `state()`; it says so where it has none
 )

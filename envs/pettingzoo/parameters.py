@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from rl_markets.envs.pettingzoo.layout import layout
 from rl_markets.envs.pettingzoo.spaces import Kind
@@ -45,11 +45,11 @@ class ForeignParameters(BaseModel):
     )
 
     def layout(self) -> dict[str, Kind]:
-        """Group -> its agents and their spaces."""
-        return layout(self.env, self.arguments, self.groups)
+        """Group -> its agents and their spaces.
 
-    @model_validator(mode="after")
-    def _exists(self) -> ForeignParameters:
-        """Builds the environment once, so that every mistake is one line before anything starts."""
-        self.layout()
-        return self
+        Builds the environment once, and so runs its code.
+
+        Raises:
+            ValueError: one line that starts with the parameter to blame.
+        """
+        return layout(self.env, self.arguments, self.groups)

@@ -53,7 +53,7 @@ def write(run: RunFolder, certificate: Certificate) -> None:
     rows = read_rows(run, lambda line: console().print(line, highlight=False))
     experiment = run.experiment
     body = [
-        _head(experiment, certificate),
+        _head(experiment, certificate, _agents(rows)),
         _verdict(certificate),
         "<h2>Certificate</h2>" + _table(certificate),
         "<h2>Pictures</h2><div class='grid'>" + "".join(_pictures(certificate, rows)) + "</div>",
@@ -76,9 +76,14 @@ def _page(title: str, body: str) -> str:
 # -- words -----------------------------------------------------------------------------------------
 
 
-def _head(experiment: Experiment, certificate: Certificate) -> str:
+def _agents(rows: list[Row]) -> int:
+    """Agents of a world, from what was sampled: the market is not asked, which may run code."""
+    return round(rows[-1]["agent_steps"] / rows[-1]["env_steps"]) if rows else 0
+
+
+def _head(experiment: Experiment, certificate: Certificate, count: int) -> str:
     market = experiment.market
-    agents = f"{experiment.agents} agent{'s' * (experiment.agents > 1)}"
+    agents = f"{count} agent{'s' * (count > 1)}"
     steps = f"{short(certificate.agent_steps)} agent steps"
     line = (
         f"market {market.name}, {agents} in {market.worlds} worlds; "

@@ -65,6 +65,17 @@ class Experiment(Section):
         """The market's parameters, validated by its own model."""
         return self.resolved.market_parameters
 
+    @property
+    def code(self) -> dict[str, str]:
+        """Field -> the import path that it holds: code that runs where the experiment does."""
+        market = self.market_spec.code(self.market_parameters)
+        paths = {f"market.parameters.{name}": path for name, path in market.items()}
+        for name, section in self.policies.items():
+            rule = section.scripted
+            if rule is not None and ":" in rule and rule not in self.market_spec.scripts:
+                paths[f"policies.{name}.scripted"] = rule
+        return paths
+
     def answer_key(self) -> AnswerKey | None:
         """The known answer of the market, or None where none is known.
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from rl_markets.experiment.experiment import Experiment
+from rl_markets.experiment.rules import agents_are_told
 from rl_markets.experiment.sections import PolicySection, TrainingSection
 from rl_markets.progress import short
 
 
-def explain(experiment: Experiment) -> str:
-    """Market, policies, sizes, where it runs and what it ends with."""
+def explain(experiment: Experiment, *, built: bool = False) -> str:
+    """Market, policies, sizes, where it runs and what it ends with.
+
+    `built` says whether code that the file names has run to tell the agents.
+    """
     training = experiment.training
-    groups = ", ".join(f"{count} x {name}" for name, count in experiment.groups.items())
+    known = agents_are_told(experiment) or built
+    groups = "agents that only the environment tells,"
+    if known:
+        groups = ", ".join(f"{count} x {name}" for name, count in experiment.groups.items())
     policies = "; ".join(
         f"{name} <- {', '.join(section.groups)} ({_kind(section)})"
         for name, section in experiment.policies.items()
     )
     # Each discount factor once, in the order of the policies.
     gammas = dict.fromkeys(f"{experiment.parameters(p).gamma:g}" for p in experiment.learned)
-    steps = experiment.agent_steps_per_iteration
     deviation_steps = experiment.certificate.deviation_agent_steps
     deviator = f", a deviator trained for {short(deviation_steps)} steps" if deviation_steps else ""
     lines = [
@@ -26,15 +32,26 @@ def explain(experiment: Experiment) -> str:
         f"{groups} in each of {experiment.market.worlds} worlds",
         f"  policies     {policies}",
         f"  algorithm    {experiment.algorithm.name}, discount {' and '.join(gammas)}",
-        f"  training     {experiment.iterations} iterations of {short(steps)} agent steps = "
-        f"{short(experiment.iterations * steps)}",
+        f"  training     {_length(experiment, known)}",
         f"  where        {_processes(training)}",
         f"  checkpoints  every {training.checkpoint_every} iterations, "
         f"the last {training.keep_checkpoints} kept",
         f"  certificate  {experiment.certificate.seeds} seeds{deviator}",
         f"  seed         {experiment.seed}",
     ]
-    return "\n".join(lines)
+    code = [f"  code         {path} ({field})" for field, path in experiment.code.items()]
+    if code and not built:
+        code.append("               found, not run: train runs it; check --build builds the market")
+    return "\n".join([*lines, *code])
+
+
+def _length(experiment: Experiment, known: bool) -> str:
+    """How long training is."""
+    if not known:
+        return f"at least {short(experiment.training.agent_steps)} agent steps"
+    steps = experiment.agent_steps_per_iteration
+    total = short(experiment.iterations * steps)
+    return f"{experiment.iterations} iterations of {short(steps)} agent steps = {total}"
 
 
 def _processes(training: TrainingSection) -> str:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rl_markets.errors import ExperimentError, FieldError
 from rl_markets.experiment.columns import with_columns
 from rl_markets.experiment.experiment import Experiment
-from rl_markets.experiment.rules import check, check_machine
+from rl_markets.experiment.rules import Say, agents_are_told, check, check_machine
 from rl_markets.experiment.validation import first_line, plain, validate
 from rl_markets.experiment.yaml_file import parse_override, read_yaml, set_path
 
@@ -22,6 +22,8 @@ def load(
     *,
     smoke: bool = False,
     machine: bool = True,
+    build: bool = True,
+    say: Say | None = None,
 ) -> Experiment:
     """Reads an experiment file, and the columns of CSV files that it names.
 
@@ -29,7 +31,11 @@ def load(
         path: the YAML file.
         overrides: `a.b=c`, applied in order.
         smoke: shrink it to seconds, as `shrunk` does.
-        machine: refuse what this machine is too small for, unless `RAY_ADDRESS` names a cluster.
+        machine: refuse what this machine has not, or is too small for, unless `RAY_ADDRESS` names
+            a cluster.
+        build: where only a foreign environment can tell who acts in it, build it, and so run code
+            that the file names. Otherwise groups and sizes of such a market are not looked at.
+        say: told in a line, beforehand, which code of others runs.
 
     Raises:
         ExperimentError: one line: file, field, what was found, what is expected.
@@ -38,10 +44,16 @@ def load(
     for override in overrides or []:
         keys, value = parse_override(override)
         data = set_path(data, keys, value, override)
-    experiment = parse(with_columns(data, path), str(path))
+    experiment = parse(with_columns(data, path), str(path), machine=machine, build=build, say=say)
+    known = build or agents_are_told(experiment)
+    if smoke and not known:
+        raise ExperimentError(
+            f"{path}: only the environment tells how much is left of it with --smoke, and it was "
+            "not built; add --build, which runs its code"
+        )
     if smoke:
         experiment = parse(shrunk(experiment), str(path))
-    if machine and not os.environ.get("RAY_ADDRESS"):
+    if machine and known and not os.environ.get("RAY_ADDRESS"):
         try:
             check_machine(experiment)
         except FieldError as error:
@@ -49,15 +61,22 @@ def load(
     return experiment
 
 
-def parse(data: dict[str, Any], source: str) -> Experiment:
-    """An experiment from plain data; `source` names it in errors.
+def parse(
+    data: dict[str, Any],
+    source: str,
+    *,
+    machine: bool = True,
+    build: bool = True,
+    say: Say | None = None,
+) -> Experiment:
+    """An experiment from plain data; `source` names it in errors, the rest is as in `load`.
 
     Raises:
         ExperimentError: one line: source, field, what was found, what is expected.
     """
     try:
         experiment = validate(Experiment, plain(data))
-        check(experiment)
+        check(experiment, machine=machine, build=build, say=say)
         return experiment
     except FieldError as error:
         raise ExperimentError(f"{source}: {error}") from None

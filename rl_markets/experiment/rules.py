@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from rl_markets.envs.lookup import look_up
 from rl_markets.envs.registry import LEARNERS, MARKETS, did_you_mean, find
 from rl_markets.errors import FieldError
 from rl_markets.experiment.experiment import Experiment
@@ -19,19 +21,50 @@ ROW_BYTES = 64
 EXPORTED = ("policy.json", "policy/policy.json")
 """Where an exported policy is told by, in its own folder and in a run's."""
 
+Say = Callable[[str], None]
+
 LATEST = "latest"
 """The link under runs/ that points to the newest run."""
 
 
-def check(experiment: Experiment) -> None:
-    """All rules of the content.
+def check(
+    experiment: Experiment, *, machine: bool = True, build: bool = True, say: Say | None = None
+) -> None:
+    """All rules of the content; those that ask who acts only where that can be told.
+
+    Args:
+        experiment: to be checked.
+        machine: what the file names by import path is on this machine.
+        build: tell it by building a foreign environment, which runs its code.
+        say: told in a line, before it runs, which code of others that is.
 
     Raises:
         FieldError: what was found, and what was expected.
     """
     # In this order: each may take for granted what those before it ask for.
-    for rule in (check_names, check_groups, check_policies, check_discount, check_sizes):
-        rule(experiment)
+    check_names(experiment)
+    if machine:
+        check_code(experiment)
+    known = build or agents_are_told(experiment)
+    if build and say is not None and experiment.code:
+        say(announced(experiment))
+    if known:
+        check_groups(experiment)
+    check_policies(experiment)
+    check_discount(experiment)
+    if known:
+        check_sizes(experiment)
+
+
+def announced(experiment: Experiment) -> str:
+    """The line that says which code of others runs with an experiment."""
+    named = ", ".join(f"{path} ({field})" for field, path in experiment.code.items())
+    return f"{experiment.name}: runs code that the file names: {named}"
+
+
+def agents_are_told(experiment: Experiment) -> bool:
+    """Whether the parameters alone tell the market's agents."""
+    return not experiment.market_spec.code(experiment.market_parameters)
 
 
 def check_names(experiment: Experiment) -> None:
@@ -51,6 +84,15 @@ def check_names(experiment: Experiment) -> None:
         except ValidationError as error:
             prefix = f"{field}.parameters."
             raise FieldError(first_line(spec.parameters, error, prefix=prefix)) from None
+
+
+def check_code(experiment: Experiment) -> None:
+    """What the file names by import path is there; nothing is imported."""
+    for field, path in experiment.code.items():
+        try:
+            look_up(path, "callable" if field.startswith("market") else "function")
+        except ValueError as error:
+            raise FieldError(f"{field} = {error}") from None
 
 
 def check_discount(experiment: Experiment) -> None:
@@ -139,7 +181,10 @@ def _check_learned(experiment: Experiment, policy: str, section: PolicySection) 
 def check_groups(experiment: Experiment) -> None:
     """Every group of the market has exactly one policy."""
     market = experiment.market.name
-    groups = list(experiment.groups)
+    try:
+        groups = list(experiment.groups)
+    except ValueError as error:  # a foreign environment that cannot be built
+        raise FieldError(f"market.parameters.{error}") from None
     owner: dict[str, str] = {}
     for policy, section in experiment.policies.items():
         for group in section.groups:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -38,17 +39,22 @@ class RunFolder:
         return run
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
+    def open(
+        cls, path: Path, *, build: bool = True, say: Callable[[str], None] | None = None
+    ) -> RunFolder:
         """An existing run.
+
+        Args:
+            path: of the run.
+            build, say: whether code that its experiment names may run, as in `load`.
 
         Raises:
             ExperimentError: if `path` holds no run.
         """
         if not (path / EXPERIMENT_FILE).is_file():
             raise ExperimentError(f"{path}: holds no run (expected experiment.yaml in it)")
-        experiment = load(
-            path / EXPERIMENT_FILE, machine=False
-        )  # perhaps it ran on a larger machine than this one
+        # perhaps it ran on a larger machine than this one
+        experiment = load(path / EXPERIMENT_FILE, machine=False, build=build, say=say)
         return cls(path.resolve(), experiment)
 
     @property

@@ -26,9 +26,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "spaces": ({"env": "a b:c"}, ["env = 'a b:c': expected package.module:callable"]),
     "no-module": (
         {"env": "no_zoo.v1:env"},
-        ["cannot be imported", "PYTHONPATH", "No module named 'no_zoo'"],
+        ["there is no module 'no_zoo.v1'", "PYTHONPATH"],
     ),
-    "its-own-import-fails": ({"env": "pettingzoo.mpe:env"}, ["cannot be imported", "mpe2"]),
+    "its-own-import-fails": (
+        {"env": "tests.support.unimportable:env"},
+        ["cannot be imported", "No module named 'no_such_simulator'"],
+    ),
     "no-attribute": ({"env": "rl_markets.envs.pettingzoo.example:Cournt"}, ["has no 'Cournt'"]),
     "near-attribute": (
         {"env": "tests.support.zoo:no_envs"},

@@ -44,7 +44,7 @@ def offline(
     from rl_markets.experiment import load
     from rl_markets.quiet import quiet_ray
 
-    season_experiment = load(experiment)
+    season_experiment = load(experiment, build=False)
     if export is not None and export.exists():
         raise ExperimentError(f"{export}: exists already; --export names another folder")
     quiet_ray()
