@@ -155,3 +155,18 @@ def middle(values: Sequence[float]) -> float:
     """The median; NaN where one of them is."""
     # `median` sorts, and where NaN ends up in the order is anyone's guess
     return math.nan if any(math.isnan(v) for v in values) else median(values)
+
+
+def by_metric(seeds: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Each metric's values, of the seeds that have it.
+
+    A line may be another one by seed: a best path stands where the exact best response was not
+    settled.
+    """
+    names = dict.fromkeys(name for seed in seeds for name in seed["metrics"])
+    return [[seed["metrics"][name] for seed in seeds if name in seed["metrics"]] for name in names]
+
+
+def of_seeds(values: list[dict[str, Any]], seeds: list[dict[str, Any]]) -> str:
+    """How many seeds have a metric, where not all do."""
+    return "" if len(values) == len(seeds) else f" ({len(values)} of {len(seeds)} seeds)"

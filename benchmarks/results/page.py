@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results.documents import COMPARISON, middle, read
+from benchmarks.results.documents import COMPARISON, by_metric, middle, of_seeds, read
 from benchmarks.results.plan import EXPERIMENTS, FULL_DEPRECIATION, LEARNERS, RBC
 from rl_markets.certificate.plots import svg
 from rl_markets.certificate.tables import shown
@@ -224,10 +224,10 @@ def page(folder: Path) -> str:
         document = read(folder, name)
         lines += opening(name, document, "seconds", "s")
         lines += markdown_head(head)
-        for key, first in document["seeds"][0]["metrics"].items():
+        for metrics in by_metric(document["seeds"]):
             # an answer of 0 is that of errors and gains, of which only the judged are shown
-            if first["limit"] is not None or first["answer"] not in (None, 0.0):
-                lines.append(_row([seed["metrics"][key] for seed in document["seeds"]]))
+            if metrics[0]["limit"] is not None or metrics[0]["answer"] not in (None, 0.0):
+                lines.append(_row(metrics, of_seeds(metrics, document["seeds"])))
         lines += pictures(folder, name)
     return "\n".join([*lines, *_by_size_section(folder)]) + "\n"
 
@@ -262,11 +262,11 @@ def _control(metric: dict[str, Any], names: tuple[str, ...]) -> str:
     return next((shown(controls[name]) for name in names if name in controls), "")
 
 
-def _row(metrics: list[dict[str, Any]]) -> str:
-    """One metric of every seed; answer, limit and controls are the first seed's."""
+def _row(metrics: list[dict[str, Any]], of: str) -> str:
+    """One metric of the seeds that have it; answer, limit and controls are the first one's."""
     first = metrics[0]
     cells = [
-        labelled(first),
+        labelled(first) + of,
         spread([float(m["value"]) for m in metrics]),
         shown(first["answer"]),
         shown(first["limit"]),

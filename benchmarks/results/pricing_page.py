@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results.documents import VARIED, read
+from benchmarks.results.documents import VARIED, by_metric, of_seeds, read
 from benchmarks.results.page import (
     OVERVIEW,
     labelled,
@@ -121,15 +121,16 @@ def _section(folder: Path, name: str) -> list[str]:
     """One experiment."""
     document = read(folder, name)
     seeds = document["seeds"]
-    metrics = seeds[0]["metrics"]
+    metrics = by_metric(seeds)
     # all controls that a metric has, once each, in the order of their first appearance
-    labels = list(dict.fromkeys(c for metric in metrics.values() for c in metric["controls"]))
+    labels = list(dict.fromkeys(c for metric in metrics for c in metric[0]["controls"]))
     lines = opening(name, document, "cpu_seconds", "CPU seconds")
     lines += markdown_head(["figure", "learned", "answer", "limit", *labels])
-    for key, first in metrics.items():
+    for values in metrics:
+        first = values[0]
         cells = [
-            labelled(first),
-            spread([float(seed["metrics"][key]["value"]) for seed in seeds]),
+            labelled(first) + of_seeds(values, seeds),
+            spread([float(value["value"]) for value in values]),
             shown(first["answer"]),
             shown(first["limit"]),
             *(shown(first["controls"].get(label)) for label in labels),
