@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import all_suffixes
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,37 +33,58 @@ def look_up(path: str, what: str) -> None:
         raise ValueError(
             f"{path!r}: expected package.module:{what}, such as my_package.my_module:{what}"
         )
-    spec = _spec(parts)
-    if spec is None:
+    source = _source(parts)
+    if source is None:
         raise ValueError(
             f"{path!r}: there is no module {module!r} (is it installed, or on PYTHONPATH?)"
         )
-    names = _names(spec)
+    names = _names(source)
     if names is not None and name not in names:
         public = [other for other in names if not other.startswith("_")]
         raise ValueError(f"{path!r}: module {module!r} has no {name!r}{did_you_mean(name, public)}")
 
 
-def _spec(parts: list[str]) -> ModuleSpec | None:
-    """The spec of a module; its packages' own code does not run."""
+def _source(parts: list[str]) -> Path | None:
+    """The file of a module, or None where there is none; the code of its packages does not run.
+
+    A path that is no file where only importing could tell (a built-in module, a package in a zip).
+    """
     try:
-        spec = find_spec(parts[0])
+        top = find_spec(parts[0])
     except ValueError:  # a module of this very process without a spec, such as __main__
         return None
-    for end in range(2, len(parts) + 1):
-        if spec is None or spec.submodule_search_locations is None:
-            return None
-        places = list(spec.submodule_search_locations)
-        spec = PathFinder.find_spec(".".join(parts[:end]), places)
-    return spec
-
-
-def _names(spec: ModuleSpec) -> set[str] | None:
-    """The names at a module's top level, or None where its source does not tell."""
-    if spec.origin is None or not spec.origin.endswith(".py"):
+    if top is None:
         return None
-    source = Path(spec.origin)
-    if not source.is_file() or source.stat().st_size > MOST_BYTES:
+    file = Path(top.origin or "")
+    places = [Path(place) for place in top.submodule_search_locations or ()]
+    for part in parts[1:]:
+        if not places:
+            return None
+        if not all(place.is_dir() for place in places):
+            return Path()
+        found = _below(places, part)
+        if found is None:
+            return None
+        file, places = found
+    return file
+
+
+def _below(places: list[Path], name: str) -> tuple[Path, list[Path]] | None:
+    """A module of a package: its file, and where its own modules are."""
+    for place in places:
+        if (place / name / "__init__.py").is_file():
+            return place / name / "__init__.py", [place / name]
+        for suffix in all_suffixes():
+            if (place / f"{name}{suffix}").is_file():
+                return place / f"{name}{suffix}", []
+    # a namespace package: folders of that name, without an __init__.py
+    folders = [place / name for place in places if (place / name).is_dir()]
+    return (Path(), folders) if folders else None
+
+
+def _names(source: Path) -> set[str] | None:
+    """The names at a module's top level, or None where its source does not tell."""
+    if source.suffix != ".py" or source.stat().st_size > MOST_BYTES:
         return None
     try:
         tree = ast.parse(source.read_bytes())

@@ -6,15 +6,17 @@ inside the command that needs it.
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from rl_markets import __version__
-from rl_markets.errors import RLMarketsError
+from rl_markets.errors import RLMarketsError, Stopped
 from rl_markets.experiment import Experiment, load
 from rl_markets.sales.calibration.command import calibrate
 from rl_markets.sales.offline.command import offline
@@ -212,11 +214,19 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    """What was begun is closed, Ray with it. Training has a handler of its own."""
+    raise Stopped(number)
+
+
 def main() -> Any:
     """Runs the command line; every failure is one line on stderr and an exit code.
 
-    0 done, 1 the run failed, 2 bad input, 128 + signal when a signal ended it after a checkpoint.
+    0 done, 1 the run failed, 2 bad input, 128 + signal when a signal ended it (while it trains,
+    after a checkpoint).
     """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         return app(standalone_mode=True)
     except RLMarketsError as error:
@@ -224,7 +234,11 @@ def main() -> Any:
         if details:
             print(details.rstrip(), file=sys.stderr)
         _fail(str(error), error.exit_code)
-    except (BrokenPipeError, KeyboardInterrupt):
+    except Stopped as stopped:
+        _fail(str(stopped), stopped.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
         _fail("interrupted", 130)
     except (FileNotFoundError, PermissionError) as error:
         _fail(str(error), EXIT_FAILED)

@@ -20,6 +20,7 @@
       ConvergenceError (RuntimeError)  1    a solver stopped before its tolerance
       CorruptError (RuntimeError)      1    a stored file is not what was written
     Informs                            -    no error: a conformance check that only informs
+    Stopped (BaseException)            128 + signal, where no training is under way
 
 Other exceptions are bugs, or the system's (a full disk, a missing file: 1); a bug keeps its
 traceback. This page imports nothing, so that every floor may import it.
@@ -150,3 +151,11 @@ class CorruptError(RLMarketsError, RuntimeError):
 
 class Informs(Exception):  # noqa: N818 - not an error
     """A check has something to tell, but nothing that could be wrong."""
+
+
+class Stopped(BaseException):
+    """A signal ends the command; no `Exception`, so that no market's `except` swallows it."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"{signal.Signals(signal_number).name}: ended")
+        self.exit_code = 128 + signal_number

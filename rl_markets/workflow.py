@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -12,8 +13,9 @@ from rl_markets import exported
 from rl_markets.certificate import document, tables
 from rl_markets.certificate.certify import certify, check_certificate
 from rl_markets.certificate.document import Certificate
-from rl_markets.conformance.examine import preflight
-from rl_markets.errors import ExperimentError, RunFailedError
+from rl_markets.conformance.child import in_copy
+from rl_markets.conformance.examine import lawful, preflight
+from rl_markets.errors import CorruptError, ExperimentError, RunFailedError, Stopped
 from rl_markets.experiment import Experiment
 from rl_markets.fixed_policies import frozen_actors
 from rl_markets.lock import only_writer
@@ -31,6 +33,7 @@ def train(experiment: Experiment, root: Path) -> RunFolder:
     A market that breaks at once does so before there is a run, and before Ray starts.
     """
     with explained("the market is broken"):
+        _examine(experiment)
         _look(experiment)
     with ray_session(experiment):
         if experiment.training.runners:
@@ -48,6 +51,20 @@ def train(experiment: Experiment, root: Path) -> RunFolder:
 def _look(experiment: Experiment) -> None:
     """Steps two worlds of an experiment's market a few times."""
     preflight(build_market(experiment, "cpu", 2), experiment.training.step_seconds)
+
+
+def _examine(experiment: Experiment) -> None:
+    """Holds an experiment's market to its contract; in a copy, since markets may crash or count."""
+
+    def look() -> None:
+        lawful(
+            partial(build_market, experiment, "cpu"),
+            spec=experiment.market_spec,
+            parameters=experiment.market_parameters,
+            seconds=experiment.training.step_seconds,
+        )
+
+    in_copy(look, f"market {experiment.market.name}")
 
 
 def resume(path: Path) -> RunFolder:
@@ -132,8 +149,15 @@ def export(run: RunFolder, actors: dict[str, Actor]) -> None:
 
 
 def _certify(run: RunFolder, out: Console) -> None:
-    certificate = certify(run, out)
-    _report(run, certificate)
+    """Certificate and report; whatever breaks here, what was trained is safe, and that is said."""
+    safe = f"the policy is safe in {run.policy}, `rl-markets evaluate {run.path}` examines it again"
+    try:
+        with explained(f"the certificate failed ({safe})", (ExperimentError, CorruptError)):
+            certificate = certify(run, out)
+            _report(run, certificate)
+    except (KeyboardInterrupt, Stopped):
+        out.print(safe, highlight=False, markup=False)
+        raise
     if certificate.judged:
         out.print(_judged(certificate))
     out.print(tables.verdict(certificate), highlight=False)

@@ -1,6 +1,7 @@
 """Whether a market keeps its contract.
 
-`examine` a market, `run` the examination for a person, `preflight` a market before it trains.
+`examine` a market, `run` the examination for a person; before it trains, `lawful` where it starts
+and `preflight` in every process that steps it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from rich.text import Text
 from rl_markets.conformance import episodes, tensors
 from rl_markets.conformance import spec as surroundings
 from rl_markets.conformance.locate import build_named, locate, resolve
-from rl_markets.conformance.probe import GRACE_SECONDS, Builder, Subject, blame, play
+from rl_markets.conformance.probe import (
+    GRACE_SECONDS,
+    Builder,
+    Subject,
+    blame,
+    kept_global_states,
+    play,
+)
 from rl_markets.conformance.watchdog import limit_steps, time_limit
 from rl_markets.envs.checks import check_groups
 from rl_markets.envs.market import Market, TensorMarket
@@ -30,7 +38,7 @@ from rl_markets.envs.spec import MarketSpec
 from rl_markets.errors import ContractError, ExperimentError, Informs, MarketError, TimeLimitError
 from rl_markets.experiment.validation import first_line, validate
 
-__all__ = ["Finding", "build_named", "examine", "preflight", "resolve", "run"]
+__all__ = ["Finding", "build_named", "examine", "lawful", "preflight", "resolve", "run"]
 
 STEP_SECONDS = 3.0
 """What a step of the few examined worlds may take."""
@@ -41,6 +49,8 @@ PREFLIGHT_SECONDS = 0.5
 """The preflight ends with the steps or the seconds, whichever comes first."""
 PREFLIGHT_EPISODE = 3
 """Steps of its episodes: so few that restarts are seen."""
+LAWFUL_EPISODE = 32
+"""Steps of the episodes in which laws are looked at before a run."""
 
 Check = Callable[[Subject], str]
 
@@ -252,6 +262,38 @@ def preflight(market: Market, seconds: float | None = None) -> None:
         raise
     except Exception as error:
         raise MarketError(f"market {type(market).__name__}: {_described(error)}") from error
+
+
+def lawful(
+    build: Builder, *, spec: MarketSpec, parameters: Any, seconds: float | None = None
+) -> None:
+    """All laws that can be looked at in this process, before a run starts: a second or two.
+
+    What `rl-markets check` refuses does not train either.
+
+    Args:
+        build: builds the market with so many worlds.
+        spec, parameters: what it is built from.
+        seconds: what each step may take, `STEP_SECONDS` unless told otherwise.
+
+    Raises:
+        MarketError: the first law that is broken, and how to mend it; the market's own traceback
+            is among its details.
+    """
+    subject = Subject(build, seconds or STEP_SECONDS, spec, parameters, longest=LAWFUL_EPISODE)
+    with torch.no_grad(), kept_global_states():
+        findings = _look_at_foundations(subject)
+        if findings[-1].passed is not False:
+            _look_at_laws(subject, LAWS, findings)
+        subject.close()
+    for finding in findings:
+        if finding.passed is False:
+            error = MarketError(
+                f"market {spec.name}: {finding.check}: {finding.detail}; {finding.fix}; "
+                f"`rl-markets check --market {spec.name}` says all that it finds"
+            )
+            error.details = finding.trace
+            raise error
 
 
 # -- for a person ----------------------------------------------------------------------------------

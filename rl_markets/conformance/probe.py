@@ -69,6 +69,7 @@ class Subject:
         module: the module of its spec, where it must be light to import.
         pace: CPU and waiting seconds of a step, as measured.
         record: its episode of seed 0, once recorded.
+        longest: steps of a recorded episode, at the most.
     """
 
     build: Builder
@@ -78,6 +79,7 @@ class Subject:
     module: str = ""
     pace: float = math.nan
     record: Record = field(default_factory=list)
+    longest: int = LONGEST_EPISODE
     _markets: list[Market] = field(default_factory=list)
 
     @property
@@ -131,7 +133,7 @@ class Subject:
         if math.isnan(self.pace):
             return LONGEST_EPISODE * LONGEST_EPISODE
         affordable = int(BUDGET_SECONDS / max(self.pace, 1e-6))
-        return max(LEAST_STEPS, min(LONGEST_EPISODE, affordable))
+        return max(LEAST_STEPS, min(self.longest, affordable))
 
     @property
     def steps(self) -> int:

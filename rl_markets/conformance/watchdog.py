@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from rl_markets.envs.market import Market
-from rl_markets.errors import TimeLimitError
+from rl_markets.errors import MarketError, TimeLimitError
 
 R = TypeVar("R")
 
@@ -93,10 +93,14 @@ class Watchdog:
 
         Raises:
             TimeLimitError: where it took longer; its traceback ends in the line that was running.
+            MarketError: where it called `sys.exit`, which would end the process and look as if all
+                were well.
         """
         self.arm()
         try:
             return function(*arguments)
+        except SystemExit as error:
+            raise MarketError(f"{self.what} called sys.exit({error.code!r})") from error
         finally:
             self._disarm()
 

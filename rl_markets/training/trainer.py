@@ -195,21 +195,26 @@ def _load_private_state(checkpoint: str, learner: Any) -> None:
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
+def explained(what: str, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turns any exception into a `RunFailedError` with the traceback of its origin, across Ray's
-    boundaries."""
+    boundaries.
+
+    `sys.exit` inside a market is no way to end a run either. What is in words already, such as the
+    errors named in `passing`, is let through.
+    """
+    let_through = (RunFailedError, LearnersLostError, *passing)
     try:
         yield
-    except (KeyboardInterrupt, RunFailedError, LearnersLostError):
-        raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if isinstance(error, let_through):
+            raise
         origin: BaseException = getattr(error, "cause", None) or error
         while origin.__cause__ is not None:
             origin = origin.__cause__
-        lines = (
-            traceback.format_exception(origin) if origin.__traceback__ else [str(error)]
-        )  # an actor's comes as text
+        details = getattr(origin, "details", "")  # of what another process raised
+        # an actor's traceback comes as text
+        lines = traceback.format_exception(origin) if origin.__traceback__ else [str(error)]
         message = str(origin).strip().splitlines() or [""]
         raise RunFailedError(
-            f"{what}: {type(origin).__name__}: {message[0]}", "".join(lines)
+            f"{what}: {type(origin).__name__}: {message[0]}", details or "".join(lines)
         ) from error

@@ -126,4 +126,9 @@ def test_names_are_found_without_importing(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(ValueError, match=f"module 'bound' has no '{name}'"):
             look_up(f"bound:{name}", "function")
     look_up("open:whatever", "function")
+    (tmp_path / "space" / "inner").mkdir(parents=True)
+    (tmp_path / "space" / "inner" / "deep.py").write_text("a = 1\nraise SystemExit\n")
+    look_up("space.inner.deep:a", "function")  # packages without an __init__.py
+    with pytest.raises(ValueError, match=r"no module 'space\.inner\.shallow'"):
+        look_up("space.inner.shallow:a", "function")
     look_up("wrong:whatever", "function")
