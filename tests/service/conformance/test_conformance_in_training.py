@@ -187,17 +187,35 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "entry_points", lambda group: offers[group])
 
 
+LAWS = {
+    "NAN_REWARD": "finite: rewards of group 'traders': nan in world",
+    "REWARD_SHAPE": "steps: rewards of group 'traders': found shape [4, 1], expected [4, 3]",
+    "RAISES_SOON": "steps: ValueError: the firm went bankrupt",
+    "HANG_LOOP": "step time: market HangLoop: a step took longer than",
+    "GLOBAL_RANDOMNESS": "determinism: draws from the shared generator of torch",
+    "OWN_RANDOMNESS": "determinism: two markets with the same seed differ",
+    "IN_PLACE": "pure functions: transition or observe changes its argument state['stock']",
+    "HIDDEN_STATE": "pure functions: called twice, transition gives other rewards",
+    "WORLDS_LEAK": "worlds apart: ",
+    "WORLD_INDEX": "worlds apart: ",
+    "RESTARTED_FINALS": "final observations: ",
+}
+
+
 @pytest.mark.usefixtures("offered")
-@pytest.mark.parametrize("name", ["NAN_REWARD", "REWARD_SHAPE", "RAISES_SOON", "HANG_LOOP"])
+@pytest.mark.parametrize("name", LAWS)
 def test_train_refuses_before_ray_starts(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And before there is a folder of the run."""
+    """What `check` refuses, and before there is a folder of the run; the law is named."""
     monkeypatch.setattr(workflow, "ray_session", lambda _: pytest.fail("Ray was started"))
+    data = experiment(name)
     with pytest.raises(RunFailedError) as failure:
-        workflow.train(parse(experiment(name), "test"), tmp_path / "runs")
-    assert EARLY[name] in str(failure.value)
-    assert "\n" not in str(failure.value)
+        workflow.train(parse(data, "test"), tmp_path / "runs")
+    said = str(failure.value)
+    assert f"market {data['market']['name']}: {LAWS[name]}" in said
+    assert "`rl-markets check --market" in said
+    assert "\n" not in said
     assert not (tmp_path / "runs").exists()
     if name in ("RAISES_SOON", "HANG_LOOP"):
         assert "in spoil" in failure.value.details, "the traceback reaches into the market"
