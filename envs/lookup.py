@@ -27,13 +27,12 @@ def look_up(path: str, what: str) -> None:
     Raises:
         ValueError: one line that starts with the path.
     """
-    module, colon, name = path.partition(":")
-    parts = module.split(".")
-    if not colon or not all(part.isidentifier() for part in [*parts, name]):
+    if not is_import_path(path):
         raise ValueError(
             f"{path!r}: expected package.module:{what}, such as my_package.my_module:{what}"
         )
-    source = _source(parts)
+    module, _, name = path.partition(":")
+    source = _source(module.split("."))
     if source is None:
         raise ValueError(
             f"{path!r}: there is no module {module!r} (is it installed, or on PYTHONPATH?)"
@@ -42,6 +41,12 @@ def look_up(path: str, what: str) -> None:
     if names is not None and name not in names:
         public = [other for other in names if not other.startswith("_")]
         raise ValueError(f"{path!r}: module {module!r} has no {name!r}{did_you_mean(name, public)}")
+
+
+def is_import_path(path: str) -> bool:
+    """Whether it has the form `package.module:name`."""
+    module, colon, name = path.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in [*module.split("."), name])
 
 
 def _source(parts: list[str]) -> Path | None:

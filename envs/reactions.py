@@ -70,6 +70,7 @@ def best_reaction(
         noise = [market.draw_noise(generator) for _ in range(periods)]
     size = (group.count, 1 + seen.shape[-1], *group.action_space.shape)
     weights = torch.zeros(size, dtype=torch.float64, device=market.device, requires_grad=True)
+    # of the same memory: what the search finds is the reaction's
     reaction = Reaction(weights.detach(), centre, scale, deviation.squash)
     optimizer = torch.optim.LBFGS(
         [weights], max_iter=steps, history_size=10, line_search_fn="strong_wolfe"

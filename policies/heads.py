@@ -102,6 +102,9 @@ class _Squashed(ActionHead):
             mean = mean + weight * self.to_action(raw + node * std)
         return mean
 
+    def _clamped(self, action: Tensor) -> Tensor:
+        return torch.minimum(torch.maximum(action, self.low), self.high)
+
 
 class _OneStd(_Squashed):
     """One standard deviation for all states: a trained parameter, or set by `set_log_std`."""
@@ -155,7 +158,7 @@ class _Tanh(_Squashed):
         half = 0.5 * (self.high - self.low)
         squashed = torch.addcmul(self.low + half, half, torch.tanh(raw))
         # where tanh is 1, rounding may lead out of the box
-        return torch.minimum(torch.maximum(squashed, self.low), self.high)
+        return self._clamped(squashed)
 
 
 class LogitNormal(_OneStd):
@@ -191,7 +194,7 @@ class LogitNormal(_OneStd):
         low = self.low - self.margin
         width = self.high - self.low + 2 * self.margin
         squashed = torch.addcmul(low, width, torch.sigmoid(raw))
-        return torch.minimum(torch.maximum(squashed, self.low), self.high)
+        return self._clamped(squashed)
 
 
 class SquashedGaussian(_Tanh):

@@ -236,9 +236,7 @@ def main() -> Any:
         _fail(str(error), error.exit_code)
     except Stopped as stopped:
         _fail(str(stopped), stopped.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
-    except BrokenPipeError:
+    except (BrokenPipeError, KeyboardInterrupt):
         _fail("interrupted", 130)
     except (FileNotFoundError, PermissionError) as error:
         _fail(str(error), EXIT_FAILED)

@@ -21,7 +21,8 @@ from rl_markets.fixed_policies import frozen_actors
 from rl_markets.lock import only_writer
 from rl_markets.policies.actors import Actor
 from rl_markets.progress import console
-from rl_markets.rllib.build import build_market, ray_session
+from rl_markets.rllib.build import build_market
+from rl_markets.rllib.session import ray_session
 from rl_markets.training.run_folder import RunFolder
 from rl_markets.training.session import TrainingSession
 from rl_markets.training.trainer import explained
@@ -34,7 +35,6 @@ def train(experiment: Experiment, root: Path) -> RunFolder:
     """
     with explained("the market is broken"):
         _examine(experiment)
-        _look(experiment)
     with ray_session(experiment):
         if experiment.training.runners:
             with explained("the market is broken in a worker process"):

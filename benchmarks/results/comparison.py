@@ -24,7 +24,7 @@ def compare(experiment: Experiment) -> dict[str, Any]:
     """Policy error in %, discounted return and the best one, seconds of training."""
     quiet_ray()  # before Ray is imported for the first time, which these imports do
     from rl_markets.certificate.certify import EVALUATION_SEED
-    from rl_markets.rllib.build import ray_session
+    from rl_markets.rllib.session import ray_session
     from rl_markets.training.trainer import Trainer
 
     with ray_session(experiment), Trainer(experiment) as trainer:

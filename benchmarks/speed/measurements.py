@@ -15,7 +15,7 @@ from benchmarks.speed import economy, tables
 from benchmarks.speed.rounds import Say
 from rl_markets.errors import ExperimentError
 from rl_markets.progress import console
-from rl_markets.rllib.build import ray_session
+from rl_markets.rllib.session import ray_session
 from rl_markets.store import write_text
 
 Measure = Callable[[float, Say], dict[str, Any]]

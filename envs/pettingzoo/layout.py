@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from rl_markets.envs.lookup import is_import_path
 from rl_markets.envs.pettingzoo.spaces import MASK, Kind, branches, without_mask
 from rl_markets.envs.registry import did_you_mean
 
@@ -78,12 +79,12 @@ def make(path: str, arguments: dict[str, Any]) -> Any:
 
 def _callable(path: str) -> Callable[..., Any]:
     """What `package.module:callable` names; ValueError where there is no such thing."""
-    module_name, colon, name = path.partition(":")
     where = f"env = {path!r}"
-    if not colon or not all(part.isidentifier() for part in [*module_name.split("."), name]):
+    if not is_import_path(path):
         raise ValueError(
             f"{where}: expected package.module:callable, such as my_package.my_env:parallel_env"
         )
+    module_name, _, name = path.partition(":")
     with _one_line(f"{where}: cannot be imported (is it installed, or on PYTHONPATH?)"):
         module = importlib.import_module(module_name)
     build: Callable[..., Any] | None = getattr(module, name, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import gymnasium as gym
 import torch
@@ -58,10 +59,10 @@ def best_path_gain(
     assert isinstance(market, TensorMarket)
     if not isinstance(market.groups[group].action_space, gym.spaces.Box):
         return None
-    search = Search(experiment, group, policies, places, market)
+    search = Search(experiment, group, policies, places, market, seeds[0])
     alike = odd_one(market, group, policies, seeds[0]) is None
-    path = places.worst(search.path_gains(seeds[0]), alike)
-    reaction = places.worst(search.reaction_gains(seeds[0], seeds[1:3] or seeds), alike)
+    path = places.worst(search.path_gains(), alike)
+    reaction = places.worst(search.reaction_gains(seeds[1:3] or seeds), alike)
     worst = max(path, reaction, key=lambda found: found[0])
     value, unit = market.in_units(worst[0])
     return Metric(
@@ -117,6 +118,7 @@ class Search:
         policies: group -> the profile as it plays.
         places: who leaves, and when.
         market: as it is judged, a world for each deviator.
+        seed: of the starts and shocks of the search.
     """
 
     experiment: Experiment
@@ -124,23 +126,21 @@ class Search:
     policies: Mapping[str, Policy]
     places: Places
     market: TensorMarket
+    seed: int
 
-    def path_gains(self, seed: int) -> Tensor:
+    def path_gains(self) -> Tensor:
         """Discounted reward that a path of actions gains, `[kinds of start x worlds]`."""
-        start, _ = self._starts(seed)
-        deviation = PathDeviation(*self._deviation(start, calm=True))
-        return deviation.gains(self._in_double(deviation.market, start))
+        deviation = PathDeviation(*self._deviation(calm=True))
+        return deviation.gains(self._start_in(deviation.market))
 
-    def reaction_gains(self, seed: int, fresh: list[int]) -> Tensor:
+    def reaction_gains(self, fresh: list[int]) -> Tensor:
         """Discounted reward that a reaction gains in the market itself, the same shape.
 
-        Args:
-            seed: of the starts and shocks on which it is fitted.
-            fresh: of those on which it is played; the mean over them.
+        `fresh` are seeds of the starts and shocks on which it is played; the mean over them.
         """
-        start, seen = self._starts(seed)
-        deviation = Deviation(*self._deviation(start, calm=False))
-        found = best_reaction(deviation, self._in_double(deviation.market, start), seen, seed=seed)
+        deviation = Deviation(*self._deviation(calm=False))
+        start = self._start_in(deviation.market)
+        found = best_reaction(deviation, start, self._starts[1], seed=self.seed)
         agents = torch.arange(self.experiment.groups[self.group])
         leaving = self.places.deviators[:, None] == agents
         instead = found.policy(self.policies[self.group])
@@ -162,20 +162,21 @@ class Search:
         kinds = len(self.places.starts)
         return torch.stack(gains).reshape(kinds, len(fresh), -1).mean(1).flatten()
 
-    def _starts(self, seed: int) -> tuple[State, Tensor]:
+    @cached_property
+    def _starts(self) -> tuple[State, Tensor]:
         """States of each kind of start, joined, and what the group sees there, row by row."""
         states = []
         seen = []
         for steps in self.places.starts.values():
             with torch.no_grad():
-                observations = reach(self.market, self.policies, seed, steps)
+                observations = reach(self.market, self.policies, self.seed, steps)
             states.append(self.market.state)
             seen.append(observations[self.group].flatten(0, 1))
         joined = {name: torch.cat([state[name] for state in states]) for name in states[0]}
         return joined, torch.cat(seen)
 
     def _deviation(
-        self, start: State, *, calm: bool
+        self, *, calm: bool
     ) -> tuple[TensorMarket, Mapping[str, Policy], str, Tensor, float]:
         """The fields of a `Deviation` that gradients pass through."""
         deviators = self.places.deviators.repeat(len(self.places.starts))
@@ -185,5 +186,7 @@ class Search:
         market.reset(0)
         return market, self.policies, self.group, deviators, self.experiment.gamma(self.group)
 
-    def _in_double(self, market: TensorMarket, start: State) -> State:
+    def _start_in(self, market: TensorMarket) -> State:
+        """The starts in a market's precision."""
+        start, _ = self._starts
         return {name: value.to(market.state[name].dtype) for name, value in start.items()}

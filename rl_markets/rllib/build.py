@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import threading
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ray
-import torch
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rl_markets.envs.market import AgentGroup, Market, Policy
-from rl_markets.errors import ExperimentError, RunFailedError
+from rl_markets.errors import ExperimentError
 from rl_markets.experiment import Experiment
 from rl_markets.experiment.sections import PolicySection
 from rl_markets.fixed_policies import fixed_policies
@@ -31,94 +23,6 @@ from rl_markets.policies.spec import LearnerParameters
 from rl_markets.quiet import quiet_logs
 from rl_markets.rllib.algorithm import MarketAlgorithm, MarketConfig
 from rl_markets.rllib.env_runner import BatchedEnvRunner
-
-REACH_SECONDS = 5.0
-"""How long a named cluster has to answer."""
-
-
-@contextmanager
-def ray_session(experiment: Experiment) -> Iterator[None]:
-    """Ray for the duration, unless it runs already; then it is left as it is.
-
-    `RAY_ADDRESS` names a cluster; otherwise Ray starts on this machine, no larger than needed.
-    """
-    torch.set_num_threads(1)  # as in every runner: another number of threads rounds differently
-    if ray.is_initialized():
-        yield
-        return
-    _start_ray(experiment)
-    try:
-        _ask_for_resources(experiment)
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _start_ray(experiment: Experiment) -> None:
-    """Joins the cluster that `RAY_ADDRESS` names, or starts Ray here.
-
-    Raises:
-        RunFailedError: neither works, and what to do.
-    """
-    training = experiment.training
-    address = os.environ.get("RAY_ADDRESS")
-    own = {}
-    if address:
-        _refuse_unreachable(address)
-    else:
-        own["num_cpus"] = training.runners + training.learners + 1
-        own["object_store_memory"] = 2**28
-    # Ray's own handlers would end the process without a word
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        ray.init(
-            address=address or "local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            **own,
-        )
-    except Exception as error:
-        said = (str(error).strip().splitlines() or [""])[0]
-        raise RunFailedError(
-            f"Ray did not start: {type(error).__name__}: {said}; see that memory and the disk of "
-            "its temporary folder (RAY_TMPDIR) have room, and try again",
-            traceback.format_exc(),
-        ) from error
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _refuse_unreachable(address: str) -> None:
-    """Asks whether anybody listens at `[ray://]host:port`: Ray itself would try for minutes."""
-    host, colon, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
-    if not colon or not port.isdigit():
-        return  # a word such as `auto`, which Ray looks up by itself
-    try:
-        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
-    except OSError as error:
-        raise RunFailedError(
-            f"RAY_ADDRESS = {address!r}: no cluster answers there within {REACH_SECONDS:g} s "
-            f"({error}); start one (`ray start --head`), mend the address, or unset it"
-        ) from error
-
-
-def _ask_for_resources(experiment: Experiment) -> None:
-    """What the run will ask Ray for is there: Ray itself would wait for it for ever.
-
-    Raises:
-        RunFailedError: this machine has less, and no cluster is named that may grow.
-    """
-    learners = max(1, experiment.training.learners)  # none means that the main process learns
-    wanted = learners * experiment.training.gpus_per_learner
-    there = ray.cluster_resources().get("GPU", 0)
-    if wanted > there and not os.environ.get("RAY_ADDRESS"):
-        raise RunFailedError(
-            f"training.gpus_per_learner: {learners} learners want {wanted:g} "
-            f"GPUs, this machine has {there:g}; expected 0, or RAY_ADDRESS of a cluster with GPUs"
-        )
 
 
 def build_market(experiment: Experiment, device: str, worlds: int | None = None) -> Market:

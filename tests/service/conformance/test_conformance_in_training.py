@@ -135,9 +135,9 @@ def test_what_a_step_returns_must_be_a_step() -> None:
 
 
 # -- before and while it trains --------------------------------------------------------------------
-# `workflow.train` calls `conformance.preflight` before Ray starts, and again in a worker of Ray's
-# where there are runners; the runner calls `checks.check_step` on every step, inside
-# `watchdog.limit_steps`.
+# `workflow.train` looks at the laws (`conformance.lawful`) before Ray starts, and calls
+# `conformance.preflight` in a worker of Ray's where there are runners; the runner calls
+# `checks.check_step` on every step, inside `watchdog.limit_steps`.
 
 EARLY = {
     "NAN_REWARD": "rewards of group 'traders': nan in world",
