@@ -11,7 +11,7 @@
       RunError (RuntimeError)          1    a run cannot go on
         RunFailedError                 1    its details hold the traceback of what broke
         Interrupted                    128 + signal, after a checkpoint
-        RunnersLostError               1    no runner is left, and none came back
+        RunnersLostError               1    runners die as often as they start, or none is left
         LearnersLostError              1    a learner's process died; its run goes on by itself
       MarketError (RuntimeError)       1    a market broke its contract
         ContractError                  1    in a shape, a type, a group
@@ -106,7 +106,7 @@ class Interrupted(RunError):  # noqa: N818 - not an error
 
 
 class RunnersLostError(RunError):
-    """No runner is left, and none came back."""
+    """Runners die as often as they start, or none is left and none came back."""
 
 
 class LearnersLostError(RunError):

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
+from rl_markets.conformance.endings import ExitCalled, exits_raise
 from rl_markets.envs.market import Market
 from rl_markets.errors import MarketError, TimeLimitError
 
@@ -67,9 +68,12 @@ class Watchdog:
         self._previous: dict[int, Any] = {}
         # When the end of the process has to be put off again; infinite where it cannot be set.
         self._renew = 0.0
+        self._exits = exits_raise()
 
     def __enter__(self) -> Watchdog:
         self._entered = True
+        self._exits = exits_raise()
+        self._exits.__enter__()
         self._renew = 0.0 if self._limited and _stderr() is not None else math.inf
         self._alarms = self._limited and threading.current_thread() is threading.main_thread()
         if self._alarms:
@@ -81,6 +85,7 @@ class Watchdog:
 
     def __exit__(self, *_: object) -> None:
         self._entered = False
+        self._exits.__exit__(None, None, None)
         self._rest()
         if self._alarms:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -93,12 +98,14 @@ class Watchdog:
 
         Raises:
             TimeLimitError: where it took longer; its traceback ends in the line that was running.
-            MarketError: where it called `sys.exit`, which would end the process and look as if all
-                were well.
+            MarketError: where it called `sys.exit` or `os._exit`, which would end the process and
+                look as if all were well.
         """
         self.arm()
         try:
             return function(*arguments)
+        except ExitCalled as error:
+            raise MarketError(f"{self.what}: {error}") from error
         except SystemExit as error:
             raise MarketError(f"{self.what} called sys.exit({error.code!r})") from error
         finally:

@@ -30,6 +30,8 @@ from rl_markets.errors import LearnersLostError, RunnersLostError
 
 RESTART_SECONDS = 120.0
 """How long an iteration waits for runners that restart when none is left."""
+DEATHS = 3
+"""How often each runner may die in one iteration, on average."""
 
 
 class MarketConfig(AlgorithmConfig):  # type: ignore[misc]
@@ -77,6 +79,7 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
                 policies=set(self.config.policies),
                 inference_only=True,
             )
+        self._count_lost()
 
     def _update(self, rollouts: list[Any]) -> Any:
         """What the learners report of one update."""
@@ -100,6 +103,7 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
         metrics: list[Any] = []
         steps = 0
         waiting_since = time.monotonic()
+        lost = self.runners_lost
         # Runners that die bring nothing: the others are asked again until all steps are there.
         while (missing := self.config.total_train_batch_size - steps) > 0:
             each = self.config.num_envs_per_env_runner * self.config.get_rollout_fragment_length(1)
@@ -108,6 +112,7 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
                 rollouts += fragment
                 metrics.append(metric)
                 steps += sum(rollout.env_steps() for rollout in fragment)
+            self._bear(self.runners_lost - lost)
             if not healthy and not self.restore_env_runners(group):
                 if time.monotonic() - waiting_since > RESTART_SECONDS:
                     waited = f"{RESTART_SECONDS:.0f} s"
@@ -138,6 +143,20 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
         self.runners_lost += 1
         self._awaited.add(runner)
 
+    def _count_lost(self) -> None:
+        """Counts the runners that RLlib found dead by itself, such as where it sent weights."""
+        manager = self.env_runner_group._worker_manager
+        for runner in set(manager.actor_ids()) - set(manager.healthy_actor_ids()) - self._awaited:
+            self._lose(runner)
+
+    def _bear(self, deaths: int) -> None:
+        """Runners that die as often as they start are no accident: waiting for them has no end."""
+        if deaths > DEATHS * self.env_runner_group.num_remote_env_runners():
+            raise RunnersLostError(
+                f"runners' processes died {deaths} times in one iteration: what the market does "
+                "ends them, or memory does; training.runners = 0 steps it in this process"
+            )
+
     def _learner_died(self) -> bool:
         """Whether a learner's process is gone.
 
@@ -158,7 +177,7 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
         They also get shocks of their own: not those of their first start.
         """
         restored: list[int] = env_runner_group.probe_unhealthy_env_runners()
-        for runner in set(restored) - self._awaited:  # RLlib found it dead where it sent weights
+        for runner in set(restored) - self._awaited:  # RLlib found it dead just now
             self._lose(runner)
         self._awaited -= set(restored)
         if not restored:

@@ -24,7 +24,7 @@ from torch import Tensor
 from rl_markets.conformance.watchdog import limit_steps
 from rl_markets.envs.checks import check_groups, check_observations, check_step
 from rl_markets.envs.market import Dynamics, Market, State, Step
-from rl_markets.errors import ActionError
+from rl_markets.errors import ActionError, MarketError
 from rl_markets.policies.module import ACTIONS, MarketModule
 from rl_markets.policies.rollout import Rollout, stacked
 from rl_markets.policies.sampling import SAMPLING, SamplingConfig
@@ -117,9 +117,13 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]
     def apply(self, func: Any, *args: Any, **kwargs: Any) -> Any:
         """RLlib's way of calling a runner actor; a failure travels with its traceback.
 
-        RLlib's own ends the actor instead, and what the market said stays in the worker's log.
+        RLlib's own ends the actor instead, and what the market said stays in the worker's log. Ray
+        takes a KeyboardInterrupt for a call that somebody cancelled, which nobody does here.
         """
-        return func(self, *args, **kwargs)
+        try:
+            return func(self, *args, **kwargs)
+        except KeyboardInterrupt as error:
+            raise MarketError("KeyboardInterrupt, raised in a runner's process") from error
 
     # -- sampling ----------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,8 +17,9 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
+from rl_markets.conformance.endings import exits_raise
 from rl_markets.envs.market import Policy
-from rl_markets.errors import LearnersLostError, RunFailedError
+from rl_markets.errors import LearnersLostError, MarketError, RunFailedError
 from rl_markets.experiment import Experiment
 from rl_markets.fixed_policies import fixed_policies
 from rl_markets.judged import known_answer
@@ -199,17 +201,18 @@ def explained(what: str, passing: tuple[type[Exception], ...] = ()) -> Iterator[
     """Turns any exception into a `RunFailedError` with the traceback of its origin, across Ray's
     boundaries.
 
-    `sys.exit` inside a market is no way to end a run either. What is in words already, such as the
-    errors named in `passing`, is let through.
+    `sys.exit`, `os._exit` and KeyboardInterrupt inside a market are no way to end a run either.
+    What is in words already, such as the errors named in `passing`, is let through.
     """
     let_through = (RunFailedError, LearnersLostError, *passing)
     try:
-        yield
-    except (Exception, SystemExit) as error:
-        if isinstance(error, let_through):
+        with exits_raise():
+            yield
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        if isinstance(error, let_through) or _pressed(error):
             raise
         origin: BaseException = getattr(error, "cause", None) or error
-        while origin.__cause__ is not None:
+        while origin.__cause__ is not None and not isinstance(origin, MarketError):
             origin = origin.__cause__
         details = getattr(origin, "details", "")  # of what another process raised
         # an actor's traceback comes as text
@@ -218,3 +221,9 @@ def explained(what: str, passing: tuple[type[Exception], ...] = ()) -> Iterator[
         raise RunFailedError(
             f"{what}: {type(origin).__name__}: {message[0]}", details or "".join(lines)
         ) from error
+
+
+def _pressed(error: BaseException) -> bool:
+    """Whether somebody pressed Ctrl-C; where its signal has another handler, nobody did."""
+    pressed = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return isinstance(error, KeyboardInterrupt) and pressed

@@ -20,6 +20,9 @@ pytestmark = pytest.mark.slow
 LATE = 2500
 """Steps of the environment after which training with --smoke is over."""
 
+TRAINING = 1800
+"""Steps after which laws have been looked at, in a process of their own."""
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -44,7 +47,8 @@ def write(folder: Path, how: str, after: int, **training: Any) -> Path:
     ("how", "said"),
     [
         ("exit", "a step called sys.exit(0)"),
-        ("_exit", "ended its process with exit code 0 (does it call os._exit?)"),
+        ("_exit", "a step: os._exit(0) was called"),
+        ("c-exit", "ended its process with exit code 0 (does it call os._exit?)"),
         ("segfault", "was ended by SIGSEGV"),
         ("interrupt", "KeyboardInterrupt"),
         ("os-error", "ConnectionError: simulator went away"),
@@ -64,6 +68,8 @@ def test_a_market_that_breaks_at_once_starts_no_run(folder: Path, how: str, said
     ("how", "said"),
     [
         ("exit", "SystemExit"),
+        ("interrupt", "KeyboardInterrupt"),
+        ("_exit", "ExitCalled: os._exit(0) was called"),
         ("os-error", "ConnectionError: simulator went away"),
         ("nan", ""),
     ],
@@ -83,6 +89,40 @@ def test_what_was_trained_is_safe_whatever_breaks_after_training(
     again = command("evaluate", cwd=folder)
     assert again.returncode == 0, again.stderr
     assert (folder / "runs" / "latest" / "certificate.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("runners", "how", "said"),
+    [
+        (0, "exit", "a step called sys.exit(0)"),
+        (0, "_exit", "a step: os._exit(0) was called"),
+        (0, "interrupt", "KeyboardInterrupt"),
+        (1, "_exit", "a step: os._exit(0) was called"),
+        (1, "interrupt", "KeyboardInterrupt"),
+    ],
+)
+def test_a_market_that_ends_its_process_in_training_ends_in_a_line(
+    folder: Path, runners: int, how: str, said: str
+) -> None:
+    training = {"agent_steps": 2 * 2 * TRAINING, "checkpoint_every": 50, "runners": runners}
+    done = command("train", write(folder, how, TRAINING, **training), cwd=folder, timeout=200)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("rl-markets: iteration ")
+    assert said in done.stderr.splitlines()[-1]
+
+
+def test_a_crash_in_training_names_the_line_that_crashed(folder: Path) -> None:
+    file = write(folder, "segfault", TRAINING, agent_steps=2 * 2 * TRAINING, checkpoint_every=50)
+    done = command("train", file, cwd=folder)
+    assert done.returncode == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in done.stderr
+    assert 'fatal.py", line ' in done.stderr
+
+
+def test_a_crash_of_a_runner_is_told_and_costs_a_fragment(folder: Path) -> None:
+    training = {"agent_steps": 2 * 2 * TRAINING, "checkpoint_every": 50, "runners": 1}
+    done = command("train", write(folder, "segfault", TRAINING, **training), cwd=folder)
+    assert "a runner's process died; no step is lost" in done.stdout
 
 
 def ended_while_waiting(file: Path, number: signal.Signals) -> tuple[int, str]:

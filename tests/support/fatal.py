@@ -18,7 +18,7 @@ class Fatal(Cournot):
     """Breaks `how` after so many steps of all its copies in a process.
 
     Args:
-        how: `exit`, `_exit`, `segfault`, `interrupt`, `os-error`, `nan` or `wait`.
+        how: `exit`, `_exit`, `c-exit`, `segfault`, `interrupt`, `os-error`, `nan` or `wait`.
         after: steps.
     """
 
@@ -45,6 +45,8 @@ class Fatal(Cournot):
             sys.exit(0)
         if self.how == "_exit":
             os._exit(0)
+        if self.how == "c-exit":
+            ctypes.CDLL(None)._exit(0)
         if self.how == "segfault":
             ctypes.string_at(0)
         if self.how == "interrupt":
