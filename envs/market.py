@@ -9,6 +9,7 @@ agents, ...]`; nothing on the training path loops over agents.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from torch import Tensor
 from rl_markets.envs.actions import Border
 from rl_markets.envs.policy import Policy as Policy  # a market's author finds all nouns here
 from rl_markets.envs.policy import PolicyFunction as PolicyFunction
+from rl_markets.envs.spaces import AgentSpaces
 from rl_markets.errors import MarketError
 
 State = dict[str, Tensor]
@@ -47,6 +49,19 @@ class AgentGroup:
     observation_space: gym.spaces.Box
     action_space: gym.spaces.Space[Any]
     masked: bool = False
+
+    @property
+    def spaces(self) -> AgentSpaces:
+        """What an agent observes and does, in numbers."""
+        seen = math.prod(self.observation_space.shape)
+        space: Any = self.action_space
+        if isinstance(space, gym.spaces.Discrete):
+            return AgentSpaces(seen, "discrete", choices=int(space.n))
+        if isinstance(space, gym.spaces.MultiDiscrete):
+            return AgentSpaces(
+                seen, "multidiscrete", numbers=int(space.nvec.size), choices=int(space.nvec.max())
+            )
+        return AgentSpaces(seen, "box", numbers=math.prod(space.shape))
 
 
 @dataclass(frozen=True)

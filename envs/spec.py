@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from rl_markets.envs.registry import import_object
+from rl_markets.envs.spaces import AgentSpaces as AgentSpaces  # beside the spec that holds it
 
 if TYPE_CHECKING:
     from rl_markets.envs.answer_key import AnswerKey
@@ -25,10 +26,13 @@ class MarketSpec:
         parameters: the pydantic model of `market.parameters` in the experiment file.
         market: import path `module:Class` of the `Market`; imported only when it is built.
         groups: the parameters -> group -> how many agents it has in each world, in order.
+        spaces: the parameters -> group -> what its agents observe and do, so that an experiment
+            whose learner cannot act there, or that no memory holds, is refused before anything is
+            built; None where only the built market tells.
         discount: the parameter that holds the agents' discount factor, or None where the learner
             chooses.
         scripts: the names of the market's own rules (`Market.scripts`) that groups may follow.
-        global_state: whether the market gives one, for central critics.
+        global_state: whether the market gives one, for central critics; or parameters -> whether.
         training_only: parameters that shape training and not what is judged -> their value where
             policies are judged.
         transparent: parameters -> their value where all gradients pass and episodes never end, so
@@ -37,6 +41,7 @@ class MarketSpec:
             precision (`dtype`).
         calm: parameters -> their value where nothing happens by chance, beside those.
         differentiable: whether learners may take gradients through it (`Market.differentiable`).
+        foreign: parameters whose content is somebody else's, which no rule of ours looks into.
         code: parameters -> name of a parameter -> the import path that it holds. Whoever builds the
             market runs that code; `rl-markets check` only looks it up.
         answer: import path `module:function` of the market's judge: parameters -> `AnswerKey`, or
@@ -48,13 +53,15 @@ class MarketSpec:
     parameters: type[BaseModel]
     market: str
     groups: Callable[[Any], dict[str, int]]
+    spaces: Callable[[Any], dict[str, AgentSpaces]] | None = None
     discount: str | None = None
     scripts: tuple[str, ...] = ()
     training_only: Mapping[str, Any] = field(default_factory=dict)
     transparent: Mapping[str, Any] | None = None
     calm: Mapping[str, Any] = field(default_factory=dict)
-    global_state: bool = False
+    global_state: bool | Callable[[Any], bool] = False
     differentiable: bool = False
+    foreign: tuple[str, ...] = ()
     code: Callable[[Any], dict[str, str]] = lambda parameters: {}
     answer: str | None = None
 
@@ -83,6 +90,11 @@ class MarketSpec:
             stagger=False,
         )
         return market
+
+    def gives_global_state(self, parameters: BaseModel) -> bool:
+        """Whether there is one for central critics."""
+        given = self.global_state
+        return given(parameters) if callable(given) else given
 
     def answer_key(self, parameters: BaseModel) -> AnswerKey | None:
         """The known answer of this parameterisation, or None where none is known."""

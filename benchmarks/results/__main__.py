@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.results import documents, page, pricing_page, systems
 from benchmarks.results.plan import FULL, QUICK
 from benchmarks.results.pool import RunsFailedError, carry_out
-from rl_markets.experiment.rules import available_cpus
+from rl_markets.experiment.machine import available_cpus
 
 README = Path("README.md")
 

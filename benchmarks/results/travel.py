@@ -19,7 +19,8 @@ from benchmarks.results.plan import Run
 from benchmarks.results.pool import RunsFailedError, carry_out
 from rl_markets.certificate import document as certificates
 from rl_markets.certificate import tables
-from rl_markets.experiment.rules import LATEST, available_cpus
+from rl_markets.experiment.machine import available_cpus
+from rl_markets.experiment.rules import LATEST
 from rl_markets.store import write_text
 from rl_markets.training.run_folder import RunFolder
 

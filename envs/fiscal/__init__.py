@@ -4,7 +4,7 @@ After Klein, Krusell and Rios-Rull (2008).
 """
 
 from rl_markets.envs.fiscal.parameters import FiscalParameters
-from rl_markets.envs.spec import MarketSpec
+from rl_markets.envs.spec import AgentSpaces, MarketSpec
 
 SPEC = MarketSpec(
     name="fiscal",
@@ -14,6 +14,10 @@ SPEC = MarketSpec(
     market="rl_markets.envs.fiscal.market:Fiscal",
     answer="rl_markets.envs.fiscal.answer.key:answer_key",
     groups=lambda parameters: {"households": parameters.households, "government": 1},
+    spaces=lambda parameters: {
+        "households": AgentSpaces(5, "box", numbers=2),
+        "government": AgentSpaces(3, "box"),
+    },
     discount="beta",
     transparent={"episode_length": 10**6},
     calm={"sigma": 0.0},

@@ -4,7 +4,7 @@ Source: Gabriele, Glielmo and Taboga (2025), arXiv 2510.12272.
 """
 
 from rl_markets.envs.households.parameters import HouseholdsParameters
-from rl_markets.envs.spec import MarketSpec
+from rl_markets.envs.spec import AgentSpaces, MarketSpec
 
 SPEC = MarketSpec(
     name="households",
@@ -14,6 +14,9 @@ SPEC = MarketSpec(
     market="rl_markets.envs.households.market:Households",
     answer="rl_markets.envs.households.answer.choose:answer_key",
     groups=lambda parameters: parameters.group_sizes,
+    spaces=lambda parameters: {
+        group: AgentSpaces(7, "box", numbers=2) for group in parameters.group_sizes
+    },
     discount="beta",
     transparent={"conduct": "cooperative", "episode_length": 10**6},
     calm={"sigma": 0.0},

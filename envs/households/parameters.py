@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -9,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=80)]
 START_MULTIPLES = (0.1, 8.0)
 """Of the steady state: where episodes start unless told otherwise."""
+DECADES = 12
+"""Orders of magnitude that a steady state may lie from 1 for episodes to start around it."""
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -94,6 +97,12 @@ class HouseholdsParameters(BaseModel):
             raise ValueError(
                 "capital_productivity: expected at least one positive value, found only zeros"
             )
+        decades = math.log10(self.alpha / self._rent) / (1 - self.alpha)
+        if self.initial_capital is None and abs(decades) > DECADES:
+            raise ValueError(
+                f"initial_capital: missing; at rest there are 1e{decades:+.0f} units of capital an "
+                "hour, too extreme to start from; expected an interval, or other alpha, beta, delta"
+            )
         if self.groups and sum(self.groups.values()) != self.households:
             raise ValueError(
                 f"groups: have {sum(self.groups.values())} households, expected the "
@@ -117,12 +126,17 @@ class HouseholdsParameters(BaseModel):
         """
         kappa = sum(self.capital_productivity) / len(self.capital_productivity)
         lambda_ = sum(self.labour_productivity) / len(self.labour_productivity)
-        r = (1 / self.beta - 1 + self.delta) / kappa
+        r = self._rent / kappa
         intensity = (self.alpha / r) ** (1 / (1 - self.alpha))  # effective capital an hour
         y = intensity**self.alpha
         c = y - self.delta * intensity / kappa
         odds = (1 - self.alpha) * y / (self.b * c)  # l / (1 - l)
         return float(intensity * lambda_ * odds / (1 + odds) / kappa)
+
+    @property
+    def _rent(self) -> float:
+        """What capital of productivity one earns at rest."""
+        return 1 / self.beta - 1 + self.delta
 
     @property
     def group_sizes(self) -> dict[str, int]:

@@ -14,7 +14,11 @@ SPEC = MarketSpec(
     groups=lambda parameters: {
         group: len(kind.agents) for group, kind in parameters.layout().items()
     },
+    spaces=lambda parameters: {
+        group: kind.described for group, kind in parameters.layout().items()
+    },
     discount="discount",
+    foreign=("arguments",),
     code=lambda parameters: {"env": parameters.env},
-    global_state=True,  # where the environment has a `state()`; it says so where it has none
+    global_state=lambda parameters: parameters.tells_state(),
 )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rl_markets.envs.lookup import is_import_path
 from rl_markets.envs.pettingzoo.spaces import MASK, Kind, branches, without_mask
@@ -39,15 +39,38 @@ def layout(
     Raises:
         ValueError: one line that starts with the parameter to blame.
     """
+    return _asked(env, arguments, groups).kinds
+
+
+def tells_state(
+    env: str, arguments: Mapping[str, Any], groups: Mapping[str, list[str]] | None
+) -> bool:
+    """Whether the environment has a `state()` of its own; arguments as of `layout`."""
+    return _asked(env, arguments, groups).tells_state
+
+
+class _Asked(NamedTuple):
+    """What an environment that was built tells."""
+
+    kinds: dict[str, Kind]
+    tells_state: bool
+
+
+def _asked(
+    env: str, arguments: Mapping[str, Any], groups: Mapping[str, list[str]] | None
+) -> _Asked:
     # As text, which can be a key of the cache; `groups` unsorted, their order counts.
-    return _layout(env, json.dumps(arguments, sort_keys=True), json.dumps(groups))
+    return _ask(env, json.dumps(arguments, sort_keys=True), json.dumps(groups))
 
 
 @functools.lru_cache(maxsize=64)
-def _layout(path: str, arguments: str, groups: str) -> dict[str, Kind]:
+def _ask(path: str, arguments: str, groups: str) -> _Asked:
+    from pettingzoo import ParallelEnv
+
     env = make(path, json.loads(arguments))
     try:
-        return _kinds(path, env, json.loads(groups))
+        own = type(env.unwrapped).state is not ParallelEnv.state
+        return _Asked(_kinds(path, env, json.loads(groups)), own)
     finally:
         env.close()
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rl_markets.envs.pettingzoo.layout import layout
+from rl_markets.envs.pettingzoo.layout import layout, tells_state
 from rl_markets.envs.pettingzoo.spaces import Kind
 
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=80)]
@@ -53,3 +53,7 @@ class ForeignParameters(BaseModel):
             ValueError: one line that starts with the parameter to blame.
         """
         return layout(self.env, self.arguments, self.groups)
+
+    def tells_state(self) -> bool:
+        """Whether the environment has a `state()` of its own, which a central critic needs."""
+        return tells_state(self.env, self.arguments, self.groups)

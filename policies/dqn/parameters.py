@@ -118,7 +118,7 @@ class DQNParameters(ReplayParameters):
     def _schedule(cls, data: Any) -> Any:
         """The rule's own schedule, where the experiment gives none."""
         rule = data.get("rule", "eps-softmax") if isinstance(data, dict) else None
-        if rule not in SCHEDULES or "exploration" in data:
+        if not isinstance(rule, str) or rule not in SCHEDULES or "exploration" in data:
             return data
         start, end = SCHEDULES[rule]
         return {"exploration": start, "final_exploration": end} | data

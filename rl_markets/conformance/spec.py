@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -19,7 +20,8 @@ from torch import Tensor
 
 from rl_markets.conformance.probe import Actions, Subject, blame, difference, play, record
 from rl_markets.envs.checks import check_global_state, choices, refuse
-from rl_markets.envs.market import AgentGroup, Market, PolicyFunction, Step, TensorMarket
+from rl_markets.envs.market import AgentGroup, Market, PolicyFunction, Step
+from rl_markets.envs.spaces import AgentSpaces
 from rl_markets.errors import Informs, MarketError
 
 START_SECONDS = 60.0
@@ -53,6 +55,7 @@ def spec_agrees(subject: Subject) -> str:
             f"spec.groups gives {counts}, the market has {built}",
             "give both the same names, counts and order",
         )
+    _spaces_agree(market, {} if spec.spaces is None else spec.spaces(subject.parameters))
     if spec.discount is not None:
         discount = getattr(subject.parameters, spec.discount, None)
         if not isinstance(discount, float | int) or not 0 <= discount <= 1:
@@ -70,6 +73,18 @@ def spec_agrees(subject: Subject) -> str:
         )
     groups = ", ".join(f"{count} x {name}" for name, count in counts.items())
     return f"{groups}, as built; unknown parameters are refused"
+
+
+def _spaces_agree(market: Market, told: Mapping[str, AgentSpaces]) -> None:
+    """What the spec tells of a group's spaces is what was built."""
+    for name, spaces in told.items():
+        built = market.groups[name].spaces if name in market.groups else None
+        if spaces != built:
+            refuse(
+                market,
+                f"spec.spaces gives {spaces} for group {name!r}, the market has {built}",
+                "give both the same",
+            )
 
 
 def global_state(subject: Subject) -> str:
@@ -90,7 +105,7 @@ def global_state(subject: Subject) -> str:
             f"the global state has widths {sorted(widths)}",
             "give it one width, in every step and at ends",
         )
-    if spec is not None and not spec.global_state:
+    if spec is not None and not spec.gives_global_state(subject.parameters):
         refuse(
             market,
             "gives a global state that its spec hides",
@@ -101,10 +116,8 @@ def global_state(subject: Subject) -> str:
 
 def _without_global_state(subject: Subject, error: MarketError) -> str:
     """The finding where a market has no global state, which is right if its spec has none."""
-    if subject.spec is None or not subject.spec.global_state:
+    if subject.spec is None or not subject.spec.gives_global_state(subject.parameters):
         return "none"
-    if not isinstance(subject.market, TensorMarket):  # it is up to the environment inside
-        raise Informs(f"none here, though its spec has one: {error}") from None
     refuse(
         subject.market,
         f"spec.global_state = True, but global_state() raises {error}",

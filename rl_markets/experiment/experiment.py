@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
-from rl_markets.envs.spec import MarketSpec
+from rl_markets.envs.spec import AgentSpaces, MarketSpec
 from rl_markets.experiment.resolved import Resolved, resolve
 from rl_markets.experiment.sections import (
     AlgorithmSection,
@@ -118,6 +118,11 @@ class Experiment(Section):
     def groups(self) -> dict[str, int]:
         """Group -> agents in each world."""
         return self.resolved.groups
+
+    @property
+    def spaces(self) -> dict[str, AgentSpaces]:
+        """Group -> what its agents observe and do; empty where only the built market tells."""
+        return self.resolved.spaces
 
     @property
     def agents(self) -> int:

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from rl_markets.errors import ExperimentError, FieldError
 from rl_markets.experiment.columns import with_columns
 from rl_markets.experiment.experiment import Experiment
-from rl_markets.experiment.rules import Say, agents_are_told, check, check_machine
+from rl_markets.experiment.machine import check_machine
+from rl_markets.experiment.rules import Say, agents_are_told, check
 from rl_markets.experiment.validation import first_line, plain, validate
 from rl_markets.experiment.yaml_file import parse_override, read_yaml, set_path
 

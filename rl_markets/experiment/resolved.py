@@ -12,7 +12,7 @@ from functools import cached_property
 from pydantic import BaseModel
 
 from rl_markets.envs.registry import LEARNERS, MARKETS, find
-from rl_markets.envs.spec import MarketSpec
+from rl_markets.envs.spec import AgentSpaces, MarketSpec
 from rl_markets.experiment.sections import AlgorithmSection, MarketSection, PolicySection
 from rl_markets.experiment.validation import validate
 from rl_markets.policies.spec import LearnerParameters, LearnerSpec
@@ -38,6 +38,12 @@ class Resolved:
     def groups(self) -> dict[str, int]:
         """Group -> agents in each world."""
         return self.market.groups(self.market_parameters)
+
+    @cached_property
+    def spaces(self) -> dict[str, AgentSpaces]:
+        """Group -> what its agents observe and do; empty where only the built market tells."""
+        told = self.market.spaces
+        return {} if told is None else told(self.market_parameters)
 
     @property
     def discount(self) -> float | None:

@@ -1,10 +1,9 @@
-"""Rules across fields: names exist, groups have policies, sizes fit each other and the machine."""
+"""Rules across fields: names exist, groups have policies that can act, sizes fit each other."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,16 +14,15 @@ from rl_markets.experiment.experiment import Experiment
 from rl_markets.experiment.sections import PolicySection
 from rl_markets.experiment.validation import first_line, validate
 
-ROW_BYTES = 64
-"""A rough size of one agent step in a rollout: observations, actions, returns."""
-
-EXPORTED = ("policy.json", "policy/policy.json")
-"""Where an exported policy is told by, in its own folder and in a run's."""
-
 Say = Callable[[str], None]
 
 LATEST = "latest"
 """The link under runs/ that points to the newest run."""
+
+SMALLEST = 1e-12
+LARGEST = 1e12
+"""Sizes of numbers, other than 0, with which single precision computes; squares of larger ones, and
+what they are multiplied by, overflow."""
 
 
 def check(
@@ -43,6 +41,7 @@ def check(
     """
     # In this order: each may take for granted what those before it ask for.
     check_names(experiment)
+    check_magnitudes(experiment)
     if machine:
         check_code(experiment)
     known = build or agents_are_told(experiment)
@@ -50,6 +49,7 @@ def check(
         say(announced(experiment))
     if known:
         check_groups(experiment)
+        check_spaces(experiment)
     check_policies(experiment)
     check_discount(experiment)
     if known:
@@ -84,6 +84,38 @@ def check_names(experiment: Experiment) -> None:
         except ValidationError as error:
             prefix = f"{field}.parameters."
             raise FieldError(first_line(spec.parameters, error, prefix=prefix)) from None
+
+
+def check_magnitudes(experiment: Experiment) -> None:
+    """No number is so large or so small that single precision cannot compute with it."""
+    given = {
+        "market.parameters": experiment.market.parameters,
+        "algorithm.parameters": experiment.algorithm.parameters,
+    }
+    for name, section in experiment.policies.items():
+        given[f"policies.{name}.parameters"] = section.parameters
+    others = {f"market.parameters.{name}" for name in experiment.market_spec.foreign}
+    for section_name, values in given.items():
+        for field, value in _numbers(values, section_name, others):
+            if value != 0 and not SMALLEST <= abs(value) <= LARGEST:
+                raise FieldError(
+                    f"{field} = {value:g}: expected 0, or a size between {SMALLEST:g} and "
+                    f"{LARGEST:g}, with which single precision computes; choose another unit"
+                )
+
+
+def _numbers(values: Any, path: str, others: set[str]) -> Iterator[tuple[str, float]]:
+    """Path -> number, of every one that is no whole one; not below the paths of `others`."""
+    if path in others:
+        return
+    if isinstance(values, float):
+        yield path, values
+    elif isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _numbers(value, f"{path}.{key}", others)
+    elif isinstance(values, list):
+        for i, value in enumerate(values):
+            yield from _numbers(value, f"{path}.{i}", others)
 
 
 def check_code(experiment: Experiment) -> None:
@@ -172,10 +204,6 @@ def _check_learned(experiment: Experiment, policy: str, section: PolicySection) 
             f"{field}.separate: a policy for each agent of {len(section.groups)} groups; "
             "expected one group, give each group a section of its own"
         )
-    if section.central_critic and not experiment.market_spec.global_state:
-        raise FieldError(
-            f"{field}.central_critic: market {experiment.market.name!r} gives no global state"
-        )
 
 
 def check_groups(experiment: Experiment) -> None:
@@ -200,6 +228,28 @@ def check_groups(experiment: Experiment) -> None:
     for group in groups:
         if group not in owner:
             raise FieldError(f"policies: no policy has group {group!r} of market {market!r}")
+
+
+def check_spaces(experiment: Experiment) -> None:
+    """Every learner can do what its groups do, and sees what it asks for."""
+    learner = experiment.learner_spec
+    market = experiment.market.name
+    for policy, section in experiment.learned.items():
+        field = f"policies.{policy}"
+        told = [experiment.spaces[g] for g in section.groups if g in experiment.spaces]
+        for group, spaces in zip(section.groups, told, strict=False):
+            if spaces.action not in learner.actions:
+                raise FieldError(
+                    f"algorithm.name = {learner.name!r}: learns {' and '.join(learner.actions)} "
+                    f"actions, those of group {group!r} are {spaces.action}"
+                )
+        if len(set(told)) > 1:
+            raise FieldError(
+                f"{field}.groups: {section.groups} have different spaces and cannot share it"
+            )
+        gives_state = experiment.market_spec.gives_global_state
+        if section.central_critic and not gives_state(experiment.market_parameters):
+            raise FieldError(f"{field}.central_critic: market {market!r} gives no global state")
 
 
 def check_sizes(experiment: Experiment) -> None:
@@ -239,48 +289,3 @@ def _check_separate(experiment: Experiment) -> None:
                 f"policies.{name}.separate: {worlds} worlds for {learners} learners; expected at "
                 "least a world for each learner"
             )
-
-
-def check_machine(experiment: Experiment) -> None:
-    """The experiment fits this machine, and its frozen policies lie here.
-
-    Not a rule of the content: runners on other machines read it, too.
-
-    Raises:
-        FieldError: what was found, and what was expected.
-    """
-    for policy, section in experiment.policies.items():
-        if section.frozen is None:
-            continue
-        if not any(Path(section.frozen, name).is_file() for name in EXPORTED):
-            raise FieldError(
-                f"policies.{policy}.frozen = {section.frozen!r}: holds no exported policy"
-            )
-    training = experiment.training
-    rows = experiment.agent_steps_per_iteration
-    cpus = available_cpus()
-    actors = training.runners + training.learners
-    if actors > cpus:
-        raise FieldError(
-            f"training.runners: {training.runners} runners, {training.learners} learners "
-            f"want {actors} CPUs, expected at most the {cpus} of this machine"
-        )
-    needed = rows * ROW_BYTES
-    memory = _memory_bytes()
-    if needed > memory // 2:
-        raise FieldError(
-            f"market.worlds: one rollout of {rows:.3g} agent steps "
-            f"needs about {needed / 2**30:.3g} GiB; "
-            f"expected at most half of this machine's {memory / 2**30:.3g} GiB"
-        )
-
-
-def _memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def available_cpus() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: a container or a scheduler may allow fewer
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -3,7 +3,7 @@ ray."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rl_markets.envs.spec import MarketSpec
+from rl_markets.envs.spec import AgentSpaces, MarketSpec
 from rl_markets.policies.spec import GradientParameters, LearnerSpec
 
 
@@ -33,6 +33,7 @@ MARKET = MarketSpec(
     market="cournot_market.market:Cournot",
     answer="cournot_market.answer:answer_key",
     groups=lambda p: {"incumbents": p.incumbents, "entrants": p.entrants},
+    spaces=lambda p: dict.fromkeys(("incumbents", "entrants"), AgentSpaces(1, "box")),
     scripts=("nash",),
     global_state=True,
 )
