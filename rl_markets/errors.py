@@ -7,6 +7,7 @@
         CsvError                       2    a CSV file's column; an ExperimentError names it
         UnidentifiedError              2    a log does not determine a family of demand
         BlanchardKahnError             2    a linear model without a unique stable solution
+        PolicyError                    2    an exported policy that is none, by file and field
         ActionError                    2    an action outside its agent's space
       RunError (RuntimeError)          1    a run cannot go on
         RunFailedError                 1    its details hold the traceback of what broke
@@ -74,6 +75,10 @@ class UnidentifiedError(InputError):
 
 class BlanchardKahnError(InputError):
     """A linear expectations model without a unique stable solution."""
+
+
+class PolicyError(InputError):
+    """An exported policy is none, or not what it says; the message names file and field."""
 
 
 class ActionError(InputError):

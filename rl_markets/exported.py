@@ -6,6 +6,7 @@ They are loaded with torch, numpy and safetensors alone; nothing here needs ray.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from rl_markets.errors import PolicyError
+from rl_markets.policies.actor_schema import ActorSchema
 from rl_markets.policies.actors import Actor, build_actor
+from rl_markets.policy_document import FORMAT, read_document
 from rl_markets.store import MANIFEST, sha256_of, verify, written
 
-FORMAT = 1
 SPEC = "policy.json"
 GOLDEN = "golden.actions.safetensors"  # no policy's file: a policy's name holds no dots
 """Random observations of each policy, and the actions that it took when it was exported."""
+STORED = ("F32", "I64")
+"""What is written: weights and observations, and choices."""
 GOLDEN_ROWS = 64
 GOLDEN_TOLERANCE = 1e-5
 """Another machine may round otherwise."""
@@ -140,29 +146,57 @@ def load(path: str | Path) -> LoadedPolicy:
     Raises:
         FileNotFoundError: if there is none.
         CorruptError: if a file changed since it was written; names it.
-        ValueError: if it was written by a newer version, or does not reproduce its golden actions.
+        PolicyError: if what it holds is no policy (the line names file and field), it was written
+            by a newer version, or does not reproduce its golden actions. Nothing is built before it
+            is known to fit what lies there.
     """
     folder = _folder(Path(path))
     verify(folder)
-    spec = json.loads((folder / SPEC).read_text(encoding="utf-8"))
-    if spec["format"] != FORMAT:
-        raise ValueError(
-            f"{folder}: policy format {spec['format']}, this version reads format {FORMAT}"
-        )
+    spec, document = read_document(folder / SPEC)
     actors = {}
-    golden = load_file(folder / GOLDEN)
-    for name, actor_spec in spec["actors"].items():
-        actor = build_actor(actor_spec).eval().requires_grad_(False)
-        weights_file = _weights_file(folder, name)
-        try:
-            actor.load_state_dict(load_file(weights_file))
-        except RuntimeError as error:
-            raise ValueError(
-                f"{weights_file}: does not fit the policy's networks: {error}"
-            ) from None
-        _check_golden(folder, name, actor, golden)
-        actors[name] = actor
+    golden = _tensors(folder / GOLDEN) if document.actors else {}
+    for name, schema in document.actors.items():
+        actors[name] = _loaded(_weights_file(folder, name), spec["actors"][name], schema)
+        _check_golden(folder / GOLDEN, name, actors[name], golden)
     return LoadedPolicy(actors, spec)
+
+
+def _loaded(weights_file: Path, spec: dict[str, Any], schema: ActorSchema) -> Actor:
+    """An actor with the weights of a file, which is at least as large as it must be."""
+    weights = _tensors(weights_file)
+    held = sum(tensor.numel() for tensor in weights.values())
+    if held < schema.numbers:
+        raise PolicyError(
+            f"{weights_file}: does not fit the policy's networks: {held} numbers, expected at "
+            f"least {schema.numbers}"
+        )
+    actor = build_actor(spec).eval().requires_grad_(False)
+    try:
+        actor.load_state_dict(weights)
+    except RuntimeError as error:
+        said = re.sub(r"\s+", " ", str(error))
+        raise PolicyError(f"{weights_file}: does not fit the policy's networks: {said}") from None
+    return actor
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, single-precision numbers all of them.
+
+    Raises:
+        PolicyError: it is none, or holds others.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            names = file.keys()
+            kinds = {name: file.get_slice(name).get_dtype() for name in names}
+        for name, kind in kinds.items():
+            if kind not in STORED:
+                raise PolicyError(f"{path}: {name}: numbers of type {kind}: expected F32")
+        return load_file(path)
+    except FileNotFoundError:
+        raise PolicyError(f"{path}: missing") from None
+    except SafetensorError as error:
+        raise PolicyError(f"{path}: no safetensors file: {error}") from None
 
 
 def fingerprint(path: str | Path) -> str:
@@ -182,11 +216,26 @@ def _folder(path: Path) -> Path:
 
 
 @torch.no_grad()
-def _check_golden(folder: Path, name: str, actor: Actor, golden: Mapping[str, Tensor]) -> None:
+def _check_golden(path: Path, name: str, actor: Actor, golden: Mapping[str, Tensor]) -> None:
     """What was loaded must act as what was trained did."""
-    actions = actor.act(golden[f"{name}.observations"])
-    difference = float((actions - golden[f"{name}.actions"]).abs().max())
+    observations = golden.get(f"{name}.observations")
+    expected = golden.get(f"{name}.actions")
+    if observations is None or expected is None:
+        raise PolicyError(f"{path}: holds no golden actions of policy {name!r}")
+    trailing = _trailing(actor.spec)
+    if tuple(observations.shape[1:]) != trailing or not observations.numel():
+        raise PolicyError(
+            f"{path}: {name}.observations of shape {list(observations.shape)}: expected "
+            f"[rows, {', '.join(map(str, trailing))}]"
+        )
+    actions = actor.act(observations)
+    if actions.shape != expected.shape:
+        raise PolicyError(
+            f"{path}: {name}.actions of shape {list(expected.shape)}: expected "
+            f"{list(actions.shape)}"
+        )
+    difference = float((actions - expected).abs().max())
     if not difference <= GOLDEN_TOLERANCE:  # NaN is no agreement either
-        raise ValueError(
-            f"{folder}: policy {name!r} differs from its golden actions by {difference:.2g}"
+        raise PolicyError(
+            f"{path}: policy {name!r} differs from its golden actions by {difference:.2g}"
         )

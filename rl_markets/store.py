@@ -111,16 +111,25 @@ def verify(folder: Path) -> None:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
+    if not path.is_file():  # a pipe would be waited for
+        raise CorruptError(f"{path}: missing")
     try:
         text = path.read_text(encoding="utf-8")
         entries: dict[str, Any] = json.loads(text)["files"]
-    except FileNotFoundError:
-        raise CorruptError(f"{path}: missing") from None
     except (KeyError, RecursionError, TypeError, ValueError):
         raise CorruptError(f"{path}: not a manifest") from None
+    if not isinstance(entries, dict) or not all(map(_lists, entries.items())):
+        raise CorruptError(f"{path}: not a manifest")
     if text != _manifest(entries):  # byte for byte, its own sha256 included
         raise CorruptError(f"{path}: its content changed since it was written (sha256 differs)")
     return entries
+
+
+def _lists(entry: tuple[str, Any]) -> bool:
+    """Whether a manifest's entry is one: a file inside the folder, its size and sum."""
+    name, told = entry
+    inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+    return inside and isinstance(told, dict) and told.keys() == {"bytes", "sha256"}
 
 
 def write_text(path: Path, text: str) -> None:

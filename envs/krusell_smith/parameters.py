@@ -49,8 +49,8 @@ class KrusellSmithParameters(BaseModel):
     productivity: tuple[Positive, Positive] = Field(
         (1.01, 0.99), description="A in the good state and in the bad one"
     )
-    persistence: Probability = Field(
-        0.875, description="probability that the aggregate state stays what it is"
+    persistence: float = Field(
+        0.875, gt=0, lt=1, description="probability that the aggregate state stays what it is"
     )
     unemployment: tuple[Positive, Positive] = Field(
         (0.04, 0.10), description="unemployment rate in good and bad state"

@@ -55,7 +55,8 @@ class Trainer:
         self.experiment = experiment
         self.say = say
         self.fixed = fixed_policies(experiment, one_world(experiment))
-        self.answer = known_answer(experiment, self.fixed) or experiment.answer_key()
+        with explained("the known answer breaks"):
+            self.answer = known_answer(experiment, self.fixed) or experiment.answer_key()
         self.seconds = 0.0
         self.algorithm: Any = None
 

@@ -15,48 +15,29 @@ from rl_markets.experiment import Experiment, parse
 from rl_markets.experiment.load import shrunk
 from rl_markets.experiment.machine import check_machine
 from rl_markets.rllib.build import algorithm_config, build_market
+from tests.attack import odd
 from tests.attack.judge import Case, SilentError
 from tests.support.experiment_files import FILES, content
-
-NUMBERS = (0, 1, -1, 2, 7, 10**3, 10**6, 10**9, 10**18, 2**63, 10**400)
-REALS = (
-    0.0,
-    1.0,
-    -1.0,
-    0.5,
-    1e-300,
-    1e-12,
-    1e-9,
-    0.999999,
-    1e9,
-    1e12,
-    1e300,
-    float("nan"),
-    float("inf"),
-)
-TEXTS = ("", "x", "/etc/passwd", "[/b]", "a:b", "ü\u2028", "x" * 10_000)
-LEARNERS = ("ppo", "sac", "td3", "ddpg", "dqn", "analytic")
-OTHERS: tuple[Any, ...] = (None, True, [], {}, [[]], {"a": 1})
 
 
 def cases(generator: random.Random, count: int) -> Iterator[Case]:
     """Random changes of one to three fields of shipped files."""
     files = {path.stem: content(path) for path in FILES}
-    fields = {name: [*_leaves(data), *_unset(data)] for name, data in files.items()}
+    fields = {name: [*odd.places(data), *_unset(data)] for name, data in files.items()}
     for _ in range(count):
         name = generator.choice(list(files))
         data = copy.deepcopy(files[name])
         said = []
         if generator.random() < 0.1:
-            data["algorithm"] = {"name": generator.choice(LEARNERS)}
+            data["algorithm"] = {"name": generator.choice(odd.LEARNERS)}
             said.append(f"algorithm {data['algorithm']['name']}")
         if generator.random() < 0.1:
             policy = generator.choice(list(data["policies"].values()))
             policy[generator.choice(("separate", "central_critic"))] = True
         for path in generator.sample(fields[name], generator.choice((1, 1, 1, 2, 3))):
-            value = _odd(_at(data, path), generator)
-            if _put(data, path, value):
-                said.append(f"{'.'.join(map(str, path))} = {str(value)[:40]}")
+            value = odd.odd(odd.at(data, path), generator)
+            if odd.put(data, path, value):
+                said.append(odd.shown(path, value))
         yield Case("experiment files", f"{name}: {', '.join(said)}", partial(_attempt, data))
 
 
@@ -81,22 +62,9 @@ def built(experiment: Experiment) -> str:
         first = groups[section.groups[0]]
         spaces[policy] = (first.observation_space, first.action_space)
     config.get_multi_rl_module_spec(spaces=spaces, inference_only=False).build()
+    experiment.answer_key()
     parse(shrunk(experiment), "shrunk")
     return "built"
-
-
-def _leaves(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every value."""
-    if path:
-        yield path
-    items = data.items() if isinstance(data, dict) else enumerate(data)
-    for key, value in items:
-        if key == "arguments":  # of foreign code, which may make of them what it likes
-            continue
-        if isinstance(value, dict | list):
-            yield from _leaves(value, (*path, key))
-        else:
-            yield (*path, key)
 
 
 def _unset(data: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -119,46 +87,3 @@ def _unset(data: dict[str, Any]) -> list[tuple[Any, ...]]:
         ("algorithm", "parameters"): find(LEARNERS, data["algorithm"]["name"]).parameters,
     }
     return [(*path, name) for path, model in models.items() for name in model.model_fields]
-
-
-def _at(data: Any, path: tuple[Any, ...]) -> Any:
-    for key in path:
-        try:
-            data = data[key]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return data
-
-
-def _put(data: Any, path: tuple[Any, ...], value: Any) -> bool:
-    """Whether there was a place for it."""
-    for key in path[:-1]:
-        if isinstance(data, dict):
-            data = data.setdefault(key, {})
-        elif isinstance(data, list) and isinstance(key, int) and key < len(data):
-            data = data[key]
-        else:
-            return False
-    if isinstance(data, list) and not (isinstance(path[-1], int) and path[-1] < len(data)):
-        return False
-    if not isinstance(data, dict | list):
-        return False
-    data[path[-1]] = value
-    return True
-
-
-def _odd(value: Any, generator: random.Random) -> Any:
-    """Something else in the place of `value`, often of its own type."""
-    if generator.random() < 0.15:
-        return generator.choice(OTHERS + TEXTS + NUMBERS + REALS)
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, int):
-        return generator.choice((*NUMBERS, 3 * value + 1, value // 2))
-    if isinstance(value, float):
-        return generator.choice((*REALS, 3 * value, value / 7))
-    if isinstance(value, str):
-        return generator.choice(TEXTS + LEARNERS + ("pricing", "points", "fiscal"))
-    if isinstance(value, list) and value:
-        return generator.choice((value * 2, value[:-1], value[::-1], value * 1000))
-    return generator.choice(OTHERS + NUMBERS + REALS)
