@@ -6,6 +6,7 @@ inside the command that needs it.
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import traceback
@@ -16,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from rl_markets import __version__
-from rl_markets.errors import RLMarketsError, Stopped
+from rl_markets.errors import RLMarketsError, Stopped, printable
 from rl_markets.experiment import Experiment, load
 from rl_markets.sales.calibration.command import calibrate
 from rl_markets.sales.offline.command import offline
@@ -210,7 +211,7 @@ def _say(line: str) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"rl-markets: {message}", file=sys.stderr)
+    print(f"rl-markets: {printable(message)}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -227,6 +228,9 @@ def main() -> Any:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # where it is ASCII, others' names need not be
+            stream.reconfigure(errors="backslashreplace")
     try:
         return app(standalone_mode=True)
     except RLMarketsError as error:

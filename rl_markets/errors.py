@@ -46,19 +46,22 @@ class RLMarketsError(Exception):
 # -- what somebody gave ----------------------------------------------------------------------------
 
 
+def printable(text: str) -> str:
+    """On one line of what can be printed, whatever a file, or its name, put into it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class InputError(RLMarketsError, ValueError):
     """What somebody gave cannot be used."""
 
     exit_code = 2
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
 
 class ExperimentError(InputError):
-    """An experiment file cannot be run; the message is one line, whatever the file put into it."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(
-            "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-        )
+    """An experiment file cannot be run."""
 
 
 class FieldError(InputError):

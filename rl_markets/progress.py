@@ -96,7 +96,7 @@ class TrainingProgress:
         if first or last or now - self._last_line >= PLAIN_SECONDS:
             self._last_line = now
             line = f"iteration {self.done}/{self.iterations}: {metrics}, {self._eta(now)} left"
-            self.console.print(line, highlight=False)
+            self.console.print(line)
 
     def _eta(self, now: float) -> str:
         """The time that the other iterations will take, at the mean pace so far."""
@@ -106,5 +106,9 @@ class TrainingProgress:
 
 
 def console(*, error: bool = False) -> Console:
-    """The console of a command; plain text where the output is not a terminal."""
-    return Console(file=sys.stderr if error else sys.stdout, soft_wrap=True)
+    """The console of a command; plain text where the output is not a terminal.
+
+    Text is what it is: names of files and products may look like markup, such as `[/b]`.
+    """
+    stream = sys.stderr if error else sys.stdout
+    return Console(file=stream, soft_wrap=True, markup=False, highlight=False, emoji=False)

@@ -43,7 +43,7 @@ def train(experiment: Experiment, root: Path) -> RunFolder:
         with only_writer(run.path):
             out = console()
             start = f"{experiment.name}: {experiment.iterations} iterations into {run.path}"
-            out.print(start, highlight=False)
+            out.print(start)
             _finish(run, TrainingSession(run, out).train(), out)
     return run
 
@@ -78,19 +78,19 @@ def resume(path: Path) -> RunFolder:
 def _resume(run: RunFolder) -> None:
     """Goes on with a run that is ours to write."""
     out = console()
-    checkpoint = run.checkpoints.newest(lambda line: out.print(line, highlight=False))
+    checkpoint = run.checkpoints.newest(lambda line: out.print(line))
     if checkpoint is None:
         if run.checkpoints.iterations():
             raise RunFailedError(
                 f"{run.path}: no checkpoint is whole; the files named above must be restored"
             )
-        out.print("no checkpoint yet: starting over", highlight=False)
+        out.print("no checkpoint yet: starting over")
     elif int(checkpoint.name) >= run.experiment.iterations and run.report.is_file():
         finished = f"{run.path}: finished already; `rl-markets evaluate` examines it again"
-        out.print(finished, highlight=False)
+        out.print(finished)
         return
     else:
-        out.print(f"resuming {run.path} after iteration {int(checkpoint.name)}", highlight=False)
+        out.print(f"resuming {run.path} after iteration {int(checkpoint.name)}")
     with ray_session(run.experiment):
         _finish(run, TrainingSession(run, out).train(checkpoint), out)
 
@@ -116,12 +116,12 @@ def report_only(path: Path) -> RunFolder:
         certificate = document.read(run.certificate)
         check_certificate(run, certificate)
         _report(run, certificate)
-    console().print(f"report: {run.report}", highlight=False)
+    console().print(f"report: {run.report}")
     return run
 
 
 def _say(line: str) -> None:
-    console().print(line, highlight=False, markup=False)
+    console().print(line)
 
 
 def _finish(run: RunFolder, actors: dict[str, Actor], out: Console) -> None:
@@ -156,12 +156,12 @@ def _certify(run: RunFolder, out: Console) -> None:
             certificate = certify(run, out)
             _report(run, certificate)
     except (KeyboardInterrupt, Stopped):
-        out.print(safe, highlight=False, markup=False)
+        out.print(safe)
         raise
     if certificate.judged:
         out.print(_judged(certificate))
-    out.print(tables.verdict(certificate), highlight=False)
-    out.print(f"run:    {run.path}\nreport: {run.report}", highlight=False)
+    out.print(tables.verdict(certificate))
+    out.print(f"run:    {run.path}\nreport: {run.report}")
 
 
 def _judged(certificate: Certificate) -> Table:

@@ -43,7 +43,7 @@ def certify(run: RunFolder, console: Console) -> Certificate:
     seeds = [EVALUATION_SEED + i for i in range(experiment.certificate.seeds)]
     trained = profile(experiment, loaded, one_world(experiment))
     answer = known_answer(experiment, trained)
-    console.print("certificate: examining the trained policies", highlight=False)
+    console.print("certificate: examining the trained policies")
     control = untrained(experiment, loaded, trained)
     assessment = assess(experiment, answer, trained, control, seeds)
     metrics = list(assessment.metrics)
@@ -54,7 +54,7 @@ def certify(run: RunFolder, console: Console) -> Certificate:
         steps = _deviation_steps(experiment, by_others)
         if steps:
             line = f"certificate: training a deviating agent in group {group}"
-            console.print(line, highlight=False)
+            console.print(line)
             metrics.append(deviation_gain(run, experiment, loaded, group, control, seeds, steps))
         elif not by_others:
             metrics.append(_nobody_looked(group))

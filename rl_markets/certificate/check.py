@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from rl_markets.certificate import tables
 from rl_markets.certificate.certify import EVALUATION_SEED
@@ -22,7 +22,7 @@ from rl_markets.fixed_policies import fixed_policies, profile
 from rl_markets.judged import as_judged, known_answer
 from rl_markets.rllib.build import one_world
 
-BLIND = "[bold red]BLIND SPOT[/]"
+BLIND = ("BLIND SPOT", "bold red")
 
 
 def check_certificate(experiment: Experiment, run: Path | None, out: Console) -> bool:
@@ -47,7 +47,7 @@ def check_certificate(experiment: Experiment, run: Path | None, out: Console) ->
     if not certificate.passed:  # then nothing can be said of faulty ones
         verdict = tables.verdict(certificate)
         line = f"{experiment.name}: already without a fault: {verdict}"
-        out.print(line, highlight=False, markup=False)
+        out.print(line)
         return False
     tried = []
     for mutant in mutations.tried():
@@ -86,10 +86,8 @@ def _base(
     return key, {**fixed, **answer}
 
 
-def _line(mutant: Mutant) -> str:
+def _line(mutant: Mutant) -> Text:
     """A mutant in a line: what it is, what it loses, and what the certificate says of it."""
     loss = f"loses {shown(mutant.loss)} of {shown(mutant.limit)} {mutant.unit}"
-    said = escape(mutant.verdict) or "[dim]within the limit[/]"
-    if mutant.blind:
-        said = BLIND
-    return f"{escape(mutant.name)}: {escape(loss)}: {said}"
+    said = (mutant.verdict, "") if mutant.verdict else ("within the limit", "dim")
+    return Text.assemble(f"{mutant.name}: {loss}: ", BLIND if mutant.blind else said)

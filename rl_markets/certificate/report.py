@@ -50,7 +50,7 @@ COLOR = {True: "var(--green)", False: "var(--red)", None: "var(--soft)"}
 
 def write(run: RunFolder, certificate: Certificate) -> None:
     """Writes `report.html` from the run's certificate and metrics."""
-    rows = read_rows(run, lambda line: console().print(line, highlight=False))
+    rows = read_rows(run, lambda line: console().print(line))
     experiment = run.experiment
     body = [
         _head(experiment, certificate, _agents(rows)),

@@ -342,8 +342,8 @@ def _print(spec: MarketSpec, findings: list[Finding], console: Console) -> None:
     failed = [finding for finding in findings if finding.passed is False]
     for finding in failed:
         if finding.trace:
-            console.print(f"\n{finding.trace}", highlight=False, markup=False)
+            console.print(f"\n{finding.trace}")
     verdict = "all checks passed"
     if failed:
         verdict = f"failed: {', '.join(finding.check for finding in failed)}"
-    console.print(f"{spec.name}: {verdict}", highlight=False)
+    console.print(f"{spec.name}: {verdict}")

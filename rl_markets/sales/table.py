@@ -20,6 +20,8 @@ from rl_markets.experiment.columns import csv_rows
 
 MAX_ROWS = 2_000_000
 PARQUET = (".parquet", ".pq")
+LARGEST = 1e15
+"""Of a number: whole ones beyond are not exact, and products of larger ones overflow."""
 
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
@@ -72,6 +74,8 @@ class Rule:
         # `float` alone would take `1_000`, `infinity` and digits of other scripts, too.
         number = float(text) if _NUMBER.fullmatch(text) else math.nan
         if not (math.isfinite(number) and self.least <= number <= self.most):
+            return None
+        if abs(number) > LARGEST:
             return None
         if self.above and number == self.least:
             return None
@@ -175,8 +179,15 @@ def _append(
         if value is None:
             cell = "" if cells[index] is None else cells[index]
             where = table.where(row, named.get(rule.name, rule.name))
-            raise bad(where, cell, rule.expected)
+            size = f" of at most {LARGEST:g}" if _huge(cell) else ""
+            raise bad(where, cell, rule.expected + size)
         table.columns[rule.name].append(value)
+
+
+def _huge(cell: Any) -> bool:
+    """Whether it would do, were it smaller."""
+    text = str(cell).strip()
+    return bool(_NUMBER.fullmatch(text)) and abs(float(text)) > LARGEST
 
 
 def _used(
@@ -231,7 +242,18 @@ def _parquet(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
         raise ExperimentError(f"{path}: cannot be read as parquet: {problem}") from None
     yield 0, file.schema_arrow.names
     number = 0
-    for batch in file.iter_batches():
-        for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+    batches = file.iter_batches()
+    while True:
+        try:  # whatever is broken, and not only said so by the footer, shows here
+            batch = next(batches, None)
+            columns = [] if batch is None else [column.to_pylist() for column in batch.columns]
+        except (OSError, ArrowException, ValueError, OverflowError) as error:
+            problem = (str(error).splitlines() or [""])[0]
+            raise ExperimentError(
+                f"{path}: cannot be read as parquet after row {number}: {problem}"
+            ) from None
+        if batch is None:
+            return
+        for cells in zip(*columns, strict=True):
             number += 1
             yield number, cells

@@ -100,7 +100,7 @@ class TrainingSession:
             log.close()
 
     def _say(self, line: str) -> None:
-        self.console.print(line, highlight=False)
+        self.console.print(line)
 
 
 @contextmanager

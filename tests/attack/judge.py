@@ -8,6 +8,7 @@ import multiprocessing
 import resource
 import signal
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -78,6 +79,7 @@ def judge(case: Case) -> Outcome:
 
 def _attempt(case: Case, there: Connection) -> None:
     """In the copy."""
+    warnings.simplefilter("error", RuntimeWarning)  # numpy's: an overflow that nobody handled
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

@@ -279,6 +279,7 @@ def by_instruments(log: SalesLog, family: str, visitors: float | None = None) ->
     rows = rows_of(log, visitors)
     y, x = _regression(log, family, rows)
     group = log.product * len(log.stores) + log.store
+    checks.check_instruments(log, group)
     clusters = log.period if len(np.unique(log.period)) >= CLUSTERS else None
     try:
         estimate = two_stage(y, x, log.instruments, group, clusters)

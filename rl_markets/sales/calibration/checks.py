@@ -15,6 +15,10 @@ FEWEST_CHANGES = 4
 """Of a product's price, over all stores."""
 STRAIGHT = 0.999
 """Share of a price's variation within stores that a straight line in time may explain."""
+NOT_MOVING = 1e-12
+"""Deviations from the mean, relative to the largest value, that are rounding."""
+THE_SAME = 1 - 1e-9
+"""Correlation within products and stores at which one column is another, in other units."""
 MOST_PRODUCTS = 100
 MOST_ENTRIES = 20_000_000
 """Rows times parameters of a regression."""
@@ -110,6 +114,47 @@ def _within(values: NDArray[np.float64], group: NDArray[np.int64]) -> NDArray[np
     """Deviations from the groups' means."""
     count = np.maximum(np.bincount(group), 1)  # a group may be empty: others' stores
     return np.asarray(values - (np.bincount(group, values) / count)[group])
+
+
+def check_instruments(log: SalesLog, group: NDArray[np.int64]) -> None:
+    """Whether each instrument moves, and is not the price, the sales or another one again.
+
+    Args:
+        log: of sales, with instruments.
+        group: [R], within which instruments must move.
+
+    Raises:
+        ExperimentError: for the first one that does not serve, and why.
+    """
+    others = {"the price": log.price, "the sales": log.sales}
+    moves = {name: _normal(_within(values, group)) for name, values in others.items()}
+    for name, values in zip(log.instrument_names, log.instruments.T, strict=True):
+        scale = float(np.abs(values).max())
+        within = _within(values / scale if scale else values, group)
+        if float(np.abs(within).max()) < NOT_MOVING:
+            _refuse(
+                log,
+                f"--instruments {name}: does not move within any product and store; "
+                "expected something that moves prices",
+            )
+        moved = _normal(within)
+        for other, its in moves.items():
+            if abs(float(moved @ its)) > THE_SAME:
+                _refuse(
+                    log,
+                    f"--instruments {name}: moves as {other} does, and tells nothing more; "
+                    "leave it out",
+                )
+        moves[name] = moved
+
+
+def _normal(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of length one, or zero."""
+    largest = float(np.abs(values).max())
+    if largest == 0:
+        return values
+    scaled = values / largest  # first: squares of large numbers overflow
+    return np.asarray(scaled / np.sqrt(scaled @ scaled))
 
 
 def check_slopes(

@@ -162,10 +162,10 @@ def _show(calibration: Calibration) -> None:
     screen.print(_products_table(calibration))
     more = len(calibration.log.products) - SHOWN
     if more > 0:
-        screen.print(f"and {more} more products, in the file written", highlight=False)
+        screen.print(f"and {more} more products, in the file written")
     left_out = [f"{tried.name}: {tried.problem}" for tried in calibration.tried if tried.problem]
     for note in [*left_out, *calibration.notes]:
-        screen.print(note, highlight=False)
+        screen.print(note)
 
 
 def _families_table(calibration: Calibration) -> Table:

@@ -25,7 +25,7 @@ class SalesLog:
         price, sales: [R].
         sold_out: [R] whether demand may have been larger than sales.
         cost, visitors: [R], NaN where not known.
-        instruments: [R, Z].
+        instruments: [R, Z], and their names.
         notes: what was done to the file's rows, a sentence each.
     """
 
@@ -41,6 +41,7 @@ class SalesLog:
     cost: Array
     visitors: Array
     instruments: Array
+    instrument_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

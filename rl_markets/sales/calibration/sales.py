@@ -134,6 +134,7 @@ def _log(table: Table, instruments: Sequence[str]) -> SalesLog:
         cost=np.array(columns.get("cost", unknown)),
         visitors=np.array(columns.get("visitors", unknown)),
         instruments=z,
+        instrument_names=tuple(instruments),
     )
     offered = ~(stock == 0)  # not `stock > 0`, which is False where the stock is not known
     if not offered.any():

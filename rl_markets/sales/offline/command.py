@@ -100,7 +100,7 @@ def _show(judged: list[Judged], seasons: int, optimum: float) -> None:
         "model: censored Poisson demand fitted to the log; "
         "it holds as far as demand falls exponentially in the price",
     ):
-        screen.print(line, highlight=False)
+        screen.print(line)
 
 
 def cell(estimate: Estimate) -> str:
