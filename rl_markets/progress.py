@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -103,6 +106,34 @@ class TrainingProgress:
         seconds_per_iteration = (now - self._started) / max(1, self.done - self.started_at)
         seconds = seconds_per_iteration * (self.iterations - self.done)
         return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+@contextmanager
+def counting(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows how far a loop is: gives what is to be called with the number of rounds done.
+
+    Args:
+        console: where to print; a live line on a terminal, a plain one now and then elsewhere.
+        what: is being done.
+        total: rounds.
+    """
+    if console.is_terminal:
+        columns = [TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()]
+        with Progress(*columns, console=console, transient=True) as live:
+            task = live.add_task(escape(what), total=total)
+            yield lambda done: live.update(task, completed=done)
+        return
+    last = time.perf_counter()
+    console.print(f"{what}: {total} rounds")
+
+    def note(done: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last >= PLAIN_SECONDS:
+            last = now
+            console.print(f"{what}: {done} of {total} rounds")
+
+    yield note
 
 
 def console(*, error: bool = False) -> Console:

@@ -191,13 +191,13 @@ def _number(cell: str, where: str) -> int | float:
     return number
 
 
-def csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each row starts, and its cells.
+def csv_rows(file: Path, separator: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """The line on which each row starts, and its cells, separated by `separator`.
 
     Raises:
         CsvError: one line: file, line, and what is no text or no CSV.
     """
-    reader = csv.reader(_lines(file), strict=True, skipinitialspace=True)
+    reader = csv.reader(_lines(file), strict=True, skipinitialspace=True, delimiter=separator)
     while True:
         line = reader.line_num + 1  # before the row is read: in quotes it may go over many lines
         try:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from rl_markets.envs.registry import did_you_mean
 from rl_markets.errors import CsvError, ExperimentError
 from rl_markets.experiment.columns import csv_rows
+from rl_markets.sales.written import Say, Written, formats_of, found_out
 
 MAX_ROWS = 2_000_000
 PARQUET = (".parquet", ".pq")
@@ -114,6 +115,7 @@ class Table:
     columns: dict[str, list[Any]]
     lines: list[int]
     unit: str
+    written: Written
 
     def where(self, row: int, column: str | None = None) -> str:
         """`sales.csv line 17, column price`."""
@@ -127,13 +129,21 @@ def bad(where: str, actual: Any, expected: str) -> ExperimentError:
     return ExperimentError(f"{where}: found {text}, expected {expected}")
 
 
-def read_table(path: Path, rules: Sequence[Rule], named: Mapping[str, str] | None = None) -> Table:
+def read_table(
+    path: Path,
+    rules: Sequence[Rule],
+    named: Mapping[str, str] | None = None,
+    written: Written | None = None,
+    say: Say = lambda line: None,
+) -> Table:
     """The columns that the rules ask for; others are not looked at.
 
     Args:
         path: CSV with a header line, or parquet by its ending.
         rules: the columns.
         named: how the file calls a column, where it is not by the rule's name.
+        written: how a CSV file is written, as far as it is known.
+        say: told in a line what was found out of that.
 
     Raises:
         ExperimentError: one line: file, line, column, what was found, what is expected.
@@ -145,12 +155,17 @@ def read_table(path: Path, rules: Sequence[Rule], named: Mapping[str, str] | Non
             f"--column {unknown[0]}: unknown column{did_you_mean(unknown[0], known)}"
         )
     is_parquet = path.suffix.lower() in PARQUET
-    rows = _parquet(path) if is_parquet else _csv(path)
+    written = written or Written()
     try:
+        if not is_parquet:
+            wanted = {named.get(rule.name, rule.name): rule for rule in rules}
+            numbers = [name for name, rule in wanted.items() if rule.kind in ("number", "whole")]
+            written = found_out(path, written, list(wanted), numbers, say)
+        rows = _parquet(path) if is_parquet else _csv(path, written.separator or ",")
         _, header = next(rows)
         used = _used(path.name, [str(name).strip() for name in header], rules, named)
         columns: dict[str, list[Any]] = {rule.name: [] for rule, _ in used}
-        table = Table(path.name, columns, [], "row" if is_parquet else "line")
+        table = Table(path.name, columns, [], "row" if is_parquet else "line", written)
         for number, cells in rows:
             table.lines.append(number)  # before its cells are read, so that errors can name it
             _append(table, used, cells, len(header), named)
@@ -175,13 +190,35 @@ def _append(
     if len(cells) != width:
         raise bad(table.where(row), f"{len(cells)} cells", f"{width} as in the header")
     for rule, index in used:
-        value = rule.parse(cells[index])
+        value = rule.parse(_read(cells[index], rule, table.written))
         if value is None:
             cell = "" if cells[index] is None else cells[index]
             where = table.where(row, named.get(rule.name, rule.name))
-            size = f" of at most {LARGEST:g}" if _huge(cell) else ""
-            raise bad(where, cell, rule.expected + size)
+            raise bad(where, cell, _expected(cell, rule, table.written))
         table.columns[rule.name].append(value)
+
+
+def _read(cell: Any, rule: Rule, written: Written) -> Any:
+    """A cell of a CSV file as if it were written the usual way."""
+    if not isinstance(cell, str):
+        return cell
+    text = cell.strip()
+    if rule.kind == "period" and written.dates is not None:
+        return written.date(text) or "no such date"
+    return written.number(text) if rule.kind in ("number", "whole") else cell
+
+
+def _expected(cell: Any, rule: Rule, written: Written) -> str:
+    """What a cell should hold, and how to read what it does hold."""
+    text = str(cell).strip()
+    if rule.kind == "period":
+        if written.dates is not None:
+            return f"a date such as {written.example}"
+        if formats := formats_of(text):
+            return f"{rule.expected}; read its days by --date-format {' or '.join(formats)}"
+    if rule.kind in ("number", "whole") and written.decimal != "," and "," in text:
+        return f"{rule.expected}; read commas before decimals by --decimal ,"
+    return rule.expected + (f" of at most {LARGEST:g}" if _huge(cell) else "")
 
 
 def _huge(cell: Any) -> bool:
@@ -213,9 +250,9 @@ def _used(
     return used
 
 
-def _csv(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
+def _csv(path: Path, separator: str) -> Iterator[tuple[int, Sequence[Any]]]:
     """The header and then the rows, each with the line on which it starts."""
-    rows = csv_rows(path)
+    rows = csv_rows(path, separator)
     first = next(rows, None)
     if first is None:
         raise ExperimentError(

@@ -5,7 +5,7 @@ Every family of demand is fitted, and the best by held-out periods chosen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -91,7 +91,12 @@ class Calibration:
 
 
 def calibrate(
-    log: SalesLog, family: str | None = None, visitors: float | None = None
+    log: SalesLog,
+    family: str | None = None,
+    visitors: float | None = None,
+    *,
+    drop_refused: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Calibration:
     """The best family of demand, or the one asked for.
 
@@ -99,6 +104,8 @@ def calibrate(
         log: of sales.
         family: a key of `FAMILIES`; None for the best by held-out likelihood.
         visitors: mean number a period, where the log does not tell it; the logit needs one of both.
+        drop_refused: leave out products whose demand does not fall beyond doubt, and fit again.
+        say: told in a line what is going on.
 
     Raises:
         ExperimentError: one line: what the log cannot tell, and what to do.
@@ -107,7 +114,7 @@ def calibrate(
     price = medians(log)
     rows = rows_of(log, visitors)
     names = FAMILIES if family is None else [family]
-    fits, tried = _try_families(names, log, rows, price, visitors)
+    fits, tried = _try_families(names, log, rows, price, visitors, say)
     best = _best(log, tried, family)
     fitted = fits[best]
     elasticity, low, high = fitted.elasticities(price)
@@ -115,7 +122,12 @@ def calibrate(
         "vary prices at random, log more periods, "
         "or give --instruments that move prices and not demand"
     )
-    checks.check_slopes(log, best, elasticity, low, high, advice)
+    refused = checks.rising(log, best, elasticity, low, high, advice)
+    if refused and drop_refused:
+        left = checks.without(log, refused)
+        say(f"{len(refused)} products left out; fitting the other {len(left.products)} again")
+        return calibrate(left, family, visitors, drop_refused=True, say=say)
+    checks.refuse_products(log, refused)
     if not (fitted.theta[fitted.family.own] > 0).all():
         raise ExperimentError(
             f"{log.source}: {best} demand does not fall in the price at prices of 0; "
@@ -127,13 +139,19 @@ def calibrate(
 
 
 def _try_families(
-    names: Iterable[str], log: SalesLog, rows: Rows, price: Array, visitors: float | None
+    names: Iterable[str],
+    log: SalesLog,
+    rows: Rows,
+    price: Array,
+    visitors: float | None,
+    say: Callable[[str], None],
 ) -> tuple[dict[str, Fit], list[Tried]]:
     """The fits to the whole log by family, and what came of each family."""
     fits: dict[str, Fit] = {}
     tried = []
     sold = units(log)
     for name in names:
+        say(f"fitting {name} demand")
         try:
             fits[name] = best_fit(name, rows)
             mean, low, high = (float(v[0]) for v in fits[name].elasticities(price, sold))
@@ -312,7 +330,7 @@ def _by_slope(log: SalesLog, family: str, rows: Rows, estimate: TwoStage) -> Cal
         model.elasticities(theta(b), price) for b in (slope, slope + half, slope - half)
     )
     advice = "name instruments that move prices more"
-    checks.check_slopes(log, family, elasticity, low, high, advice)
+    checks.refuse_products(log, checks.rising(log, family, elasticity, low, high, advice))
     weight = units(log)
     mean, mean_low, mean_high = (
         float(np.average(v, weights=weight)) for v in (elasticity, low, high)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rl_markets.errors import ExperimentError
-from rl_markets.sales.calibration.log import SalesLog
+from rl_markets.sales.calibration.log import SalesLog, only
 
 FEWEST_PERIODS = 10
 FEWEST_CHANGES = 4
@@ -19,6 +21,8 @@ NOT_MOVING = 1e-12
 """Deviations from the mean, relative to the largest value, that are rounding."""
 THE_SAME = 1 - 1e-9
 """Correlation within products and stores at which one column is another, in other units."""
+SHOWN = 10
+"""Refused products that a message names."""
 MOST_PRODUCTS = 100
 MOST_ENTRIES = 20_000_000
 """Rows times parameters of a regression."""
@@ -43,57 +47,115 @@ def check(log: SalesLog) -> None:
             f"{len(log.products)} products; expected at most {MOST_PRODUCTS}, "
             "chosen by --product NAME",
         )
-    if log.rows * (2 * len(log.products) + len(log.stores)) > MOST_ENTRIES:
-        _refuse(log, "too large for one regression; choose fewer products by --product NAME")
-    for index, name in enumerate(log.products):
-        _check_product(log.where(log.product == index), name)
-
-
-def _check_product(log: SalesLog, name: str) -> None:
-    """Whether a product's rows tell its demand; `log` holds no others."""
-    if not log.rows:
-        _refuse(log, "no row in which there was stock; leave it out", name)
-    if not log.sales.any():
+    if log.rows * _columns(log, len(log.products)) > MOST_ENTRIES:
         _refuse(
             log,
+            f"{len(log.products)} products of {log.rows} rows are too many for one regression; "
+            f"expected at most {_most_products(log)} of them, chosen by --product NAME",
+        )
+    refuse_products(log, problems(log))
+
+
+def _columns(log: SalesLog, products: int) -> int:
+    """Parameters of a regression of so many products."""
+    return 2 * products + len(log.stores)
+
+
+def _most_products(log: SalesLog) -> int:
+    """How many products of as many rows as these have fit into one regression."""
+    each = log.rows / len(log.products)
+    fitting = [
+        n for n in range(1, MOST_PRODUCTS + 1) if n * each * _columns(log, n) <= MOST_ENTRIES
+    ]
+    return max(fitting, default=0)
+
+
+def problems(log: SalesLog) -> dict[str, str]:
+    """Product -> what its rows cannot tell, of those whose demand cannot be estimated."""
+    found = {}
+    for index, name in enumerate(log.products):
+        problem = _problem(log.where(log.product == index))
+        if problem:
+            found[name] = problem
+    return found
+
+
+def refuse_products(log: SalesLog, found: Mapping[str, str]) -> None:
+    """Refuses a log because of some of its products, all of them named at once.
+
+    Raises:
+        ExperimentError: where there are any.
+    """
+    if len(found) == 1:
+        for name, problem in found.items():
+            _refuse(log, problem, name)
+    if found:
+        listed = [f"product {name}: {problem}" for name, problem in found.items()]
+        more = f"; and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+        _refuse(
+            log,
+            f"{len(found)} of {len(log.products)} products cannot be estimated, --drop-refused "
+            f"leaves them out: {'; '.join(listed[:SHOWN])}{more}",
+        )
+
+
+def without_refused(log: SalesLog) -> SalesLog:
+    """The log without the products whose demand cannot be estimated, and a note of which.
+
+    Raises:
+        ExperimentError: none is left.
+    """
+    return without(log, problems(log))
+
+
+def without(log: SalesLog, refused: Mapping[str, str]) -> SalesLog:
+    """The log without some products, and a note of which, and why."""
+    if not refused:
+        return log
+    kept = [name for name in log.products if name not in refused]
+    if not kept:
+        refuse_products(log, refused)
+    note = "left out: " + "; ".join(f"product {name}: {why}" for name, why in refused.items())
+    left = only(log, kept)
+    return replace(left, notes=(*left.notes, note))
+
+
+def _problem(log: SalesLog) -> str:
+    """What a product's rows, all those of `log`, cannot tell; empty where they tell its demand."""
+    if not log.rows:
+        return "no row in which there was stock; leave it out"
+    if not log.sales.any():
+        return (
             f"no sales in {log.rows} rows; "
-            "the answer to prices cannot be seen, leave the product out",
-            name,
+            "the answer to prices cannot be seen, leave the product out"
         )
     if log.sold_out.all():
-        _refuse(
-            log,
+        return (
             f"sold out in all {log.rows} rows; demand was never seen, only that it was larger: "
-            "log periods in which something was left",
-            name,
+            "log periods in which something was left"
         )
-    _check_prices(log, name)
+    return _problem_of_prices(log)
 
 
-def _check_prices(log: SalesLog, name: str) -> None:
-    """Whether a product's price moves enough, and not with time alone."""
+def _problem_of_prices(log: SalesLog) -> str:
+    """Why a product's price does not move enough, or with time alone."""
     if len(np.unique(log.price)) < 2:
-        _refuse(
-            log,
+        return (
             f"a single price, {log.price[0]:g}, in all {log.rows} rows; "
             "how demand answers prices cannot be seen: "
-            "move the price by some percent up and down, and calibrate again",
-            name,
+            "move the price by some percent up and down, and calibrate again"
         )
     if (changes := price_changes(log)) < FEWEST_CHANGES:
-        _refuse(
-            log,
+        return (
             f"only {changes} price change{'s' * (changes != 1)} over time; "
-            f"expected {FEWEST_CHANGES} or more, at times that have nothing to do with demand",
-            name,
+            f"expected {FEWEST_CHANGES} or more, at times that have nothing to do with demand"
         )
     if _straightness(log) > STRAIGHT:
-        _refuse(
-            log,
+        return (
             "the price moves in a straight line with the period; "
-            "its effect cannot be told from a trend: move it up and down",
-            name,
+            "its effect cannot be told from a trend: move it up and down"
         )
+    return ""
 
 
 def price_changes(log: SalesLog) -> int:
@@ -157,15 +219,15 @@ def _normal(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(scaled / np.sqrt(scaled @ scaled))
 
 
-def check_slopes(
+def rising(
     log: SalesLog,
     family: str,
     elasticity: NDArray[np.float64],
     low: NDArray[np.float64],
     high: NDArray[np.float64],
     advice: str,
-) -> None:
-    """Whether demand falls in each price, beyond doubt.
+) -> dict[str, str]:
+    """Products whose demand does not fall in the price beyond doubt -> what to do.
 
     Args:
         log: for its names.
@@ -173,10 +235,8 @@ def check_slopes(
         elasticity, low, high: [P] and 95 % intervals; demand falls for sure where `high` is below
             0.
         advice: what else to try.
-
-    Raises:
-        ExperimentError: for the first product of which this cannot be said.
     """
+    found = {}
     for name, value, lower, upper in zip(log.products, elasticity, low, high, strict=True):
         if upper < 0:
             continue
@@ -184,13 +244,12 @@ def check_slopes(
             what = "demand seems to rise in the price"
         else:
             what = "demand may not fall in the price at all"
-        _refuse(
-            log,
+        found[name] = (
             f"{what}: {family} elasticity {value:.2f}, "
             f"95 % interval {lower:.2f} to {upper:.2f}, which holds 0; "
-            f"either the log is too short, or prices followed demand: {advice}",
-            name,
+            f"either the log is too short, or prices followed demand: {advice}"
         )
+    return found
 
 
 def _refuse(log: SalesLog, problem: str, product: str | None = None) -> NoReturn:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rl_markets.errors import ExperimentError
+from rl_markets.sales.options import Decimal, Separator, pairs, written
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,6 +66,15 @@ def calibrate(
         int | None, typer.Option(min=1, help="periods of the season or episode")
     ] = None,
     instruments: Instruments = None,
+    separator: Separator = None,
+    decimal: Decimal = None,
+    date_format: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="of its dates, such as %d.%m.%Y")
+    ] = None,
+    drop_refused: Annotated[
+        bool,
+        typer.Option("--drop-refused", help="leave out products that cannot be estimated"),
+    ] = False,
 ) -> None:
     """Estimate demand from your own log of sales, and write an experiment with it."""
     name, setting = _checked(file, family, cost, stock, periods, instruments)
@@ -75,17 +85,24 @@ def calibrate(
         )
     # Here, so that `--help` imports none of it.
     from rl_markets.experiment import parse
+    from rl_markets.progress import console
     from rl_markets.sales.calibration.calibrate import by_instruments
     from rl_markets.sales.calibration.calibrate import calibrate as run
+    from rl_markets.sales.calibration.checks import without_refused
     from rl_markets.sales.calibration.experiment import experiment, text
     from rl_markets.sales.calibration.sales import read_sales
 
     instrument_names = [z.strip() for z in instruments.split(",")] if instruments else []
-    log = read_sales(file, pairs("--column", column), product or (), instrument_names)
+    how = written(separator, decimal, date_format)
+    say = console().print
+    log = read_sales(file, pairs("--column", column), product or (), instrument_names, how, say)
+    if drop_refused:
+        log = without_refused(log)
+    say(f"{log.source}: {log.rows} rows of {len(log.products)} products; fitting demand")
     if instruments:
         calibration = by_instruments(log, str(family), visitors)
     else:
-        calibration = run(log, family, visitors)
+        calibration = run(log, family, visitors, drop_refused=drop_refused, say=say)
     data = experiment(name, calibration, setting)
     parse(data, str(target))  # refuses what the market would refuse, before anything is written
     _show(calibration)
@@ -136,21 +153,6 @@ def _cost(option: str, number: str) -> float:
     if not 0 <= cost <= 1e12:
         raise ExperimentError(f"--cost {option}: expected a number of 0 or more")
     return cost
-
-
-def pairs(option: str, values: list[str] | None) -> dict[str, str]:
-    """`left=right` options as a mapping.
-
-    Raises:
-        ExperimentError: one line, for what is no pair.
-    """
-    mapping = {}
-    for pair in values or []:
-        left, equals, right = pair.partition("=")
-        if not (left and equals and right):
-            raise ExperimentError(f"{option} {pair}: expected NAME=NAME, such as price=PRICE")
-        mapping[left] = right
-    return mapping
 
 
 def _show(calibration: Calibration) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,3 +71,14 @@ class SalesLog:
             visitors=self.visitors[mask],
             instruments=self.instruments[mask],
         )
+
+
+def only(log: SalesLog, products: Sequence[str]) -> SalesLog:
+    """The rows of some products, which are numbered anew."""
+    kept = sorted({log.products.index(name) for name in products})
+    of_kept = log.where(np.isin(log.product, kept))
+    return replace(
+        of_kept,
+        products=tuple(log.products[i] for i in kept),
+        product=np.searchsorted(kept, of_kept.product),
+    )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rl_markets.errors import ExperimentError
-from rl_markets.sales.calibration.log import SalesLog
+from rl_markets.sales.calibration.log import SalesLog, only
 from rl_markets.sales.calibration.zeros import completed
 from rl_markets.sales.table import Rule, Table, bad, read_table
+from rl_markets.sales.written import Say, Written, formats_of
 
 COLUMNS = (
     Rule("product", "text"),
@@ -33,6 +33,8 @@ def read_sales(
     named: Mapping[str, str] | None = None,
     products: Sequence[str] = (),
     instruments: Sequence[str] = (),
+    written: Written | None = None,
+    say: Say = lambda line: None,
 ) -> SalesLog:
     """A log of sales from a CSV or parquet file.
 
@@ -41,12 +43,14 @@ def read_sales(
         named: how it calls the columns, `{"price": "PRICE"}`.
         products: those to keep; empty for all.
         instruments: names of its columns that move prices and not demand.
+        written: how a CSV file is written, as far as it is known.
+        say: told in a line what was found out of that.
 
     Raises:
         ExperimentError: one line that names file, line and column.
     """
     rules = [*COLUMNS, *(Rule(name) for name in instruments)]
-    table = read_table(path, rules, named)
+    table = read_table(path, rules, named, written, say)
     _check_rows(table, named or {})
     log = _log(table, instruments)
     if missing := [name for name in products if name not in log.products]:
@@ -54,7 +58,7 @@ def read_sales(
             f"--product {missing[0]}: {path.name} has no such product; {_some(log.products)}"
         )
     if products:
-        log = _only(log, products)
+        log = only(log, products)
     return log
 
 
@@ -67,6 +71,7 @@ def _check_rows(table: Table, named: Mapping[str, str]) -> None:
     """Whether periods are of one kind, rows are given once, and visitors are enough."""
     columns = table.columns
     whole_numbers = isinstance(columns["period"][0], int)
+    _check_period_is_no_date(table, named)
     first_row: dict[Any, int] = {}
     stores = columns.get("store", [""] * len(table.lines))
     keys = zip(columns["product"], stores, columns["period"], strict=True)
@@ -84,6 +89,19 @@ def _check_rows(table: Table, named: Mapping[str, str]) -> None:
             )
         first_row[key] = row
     _check_visitors(table, stores, named)
+
+
+def _check_period_is_no_date(table: Table, named: Mapping[str, str]) -> None:
+    """Whether whole numbers are days written without dashes: months would be 70 periods apart."""
+    periods = table.columns["period"]
+    if all(isinstance(x, int) and 19000101 <= x <= 21001231 for x in periods):
+        texts = {str(x) for x in periods}
+        if len(texts) > 1 and all("%Y%m%d" in formats_of(text) for text in texts):
+            raise bad(
+                table.where(0, named.get("period", "period")),
+                str(periods[0]),
+                "no whole numbers that are all days; read them by --date-format %Y%m%d",
+            )
 
 
 def _check_visitors(table: Table, stores: Sequence[str], named: Mapping[str, str]) -> None:
@@ -144,14 +162,3 @@ def _log(table: Table, instruments: Sequence[str]) -> SalesLog:
     log = completed(log)
     added = np.ones(log.rows - rows, bool)
     return log.where(np.concatenate([offered, added]))
-
-
-def _only(log: SalesLog, products: Sequence[str]) -> SalesLog:
-    """The rows of some products, which are numbered anew."""
-    kept = sorted({log.products.index(name) for name in products})
-    of_kept = log.where(np.isin(log.product, kept))
-    return replace(
-        of_kept,
-        products=tuple(log.products[i] for i in kept),
-        product=np.searchsorted(kept, of_kept.product),
-    )

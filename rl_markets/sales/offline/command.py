@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rl_markets.errors import ExperimentError
-from rl_markets.sales.calibration.command import pairs
+from rl_markets.sales.options import Decimal, Separator, pairs, written
 
 if TYPE_CHECKING:
     from rl_markets.experiment import Experiment
@@ -36,12 +36,15 @@ def offline(
         list[str] | None,
         typer.Option(metavar="COLUMN=NAME", help="what the file calls a column; may be repeated"),
     ] = None,
+    separator: Separator = None,
+    decimal: Decimal = None,
     export: Annotated[
         Path | None, typer.Option(help="write CQL's network as an exported policy to this folder")
     ] = None,
 ) -> None:
     """Learn from logged decisions alone, and say what policies would earn and how sure that is."""
     from rl_markets.experiment import load
+    from rl_markets.progress import console, counting
     from rl_markets.quiet import quiet_ray
 
     season_experiment = load(experiment, build=False)
@@ -53,9 +56,13 @@ def offline(
     from rl_markets.sales.offline.log import read_decisions
 
     answer = answer_of(season_experiment, str(experiment))
-    log = read_decisions(file, answer.season, pairs("--column", column))
+    screen = console()
+    how = written(separator, decimal)
+    log = read_decisions(file, answer.season, pairs("--column", column), how, screen.print)
     settings = CQLSettings(alpha=alpha, gamma=answer.season.discount, steps=steps)
-    actor, learned = learn(log, answer, settings, seed)
+    with counting(screen, "CQL learns", steps) as done:
+        actor, learned = learn(log, answer, settings, seed, done)
+    screen.print("comparing policies by what the log says of each")
     _show(compare(log, answer, learned, seed), log.seasons, answer.optimum.total)
     if export is not None:
         _export(export, actor, season_experiment, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -134,11 +135,18 @@ def transitions(log: Decisions, observations: Tensor) -> Transitions:
 
 
 def learn(
-    log: Decisions, answer: SeasonAnswer, settings: CQLSettings, seed: int
+    log: Decisions,
+    answer: SeasonAnswer,
+    settings: CQLSettings,
+    seed: int,
+    done: Callable[[int], None] = lambda steps: None,
 ) -> tuple[NetworkActor, Index]:
-    """Conservative Q-learning's network, and what it posts in every state, [T, C+1]."""
+    """Conservative Q-learning's network, and what it posts in every state, [T, C+1].
+
+    `done` is told the number of gradient steps after each of them.
+    """
     logged = transitions(log, observations(answer))
-    actor = train(logged, len(answer.season.prices), settings, seed)
+    actor = train(logged, len(answer.season.prices), settings, seed, done)
     return actor, answer.table(actor.act)
 
 

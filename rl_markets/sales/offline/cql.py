@@ -9,6 +9,7 @@ choices and not to say what a policy would earn; `rl_markets.sales.offline` esti
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +67,11 @@ class CQLSettings:
 
 
 def train(
-    logged: Transitions, choices: int, settings: CQLSettings | None = None, seed: int = 0
+    logged: Transitions,
+    choices: int,
+    settings: CQLSettings | None = None,
+    seed: int = 0,
+    done: Callable[[int], None] = lambda steps: None,
 ) -> NetworkActor:
     """A network whose greedy choices are the policy; the same seed gives the same network.
 
@@ -79,6 +84,7 @@ def train(
         choices: how many there are, A.
         settings: left out, the defaults.
         seed: of weights and batches.
+        done: told the number of gradient steps after each of them.
 
     Returns:
         an actor with observations `[..., observation]` and actions `[..., 1]` in 0..A-1, as
@@ -104,6 +110,7 @@ def train(
         clip_grad_norm_(actor.parameters(), LARGEST_GRADIENT)
         optimizer.step()
         follow(list(target.parameters()), list(actor.parameters()), settings.target_rate)
+        done(step + 1)
     return actor.eval().requires_grad_(False)
 
 

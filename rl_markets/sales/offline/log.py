@@ -14,6 +14,7 @@ from rl_markets.envs.pricing.solution import Season
 from rl_markets.errors import ExperimentError
 from rl_markets.sales.offline.propensities import contradiction
 from rl_markets.sales.table import Rule, Table, bad, read_table
+from rl_markets.sales.written import Say, Written
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -71,19 +72,27 @@ class Decisions:
         )
 
 
-def read_decisions(path: Path, season: Season, named: Mapping[str, str] | None = None) -> Decisions:
+def read_decisions(
+    path: Path,
+    season: Season,
+    named: Mapping[str, str] | None = None,
+    written: Written | None = None,
+    say: Say = lambda line: None,
+) -> Decisions:
     """A log of decisions, CSV or parquet; periods count from 0, choices from the lowest price.
 
     Args:
         path: the file.
         season: that the decisions were made in.
         named: how the file calls the columns.
+        written: how a CSV file is written, as far as it is known.
+        say: told in a line what was found out of that.
 
     Raises:
         ExperimentError: one line that names file, line and column; above all where there are no
             propensities.
     """
-    table = read_table(path, COLUMNS, named)
+    table = read_table(path, COLUMNS, named, written, say)
     if "propensity" not in table.columns:
         raise ExperimentError(
             f"{path.name}: no column propensity, the probability with which each choice was made; "
