@@ -26,7 +26,11 @@ INDEX = (torch.int64,)
 
 
 def refuse(market: object, detail: str, fix: str) -> NoReturn:
-    """Raises the `ContractError` of `detail` (found and expected) and `fix` (what to do)."""
+    """Raises the `ContractError` of `detail` (found and expected) and `fix` (what to do).
+
+    A market that is made of something else, such as a foreign environment, has cures of its own.
+    """
+    fix = getattr(market, "cures", {}).get(fix, fix)
     # One argument: errors travel pickled.
     error = ContractError(f"market {type(market).__name__}: {detail}; {fix}")
     error.detail = detail

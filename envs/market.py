@@ -147,6 +147,8 @@ class Market(ABC):
         groups: group -> its agents.
     """
 
+    cures: ClassVar[Mapping[str, str]] = {}
+    """What is advised to authors of markets -> what its author can do instead."""
     differentiable: ClassVar[bool] = False
     """True where rewards and observations carry gradients back to actions."""
 

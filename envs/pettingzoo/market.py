@@ -26,6 +26,17 @@ NUMBERS = "biuf"
 _FLAGS = ("terminations", "truncations")
 _PARTS = ("observations", "rewards", *_FLAGS)
 
+CURES = {
+    "draw from the generator that the market is given: torch.rand(..., generator=generator)": (
+        "draw from self.np_random, or a generator of its own that reset(seed=...) makes"
+    ),
+    "seed every generator from reset(seed); no clock, no unseeded default_rng, no draws in "
+    "__init__": "make every generator anew in reset(seed=...); no clock, no draws in __init__",
+    "let it depend on its parameters alone; set up nothing by import, environment or parent "
+    "process": "let it depend on its arguments alone; set up nothing by import or environment",
+}
+"""What is advised to authors of markets -> what the author of an environment can do instead."""
+
 
 class ForeignMarket(Market):
     """`worlds` copies of a `ParallelEnv`.
@@ -50,6 +61,7 @@ class ForeignMarket(Market):
     """
 
     masks_bind = True
+    cures = CURES
 
     def __init__(self, parameters: ForeignParameters, *, worlds: int, device: str = "cpu") -> None:
         if worlds < 1:

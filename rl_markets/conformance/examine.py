@@ -286,11 +286,12 @@ def lawful(
         if findings[-1].passed is not False:
             _look_at_laws(subject, LAWS, findings)
         subject.close()
+    options = "".join(f" -o {name}={path}" for name, path in spec.code(parameters).items())
     for finding in findings:
         if finding.passed is False:
             error = MarketError(
                 f"market {spec.name}: {finding.check}: {finding.detail}; {finding.fix}; "
-                f"`rl-markets check --market {spec.name}` says all that it finds"
+                f"`rl-markets check --market {spec.name}{options}` says all that it finds"
             )
             error.details = finding.trace
             raise error

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rl_markets.envs.pettingzoo import SPEC
+from rl_markets.envs.pettingzoo.market import ForeignMarket
 from rl_markets.envs.pettingzoo.parameters import ForeignParameters
 from rl_markets.errors import ExperimentError, MarketError
 from rl_markets.experiment import parse
-from tests.support.running import tiny
+from tests.support.running import ROOT, tiny
 from tests.support.zoo import BARE, ZOO, right, zoo
 
 MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -161,3 +163,13 @@ def test_what_the_environment_raises_passes_through() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         market.step(right(market))
     assert Path(str(caught.traceback[-1].path)).name == "zoo.py"
+
+
+def test_cures_are_told_in_the_words_of_environments() -> None:
+    """Every cure that has another form is one that is given, in the very words."""
+    given = "".join(path.read_text() for path in (ROOT / "rl_markets" / "conformance").glob("*.py"))
+    spoken = re.sub(r'"\s*f?"', "", given)
+    for ours, theirs in ForeignMarket.cures.items():
+        assert ours in spoken
+        assert "torch" not in theirs
+        assert "generator=" not in theirs

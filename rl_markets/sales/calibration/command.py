@@ -7,6 +7,8 @@ ray, and the command line imports this module.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +16,7 @@ import typer
 
 from rl_markets.errors import ExperimentError
 from rl_markets.sales.options import Decimal, Separator, pairs, written
+from rl_markets.sales.written import Written
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -83,26 +86,53 @@ def calibrate(
         raise ExperimentError(
             f"{target}: exists already; --force overwrites it, --out names another"
         )
+    how = written(separator, decimal, date_format)
+    kept = Kept(pairs("--column", column), product or [], drop_refused)
+    names = [z.strip() for z in instruments.split(",")] if instruments else []
+    calibration = _estimated(file, kept, how, names, family, visitors)
+    _write(target, name, calibration, setting)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What of a log is looked at: its columns' names, products, and those that can be estimated."""
+
+    columns: Mapping[str, str]
+    products: Sequence[str]
+    drop_refused: bool
+
+
+def _estimated(
+    file: Path,
+    kept: Kept,
+    how: Written,
+    instruments: list[str],
+    family: str | None,
+    visitors: float | None,
+) -> Calibration:
+    """The demand that a log tells, saying what is going on."""
     # Here, so that `--help` imports none of it.
-    from rl_markets.experiment import parse
     from rl_markets.progress import console
     from rl_markets.sales.calibration.calibrate import by_instruments
     from rl_markets.sales.calibration.calibrate import calibrate as run
     from rl_markets.sales.calibration.checks import without_refused
-    from rl_markets.sales.calibration.experiment import experiment, text
     from rl_markets.sales.calibration.sales import read_sales
 
-    instrument_names = [z.strip() for z in instruments.split(",")] if instruments else []
-    how = written(separator, decimal, date_format)
     say = console().print
-    log = read_sales(file, pairs("--column", column), product or (), instrument_names, how, say)
-    if drop_refused:
+    log = read_sales(file, kept.columns, kept.products, instruments, how, say)
+    if kept.drop_refused:
         log = without_refused(log)
     say(f"{log.source}: {log.rows} rows of {len(log.products)} products; fitting demand")
     if instruments:
-        calibration = by_instruments(log, str(family), visitors)
-    else:
-        calibration = run(log, family, visitors, drop_refused=drop_refused, say=say)
+        return by_instruments(log, str(family), visitors)
+    return run(log, family, visitors, drop_refused=kept.drop_refused, say=say)
+
+
+def _write(target: Path, name: str, calibration: Calibration, setting: Setting) -> None:
+    """The experiment's file, once it is known to be right."""
+    from rl_markets.experiment import parse
+    from rl_markets.sales.calibration.experiment import experiment, text
+
     data = experiment(name, calibration, setting)
     parse(data, str(target))  # refuses what the market would refuse, before anything is written
     _show(calibration)
