@@ -166,6 +166,7 @@ def evaluate(run: RunArgument = Path("runs/latest")) -> None:
 @app.command()
 def report(run: RunArgument = Path("runs/latest")) -> None:
     """Write a run's report page again from its certificate and metrics."""
+    _quiet()
     from rl_markets import workflow
 
     workflow.report_only(run)

@@ -18,18 +18,22 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "PYTHONWARNINGS": "ignore::DeprecationWarning",
 }
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Where no cluster is named: Ray then listens on 127.0.0.1 alone, on any system."""
 LOGGERS = (
     "ray",
     "ray.rllib",
     "ray.tune",
     "ray._common.deprecation",
     "ray._private.authentication",
+    "matplotlib",  # which says where it keeps its fonts if the home folder is not writable
 )
 
 
 def quiet_ray() -> None:
     """Sets what the user has not set, and lets only errors through."""
-    for name, value in ENVIRONMENT.items():
+    alone = {} if os.environ.get("RAY_ADDRESS") else ALONE
+    for name, value in (ENVIRONMENT | alone).items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", message=".*Overriding environment rllib-multi-agent-env.*")

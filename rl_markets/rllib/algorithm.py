@@ -4,7 +4,6 @@ runners."""
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -27,6 +26,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from rl_markets.errors import LearnersLostError, RunnersLostError
+from rl_markets.rllib.temporary import new_folder
 
 RESTART_SECONDS = 120.0
 """How long an iteration waits for runners that restart when none is left."""
@@ -198,7 +198,7 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
         if self._storage:
             super()._setup_logdir()
         else:
-            self._logdir = tempfile.mkdtemp(prefix="rl-markets-")
+            self._logdir = str(new_folder())
 
     def cleanup(self) -> None:
         """Stops RLlib's actors, then removes the temporary folder."""

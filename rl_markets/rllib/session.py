@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 import torch
 
 from rl_markets.errors import RunFailedError
 from rl_markets.experiment import Experiment
+from rl_markets.rllib.temporary import ray_folder
 
+TOKEN = "RAY_AUTH_TOKEN"
 REACH_SECONDS = 5.0
 """How long a named cluster has to answer."""
 
@@ -30,39 +34,63 @@ def ray_session(experiment: Experiment) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _start_ray(experiment)
-    try:
-        _ask_for_resources(experiment)
-        yield
-    finally:
-        ray.shutdown()
+    with _place(experiment) as place:
+        _start_ray(place)
+        try:
+            _ask_for_resources(experiment)
+            yield
+        finally:
+            ray.shutdown()
 
 
-def _start_ray(experiment: Experiment) -> None:
-    """Joins the cluster that `RAY_ADDRESS` names, or starts Ray here.
+@contextmanager
+def _place(experiment: Experiment) -> Iterator[dict[str, Any]]:
+    """Where Ray runs, as arguments of `ray.init`.
 
-    Raises:
-        RunFailedError: neither works, and what to do.
+    The cluster that `RAY_ADDRESS` names. Otherwise this machine: reachable from nowhere else, with
+    a token of its own, in a folder that goes with it.
     """
-    training = experiment.training
     address = os.environ.get("RAY_ADDRESS")
-    own = {}
     if address:
         _refuse_unreachable(address)
-    else:
-        own["num_cpus"] = training.runners + training.learners + 1
-        own["object_store_memory"] = 2**28
+        yield {"address": address}
+        return
+    training = experiment.training
+    _own_token()
+    with ray_folder() as folder:
+        yield {
+            "address": "local",
+            "num_cpus": training.runners + training.learners + 1,
+            "object_store_memory": 2**28,
+            "_temp_dir": str(folder),
+        }
+
+
+def _own_token() -> None:
+    """A token that nobody else knows, unless the user has set one: none is left in their home.
+
+    It stays for as long as the process, since Ray reads it once.
+    """
+    if f"{TOKEN}_PATH" not in os.environ:
+        os.environ.setdefault(TOKEN, secrets.token_hex(32))
+
+
+def _start_ray(place: Mapping[str, Any]) -> None:
+    """Joins a cluster, or starts Ray here.
+
+    Raises:
+        RunFailedError: it does not work, and what to do.
+    """
     # Ray's own handlers would end the process without a word
     numbers = (signal.SIGINT, signal.SIGTERM)
     # None is a handler that Python does not know, as a host program may have set
     before = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
     try:
         ray.init(
-            address=address or "local",
             include_dashboard=False,
             log_to_driver=False,
             logging_level="ERROR",
-            **own,
+            **place,
         )
     except Exception as error:
         said = (str(error).strip().splitlines() or [""])[0]
