@@ -5,13 +5,14 @@
 # make results the README's table and docs/results,        make results-quick  one seed of all of it, half an hour
 #              over seeds: hours; what is finished is kept
 # make mutants that no certificate can be fooled: every mutant of every shipped experiment, an hour
+# make attack  odd files, markets, policies, logs and kills by the thousand: none may get through
 # make same-bytes    that a change changed nothing: records what every experiment leaves behind
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 STAMP ?= $(VENV)/.rl-markets-installed
 
-.PHONY: train test lint mutants bench bench-accuracy bench-pricing bench-jax results results-quick same-bytes soak
+.PHONY: train test lint mutants attack bench bench-accuracy bench-pricing bench-jax results results-quick same-bytes soak
 .DELETE_ON_ERROR:
 
 train: $(STAMP)
@@ -45,6 +46,9 @@ mutants: $(STAMP)
 	for file in tune_configs/households-full-depreciation.yaml tune_configs/households-rbc.yaml tune_configs/krusell-smith*.yaml \
 	  tune_configs/fiscal*.yaml tune_configs/pricing-*.yaml; do \
 	  $(BIN)/rl-markets check --certificate $$file || exit 1; done
+
+attack: $(STAMP)
+	$(BIN)/python -m tests.attack
 
 same-bytes: $(STAMP)
 	mkdir -p runs

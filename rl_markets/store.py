@@ -192,7 +192,7 @@ class CheckpointStore:
             write(temporary)
         older = [i for i in self.iterations() if i < iteration]
         for old in older[: max(0, len(older) + 1 - self.keep)]:
-            shutil.rmtree(self.path(old))
+            self._remove(old)
         return self.path(iteration)
 
     def newest(self, complain: Callable[[str], None]) -> Path | None:
@@ -213,11 +213,18 @@ class CheckpointStore:
         """Removes checkpoints beyond `iteration`, which were refused, and half-written ones."""
         for later in self.iterations():
             if later > iteration:
-                shutil.rmtree(self.path(later))
+                self._remove(later)
         self._sweep()
 
+    def _remove(self, iteration: int) -> None:
+        """Removes a checkpoint: all of it, or none of what has its name."""
+        going = self.root / f"{_TEMPORARY}{self.path(iteration).name}-{os.getpid()}"
+        shutil.rmtree(going, ignore_errors=True)
+        os.rename(self.path(iteration), going)
+        shutil.rmtree(going)
+
     def _sweep(self) -> None:
-        """Removes what a killed process left half-written."""
+        """Removes what a killed process left half-written, or half-removed."""
         for path in self.root.glob(f"{_TEMPORARY}*"):
             if path.is_dir():
                 shutil.rmtree(path)
