@@ -146,12 +146,12 @@ def train(
 
 
 @app.command()
-def resume(run: RunArgument = Path("runs/latest")) -> None:
-    """Go on with a run from its newest good checkpoint."""
+def resume(run: RunArgument = Path("runs/latest"), override: Overrides = None) -> None:
+    """Go on with a run from its newest good checkpoint; longer or elsewhere by -o."""
     _quiet()
     from rl_markets import workflow
 
-    workflow.resume(run)
+    workflow.resume(run, override)
 
 
 @app.command()

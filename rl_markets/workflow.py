@@ -23,9 +23,10 @@ from rl_markets.policies.actors import Actor
 from rl_markets.progress import console
 from rl_markets.rllib.build import build_market
 from rl_markets.rllib.session import ray_session
+from rl_markets.training.continued import changed
 from rl_markets.training.run_folder import RunFolder
 from rl_markets.training.session import TrainingSession
-from rl_markets.training.trainer import explained
+from rl_markets.training.trainer import explained, progress_of
 
 
 def train(experiment: Experiment, root: Path) -> RunFolder:
@@ -67,15 +68,19 @@ def _examine(experiment: Experiment) -> None:
     in_copy(look, f"market {experiment.market.name}")
 
 
-def resume(path: Path) -> RunFolder:
-    """Goes on with a run from its newest good checkpoint, or from its start if there is none."""
+def resume(path: Path, overrides: list[str] | None = None) -> RunFolder:
+    """Goes on with a run from its newest good checkpoint, or from its start if there is none.
+
+    Args:
+        path: of the run.
+        overrides: settings that change, `a.b=c`; see `training.continued`.
+    """
     run = RunFolder.open(path, say=_say)
     with only_writer(run.path):
-        _resume(run)
-    return run
+        return _resume(run, overrides or [])
 
 
-def _resume(run: RunFolder) -> None:
+def _resume(run: RunFolder, overrides: list[str]) -> RunFolder:
     """Goes on with a run that is ours to write."""
     out = console()
     checkpoint = run.checkpoints.newest(lambda line: out.print(line))
@@ -85,14 +90,28 @@ def _resume(run: RunFolder) -> None:
                 f"{run.path}: no checkpoint is whole; the files named above must be restored"
             )
         out.print("no checkpoint yet: starting over")
-    elif int(checkpoint.name) >= run.experiment.iterations and run.report.is_file():
-        finished = f"{run.path}: finished already; `rl-markets evaluate` examines it again"
-        out.print(finished)
-        return
-    else:
+    if overrides:
+        run = changed(run, overrides, 0 if checkpoint is None else int(checkpoint.name))
+        out.print(f"{run.path}: goes on with {', '.join(overrides)}")
+    if checkpoint is not None and _finished(run, checkpoint):
+        out.print(
+            f"{run.path}: finished already; `rl-markets evaluate` examines it again, "
+            "`rl-markets resume -o training.agent_steps=...` trains it further"
+        )
+        return run
+    if checkpoint is not None:
         out.print(f"resuming {run.path} after iteration {int(checkpoint.name)}")
     with ray_session(run.experiment):
         _finish(run, TrainingSession(run, out).train(checkpoint), out)
+    return run
+
+
+def _finished(run: RunFolder, checkpoint: Path) -> bool:
+    """Whether training has come to its end, and to a report."""
+    state = progress_of(checkpoint)
+    iteration = state["iteration"]
+    steps = state.get("env_steps", iteration * run.experiment.env_steps_per_iteration)
+    return run.experiment.iterations_after(iteration, steps) <= iteration and run.report.is_file()
 
 
 def evaluate(path: Path) -> RunFolder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
@@ -158,7 +158,25 @@ class Experiment(Section):
         """Iterations until `training.agent_steps` are reached."""
         return -(-self.training.agent_steps // self.agent_steps_per_iteration)  # rounded up
 
+    def iterations_after(self, iteration: int, env_steps: int) -> int:
+        """The last iteration of a run that has got so far, perhaps with other runners."""
+        left = self.training.agent_steps - env_steps * self.agents
+        return iteration + max(0, -(-left // self.agent_steps_per_iteration))
+
     @property
     def digest(self) -> str:
         """sha256 of the experiment's content."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    @property
+    def problem(self) -> str:
+        """sha256 of what is learned: of the content but for how long, where, and what is looked at.
+
+        A checkpoint of the same problem goes on, whatever else has changed.
+        """
+        left_out: Any = {
+            "training": set(TrainingSection.OPEN),
+            "certificate": True,
+            "summary": True,
+        }
+        return hashlib.sha256(self.model_dump_json(exclude=left_out).encode()).hexdigest()

@@ -7,7 +7,7 @@ sentence; that is the validator, what an error says is expected, and the referen
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -100,6 +100,18 @@ class AlgorithmSection(Section):
 
 class TrainingSection(Section):
     """How long, where, and how often to look."""
+
+    OPEN: ClassVar[tuple[str, ...]] = (
+        "agent_steps",
+        "runners",
+        "learners",
+        "gpus_per_learner",
+        "step_seconds",
+        "evaluate_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+    )
+    """Fields that a run may change while it goes on: how long, where, how often to look."""
 
     agent_steps: int = Field(
         ge=1, le=10**13, description="length of training, summed over agents and worlds"

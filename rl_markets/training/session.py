@@ -78,12 +78,13 @@ class TrainingSession:
     def _loop(self, received: list[int]) -> None:
         experiment = self.experiment
         start = self.trainer.algorithm.iteration
+        last_iteration = self.trainer.last_iteration
         answer = self.trainer.answer
         log = MetricsLog(self.run, experiment, start, self._say)
         watch = Watch(experiment)
         try:
             with TrainingProgress(
-                self.console, experiment.iterations, start, None if answer is None else answer.name
+                self.console, last_iteration, start, None if answer is None else answer.name
             ) as progress:
                 for row in self.trainer.rows():
                     log.write(row)
@@ -91,7 +92,7 @@ class TrainingSession:
                     for line in watch.look(row):
                         self._say(line)
                     iteration = int(row["iteration"])
-                    last = iteration == experiment.iterations
+                    last = iteration == last_iteration
                     if last or received or iteration % experiment.training.checkpoint_every == 0:
                         self.store.save(iteration, self.trainer.save)
                     if received and not last:

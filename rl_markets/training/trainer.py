@@ -59,6 +59,9 @@ class Trainer:
             self.answer = known_answer(experiment, self.fixed) or experiment.answer_key()
         self.seconds = 0.0
         self.algorithm: Any = None
+        self.begun = (0, 0)
+        """Iteration and world steps from which each iteration takes as many as the experiment
+        says: where a run went on, perhaps with other runners."""
 
     # -- around training ---------------------------------------------------------------------------
 
@@ -102,8 +105,13 @@ class Trainer:
             RunFailedError: a market or a learner broke, an iteration brought no steps or a NaN.
             LearnersLostError: a learner's process died; a checkpoint goes on from where it was.
         """
-        for iteration in range(self.algorithm.iteration + 1, self.experiment.iterations + 1):
+        for iteration in range(self.algorithm.iteration + 1, self.last_iteration + 1):
             yield self.iterate(iteration)
+
+    @property
+    def last_iteration(self) -> int:
+        """The iteration in which training ends."""
+        return self.experiment.iterations_after(*self.begun)
 
     def iterate(self, iteration: int) -> Row:
         """One iteration, and its metrics."""
@@ -127,7 +135,7 @@ class Trainer:
         """The distance from the known answer, where it is time to look."""
         due = (
             iteration % self.experiment.training.evaluate_every == 0
-            or iteration == self.experiment.iterations
+            or iteration == self.last_iteration
         )
         if self.answer is None or not due:
             return None
@@ -135,7 +143,7 @@ class Trainer:
 
     def _check(self, iteration: int, row: Row) -> None:
         """No step is lost or counted twice, and every policy learned."""
-        expected = iteration * self.experiment.env_steps_per_iteration
+        expected = self._env_steps(iteration)
         if row["env_steps"] != expected:
             raise RunFailedError(
                 f"iteration {iteration} ended at {row['env_steps']} world steps instead of "
@@ -148,6 +156,11 @@ class Trainer:
                     f"iteration {iteration}: metric {name} is missing: the learner did not update"
                 )
 
+    def _env_steps(self, iteration: int) -> int:
+        """World steps until the end of an iteration."""
+        before, steps = self.begun
+        return steps + (iteration - before) * self.experiment.env_steps_per_iteration
+
     # -- checkpoints -------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
@@ -159,6 +172,8 @@ class Trainer:
             "iteration": self.algorithm.iteration,
             "seconds": self.seconds,
             "experiment": self.experiment.digest,
+            "problem": self.experiment.problem,
+            "env_steps": self._env_steps(self.algorithm.iteration),
         }
         write_text(folder / PROGRESS, json.dumps(state))
 
@@ -172,14 +187,24 @@ class Trainer:
         Raises:
             RunFailedError: the checkpoint is another experiment's.
         """
-        state = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
-        if state["experiment"] != self.experiment.digest:
+        state = progress_of(folder)
+        same_problem = state.get("problem") == self.experiment.problem
+        if state["experiment"] != self.experiment.digest and not same_problem:
             raise RunFailedError(
                 f"{folder}: written by another experiment than {source or self.experiment.name}"
             )
         self.algorithm.restore_from_path(str((folder / ALGORITHM).resolve()))
         each_learner(self.algorithm, partial(_load_private_state, str(folder.resolve())))
         self.seconds = state["seconds"]
+        iteration = state["iteration"]
+        usual = iteration * self.experiment.env_steps_per_iteration
+        self.begun = (iteration, state.get("env_steps", usual))
+
+
+def progress_of(checkpoint: Path) -> dict[str, Any]:
+    """Where a run was when a checkpoint was written."""
+    state: dict[str, Any] = json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8"))
+    return state
 
 
 def each_learner(algorithm: Any, call: Callable[[Any], Any]) -> list[Any]:
@@ -194,7 +219,9 @@ def _private_state(learner: Any) -> dict[str, Any]:
 
 
 def _load_private_state(checkpoint: str, learner: Any) -> None:
-    learner.load_private_state(load_file(Path(checkpoint) / PRIVATE.format(learner.rank)))
+    file = Path(checkpoint) / PRIVATE.format(learner.rank)
+    if file.is_file():  # a learner that is new has nothing of its own yet
+        learner.load_private_state(load_file(file))
 
 
 @contextmanager
