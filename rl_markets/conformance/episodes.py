@@ -28,7 +28,7 @@ from rl_markets.conformance.probe import (
     same,
 )
 from rl_markets.envs.checks import refuse
-from rl_markets.envs.market import AgentGroup, Market, TensorMarket
+from rl_markets.envs.market import AgentGroup, Ended, Market, TensorMarket
 from rl_markets.errors import Informs
 
 SPACE_TOLERANCE = 1e-5
@@ -65,10 +65,22 @@ def finite(subject: Subject) -> str:
                 rewards = {} if step is None else step.rewards
                 refuse_not_finite(subject.market, observations, "observations", t, style)
                 refuse_not_finite(subject.market, rewards, "rewards", t, style)
+                if step is not None and step.ended is not None:
+                    _refuse_finals(subject.market, step.ended, t, style)
     return (
         f"{subject.steps} steps each: random actions, "
         "all at their lower bounds, all at their upper bounds"
     )
+
+
+def _refuse_finals(market: Market, ended: Ended, t: int, style: str) -> None:
+    """Refuses NaN and infinity in what agents saw last, in the places of their worlds."""
+    finals = {}
+    for group, observations in ended.observations.items():
+        placed = observations.new_zeros((market.worlds, *observations.shape[1:]))
+        placed[ended.worlds] = observations
+        finals[group] = placed
+    refuse_not_finite(market, finals, "final observations", t, style)
 
 
 def refuse_not_finite(

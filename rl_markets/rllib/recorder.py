@@ -149,8 +149,28 @@ class Recorder:
                 agents
             )
             ends = self._episode_ends(name, columns[OBSERVATIONS])
+            self._check_finals(name, ends)
             fragments[name] = Fragment(columns, ends, world, agents if policy.separate else None)
         return fragments
+
+    def _check_finals(self, policy: str, ends: EpisodeEnds) -> None:
+        """What agents saw last is finite, too: truncated episodes are bootstrapped from it.
+
+        Raises:
+            MarketError: names group, world, agent and step.
+        """
+        finite = torch.isfinite(ends.observations)
+        if bool(finite.all()):
+            return
+        row, entry = (int(i) for i in (~finite).nonzero()[0])
+        joined = self.joined[policy]
+        world, place = divmod(int(ends.trajectory[row]), joined.total)
+        group, agent = joined.agent(place)
+        raise MarketError(
+            f"market {type(self.market).__name__}: a final observation of group {group!r} is "
+            f"{float(ends.observations[row, entry])} in world {world}, agent {agent}, entry "
+            f"{entry}, step {int(ends.step[row])} of the fragment: expected a finite number"
+        )
 
     def _episode_ends(self, policy: str, observations: Tensor) -> EpisodeEnds:
         parts = []

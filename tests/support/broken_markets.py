@@ -328,6 +328,13 @@ class ForeignFinals(Foreign):
         return self._observations()
 
 
+class ForeignNanFinals(Foreign):
+    """Only in what agents last saw."""
+
+    def final(self, last: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"guessers": last["guessers"] * torch.nan}
+
+
 class ForeignIndices(Foreign):
     def step(self, actions: Mapping[str, Tensor]) -> Step:
         step = super().step(actions)
@@ -395,5 +402,6 @@ LAX_PARAMETERS = _spec("Right", parameters=LaxParameters)
 WRONG_COUNT = _spec("Right", groups=lambda p: {"traders": p.traders + 1, "maker": 1})
 FOREIGN_RIGHT = _spec("Foreign", **FOREIGN)
 FOREIGN_FINALS = _spec("ForeignFinals", **FOREIGN)
+FOREIGN_NAN_FINALS = _spec("ForeignNanFinals", **FOREIGN)
 FOREIGN_INDICES = _spec("ForeignIndices", **FOREIGN)
 FOREIGN_BUFFER = _spec("ForeignBuffer", **FOREIGN)

@@ -150,6 +150,11 @@ DEFECTS: dict[str, tuple[str, str, str]] = {
         "those of the new episodes",
         "before their world restarts",
     ),
+    "FOREIGN_NAN_FINALS": (
+        "finite",
+        "final observations of group 'guessers': nan in world 0, agent 0, entry 0",
+        "log(0)",
+    ),
     "FOREIGN_INDICES": ("steps", "expected ascending indices", "nonzero"),
     "FOREIGN_BUFFER": ("steps", "later steps overwrite", "clone()"),
 }

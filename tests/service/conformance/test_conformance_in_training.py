@@ -24,6 +24,7 @@ from rl_markets.envs.spec import MarketSpec
 from rl_markets.errors import ContractError, MarketError, RunFailedError
 from rl_markets.experiment import parse
 from rl_markets.experiment.yaml_file import dump_yaml
+from rl_markets.rllib.recorder import Recorded, Recorder
 from rl_markets.training.run_folder import RunFolder
 from rl_markets.training.session import TrainingSession
 from tests.support import broken_markets
@@ -241,6 +242,24 @@ def test_what_breaks_in_the_sixtieth_step_fails_the_run(name: str, tmp_path: Pat
         assert expected in str(failure.value)
     if name in ("HANG_SLEEP", "RAISES_LATE"):
         assert "in spoil" in failure.value.details
+
+
+def test_a_final_observation_that_is_no_number_is_refused_where_it_is_recorded() -> None:
+    """Rewards and the observations of the next episode are fine."""
+    market = build("FOREIGN_NAN_FINALS")
+    recorder = Recorder(market, 12, {"p": Recorded(("guessers",), separate=False, central=False)})
+    observations = market.reset(0)
+    for t in range(12):
+        recorder.observe(t, observations)
+        step = market.step({"guessers": torch.zeros(4, 2, dtype=torch.int64)})
+        recorder.outcome(t, step)
+        observations = step.observations
+    recorder.observe(12, observations)
+    recorder.check_finite()
+    with pytest.raises(
+        MarketError, match="final observation of group 'guessers' is nan in world 0"
+    ):
+        recorder.fragments()
 
 
 def test_what_breaks_only_in_rays_workers_fails_the_command(
