@@ -49,7 +49,9 @@ class ForeignMarket(Market):
     Action: `Discrete`, `MultiDiscrete` (counted from 0) or a flat Box; see `spaces`. Boxes are
     clamped to the environment's own bounds, which single precision may miss by a digit.
 
-    Agents that leave early do not act and observe zeros until their world ends. An agent that is
+    Agents that leave early do not act and observe zeros until their world ends, or until they come
+    back. An agent that is missing from `agents` though it was neither terminated nor truncated
+    pauses: it does not act, earns nothing, and goes on observing what it saw last. An agent that is
     truncated while its world goes on counts as one that terminated. A world that `max_steps` cuts,
     or in whose last step any agent was truncated, counts as truncated for all. What the environment
     itself raises passes through untouched. The same seed gives the same bytes as far as the
@@ -86,6 +88,7 @@ class ForeignMarket(Market):
         }
         self._nothing = {name: _nothing(kind) for name, kind in self.kinds.items()}
         self._active = self._zeros(bool)
+        self._paused = self._zeros(bool)
         self._live = [list[Any]() for _ in range(worlds)]
         self._clock = [0] * worlds
         self._no_state: str | None = "reset it first"
@@ -104,9 +107,10 @@ class ForeignMarket(Market):
             group: kind.native(actions[group].detach().cpu().numpy())
             for group, kind in self.kinds.items()
         }
-        # Who has left observes nothing from the step after its last on.
+        # Who has left observes nothing from the step after its last on; who pauses, what it saw.
         for group, observations in self._observations.items():
-            observations[~self._active[group]] = self._nothing[group]
+            gone = ~(self._active[group] | self._paused[group])
+            observations[gone] = self._nothing[group]
         active = {group: mask.copy() for group, mask in self._active.items()}
         rewards = self._zeros(np.float32)
         agent_done = self._zeros(bool)
@@ -182,6 +186,9 @@ class ForeignMarket(Market):
         for agent in done:
             group, i = place[agent]
             agent_done[group][world, i] = True
+        for agent in {*live} - done - {*next_live}:
+            group, i = place[agent]
+            self._paused[group][world, i] = True
         self._go_on(world, next_live)
         return None
 
@@ -191,6 +198,7 @@ class ForeignMarket(Market):
             self._live[world] = live
             for agent, (group, i) in self._place.items():
                 self._active[group][world, i] = agent in live
+                self._paused[group][world, i] &= agent not in live
 
     def _next_live(self, world: int, done: set[Any]) -> list[Any]:
         """The agents that act in the next step, in the environment's order.
@@ -202,12 +210,6 @@ class ForeignMarket(Market):
         for agent in named:
             if agent not in self._place:
                 raise self._error(world, f"agents hold {agent!r}, which is not in possible_agents")
-        for agent in self._live[world]:
-            if agent not in named and agent not in done:
-                raise self._error(
-                    world,
-                    f"agent {agent!r} is not in agents, but was neither terminated nor truncated",
-                )
         return [agent for agent in named if agent not in done]
 
     def _restart(self, world: int) -> None:
@@ -216,6 +218,8 @@ class ForeignMarket(Market):
         returned = self.envs[world].reset(seed=seed)
         self._clock[world] = 0
         self._live[world] = []
+        for paused in self._paused.values():
+            paused[world] = False
         pair = isinstance(returned, tuple) and len(returned) == 2
         if not pair or not isinstance(returned[0], dict):
             raise self._error(

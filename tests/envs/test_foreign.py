@@ -126,6 +126,38 @@ def test_who_leaves_early_is_out_until_the_world_ends() -> None:
     assert ended == [None, None, None, None, [False], None]
 
 
+def test_who_pauses_does_not_act_and_goes_on_seeing_what_it_saw() -> None:
+    market = zoo(worlds=1, pauses={"red_0": (2, 4)}, periods=6)
+    market.reset(0)
+    steps = [market.step(right(market)) for _ in range(6)]
+    active = []
+    for step in steps:
+        assert step.active is not None
+        active.append(by_agent(step.active)[0])
+        assert step.agent_done is None, "it has not left"
+    assert active == [True, True, False, False, True, True]
+    seen = [step.observations["agents"][0, 0] for step in steps]
+    assert seen[1].any()
+    assert torch.equal(seen[2], seen[1]), "what it saw when it left"
+    assert not torch.equal(seen[3], seen[1]), "it is back"
+    assert [float(step.rewards["agents"][0, 0]) for step in steps[2:4]] == [0.0, 0.0]
+    assert steps[5].ended is not None
+
+
+def test_who_died_may_come_back() -> None:
+    """PettingZoo's own test forbids it; environments do it all the same."""
+    market = zoo(worlds=1, lives={"red_0": 2}, pauses={"red_0": (99, 4)}, periods=6)
+    market.reset(0)
+    steps = [market.step(right(market)) for _ in range(6)]
+    active = []
+    for step in steps:
+        assert step.active is not None
+        active.append(by_agent(step.active)[0])
+    assert active == [True, True, False, False, True, True]
+    assert not steps[2].observations["agents"][0, 0].any(), "dead: it sees nothing"
+    assert steps[3].observations["agents"][0, 0].any(), "back"
+
+
 @pytest.mark.parametrize(
     ("options", "length", "terminated"),
     [

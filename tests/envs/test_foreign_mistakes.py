@@ -133,7 +133,6 @@ def test_mistakes_are_one_line_that_names_the_field(name: str) -> None:
         ),
         ("reward", "reward of agent 'red_1' is NoneType None: expected a number"),
         ("flags", "terminations of agent 'red_1' are list .*: expected a bool"),
-        ("vanish", "agent 'red_1' is not in agents, but was neither terminated nor truncated"),
         ("stranger", "agents hold 'green_0', which is not in possible_agents"),
     ],
 )

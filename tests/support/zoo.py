@@ -36,6 +36,7 @@ class Zoo(ParallelEnv):  # type: ignore[misc]
         lives: agent -> steps after which it terminates.
         cuts: agent -> steps after which it is truncated.
         born: agent -> step in which it appears.
+        pauses: agent -> steps after which it is missing from `agents`, and there again.
         periods: steps after which everybody is truncated.
         fault: what is wrong, from step 2 on.
     """
@@ -47,6 +48,7 @@ class Zoo(ParallelEnv):  # type: ignore[misc]
         lives: Any = None,
         cuts: Any = None,
         born: Any = None,
+        pauses: Any = None,
         periods: int = 6,
         fault: str = "",
         broken: bool = False,
@@ -58,6 +60,7 @@ class Zoo(ParallelEnv):  # type: ignore[misc]
         self.lives = lives or {}
         self.cuts = cuts or {}
         self.born = born or {}
+        self.pauses = pauses or {}
         self.periods = periods
         self.fault = fault
         self.actions: list[Any] = []
@@ -98,9 +101,13 @@ class Zoo(ParallelEnv):  # type: ignore[misc]
         dead = {a: self.lives.get(a) == self.steps for a in self.agents}
         cut = {a: self.steps >= self.periods or self.cuts.get(a) == self.steps for a in self.agents}
         active = self.agents
-        self.agents = active + [a for a, step in self.born.items() if step == self.steps]
+        back = {a: pause[1] for a, pause in self.pauses.items()}
+        appears = [*self.born.items(), *back.items()]
+        self.agents = active + [a for a, step in appears if step == self.steps]
+        away = {a for a, pause in self.pauses.items() if pause[0] == self.steps}
         obs = self._observe()
-        self.agents = [a for a in self.agents if not dead.get(a) and not cut.get(a)]
+        gone = {a for a in self.agents if dead.get(a) or cut.get(a)} | away
+        self.agents = [a for a in self.agents if a not in gone]
         returned: Any = [obs, rewards, dead, cut, {a: {} for a in active}]
         return tuple(self._spoil(returned) if self.steps >= 2 and self.fault else returned)
 
@@ -118,7 +125,6 @@ class Zoo(ParallelEnv):  # type: ignore[misc]
             "target": lambda: [obs | {"red_1": out_of_range}, right, dead, cut, infos],
             "reward": lambda: [obs, right | {"red_1": None}, dead, cut, infos],
             "flags": lambda: [obs, right, dead | {"red_1": [True, False]}, cut, infos],
-            "vanish": lambda: [self.agents.remove("red_1"), step][1],
             "stranger": lambda: [self.agents.append("green_0"), step][1],
         }
         return faults[self.fault]()
