@@ -53,7 +53,6 @@ class MarketSpec:
     parameters: type[BaseModel]
     market: str
     groups: Callable[[Any], dict[str, int]]
-    spaces: Callable[[Any], dict[str, AgentSpaces]] | None = None
     discount: str | None = None
     scripts: tuple[str, ...] = ()
     training_only: Mapping[str, Any] = field(default_factory=dict)
@@ -64,6 +63,7 @@ class MarketSpec:
     foreign: tuple[str, ...] = ()
     code: Callable[[Any], dict[str, str]] = lambda parameters: {}
     answer: str | None = None
+    spaces: Callable[[Any], dict[str, AgentSpaces]] | None = None
 
     def build(self, parameters: BaseModel, *, worlds: int, device: str = "cpu") -> Market:
         """Builds `worlds` parallel worlds of this market on `device`."""

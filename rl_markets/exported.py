@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from rl_markets.errors import PolicyError
-from rl_markets.policies.actor_schema import ActorSchema
 from rl_markets.policies.actors import Actor, build_actor
 from rl_markets.policy_document import FORMAT, read_document
 from rl_markets.store import MANIFEST, sha256_of, verify, written
@@ -152,23 +151,23 @@ def load(path: str | Path) -> LoadedPolicy:
     """
     folder = _folder(Path(path))
     verify(folder)
-    spec, document = read_document(folder / SPEC)
+    spec, least = read_document(folder / SPEC)
     actors = {}
-    golden = _tensors(folder / GOLDEN) if document.actors else {}
-    for name, schema in document.actors.items():
-        actors[name] = _loaded(_weights_file(folder, name), spec["actors"][name], schema)
+    golden = _tensors(folder / GOLDEN) if least else {}
+    for name, numbers in least.items():
+        actors[name] = _loaded(_weights_file(folder, name), spec["actors"][name], numbers)
         _check_golden(folder / GOLDEN, name, actors[name], golden)
     return LoadedPolicy(actors, spec)
 
 
-def _loaded(weights_file: Path, spec: dict[str, Any], schema: ActorSchema) -> Actor:
-    """An actor with the weights of a file, which is at least as large as it must be."""
+def _loaded(weights_file: Path, spec: dict[str, Any], least: int) -> Actor:
+    """An actor with the weights of a file, of at least so many numbers."""
     weights = _tensors(weights_file)
     held = sum(tensor.numel() for tensor in weights.values())
-    if held < schema.numbers:
+    if held < least:
         raise PolicyError(
             f"{weights_file}: does not fit the policy's networks: {held} numbers, expected at "
-            f"least {schema.numbers}"
+            f"least {least}"
         )
     actor = build_actor(spec).eval().requires_grad_(False)
     try:

@@ -22,6 +22,20 @@ quiet_ray()
 torch.set_num_threads(1)
 
 
+LONG = (
+    *("test_what_breaks", "test_certificate", "test_mutants", "test_results", "test_training"),
+    *("test_fiscal_answer", "test_impostors", "test_groups_of_households", "test_populations"),
+    *("test_goes_on", "test_homes", "test_faults", "test_cli", "test_docs", "test_soak"),
+)
+"""Files that take longest, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: the last one should not keep a single process busy."""
+    place = {name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def ray_once() -> Iterator[None]:
     """Ray, started once for all tests in this process."""

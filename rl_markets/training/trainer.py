@@ -9,7 +9,6 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -224,21 +223,27 @@ def _load_private_state(checkpoint: str, learner: Any) -> None:
         learner.load_private_state(load_file(file))
 
 
-@contextmanager
-def explained(what: str, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Turns any exception into a `RunFailedError` with the traceback of its origin, across Ray's
-    boundaries.
+class Explained:
+    """See `explained`. A class, since a generator's context lets StopIteration through."""
 
-    `sys.exit`, `os._exit` and KeyboardInterrupt inside a market are no way to end a run either.
-    What is in words already, such as the errors named in `passing`, is let through.
-    """
-    let_through = (RunFailedError, LearnersLostError, *passing)
-    try:
-        with exits_raise():
-            yield
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
-        if isinstance(error, let_through) or _pressed(error):
-            raise
+    def __init__(self, what: str, passing: tuple[type[Exception], ...]) -> None:
+        self.what = what
+        self.passing = (RunFailedError, LearnersLostError, *passing)
+        self.exits = exits_raise()
+
+    def __enter__(self) -> None:
+        self.exits.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.exits.__exit__(None, None, None)
+        broke = isinstance(error, Exception | SystemExit | KeyboardInterrupt)
+        if error is None or not broke or isinstance(error, self.passing) or _pressed(error):
+            return
         origin: BaseException = getattr(error, "cause", None) or error
         while origin.__cause__ is not None and not isinstance(origin, MarketError):
             origin = origin.__cause__
@@ -247,8 +252,18 @@ def explained(what: str, passing: tuple[type[Exception], ...] = ()) -> Iterator[
         lines = traceback.format_exception(origin) if origin.__traceback__ else [str(error)]
         message = str(origin).strip().splitlines() or [""]
         raise RunFailedError(
-            f"{what}: {type(origin).__name__}: {message[0]}", details or "".join(lines)
+            f"{self.what}: {type(origin).__name__}: {message[0]}", details or "".join(lines)
         ) from error
+
+
+def explained(what: str, passing: tuple[type[Exception], ...] = ()) -> Explained:
+    """Turns any exception into a `RunFailedError` with the traceback of its origin, across Ray's
+    boundaries.
+
+    `sys.exit`, `os._exit` and KeyboardInterrupt inside a market are no way to end a run either.
+    What is in words already, such as the errors named in `passing`, is let through.
+    """
+    return Explained(what, passing)
 
 
 def _pressed(error: BaseException) -> bool:

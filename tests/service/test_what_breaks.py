@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from rl_markets.errors import RunFailedError
 from rl_markets.experiment.yaml_file import dump_yaml
+from rl_markets.training.trainer import explained
 from tests.support.fatal import MENDED
 from tests.support.running import ROOT, command, tiny
 
@@ -66,13 +70,7 @@ def test_a_market_that_breaks_at_once_starts_no_run(folder: Path, how: str, said
 
 @pytest.mark.parametrize(
     ("how", "said"),
-    [
-        ("exit", "SystemExit"),
-        ("interrupt", "KeyboardInterrupt"),
-        ("_exit", "ExitCalled: os._exit(0) was called"),
-        ("os-error", "ConnectionError: simulator went away"),
-        ("nan", ""),
-    ],
+    [("_exit", "ExitCalled: os._exit(0) was called"), ("os-error", "ConnectionError: simulator")],
 )
 def test_what_was_trained_is_safe_whatever_breaks_after_training(
     folder: Path, how: str, said: str, monkeypatch: pytest.MonkeyPatch
@@ -94,9 +92,7 @@ def test_what_was_trained_is_safe_whatever_breaks_after_training(
 @pytest.mark.parametrize(
     ("runners", "how", "said"),
     [
-        (0, "exit", "a step called sys.exit(0)"),
         (0, "_exit", "a step: os._exit(0) was called"),
-        (0, "interrupt", "KeyboardInterrupt"),
         (1, "_exit", "a step: os._exit(0) was called"),
         (1, "interrupt", "KeyboardInterrupt"),
     ],
@@ -123,6 +119,46 @@ def test_a_crash_of_a_runner_is_told_and_costs_a_fragment(folder: Path) -> None:
     training = {"agent_steps": 2 * 2 * TRAINING, "checkpoint_every": 50, "runners": 1}
     done = command("train", write(folder, "segfault", TRAINING, **training), cwd=folder)
     assert "a runner's process died; no step is lost" in done.stdout
+
+
+def _exits() -> None:
+    os._exit(0)
+
+
+def _interrupts() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("break_off", "said"),
+    [
+        (sys.exit, "SystemExit"),
+        (_exits, "ExitCalled: os._exit(0) was called"),
+        (_interrupts, "KeyboardInterrupt"),
+        (lambda: next(iter([])), "StopIteration"),
+        (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+    ],
+    ids=lambda value: getattr(value, "__name__", "said"),
+)
+def test_whatever_ends_a_phase_is_explained(break_off: Callable[[], Any], said: str) -> None:
+    """As on the command line, where Ctrl-C has a handler of its own."""
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        with pytest.raises(RunFailedError) as failure, explained("the phase failed"):
+            break_off()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert str(failure.value).startswith(f"the phase failed: {said}")
+    assert os._exit.__module__ in ("posix", "nt"), "it is the system's again"
+
+
+def test_ctrl_c_passes_where_nobody_handles_it() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), explained("the phase failed"):
+            raise KeyboardInterrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def ended_while_waiting(file: Path, number: signal.Signals) -> tuple[int, str]:
