@@ -105,11 +105,11 @@ def check_magnitudes(experiment: Experiment) -> None:
 
 
 def _numbers(values: Any, path: str, others: set[str]) -> Iterator[tuple[str, float]]:
-    """Path -> number, of every one that is no whole one; not below the paths of `others`."""
-    if path in others:
+    """Path -> number, of every one; not below the paths of `others`."""
+    if path in others or isinstance(values, bool):
         return
-    if isinstance(values, float):
-        yield path, values
+    if isinstance(values, int | float):
+        yield path, float(values)
     elif isinstance(values, Mapping):
         for key, value in values.items():
             yield from _numbers(value, f"{path}.{key}", others)

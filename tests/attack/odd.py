@@ -79,7 +79,7 @@ def odd(value: Any, generator: random.Random) -> Any:
     if isinstance(value, int):
         return generator.choice((*NUMBERS, 3 * value + 1, value // 2))
     if isinstance(value, float):
-        return generator.choice((*REALS, 3 * value, value / 7))
+        return generator.choice((*REALS, *NUMBERS, 3 * value, value / 7))
     if isinstance(value, str):
         return generator.choice((*TEXTS, *LEARNERS, "pricing", "points", "table", "discrete"))
     if isinstance(value, list) and value:

@@ -54,6 +54,7 @@ REFUSED = [
         {"market.parameters.initial_capital": [1e-300, 1.0]},
         "market.parameters.initial_capital.0 = 1e-300",
     ),
+    ("households-rbc", {"market.parameters.b": 10**18}, "market.parameters.b = 1e+18: expected 0"),
     ("households-rbc", {"algorithm.parameters.gradient_clip": 1e-30}, "gradient_clip = 1e-30"),
     (
         "households-rbc",
