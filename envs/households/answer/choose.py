@@ -13,7 +13,7 @@ def answer_key(parameters: HouseholdsParameters) -> AnswerKey | None:
 
     None for identical households with a productivity other than one, as the planner is solved in
     those units; for price takers who differ, as all capital ends with the most productive; and
-    where somebody ends at a corner.
+    where somebody ends at a corner, or no number holds the rest point.
     """
     if parameters.homogeneous:
         units = {*parameters.capital_productivity, *parameters.labour_productivity} == {1.0}
@@ -22,5 +22,5 @@ def answer_key(parameters: HouseholdsParameters) -> AnswerKey | None:
         return None
     try:
         return NashAnswer(parameters)
-    except ValueError:
+    except (ValueError, ArithmeticError):
         return None
