@@ -23,7 +23,7 @@ from torch import Tensor
 from rl_markets.envs.actions import Border
 from rl_markets.envs.policy import Policy as Policy  # a market's author finds all nouns here
 from rl_markets.envs.policy import PolicyFunction as PolicyFunction
-from rl_markets.envs.spaces import AgentSpaces
+from rl_markets.envs.spaces import AgentSpaces, described
 from rl_markets.errors import MarketError
 
 State = dict[str, Tensor]
@@ -53,15 +53,7 @@ class AgentGroup:
     @property
     def spaces(self) -> AgentSpaces:
         """What an agent observes and does, in numbers."""
-        seen = math.prod(self.observation_space.shape)
-        space: Any = self.action_space
-        if isinstance(space, gym.spaces.Discrete):
-            return AgentSpaces(seen, "discrete", choices=int(space.n))
-        if isinstance(space, gym.spaces.MultiDiscrete):
-            return AgentSpaces(
-                seen, "multidiscrete", numbers=int(space.nvec.size), choices=int(space.nvec.max())
-            )
-        return AgentSpaces(seen, "box", numbers=math.prod(space.shape))
+        return described(math.prod(self.observation_space.shape), self.action_space)
 
 
 @dataclass(frozen=True)

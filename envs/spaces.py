@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -26,3 +27,17 @@ class AgentSpaces:
     def outputs(self) -> int:
         """How many numbers a network gives for an action."""
         return self.numbers * self.choices
+
+
+def described(observation: int, space: Any) -> AgentSpaces:
+    """Agents that observe so many numbers and act in `space`: a Discrete, MultiDiscrete or Box."""
+    from gymnasium import spaces  # only here: specs are read without it
+
+    if isinstance(space, spaces.Discrete):
+        return AgentSpaces(observation, "discrete", choices=int(space.n))
+    if isinstance(space, spaces.MultiDiscrete):
+        numbers = int(space.nvec.size)
+        return AgentSpaces(
+            observation, "multidiscrete", numbers=numbers, choices=int(space.nvec.max())
+        )
+    return AgentSpaces(observation, "box", numbers=math.prod(space.shape))

@@ -136,6 +136,15 @@ class LearnerSpec:
     actor: Literal["network", "table"] = "network"
     differentiates: bool = False
 
+    def cannot(self, group: str, action: str) -> str | None:
+        """Why it cannot learn what a group does, in words; None where it can."""
+        if action in self.actions:
+            return None
+        return (
+            f"algorithm.name = {self.name!r}: learns {' and '.join(self.actions)} actions, "
+            f"those of group {group!r} are {action}"
+        )
+
     def load(self) -> tuple[type[Any], type[Any]]:
         """Imports the learner and module classes (and with them ray)."""
         return import_object(self.learner), import_object(self.module)

@@ -115,11 +115,9 @@ def _mutate(experiment: Experiment, run: Path | None) -> None:
 
 
 def _examine(market: str, overrides: list[str]) -> None:
-    from rl_markets.experiment.yaml_file import parse_override, set_path
+    from rl_markets.experiment.yaml_file import overridden
 
-    parameters: dict[str, Any] = {}
-    for override in overrides:
-        parameters = set_path(parameters, *parse_override(override), override)
+    parameters = overridden({}, overrides)
     _quiet()
     # Only now: it imports torch.
     from rl_markets.conformance.examine import run

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_markets.errors import CorruptError
+from rl_markets.say import Say
 
 MANIFEST = "manifest.json"
 _TEMPORARY = ".writing-"
@@ -195,7 +196,7 @@ class CheckpointStore:
             self._remove(old)
         return self.path(iteration)
 
-    def newest(self, complain: Callable[[str], None]) -> Path | None:
+    def newest(self, complain: Say) -> Path | None:
         """The newest checkpoint that verifies, or None.
 
         `complain` gets one line for each newer one that does not.

@@ -26,7 +26,7 @@ from rl_markets.rllib.session import ray_session
 from rl_markets.training.continued import changed
 from rl_markets.training.run_folder import RunFolder
 from rl_markets.training.session import TrainingSession
-from rl_markets.training.trainer import explained, progress_of
+from rl_markets.training.trainer import begun, explained
 
 
 def train(experiment: Experiment, root: Path) -> RunFolder:
@@ -43,8 +43,7 @@ def train(experiment: Experiment, root: Path) -> RunFolder:
         run = RunFolder.create(experiment, root)
         with only_writer(run.path):
             out = console()
-            start = f"{experiment.name}: {experiment.iterations} iterations into {run.path}"
-            out.print(start)
+            out.print(f"{experiment.name}: {experiment.iterations} iterations into {run.path}")
             _finish(run, TrainingSession(run, out).train(), out)
     return run
 
@@ -108,9 +107,7 @@ def _resume(run: RunFolder, overrides: list[str]) -> RunFolder:
 
 def _finished(run: RunFolder, checkpoint: Path) -> bool:
     """Whether training has come to its end, and to a report."""
-    state = progress_of(checkpoint)
-    iteration = state["iteration"]
-    steps = state.get("env_steps", iteration * run.experiment.env_steps_per_iteration)
+    iteration, steps = begun(checkpoint, run.experiment)
     return run.experiment.iterations_after(iteration, steps) <= iteration and run.report.is_file()
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rl_markets.envs.spaces import AgentSpaces
+from rl_markets.envs.spaces import AgentSpaces, described
 
 MASK = "action_mask"
 """PettingZoo's name of a mask: an entry of an agent's info, or of its observation."""
@@ -54,17 +54,8 @@ class Kind:
     @property
     def described(self) -> AgentSpaces:
         """What an agent observes and does in a market, masks included."""
-        own = self.branches
-        if own is None:
-            return AgentSpaces(self.width, "box", numbers=math.prod(self.action_space.shape))
-        mask = max(own) * len(own) if self.masked else 0
-        one = len(own) == 1 and type(self.action_space).__name__ == "Discrete"
-        return AgentSpaces(
-            self.width + mask,
-            "discrete" if one else "multidiscrete",
-            numbers=len(own),
-            choices=max(own),
-        )
+        mask = max(self.branches) * len(self.branches) if self.branches and self.masked else 0
+        return described(self.width + mask, self.market_space)
 
     @property
     def market_space(self) -> Any:

@@ -53,8 +53,7 @@ def certify(run: RunFolder, console: Console) -> Certificate:
         by_others = bool(lines & known) or (answer is not None and answer.complete)
         steps = _deviation_steps(experiment, by_others)
         if steps:
-            line = f"certificate: training a deviating agent in group {group}"
-            console.print(line)
+            console.print(f"certificate: training a deviating agent in group {group}")
             metrics.append(deviation_gain(run, experiment, loaded, group, control, seeds, steps))
         elif not by_others:
             metrics.append(_nobody_looked(group))

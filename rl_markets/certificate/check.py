@@ -46,8 +46,7 @@ def check_certificate(experiment: Experiment, run: Path | None, out: Console) ->
     certificate = mutations.certificate(base, EVALUATION_SEED)
     if not certificate.passed:  # then nothing can be said of faulty ones
         verdict = tables.verdict(certificate)
-        line = f"{experiment.name}: already without a fault: {verdict}"
-        out.print(line)
+        out.print(f"{experiment.name}: already without a fault: {verdict}")
         return False
     tried = []
     for mutant in mutations.tried():

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -68,7 +68,7 @@ class Watchdog:
         self._previous: dict[int, Any] = {}
         # When the end of the process has to be put off again; infinite where it cannot be set.
         self._renew = 0.0
-        self._exits = exits_raise()
+        self._exits: AbstractContextManager[None]
 
     def __enter__(self) -> Watchdog:
         self._entered = True

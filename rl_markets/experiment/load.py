@@ -12,9 +12,10 @@ from rl_markets.errors import ExperimentError, FieldError
 from rl_markets.experiment.columns import with_columns
 from rl_markets.experiment.experiment import Experiment
 from rl_markets.experiment.machine import check_machine
-from rl_markets.experiment.rules import Say, agents_are_told, check
+from rl_markets.experiment.rules import agents_are_told, check
 from rl_markets.experiment.validation import first_line, plain, validate
-from rl_markets.experiment.yaml_file import parse_override, read_yaml, set_path
+from rl_markets.experiment.yaml_file import overridden, read_yaml
+from rl_markets.say import Say
 
 
 def load(
@@ -41,10 +42,7 @@ def load(
     Raises:
         ExperimentError: one line: file, field, what was found, what is expected.
     """
-    data = read_yaml(Path(path))
-    for override in overrides or []:
-        keys, value = parse_override(override)
-        data = set_path(data, keys, value, override)
+    data = overridden(read_yaml(Path(path)), overrides or [])
     experiment = parse(with_columns(data, path), str(path), machine=machine, build=build, say=say)
     known = build or agents_are_told(experiment)
     if smoke and not known:

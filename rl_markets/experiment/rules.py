@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,8 +13,7 @@ from rl_markets.errors import FieldError
 from rl_markets.experiment.experiment import Experiment
 from rl_markets.experiment.sections import PolicySection
 from rl_markets.experiment.validation import first_line, validate
-
-Say = Callable[[str], None]
+from rl_markets.say import Say
 
 LATEST = "latest"
 """The link under runs/ that points to the newest run."""
@@ -236,14 +235,12 @@ def check_spaces(experiment: Experiment) -> None:
     market = experiment.market.name
     for policy, section in experiment.learned.items():
         field = f"policies.{policy}"
-        told = [experiment.spaces[g] for g in section.groups if g in experiment.spaces]
-        for group, spaces in zip(section.groups, told, strict=False):
-            if spaces.action not in learner.actions:
-                raise FieldError(
-                    f"algorithm.name = {learner.name!r}: learns {' and '.join(learner.actions)} "
-                    f"actions, those of group {group!r} are {spaces.action}"
-                )
-        if len(set(told)) > 1:
+        told = {g: experiment.spaces[g] for g in section.groups if g in experiment.spaces}
+        for group, spaces in told.items():
+            problem = learner.cannot(group, spaces.action)
+            if problem is not None:
+                raise FieldError(problem)
+        if len(set(told.values())) > 1:
             raise FieldError(
                 f"{field}.groups: {section.groups} have different spaces and cannot share it"
             )

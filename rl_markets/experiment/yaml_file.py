@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +192,17 @@ def parse_override(text: str) -> tuple[list[str], Any]:
         raise ExperimentError(
             f"-o {text}: {value!r} is not a YAML value: {_problem(error)}"
         ) from None
+
+
+def overridden(data: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of `data` with `a.b=c` applied in order.
+
+    Raises:
+        ExperimentError: as of `parse_override` and `set_path`.
+    """
+    for override in overrides:
+        data = set_path(data, *parse_override(override), override)
+    return data
 
 
 def set_path(data: dict[str, Any], keys: list[str], value: Any, text: str) -> dict[str, Any]:

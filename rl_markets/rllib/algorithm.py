@@ -176,9 +176,8 @@ class MarketAlgorithm(Algorithm):  # type: ignore[misc]
 
         They also get shocks of their own: not those of their first start.
         """
+        self._count_lost()
         restored: list[int] = env_runner_group.probe_unhealthy_env_runners()
-        for runner in set(restored) - self._awaited:  # RLlib found it dead just now
-            self._lose(runner)
         self._awaited -= set(restored)
         if not restored:
             return restored

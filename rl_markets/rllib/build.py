@@ -172,11 +172,9 @@ def actor_spec(
     first = _alike(policy, section.groups, groups)
     learner = experiment.learner_spec
     action = describe_space(first.action_space)
-    if action["type"] not in learner.actions:
-        raise ExperimentError(
-            f"algorithm.name = {learner.name!r}: learns {' and '.join(learner.actions)} actions, "
-            f"those of group {section.groups[0]!r} are {action['type']}"
-        )
+    problem = learner.cannot(section.groups[0], action["type"])
+    if problem is not None:
+        raise ExperimentError(problem)
     spec: dict[str, Any] = {
         "observation": int(first.observation_space.shape[0]),
         "action": action,

@@ -17,7 +17,8 @@ from typing import Any, Literal
 from rl_markets.envs.registry import did_you_mean
 from rl_markets.errors import CsvError, ExperimentError
 from rl_markets.experiment.columns import csv_rows
-from rl_markets.sales.written import Say, Written, formats_of, found_out
+from rl_markets.sales.written import Written, formats_of, found_out
+from rl_markets.say import Say, to_nobody
 
 MAX_ROWS = 2_000_000
 PARQUET = (".parquet", ".pq")
@@ -134,7 +135,7 @@ def read_table(
     rules: Sequence[Rule],
     named: Mapping[str, str] | None = None,
     written: Written | None = None,
-    say: Say = lambda line: None,
+    say: Say = to_nobody,
 ) -> Table:
     """The columns that the rules ask for; others are not looked at.
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rl_markets.errors import CsvError, ExperimentError
 from rl_markets.experiment.columns import csv_rows
+from rl_markets.say import Say
 
 SEPARATORS = (",", ";", "\t", "|")
 NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
@@ -21,8 +22,6 @@ DATES = ("%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y",
 
 _COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+(?:[eE][-+]?[0-9]+)?")
 _POINT = re.compile(r"[-+]?[0-9]*\.[0-9]+(?:[eE][-+]?[0-9]+)?")
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rl_markets.errors import ExperimentError
 from rl_markets.experiment import Experiment, parse
 from rl_markets.experiment.machine import check_machine
 from rl_markets.experiment.sections import TrainingSection
-from rl_markets.experiment.yaml_file import dump_yaml, parse_override, set_path
+from rl_markets.experiment.yaml_file import dump_yaml, overridden, parse_override
 from rl_markets.store import write_text
 from rl_markets.training.run_folder import RunFolder
 
@@ -46,18 +46,17 @@ def changed(run: RunFolder, overrides: list[str], iteration: int) -> RunFolder:
 
 def _with(experiment: Experiment, overrides: list[str], source: str) -> Experiment:
     """The experiment with other settings, none of which changes what is learned."""
-    data = experiment.model_dump(mode="json")
     for override in overrides:
-        keys, value = parse_override(override)
-        _refuse_others(keys, override)
-        data = set_path(data, keys, value, override)
-    after = parse(data, source)
+        _refuse_others(override)
+    after = parse(overridden(experiment.model_dump(mode="json"), overrides), source)
     _refuse_shared_replay(experiment, after)
     check_machine(after)
     return after
 
 
-def _refuse_others(keys: list[str], override: str) -> None:
+def _refuse_others(override: str) -> None:
+    """Refuses a setting that would change what is learned."""
+    keys, _ = parse_override(override)
     section = keys[0]
     free = section in ("certificate", "summary")
     if free or (section == "training" and keys[1:2] and keys[1] in TrainingSection.OPEN):

@@ -10,10 +10,11 @@ import csv
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from rl_markets.experiment import Experiment
+from rl_markets.say import Say
 from rl_markets.store import write_text
 from rl_markets.training import metrics
 from rl_markets.training.metrics import Row
@@ -25,8 +26,6 @@ CHECKSUM = "crc32"
 """The last column, of the text of the row before it."""
 SHOWN = 8
 """Iterations that a line names."""
-
-Say = Callable[[str], None]
 
 
 class MetricsLog:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from rl_markets.errors import ExperimentError
 from rl_markets.experiment import Experiment, load
 from rl_markets.experiment.rules import LATEST
 from rl_markets.experiment.yaml_file import dump_yaml
+from rl_markets.say import Say
 from rl_markets.store import CheckpointStore, write_text
 
 EXPERIMENT_FILE = "experiment.yaml"
@@ -39,9 +39,7 @@ class RunFolder:
         return run
 
     @classmethod
-    def open(
-        cls, path: Path, *, build: bool = True, say: Callable[[str], None] | None = None
-    ) -> RunFolder:
+    def open(cls, path: Path, *, build: bool = True, say: Say | None = None) -> RunFolder:
         """An existing run.
 
         Args:

@@ -25,6 +25,7 @@ from rl_markets.judged import known_answer
 from rl_markets.policies.actors import Actor
 from rl_markets.quiet import without_harmless_lines
 from rl_markets.rllib.build import algorithm_config, one_world
+from rl_markets.say import Say, to_nobody
 from rl_markets.store import write_text
 from rl_markets.training import metrics
 from rl_markets.training.metrics import Row
@@ -48,9 +49,7 @@ class Trainer:
         say: takes what a person should know while it trains, a line each.
     """
 
-    def __init__(
-        self, experiment: Experiment, say: Callable[[str], None] = lambda line: None
-    ) -> None:
+    def __init__(self, experiment: Experiment, say: Say = to_nobody) -> None:
         self.experiment = experiment
         self.say = say
         self.fixed = fixed_policies(experiment, one_world(experiment))
@@ -186,7 +185,7 @@ class Trainer:
         Raises:
             RunFailedError: the checkpoint is another experiment's.
         """
-        state = progress_of(folder)
+        state = _progress(folder)
         same_problem = state.get("problem") == self.experiment.problem
         if state["experiment"] != self.experiment.digest and not same_problem:
             raise RunFailedError(
@@ -195,13 +194,18 @@ class Trainer:
         self.algorithm.restore_from_path(str((folder / ALGORITHM).resolve()))
         each_learner(self.algorithm, partial(_load_private_state, str(folder.resolve())))
         self.seconds = state["seconds"]
-        iteration = state["iteration"]
-        usual = iteration * self.experiment.env_steps_per_iteration
-        self.begun = (iteration, state.get("env_steps", usual))
+        self.begun = begun(folder, self.experiment)
 
 
-def progress_of(checkpoint: Path) -> dict[str, Any]:
-    """Where a run was when a checkpoint was written."""
+def begun(checkpoint: Path, experiment: Experiment) -> tuple[int, int]:
+    """Iterations and world steps of a run when a checkpoint was written."""
+    state = _progress(checkpoint)
+    iteration = state["iteration"]
+    # runs of earlier versions never changed their runners, and kept no steps
+    return iteration, state.get("env_steps", iteration * experiment.env_steps_per_iteration)
+
+
+def _progress(checkpoint: Path) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8"))
     return state
 

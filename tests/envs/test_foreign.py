@@ -11,6 +11,7 @@ import torch
 from pettingzoo.test import parallel_api_test
 
 from rl_markets.envs.adapters import to_parallel_env
+from rl_markets.envs.market import Step
 from rl_markets.envs.pettingzoo import SPEC
 from rl_markets.envs.pettingzoo.example import Cournot
 from rl_markets.envs.pettingzoo.market import ForeignMarket
@@ -99,6 +100,15 @@ def by_agent(flags: dict[str, torch.Tensor]) -> list[bool]:
     return [bool(flags[group][0, i].any()) for group, i in PLACE.values()]
 
 
+def acts(steps: list[Step]) -> list[bool]:
+    """Whether red_0 of the first world acts in each step."""
+    active = []
+    for step in steps:
+        assert step.active is not None
+        active.append(by_agent(step.active)[0])
+    return active
+
+
 def test_who_leaves_early_is_out_until_the_world_ends() -> None:
     market = zoo(worlds=1, lives={"red_0": 2}, cuts={"blue_0": 3}, born={"red_1": 1}, periods=5)
     before = market.reset(0)
@@ -130,12 +140,8 @@ def test_who_pauses_does_not_act_and_goes_on_seeing_what_it_saw() -> None:
     market = zoo(worlds=1, pauses={"red_0": (2, 4)}, periods=6)
     market.reset(0)
     steps = [market.step(right(market)) for _ in range(6)]
-    active = []
-    for step in steps:
-        assert step.active is not None
-        active.append(by_agent(step.active)[0])
-        assert step.agent_done is None, "it has not left"
-    assert active == [True, True, False, False, True, True]
+    assert all(step.agent_done is None for step in steps), "it has not left"
+    assert acts(steps) == [True, True, False, False, True, True]
     seen = [step.observations["agents"][0, 0] for step in steps]
     assert seen[1].any()
     assert torch.equal(seen[2], seen[1]), "what it saw when it left"
@@ -149,11 +155,7 @@ def test_who_died_may_come_back() -> None:
     market = zoo(worlds=1, lives={"red_0": 2}, pauses={"red_0": (99, 4)}, periods=6)
     market.reset(0)
     steps = [market.step(right(market)) for _ in range(6)]
-    active = []
-    for step in steps:
-        assert step.active is not None
-        active.append(by_agent(step.active)[0])
-    assert active == [True, True, False, False, True, True]
+    assert acts(steps) == [True, True, False, False, True, True]
     assert not steps[2].observations["agents"][0, 0].any(), "dead: it sees nothing"
     assert steps[3].observations["agents"][0, 0].any(), "back"
 

@@ -5,7 +5,7 @@ Every family of demand is fitted, and the best by held-out periods chosen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,6 +30,7 @@ from rl_markets.sales.calibration.families import (
 from rl_markets.sales.calibration.instruments import TwoStage, two_stage
 from rl_markets.sales.calibration.likelihood import CLUSTERS, Fit, fit, held_out
 from rl_markets.sales.calibration.log import SalesLog
+from rl_markets.say import Say, to_nobody
 
 HELD_OUT = 0.2
 """Share of the periods, the last ones, on which families are compared."""
@@ -96,7 +97,7 @@ def calibrate(
     visitors: float | None = None,
     *,
     drop_refused: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = to_nobody,
 ) -> Calibration:
     """The best family of demand, or the one asked for.
 
@@ -144,7 +145,7 @@ def _try_families(
     rows: Rows,
     price: Array,
     visitors: float | None,
-    say: Callable[[str], None],
+    say: Say,
 ) -> tuple[dict[str, Fit], list[Tried]]:
     """The fits to the whole log by family, and what came of each family."""
     fits: dict[str, Fit] = {}

@@ -13,7 +13,8 @@ from rl_markets.errors import ExperimentError
 from rl_markets.sales.calibration.log import SalesLog, only
 from rl_markets.sales.calibration.zeros import completed
 from rl_markets.sales.table import Rule, Table, bad, read_table
-from rl_markets.sales.written import Say, Written, formats_of
+from rl_markets.sales.written import Written, formats_of
+from rl_markets.say import Say, to_nobody
 
 COLUMNS = (
     Rule("product", "text"),
@@ -34,7 +35,7 @@ def read_sales(
     products: Sequence[str] = (),
     instruments: Sequence[str] = (),
     written: Written | None = None,
-    say: Say = lambda line: None,
+    say: Say = to_nobody,
 ) -> SalesLog:
     """A log of sales from a CSV or parquet file.
 

@@ -14,7 +14,8 @@ from rl_markets.envs.pricing.solution import Season
 from rl_markets.errors import ExperimentError
 from rl_markets.sales.offline.propensities import contradiction
 from rl_markets.sales.table import Rule, Table, bad, read_table
-from rl_markets.sales.written import Say, Written
+from rl_markets.sales.written import Written
+from rl_markets.say import Say, to_nobody
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -77,7 +78,7 @@ def read_decisions(
     season: Season,
     named: Mapping[str, str] | None = None,
     written: Written | None = None,
-    say: Say = lambda line: None,
+    say: Say = to_nobody,
 ) -> Decisions:
     """A log of decisions, CSV or parquet; periods count from 0, choices from the lowest price.
 
